@@ -1,0 +1,63 @@
+# make lab        install, fetch the base model, open chapter 00 (NO_BROWSER=1 on a server)
+# make run        execute every chapter without a browser and print the time of each
+# make test       lint, then every test
+# make notebooks  build the chapters from notebooks/source
+#
+# Each target makes its own .venv when there is none and installs again only when pyproject.toml or
+# constraints.txt changed.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The first Python on the path that the package supports (make PYTHON=... chooses another).
+CANDIDATES := python3 python3.13 python3.12 python3.11
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))))
+
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+JUPYTER_OPTIONS := --ip=127.0.0.1 $(if $(NO_BROWSER),--no-browser) $(AS_ROOT)
+
+.DEFAULT_GOAL := help
+.PHONY: help lab run test notebooks model chromium clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found: install one, then type make again."; exit 1; }
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null \
+	    || { echo "$(PYTHON) cannot make a venv: install its venv package (Debian: apt-get install python3-venv)."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e ".[test,course]"
+	@touch $@
+
+model: $(STAMP)
+	$(BIN)/softprompt-lab fetch smollm2
+
+lab: model
+	$(BIN)/jupyter lab $(JUPYTER_OPTIONS) notebooks/00_start_here.ipynb
+
+run: model
+	$(BIN)/python tools/notebooks.py run
+
+notebooks: model
+	$(BIN)/python tools/notebooks.py build
+
+# Fast tests share the cores, one thread each; slow ones follow alone, with all of them.
+test: model chromium
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not smollm2"
+	$(BIN)/python -m pytest -m "slow or browser or smollm2"
+
+# Debian's browser, for the tests marked `browser`.
+chromium:
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium fonts-dejavu-core; \
+	else echo "No chromium here: the tests that open a browser are skipped (Debian: apt-get install chromium)."; fi
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,45 @@
+"""Soft prompts, from the concatenation of two tensors to a saved adapter that PEFT loads."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# Public name -> the module that defines it, in teaching order. Imported at first use, so that
+# `softprompt-lab --help` does not wait for torch.
+_HOMES = {
+    "load_base_model": "base_models",
+    "load_task": "tasks",
+    "Task": "tasks",
+    "concatenate_prompt": "embedding",
+    "PromptTuningConfig": "config",
+    "PromptTuningInit": "config",
+    "TaskType": "config",
+    "PromptEmbedding": "embedding",
+    "SoftPromptModel": "model",
+    "get_soft_prompt_model": "model",
+    "train": "training",
+    "TrainingHistory": "training",
+    "evaluate": "evaluation",
+    "Evaluation": "evaluation",
+    "save_adapter": "adapters",
+    "load_adapter": "adapters",
+    "nearest_tokens": "reading",
+    "LabError": "errors",
+    "AdapterError": "errors",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    """The public name, imported from its module at first use and kept (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names and the version, for completion."""
+    return [*__all__, "__version__"]

@@ -1,0 +1,237 @@
+"""The saved folder: PEFT's `adapter_config.json`, `adapter_model.safetensors` (or `.bin`) and `README.md`.
+
+A save is all or nothing. The new files are written and flushed into a hidden folder first, which is then renamed to
+`.pending`: from that moment the save holds. The files are moved to their places one by one; whoever opens the folder
+next after a crash finishes the moving. What else lies in the folder is left alone.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+
+from .config import CONFIG_NAME, PromptTuningConfig, TaskType, read_json_object
+from .errors import AdapterError
+
+TENSOR_NAME = "prompt_embeddings"
+SAFE_NAME = "adapter_model.safetensors"
+PICKLE_NAME = "adapter_model.bin"
+CARD_NAME = "README.md"
+PENDING = ".pending"
+MAX_TENSOR_BYTES = 1_000_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB
+
+
+def default_folder_name(config: PromptTuningConfig) -> str:
+    """`{model}_{peft_type}_{task_type}`, the name that the tutorial gives a folder, without slashes of the model."""
+    base = (config.base_model_name_or_path or "base").rstrip("/\\").replace("\\", "/").split("/")[-1]
+    return f"{base}_{config.peft_type}_{config.task_type}"
+
+
+# ------------------------------------------------------------------------------------------------------- writing
+
+
+def save_adapter(
+    folder: str | Path,
+    config: PromptTuningConfig,
+    prompt: Float[torch.Tensor, "rows D"],
+    *,
+    safe_serialization: bool = True,
+    results: dict[str, Any] | None = None,
+) -> Path:
+    """Write a prompt as PEFT writes it, all files or none.
+
+    Args:
+        prompt: (P, D), or (2P, D) with two submodules; saved in float32.
+        safe_serialization: `.safetensors`, or PyTorch's `.bin` on request.
+        results: measured figures for the card, such as `{"test accuracy": "0.87 (0.83 to 0.90)"}`.
+
+    Raises:
+        ValueError: the prompt's shape is not the configuration's, or it is not finite.
+        AdapterError: the folder cannot be written.
+    """
+    _check_tensor(prompt, config, "the prompt", ValueError)
+    tensors = {TENSOR_NAME: prompt.detach().to("cpu", torch.float32).contiguous().clone()}
+    saved = PromptTuningConfig(**{**config.to_dict(), "inference_mode": True})
+    weights, other = (SAFE_NAME, PICKLE_NAME) if safe_serialization else (PICKLE_NAME, SAFE_NAME)
+    files = {
+        weights: save_safetensors(tensors, metadata={"format": "pt"}) if safe_serialization else _pickled(tensors),
+        CONFIG_NAME: saved.to_json().encode(),
+        CARD_NAME: adapter_card(saved, results or {}).encode(),
+    }
+    folder = Path(folder)
+    try:
+        _write_all_or_none(folder, files, remove=other)
+    except OSError as error:
+        raise AdapterError(f"{folder} cannot be written: {error}. An earlier adapter there is unharmed.") from error
+    return folder
+
+
+def _pickled(tensors: dict[str, torch.Tensor]) -> bytes:
+    """PyTorch's own format, for readers that know no safetensors."""
+    buffer = io.BytesIO()
+    torch.save(tensors, buffer)
+    return buffer.getvalue()
+
+
+def _write_all_or_none(folder: Path, files: dict[str, bytes], remove: str) -> None:
+    """Stage every file, rename the stage to `.pending` (the moment that counts), then move the files out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    finish_pending(folder)
+    stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=folder))
+    try:
+        for name, content in files.items():
+            with open(stage / name, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        (stage / "remove").write_text(remove, encoding="utf-8")
+        os.rename(stage, folder / PENDING)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    _sync_folder(folder)
+    finish_pending(folder)
+
+
+def finish_pending(folder: Path) -> None:
+    """Move the files of a save that was interrupted after it was complete to their places."""
+    pending = folder / PENDING
+    if not pending.is_dir():
+        return
+    order = pending / "remove"
+    outdated = order.read_text(encoding="utf-8") if order.exists() else ""
+    for path in sorted(pending.iterdir()):
+        if path != order:
+            os.replace(path, folder / path.name)
+    if outdated in (SAFE_NAME, PICKLE_NAME):
+        (folder / outdated).unlink(missing_ok=True)
+    shutil.rmtree(pending)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames durable where the system can (Windows has no such call)."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------------------------- reading
+
+
+def load_adapter(folder: str | Path) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"]]:
+    """Read a folder that this package or PEFT has saved; nothing in it is executed.
+
+    Returns:
+        The checked configuration and the prompt in float32, (P, D) or (2P, D).
+
+    Raises:
+        AdapterError: a file is missing or damaged, or tensor and configuration disagree.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AdapterError(f"{folder} is no folder; give the one that an adapter was saved to.")
+    finish_pending(folder)
+    config = PromptTuningConfig.from_dict(read_json_object(folder / CONFIG_NAME), folder / CONFIG_NAME)
+    path = next((folder / name for name in (SAFE_NAME, PICKLE_NAME) if (folder / name).is_file()), None)
+    if path is None:
+        raise AdapterError(f"{folder} holds neither {SAFE_NAME} nor {PICKLE_NAME}.")
+    prompt = _read_tensor(path)
+    if config.token_dim is None:
+        config.token_dim = prompt.shape[-1]
+    if config.task_type is TaskType.SEQ_2_SEQ_LM and len(prompt) == config.num_virtual_tokens:
+        config.num_transformer_submodules = 1
+    _check_tensor(prompt, config, str(path), AdapterError)
+    return config, prompt.to(torch.float32)
+
+
+def _read_tensor(path: Path) -> torch.Tensor:
+    """The tensor `prompt_embeddings` of a file; a pickle is read by torch's restricted reader only."""
+    if path.stat().st_size > MAX_TENSOR_BYTES:
+        raise AdapterError(f"{path}: {path.stat().st_size:,} bytes is too large for a prompt.")
+    try:
+        if path.name == SAFE_NAME:
+            tensors = load_safetensors(path.read_bytes())
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, struct.error) as error:
+        raise AdapterError(f"{path} is damaged or no tensor file: {error}") from error
+    except Exception as error:  # pickle.UnpicklingError and whatever else a hostile pickle provokes
+        raise AdapterError(f"{path} was refused: it is not a plain file of tensors ({error}).") from error
+    tensor = tensors.get(TENSOR_NAME) if isinstance(tensors, dict) else None
+    if not isinstance(tensor, torch.Tensor):
+        raise AdapterError(f"{path} has no tensor called {TENSOR_NAME!r}.")
+    return tensor
+
+
+def _check_tensor(tensor: torch.Tensor, config: PromptTuningConfig, source: str, error: Callable) -> None:
+    """Shape as configured, floating point, finite."""
+    expected = (config.total_virtual_tokens, config.token_dim)
+    if tuple(tensor.shape) != expected:
+        raise error(f"{source} has shape {tuple(tensor.shape)}; the configuration says {expected}.")
+    if not tensor.is_floating_point():
+        raise error(f"{source} holds {tensor.dtype}; a prompt is floating point.")
+    if not torch.isfinite(tensor).all():
+        raise error(f"{source} holds values that are not finite (NaN or infinity).")
+
+
+# ---------------------------------------------------------------------------------------------------- the card
+
+
+def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
+    """`README.md`: PEFT's front matter, what the folder is, how to load it, and what was measured."""
+    base = config.base_model_name_or_path or ""
+    pipeline = ["pipeline_tag: text-generation"] if config.task_type is TaskType.CAUSAL_LM else []
+    front = [
+        "---",
+        f"base_model: {json.dumps(base, ensure_ascii=False)}",
+        "library_name: peft",
+        *pipeline,
+        "tags:",
+        f"- {json.dumps(f'base_model:adapter:{base}', ensure_ascii=False)}",
+        "- transformers",
+        "---",
+    ]
+    rows = [f"| {key} | {value} |" for key, value in results.items()]
+    table = ["## Measured", "", "| figure | value |", "|---|---|", *rows, ""] if rows else []
+    start = config.prompt_tuning_init.value + (
+        f" ({config.prompt_tuning_init_text})" if config.prompt_tuning_init_text else ""
+    )
+    body = [
+        "",
+        "# A soft prompt",
+        "",
+        f"{config.num_virtual_tokens} trained vectors of width {config.token_dim} that stand in front of the input of",
+        f"the frozen base model `{base or 'unknown'}` ({config.task_type}). Start: {start}.",
+        "",
+        "```python",
+        "from softprompt_lab import SoftPromptModel, load_base_model",
+        "",
+        f"base_model, tokenizer = load_base_model({base!r})",
+        'model = SoftPromptModel.from_pretrained(base_model, "this folder", tokenizer=tokenizer)',
+        "```",
+        "",
+        "Hugging Face PEFT loads it too: `PeftModel.from_pretrained(base_model, folder)`.",
+        "",
+        *table,
+        "### Framework versions",
+        "",
+        f"- PEFT {config.peft_version}",
+        "",
+    ]
+    return "\n".join(front + body)

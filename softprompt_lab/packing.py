@@ -1,0 +1,132 @@
+"""A batch as packed rows: the prompt once, then every text once, with a mask that keeps the texts apart.
+
+    [ prompt | context 1 | target 1 | context 2 | target 2a | target 2b | ... ]
+
+Positions restart behind the prompt for each context, and behind the context for each target. A token sees the prompt,
+its own context and its own target, nothing else, so a row's result is what it would be alone. Built in chapter 11.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Int
+
+IGNORE = -100  # a label that is not counted, as in torch.nn.CrossEntropyLoss
+TOKEN_BUDGET = 512  # attention under a dense mask is quadratic: past this length a second packed row is cheaper
+PROMPT_SEGMENT = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Tokens that follow a context, and which of them are to be predicted.
+
+    `labels[i]` is the token that must stand at place i, or -100; it is read at the place before.
+    """
+
+    ids: Sequence[int]
+    labels: Sequence[int]
+
+    @classmethod
+    def of(cls, ids: Sequence[int]) -> "Target":
+        """A target whose every token is to be predicted."""
+        return cls(ids, ids)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A context and one target (training) or several that compete (rank classification)."""
+
+    context: Sequence[int]
+    targets: Sequence[Target]
+
+    def __len__(self) -> int:
+        """Tokens that the model must read: a target's last token is predicted, never read."""
+        return len(self.context) + sum(max(len(target.ids) - 1, 0) for target in self.targets)
+
+
+@dataclass
+class PackedRow:
+    """One row for the base model, without its prompt. N tokens, M labels.
+
+    Attributes:
+        ids, position_ids, segments, parents: N entries each; `parents` holds the segment that a token also sees.
+        label_places: M places in `[prompt | ids]` whose logits predict `label_ids`.
+        owners: M pairs (index of the example, index of its target).
+    """
+
+    ids: list[int] = field(default_factory=list)
+    position_ids: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    label_places: list[int] = field(default_factory=list)
+    label_ids: list[int] = field(default_factory=list)
+    owners: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(self, example: Example, index: int, prompt_length: int) -> None:
+        """Append one example: its context once, each of its targets as a branch behind it."""
+        context = self._new_segment(example.context, prompt_length, parent=PROMPT_SEGMENT)
+        last_of_context = prompt_length + len(self.ids) - 1 if example.context else prompt_length - 1
+        for number, target in enumerate(example.targets):
+            first = prompt_length + len(self.ids)
+            self._new_segment(target.ids[:-1], prompt_length + len(example.context), parent=context)
+            for place, label in enumerate(target.labels):
+                source = last_of_context if place == 0 else first + place - 1
+                if label != IGNORE and source >= 0:  # without prompt and context nothing predicts the first token
+                    self.label_places.append(source)
+                    self.label_ids.append(label)
+                    self.owners.append((index, number))
+
+    def _new_segment(self, ids: Sequence[int], first_position: int, parent: int) -> int:
+        """Append tokens that see each other and their parent; returns the segment's number."""
+        segment = self.segments[-1] + 1 if self.segments else PROMPT_SEGMENT + 1
+        self.ids.extend(ids)
+        self.position_ids.extend(range(first_position, first_position + len(ids)))
+        self.segments.extend([segment] * len(ids))
+        self.parents.extend([parent] * len(ids))
+        return segment if ids else parent
+
+
+def pack(
+    examples: Sequence[Example], prompt_length: int, token_budget: int = TOKEN_BUDGET
+) -> Iterator[PackedRow]:
+    """Lay examples behind one another into as few rows of at most `token_budget` tokens as their order allows.
+
+    An example longer than the budget gets a row of its own.
+    """
+    row = PackedRow()
+    for index, example in enumerate(examples):
+        if row.ids and prompt_length + len(row.ids) + len(example) > token_budget:
+            yield row
+            row = PackedRow()
+        row.add(example, index, prompt_length)
+    if row.ids or row.label_ids:
+        yield row
+
+
+def packed_mask(
+    segments: Int[torch.Tensor, "N"], parents: Int[torch.Tensor, "N"], prompt_length: int
+) -> Bool[torch.Tensor, "N_all N_all"]:
+    """True where a token (row) may look at a token (column): behind it, and in the prompt, its parent or its own."""
+    prompt = torch.full((prompt_length,), PROMPT_SEGMENT, dtype=segments.dtype, device=segments.device)
+    segments = torch.cat([prompt, segments])  # (P+N,)
+    parents = torch.cat([prompt, parents])  # (P+N,)
+    own = segments[:, None] == segments[None, :]
+    parent = parents[:, None] == segments[None, :]
+    in_prompt = segments[None, :] == PROMPT_SEGMENT
+    return (own | parent | in_prompt).tril()
+
+
+def from_tensors(
+    input_ids: Int[torch.Tensor, "B T"], mask: Bool[torch.Tensor, "B T"], labels: Int[torch.Tensor, "B T"]
+) -> list[Example]:
+    """The rows of a padded batch as examples; pads on any side fall away.
+
+    Everything before the first counted label is context, the rest is the target.
+    """
+    examples = []
+    for row, kept, row_labels in zip(input_ids, mask, labels, strict=True):
+        ids, marks = row[kept].tolist(), row_labels[kept].tolist()
+        start = next((place for place, label in enumerate(marks) if label != IGNORE), len(marks))
+        examples.append(Example(ids[:start], [Target(ids[start:], marks[start:])]))
+    return examples

@@ -1,0 +1,29 @@
+"""Every static figure of the course: plain arrays and tables in, a `Figure` with alt text out."""
+
+from .figure import Animation, Figure
+from .inputs import attention_mask, concatenation_diagram
+from .prompts import (
+    animate_trajectory,
+    neighbour_figure,
+    neighbour_scores,
+    norms_histogram,
+    trajectory_figure,
+    trajectory_strip,
+)
+from .results import accuracy_comparison, training_curve, wording_spread
+
+__all__ = [
+    "Animation",
+    "Figure",
+    "accuracy_comparison",
+    "animate_trajectory",
+    "attention_mask",
+    "concatenation_diagram",
+    "neighbour_figure",
+    "neighbour_scores",
+    "norms_histogram",
+    "training_curve",
+    "trajectory_figure",
+    "trajectory_strip",
+    "wording_spread",
+]

@@ -1,0 +1,115 @@
+"""What all figures share: a `Figure` that shows itself with its alt text, the palette, the style.
+
+One palette (Okabe and Ito 2008, safe for colour-blind readers); markers, line styles, hatches or words say
+again what a colour says. No pyplot: a figure is shown once, by the cell that returns it.
+"""
+
+import io
+from collections.abc import Callable, Iterable
+from functools import cache, wraps
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import figure, font_manager, ticker
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#767676"
+SERIES = [
+    (BLUE, "o", "-"),
+    (VERMILLION, "s", "--"),
+    (GREEN, "^", "-."),
+    (PURPLE, "D", ":"),
+    (ORANGE, "v", (0, (5, 1))),
+    (BLACK, "x", (0, (1, 1))),
+]  # colour, marker, line style
+DPI = 90  # a figure of 8 inches is 720 pixels wide and about 40 KB
+STYLE = {
+    "font.size": 10,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.grid": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "hatch.linewidth": 0.6,
+}
+
+
+class Figure(figure.Figure):
+    """A matplotlib figure without pyplot that shows itself as a PNG carrying its `alt` text."""
+
+    def __init__(self, *args: Any, alt: str = "", **settings: Any) -> None:
+        super().__init__(*args, **({"dpi": DPI, "layout": "constrained"} | settings))
+        self.alt = alt
+
+    def png(self) -> bytes:
+        """Return the picture, the same bytes for the same figure."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=self.dpi, metadata={"Software": None})
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        return _bundle(self.png(), self.alt)
+
+
+class Animation:
+    """An animated PNG with `alt` text; where animations are not played, its first picture is shown."""
+
+    def __init__(self, png: bytes, alt: str) -> None:
+        self._png, self.alt = png, alt
+
+    def png(self) -> bytes:
+        """Return the animated picture."""
+        return self._png
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        return _bundle(self.png(), self.alt)
+
+
+def _bundle(png: bytes, alt: str) -> tuple[dict, dict]:
+    """Return what a notebook stores of a picture: the PNG, its alt text, and the alt text as plain text."""
+    return {"image/png": png, "text/plain": alt}, {"image/png": {"alt": alt}}
+
+
+def styled(draw: Callable) -> Callable:
+    """Draw with the style of the course and leave matplotlib's own settings as they are."""
+
+    @wraps(draw)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """Return the code points that the figures' font can draw."""
+    path = font_manager.findfont(STYLE["font.family"])
+    return frozenset(font_manager.get_font(path).get_charmap())
+
+
+def drawable(text: str, longest: int = 60) -> str:
+    r"""Return `text` as the figures' font can draw it: other characters as \u escapes, cut to `longest`."""
+    shown = "".join(c if ord(c) in _glyphs() else c.encode("unicode_escape").decode() for c in text)
+    shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    return shown.replace("$", r"\$")
+
+
+def array(values: Any) -> np.ndarray:
+    """Return a list, array or tensor as an array of float64."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+
+
+def percent(axis: Any) -> None:
+    """Show fractions on an axis as percentages."""
+    axis.set_major_formatter(ticker.PercentFormatter(xmax=1, decimals=0))
+
+
+def looks_of(names: Iterable[str]) -> dict[str, tuple]:
+    """Give each distinct name a colour, a marker and a line style."""
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}

@@ -1,0 +1,158 @@
+"""Figures of training and evaluation: losses, accuracies with intervals, the spread over wordings."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from .figure import (
+    BLACK,
+    BLUE,
+    SERIES,
+    SKY,
+    VERMILLION,
+    Figure,
+    array,
+    drawable,
+    looks_of,
+    percent,
+    styled,
+)
+
+
+def _smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Return the mean of the last `window` values at each step (fewer at the beginning)."""
+    sums = np.cumsum(np.insert(values, 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+@styled
+def training_curve(
+    losses: Sequence[float], evaluations: Sequence[Mapping[str, float]] = (), majority: float | None = None
+) -> Figure:
+    """Draw the loss of every step and, where there are evaluations, the held-out loss and accuracy.
+
+    `evaluations`: mappings with `step`, `loss`, `accuracy`. `majority`: accuracy of the most frequent class.
+    """
+    if not len(losses):
+        raise ValueError("no losses to draw: train for at least one step")
+    losses, steps = array(losses), np.arange(1, len(losses) + 1)
+    window = max(1, len(losses) // 10)
+    fig = Figure(figsize=(8.5 if evaluations else 5.0, 3.0))
+    axes = fig.subplots(1, 2 if evaluations else 1, squeeze=False)[0]
+    axes[0].plot(steps, losses, color=SKY, linewidth=0.8, label="training, each step")
+    axes[0].plot(steps, _smooth(losses, window), color=BLUE, label=f"training, mean of {window} steps")
+    axes[0].set(xlabel="step", ylabel="loss (nats a token)")
+    fig.alt = (
+        f"Line chart over {len(losses)} steps. Training loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
+    )
+    if evaluations:
+        _held_out(axes, evaluations, majority)
+        accuracies = [e["accuracy"] for e in evaluations]
+        fig.alt += f"; held-out accuracy from {accuracies[0]:.0%} to {accuracies[-1]:.0%}"
+        fig.alt += "" if majority is None else f", where the majority class alone gives {majority:.0%}"
+    axes[0].legend()
+    axes[0].set_ylim(bottom=0)
+    fig.alt += "."
+    return fig
+
+
+def _held_out(
+    axes: Sequence[Axes], evaluations: Sequence[Mapping[str, float]], majority: float | None
+) -> None:
+    """Add the held-out loss to the first axes and the held-out accuracy to the second."""
+    at = [e["step"] for e in evaluations]
+    axes[0].plot(
+        at, [e["loss"] for e in evaluations], color=VERMILLION, marker="s", linestyle="--", label="held out"
+    )
+    axes[1].plot(
+        at,
+        [e["accuracy"] for e in evaluations],
+        color=VERMILLION,
+        marker="s",
+        linestyle="--",
+        label="held out",
+    )
+    if majority is not None:
+        axes[1].axhline(majority, color=BLACK, linestyle=":", label="majority class")
+    axes[1].set(xlabel="step", ylabel="accuracy", ylim=(0, 1.03))
+    percent(axes[1].yaxis)
+    axes[1].legend(loc="lower right")
+
+
+@styled
+def accuracy_comparison(
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]], majority: float | None = None
+) -> Figure:
+    """Draw one dot a row with its 95 % interval.
+
+    `rows`: `label`, `accuracy`, and where known `low`, `high` (fractions) and `kind`, which gives the marker.
+    """
+    table = pd.DataFrame(rows).reindex(columns=["label", "accuracy", "low", "high", "kind"])
+    looks = looks_of(table["kind"].fillna("").astype(str))
+    fig = Figure(figsize=(7.5, 0.9 + 0.32 * len(table)))
+    ax = fig.subplots()
+    for y, row in enumerate(table.itertuples(index=False)):
+        colour, marker, _ = looks["" if pd.isna(row.kind) else str(row.kind)]
+        if not pd.isna(row.low):
+            ax.plot([row.low, row.high], [y, y], color=colour, solid_capstyle="butt")
+        ax.plot(row.accuracy, y, color=colour, marker=marker, markersize=7, linestyle="none")
+        ax.annotate(
+            f"{row.accuracy:.1%}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=9
+        )
+    if majority is not None:
+        ax.axvline(majority, color=BLACK, linestyle=":", linewidth=1.2, label="majority class")
+    for kind, (colour, marker, _) in looks.items():
+        if kind:
+            ax.plot([], [], color=colour, marker=marker, linestyle="none", label=drawable(kind))
+    ax.set(
+        yticks=range(len(table)),
+        yticklabels=[drawable(str(label)) for label in table["label"]],
+        xlabel="test accuracy (line: 95 % interval)",
+        ylim=(len(table) - 0.5, -0.5),
+    )
+    percent(ax.xaxis)
+    if ax.get_legend_handles_labels()[0]:
+        fig.legend(loc="outside lower center", ncols=4)
+    values = "; ".join(f"{row.label} {row.accuracy:.1%}" for row in table.itertuples(index=False))
+    fig.alt = f"Dot chart of test accuracy: {values}" + (
+        "." if majority is None else f"; majority {majority:.1%}."
+    )
+    return fig
+
+
+@styled
+def wording_spread(
+    accuracies: Mapping[str, float], majority: float | None = None, others: Mapping[str, float] | None = None
+) -> Figure:
+    """Draw the accuracy of each wording (text -> accuracy), best first, with the spread; lines for others."""
+    ranked = sorted(accuracies.items(), key=lambda item: -item[1])
+    values = np.array([value for _, value in ranked])
+    fig = Figure(figsize=(8.0, 1.2 + 0.28 * len(ranked)))
+    ax = fig.subplots()
+    ax.axvspan(values.min(), values.max(), color=SKY, alpha=0.25, label="spread of the wordings", linewidth=0)
+    ax.hlines(range(len(ranked)), values.min(), values, color=BLUE, linewidth=0.8)
+    ax.plot(values, range(len(ranked)), color=BLUE, marker="o", linestyle="none", label="one wording")
+    ax.axvline(values.mean(), color=BLUE, linestyle="-", linewidth=1.2, label=f"mean, {values.mean():.1%}")
+    lines = ({} if majority is None else {"majority class": majority}) | dict(others or {})
+    for (name, value), (colour, _, style) in zip(
+        lines.items(), [(BLACK, "", ":"), *SERIES[1:]], strict=False
+    ):
+        ax.axvline(value, color=colour, linestyle=style, label=f"{drawable(name)}, {value:.1%}")
+    ax.set(
+        yticks=range(len(ranked)),
+        yticklabels=[drawable(text, 48) for text, _ in ranked],
+        xlabel="accuracy",
+        ylim=(len(ranked) - 0.5, -0.5),
+    )
+    percent(ax.xaxis)
+    fig.legend(loc="outside lower center", ncols=3)
+    fig.alt = (
+        f"Dot chart of {len(ranked)} wordings: from {values.min():.1%} to {values.max():.1%}, mean "
+        f"{values.mean():.1%}" + "".join(f"; {name} {value:.1%}" for name, value in lines.items()) + "."
+    )
+    return fig

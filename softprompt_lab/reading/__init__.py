@@ -1,0 +1,31 @@
+"""What a prompt says: nearest tokens with their controls, norms, and the way through training."""
+
+from .neighbours import (
+    METRICS,
+    Projection,
+    nearest,
+    nearest_tokens,
+    neighbour_table,
+    norms,
+    project,
+    random_control,
+    readable_token,
+    similarity_to_start,
+    trajectory,
+    vocabulary_norms,
+)
+
+__all__ = [
+    "METRICS",
+    "Projection",
+    "nearest",
+    "nearest_tokens",
+    "neighbour_table",
+    "norms",
+    "project",
+    "random_control",
+    "readable_token",
+    "similarity_to_start",
+    "trajectory",
+    "vocabulary_norms",
+]

@@ -1,0 +1,225 @@
+"""A run of `softprompt-lab train`: its untrained model, and the folder that holds prompt, task and history.
+
+The folder is PEFT's, with four files beside PEFT's three: `task.json` (template, labels, settings, results),
+`history.csv`, `predictions.csv` and `snapshots.safetensors`.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+
+from .adapters import load_adapter
+from .base_models import load_base_model
+from .config import PromptTuningConfig
+from .embedding import class_label_start
+from .errors import AdapterError, LabError
+from .evaluation import Evaluation
+from .model import SoftPromptModel
+from .tasks import Task
+from .training import TrainingHistory
+
+TASK_FILE = "task.json"
+SNAPSHOTS_FILE = "snapshots.safetensors"  # key: the step; value: the prompt (P, D) after it
+STARTS = ("text", "sample-vocab", "random", "class-labels")
+MAX_TASK_BYTES = 1_000_000
+
+
+def new_model(
+    base: str,
+    task: Task,
+    *,
+    task_type: str = "CAUSAL_LM",
+    virtual_tokens: int = 20,
+    start: str = "text",
+    start_text: str | None = None,
+    seed: int = 0,
+) -> SoftPromptModel:
+    """A base model with an untrained prompt in front, for one task.
+
+    `start` is one of STARTS; a "text" start without `start_text` is an instruction that names the labels.
+
+    Raises:
+        LabError: a base model that is not there, or a start text for another start.
+        ValueError: an unknown start or task type, or a prompt length that cannot be.
+    """
+    config = _start_config(task, start, start_text, num_virtual_tokens=virtual_tokens, task_type=task_type)
+    base_model, tokenizer = load_base_model(base, task_type=task_type)
+    torch.manual_seed(seed)
+    rows = None
+    if start == "class-labels":
+        words = base_model.get_input_embeddings()
+        rows = class_label_start(task.labels, tokenizer, words, config.total_virtual_tokens)
+    return SoftPromptModel(base_model, config, tokenizer=tokenizer, start=rows)
+
+
+def _start_config(task: Task, start: str, start_text: str | None, **sizes: Any) -> PromptTuningConfig:
+    """The configuration of a start; PEFT has no name for class labels, whose other rows are sampled."""
+    if start not in STARTS:
+        raise ValueError(f"start={start!r} is unknown; choose one of: {', '.join(STARTS)}.")
+    if start == "text":
+        return PromptTuningConfig(prompt_tuning_init_text=start_text or instruction(task), **sizes)
+    if start_text is not None:
+        raise LabError(f"A start text goes with the start 'text', not with {start!r}.")
+    return PromptTuningConfig(prompt_tuning_init="RANDOM" if start == "random" else "SAMPLE_VOCAB", **sizes)
+
+
+def instruction(task: Task) -> str:
+    """An instruction in words that names the labels."""
+    *most, last = task.labels
+    return f"Classify the text as {', '.join(most)} or {last}:"
+
+
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation's measures as plain JSON values."""
+    names = ("accuracy", "macro_f1", "exact_match", "loss", "n")
+    return {name: getattr(evaluation, name) for name in names} | {
+        "confidence_interval": list(evaluation.confidence_interval)
+    }
+
+
+# --------------------------------------------------------------------------------------------------- writing
+
+
+def save_run(
+    folder: Path,
+    model: SoftPromptModel,
+    task: Task,
+    history: TrainingHistory,
+    before: Evaluation,
+    after: Evaluation,
+    **record: Any,
+) -> None:
+    """Write what the run did, then the adapter: a folder that holds an adapter is complete.
+
+    `before` and `after` measure the untrained and the trained prompt on the test split; `record` holds plain
+    values for `task.json`.
+    """
+    settings = {key: value for key, value in history.settings.items() if value is not None}
+    described = {
+        "name": task.name,
+        "text_column": task.text_column,
+        "labels": list(task.labels),
+        "template": task.template,
+        **record,
+        "settings": settings | {"seconds": round(history.seconds, 1)},
+        "majority_baseline": after.majority_baseline,
+        "untrained": figures(before),
+        "trained": figures(after),
+    }
+    snapshots = {str(step): prompt.contiguous() for step, prompt in history.snapshots.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / TASK_FILE, json.dumps(described, indent=2, ensure_ascii=False).encode())
+    _replace(folder / "history.csv", history.to_pandas().to_csv(index=False).encode())
+    _replace(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
+    _replace(folder / SNAPSHOTS_FILE, save_tensors(snapshots))
+    model.save_pretrained(folder, results=_card(task, before, after))
+
+
+def _card(task: Task, before: Evaluation, after: Evaluation) -> dict[str, str]:
+    """The measured figures on the adapter's card, each beside its baselines."""
+    low, high = after.confidence_interval
+    return {
+        "task": task.name,
+        "test accuracy": f"{after.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}, n = {after.n})",
+        "test macro-F1": f"{after.macro_f1:.3f}",
+        "test accuracy of the untrained start": f"{before.accuracy:.3f}",
+        "test accuracy of the majority class": f"{after.majority_baseline:.3f}",
+    }
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file in one step: readers see the old one or the new one."""
+    staged = path.with_name(f".{path.name}.new")
+    staged.write_bytes(content)
+    os.replace(staged, path)
+
+
+# --------------------------------------------------------------------------------------------------- reading
+
+
+def saved_model(folder: Path, base: str | None = None) -> SoftPromptModel:
+    """A saved prompt in front of its base model, or of `base`.
+
+    Raises:
+        AdapterError: the folder is damaged or does not fit the base model.
+        LabError: no base model is named, or it is not there.
+    """
+    config, _ = load_adapter(folder)
+    name = base or config.base_model_name_or_path
+    if not name:
+        raise LabError(f"{folder} names no base model; give one with --base.")
+    base_model, tokenizer = load_base_model(name, task_type=config.task_type.value)
+    return SoftPromptModel.from_pretrained(base_model, folder, tokenizer=tokenizer)
+
+
+def saved_task(folder: Path, template: str | None = None) -> Task:
+    """The task that a prompt was trained on, without its rows; a folder that PEFT wrote has no labels.
+
+    Raises:
+        AdapterError: task.json is damaged.
+        LabError: there is none and no `template` either.
+    """
+    saved = _read_task_file(folder / TASK_FILE)
+    if template is None and not saved:
+        raise LabError(
+            f"{folder} has no {TASK_FILE}; say how a text is shown: --template 'Text : {{text}} Label : '."
+        )
+    rows = Dataset.from_dict({})
+    labels = tuple(saved.get("labels", ()))
+    name, column = saved.get("name", folder.name), saved.get("text_column", "text")
+    return Task(name, rows, rows, rows, column, labels, template or saved["template"])
+
+
+def _read_task_file(path: Path) -> dict[str, Any]:
+    """What `save_run` wrote about the task, its types checked; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > MAX_TASK_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes is too large")
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{path} cannot be read: {error}. Train again, or delete it.") from error
+    kinds = {"name": str, "text_column": str, "template": str, "labels": list}
+    usable = isinstance(saved, dict) and all(isinstance(saved.get(key), kind) for key, kind in kinds.items())
+    if not usable or not all(isinstance(label, str) for label in saved["labels"]):
+        raise AdapterError(f"{path} lacks a usable {', '.join(kinds)}. Train again, or delete it.")
+    return saved
+
+
+def saved_start(folder: Path, shape: Sequence[int]) -> Float[torch.Tensor, "P D"] | None:
+    """The prompt before training where the run recorded it.
+
+    Raises:
+        AdapterError: the snapshots are damaged or of another shape than the prompt.
+    """
+    path = folder / SNAPSHOTS_FILE
+    if not path.is_file():
+        return None
+    try:
+        start = load_file(path).get("0")
+    except SafetensorError as error:
+        raise AdapterError(f"{path} is damaged ({error}); delete it to go on without it.") from error
+    if start is not None and tuple(start.shape) != tuple(shape):
+        raise AdapterError(f"{path} holds a start of shape {tuple(start.shape)}, the prompt {tuple(shape)}.")
+    return start
+
+
+def answer(model: SoftPromptModel, task: Task, text: str, max_new_tokens: int = 10) -> str:
+    """What the model writes behind a text in its template, greedily, until its end token."""
+    tokenizer = model.tokenizer
+    context, _ = task.encode(tokenizer, text)
+    ids = torch.tensor([context], device=model.device)
+    end = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    tokens = model.generate(ids, max_new_tokens=max_new_tokens, do_sample=False, **end)[0]
+    new = tokens if model.base_model.config.is_encoder_decoder else tokens[len(context) :]
+    return tokenizer.decode(new, skip_special_tokens=True).strip()

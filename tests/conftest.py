@@ -1,0 +1,45 @@
+"""What every test shares: shape checks at run time, no hub, small random models."""
+
+import os
+import shutil
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("softprompt_lab", "beartype.beartype")  # before softprompt_lab is imported
+
+import pytest
+import torch
+from families import FAMILIES
+from transformers import PreTrainedModel
+
+from softprompt_lab import fetching
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # workers share the cores
+
+
+def _missing(item: pytest.Item) -> str | None:
+    """What a marked test needs and this machine lacks."""
+    if item.get_closest_marker("smollm2") and not fetching.is_fetched("smollm2"):
+        return "smollm2 is not fetched: softprompt-lab fetch smollm2"
+    if item.get_closest_marker("browser") and shutil.which("chromium") is None:
+        return "no chromium here"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run here; where CI is set, a missing piece is a failure."""
+    reason = _missing(item)
+    if reason and os.environ.get("CI"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=list(FAMILIES))
+def family(request: pytest.FixtureRequest) -> PreTrainedModel:
+    """A small random decoder of each family, in eval mode."""
+    return FAMILIES[request.param]()

@@ -1,0 +1,80 @@
+"""Small random decoders, one per family that the package promises: D = 32, L = 2, V = 99, float32, seed 0.
+
+Weights are drawn at 0.2, about 1 / sqrt(D), so that a wrong position or mask moves the logits visibly.
+"""
+
+from collections.abc import Callable
+
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+VOCABULARY, WIDTH, LAYERS, HEADS, POSITIONS, SCALE = 99, 32, 2, 4, 256, 0.2
+_IDS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_SHAPE = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
+_ROTARY = {"intermediate_size": 64, "max_position_embeddings": POSITIONS, "initializer_range": SCALE}
+
+
+def _build(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
+    """A model with random weights from seed 0, in eval mode; the global random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = model_class(config)
+    return model.float().eval()
+
+
+def gpt2() -> PreTrainedModel:
+    """Learned positions, LayerNorm before."""
+    shape = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": POSITIONS}
+    return _build(GPT2LMHeadModel, GPT2Config(**_IDS, **shape, initializer_range=SCALE))
+
+
+def bloom() -> PreTrainedModel:
+    """ALiBi: positions come from the mask."""
+    shape = {"hidden_size": WIDTH, "n_layer": LAYERS, "n_head": HEADS}
+    return _build(BloomForCausalLM, BloomConfig(**_IDS, **shape, initializer_range=SCALE))
+
+
+def llama() -> PreTrainedModel:
+    """Rotary positions, two key-value heads."""
+    return _build(LlamaForCausalLM, LlamaConfig(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2))
+
+
+def opt() -> PreTrainedModel:
+    """Learned positions with an offset of two."""
+    shape = {"ffn_dim": 64, "word_embed_proj_dim": WIDTH, "max_position_embeddings": POSITIONS}
+    return _build(OPTForCausalLM, OPTConfig(**_IDS, **_SHAPE, **shape, init_std=SCALE))
+
+
+def gpt_neox() -> PreTrainedModel:
+    """Rotary positions on a part of each head, parallel residuals, untied output weights."""
+    return _build(GPTNeoXForCausalLM, GPTNeoXConfig(**_IDS, **_SHAPE, **_ROTARY))
+
+
+def qwen2() -> PreTrainedModel:
+    """Rotary positions, biases in the projections."""
+    return _build(Qwen2ForCausalLM, Qwen2Config(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2))
+
+
+FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
+    "gpt2": gpt2,
+    "bloom": bloom,
+    "llama": llama,
+    "opt": opt,
+    "gpt_neox": gpt_neox,
+    "qwen2": qwen2,
+}

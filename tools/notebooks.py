@@ -1,0 +1,341 @@
+"""Build, run and check the chapters: percent scripts in `notebooks/source/` become executed notebooks.
+
+    python tools/notebooks.py build 02      # one chapter, or all of them without a number
+    python tools/notebooks.py run           # execute what is committed, save nothing
+    python tools/notebooks.py check         # do sources and notebooks agree, and is each fit to commit?
+
+`chapters.py` beside this file says what a source looks like.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import nbformat
+import typer
+from chapters import METADATA, NotebookError, make_notebook, notebook_path, source_paths
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+MAX_BYTES = 1_000_000  # a notebook in the repository
+MAX_CODE_LINES = 25  # a code cell
+MAX_WIDGET_BYTES = 300_000  # the stored state of all widgets of a notebook
+CELL_SECONDS = 900  # a cell that takes longer hangs
+SLOW_SECONDS = 300  # a chapter that takes longer is marked in the table
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+
+
+# --- running ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def working_copy(path: Path) -> Iterator[Path]:
+    """Yield the folder in which a notebook runs: a temporary copy, so that nothing that it writes stays."""
+    solutions = path.parent.name == "solutions"
+    folder = path.parents[1] if solutions else path.parent
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / folder.name
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("source", ".ipynb_checkpoints"))
+        (copy / "solutions").mkdir(exist_ok=True)
+        yield copy / "solutions" if solutions else copy
+
+
+def _outputs(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
+    """Yield each output with the index of its cell."""
+    for index, cell in enumerate(notebook.cells):
+        yield from ((index, output) for output in cell.get("outputs", []))
+
+
+def _failure(notebook: NotebookNode, stem: str, error: Exception) -> NotebookError:
+    """Say in which chapter and cell a run stopped, with the cell's source and the error."""
+    failed = [(index, output) for index, output in _outputs(notebook) if output.output_type == "error"]
+    if not failed:
+        return NotebookError(f"{stem}: {type(error).__name__}: {error}")
+    index, output = failed[0]
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
+    details = textwrap.indent(f"{notebook.cells[index].source}\n{trace}", "    ")
+    return NotebookError(f"{stem}, cell {index}: {output.ename}: {output.evalue}\n{details}")
+
+
+def execute(notebook: NotebookNode, folder: Path, stem: str, *, strict: bool = False) -> float:
+    """Run all cells in `folder` with this Python, offline, and return the seconds.
+
+    `strict` makes an exercise check that does not pass an error: that is how solved notebooks are run.
+    Raises NotebookError where a cell fails.
+    """
+    manager = AsyncKernelManager(kernel_name="python3", transport_encryption="auto")
+    manager.kernel_spec.argv[0] = sys.executable
+    client = NotebookClient(
+        notebook,
+        km=manager,
+        timeout=CELL_SECONDS,
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "SOFTPROMPT_LAB_STRICT": "1" if strict else "0"}
+    started = time.perf_counter()
+    try:
+        client.execute(env=environment, cleanup_kc=True)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise _failure(notebook, stem, error) from None
+    return time.perf_counter() - started
+
+
+# --- outputs that are the same tomorrow ---------------------------------------------------------------------
+
+
+def _replace(value: Any, pairs: list[tuple[str, str]]) -> Any:
+    """Replace text in every string of nested lists and dicts, pictures left out."""
+    if isinstance(value, str):
+        for old, new in pairs:
+            value = value.replace(old, new)
+        return value
+    if isinstance(value, list):
+        return [_replace(item, pairs) for item in value]
+    if isinstance(value, dict):
+        return NotebookNode({k: v if k == "image/png" else _replace(v, pairs) for k, v in value.items()})
+    return value
+
+
+def private_paths() -> list[str]:
+    """List the paths of this machine that no output may show: repository, home, temporary folder, Python."""
+    paths = {ROOT, Path.home(), Path(tempfile.gettempdir()), Path(sys.prefix)}
+    return sorted(str(path) for path in paths if len(path.parts) > 1)
+
+
+def keep_shown_widgets(notebook: NotebookNode) -> None:
+    """Store the state of those widgets that an output shows, under numbered ids; none if it is too large."""
+    stored = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
+    data = [output.get("data", {}) for _, output in _outputs(notebook)]
+    views = [item[WIDGET_VIEW] for item in data if WIDGET_VIEW in item]
+    shown, waiting = {}, [view["model_id"] for view in views]
+    while waiting:
+        model = waiting.pop(0)
+        if model in stored and model not in shown:
+            shown[model] = f"{len(shown):032x}"
+            waiting += re.findall(r"IPY_MODEL_([0-9a-f]+)", json.dumps(stored[model]))
+    pairs = list(shown.items())
+    for view in views:
+        view["model_id"] = shown.get(view["model_id"], view["model_id"])
+    state = {new: _replace(stored[old], pairs) for old, new in pairs}
+    if state and len(json.dumps(state)) <= MAX_WIDGET_BYTES:
+        notebook.metadata.widgets = {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}
+
+
+def tidy_outputs(notebook: NotebookNode, folder: Path) -> None:
+    """Make an executed notebook's outputs and metadata independent of the machine and the hour."""
+    keep_shown_widgets(notebook)
+    widgets = notebook.metadata.get("widgets")
+    notebook.metadata = nbformat.from_dict(METADATA | ({"widgets": widgets} if widgets else {}))
+    pairs = [(f"{folder}/", ""), (str(folder), "."), (f"{ROOT}/", ""), (str(ROOT), ".")]
+    if len(Path.home().parts) > 1:
+        pairs.append((f"{Path.home()}/", "~/"))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _replace(cell.outputs, pairs)
+
+
+# --- is a notebook fit to commit? ---------------------------------------------------------------------------
+
+
+def _cell_problems(notebook: NotebookNode) -> Iterator[str]:
+    """Yield what is wrong with single cells: too long, an error, a path or an address of this machine."""
+    for index, cell in enumerate(notebook.cells):
+        length = len(cell.source.splitlines())
+        if cell.cell_type == "code" and length > MAX_CODE_LINES:
+            yield f"cell {index} has {length} lines of code; at most {MAX_CODE_LINES}"
+    for index, output in _outputs(notebook):
+        if output.output_type == "error":
+            yield f"cell {index} shows an error: {output.ename}: {output.evalue}"
+        data = {kind: value for kind, value in output.get("data", {}).items() if kind != "image/png"}
+        text = json.dumps({**output, "data": data})
+        for path in private_paths():
+            if re.search(re.escape(path) + r"(?![\w-])", text):
+                yield f"cell {index} shows {path}, a path of this machine"
+        if address := re.search(r"\b0x[0-9a-f]{8,}\b", text):
+            yield f"cell {index} shows {address.group()}, a memory address, which differs at every run"
+
+
+def _prose_problems(notebook: NotebookNode) -> Iterator[str]:
+    """Yield the code cells that follow a code cell with no prose between them."""
+    filled = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.source.strip()]
+    for (_, before), (index, cell) in pairwise(filled):
+        if before.cell_type == cell.cell_type == "code":
+            yield f"cell {index} is code behind code: say in a sentence what it asks"
+
+
+def _difference(built: NotebookNode, committed: NotebookNode) -> str | None:
+    """Name the first cell in which the source and the committed notebook differ."""
+    for index, (ours, theirs) in enumerate(zip(built.cells, committed.cells, strict=False)):
+        if (ours.cell_type, ours.source) != (theirs.cell_type, theirs.source):
+            return f"cell {index} differs from the source, at {theirs.source[:60]!r}"
+    if len(built.cells) != len(committed.cells):
+        return f"the source makes {len(built.cells)} cells, the notebook has {len(committed.cells)}"
+    return None
+
+
+def _committed(source: Path, solutions: bool) -> Path:
+    """Return the path of a notebook that must have been built."""
+    path = notebook_path(source, solutions=solutions)
+    if not path.exists():
+        raise NotebookError(f"{path.name} is not built: python tools/notebooks.py build {source.stem[:2]}")
+    return path
+
+
+def problems(source: Path, *, solutions: bool = False) -> list[str]:
+    """List why the committed notebook of a source is not fit to commit; an empty list is a pass."""
+    try:
+        path = _committed(source, solutions)
+        built = make_notebook(source, solutions=solutions)
+    except NotebookError as error:
+        return [str(error)]
+    committed = nbformat.read(path, as_version=4)
+    found = [] if (difference := _difference(built, committed)) is None else [difference]
+    if path.stat().st_size > MAX_BYTES:
+        found.append(f"{path.stat().st_size:,} bytes; at most {MAX_BYTES:,}")
+    if not any(_outputs(committed)):
+        found.append("no cell has an output: build it without --no-execute")
+    found += _cell_problems(committed)
+    return found if solutions else found + list(_prose_problems(committed))
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def build_notebook(source: Path, *, solutions: bool = False, run: bool = True) -> float:
+    """Write one notebook of a source, executed unless `run` is False, and return the seconds that it took."""
+    notebook, seconds = make_notebook(source, solutions=solutions), 0.0
+    path = notebook_path(source, solutions=solutions)
+    path.parent.mkdir(exist_ok=True)
+    if run:
+        with working_copy(path) as folder:
+            seconds = execute(notebook, folder, source.stem, strict=solutions)
+            tidy_outputs(notebook, folder)
+        if found := list(_cell_problems(notebook)):
+            raise NotebookError(f"{source.stem}: " + "; ".join(found))
+    path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    return seconds
+
+
+def run_notebook(source: Path, *, solutions: bool = False) -> float:
+    """Execute a committed notebook of a source, save nothing, and return the seconds that it took."""
+    path = _committed(source, solutions)
+    with working_copy(path) as folder:
+        return execute(nbformat.read(path, as_version=4), folder, path.stem, strict=solutions)
+
+
+def _times(rows: list[tuple[str, float, str]]) -> Table:
+    """Return the table of seconds per notebook."""
+    table = Table("notebook", "seconds", "result", title="Time of each chapter")
+    for name, seconds, result in rows:
+        slow = f", over {SLOW_SECONDS} s" if seconds > SLOW_SECONDS else ""
+        table.add_row(name, f"{seconds:.1f}", result + slow)
+    table.add_row("all", f"{sum(seconds for _, seconds, _ in rows):.1f}", "")
+    return table
+
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+Numbers = Annotated[list[str] | None, typer.Argument(help="Chapters by number, such as 02; all without.")]
+Folder = Annotated[Path, typer.Option(help="The folder that holds source/ and the notebooks.")]
+
+
+def _selected(folder: Path, numbers: list[str] | None) -> list[tuple[Path, bool]]:
+    """List each selected source twice: for the learner's notebook (False) and for the solved one (True)."""
+    try:
+        sources = source_paths(folder, numbers)
+    except NotebookError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from None
+    return [(source, solutions) for source in sources for solutions in (False, True)]
+
+
+def _name(source: Path, solutions: bool) -> str:
+    """Return how a table calls a notebook."""
+    return f"solutions/{source.stem}" if solutions else source.stem
+
+
+def _each(folder: Path, numbers: list[str] | None, work: Callable[[Path, bool], float]) -> None:
+    """Call `work(source, solutions)` for each notebook, print the seconds, and leave with 1 if one failed."""
+    rows, errors = [], []
+    for source, solutions in _selected(folder, numbers):
+        started = time.perf_counter()
+        try:
+            seconds, result = work(source, solutions), "ok"
+        except NotebookError as error:
+            seconds, result = time.perf_counter() - started, "failed"
+            errors.append(str(error))
+        rows.append((_name(source, solutions), seconds, result))
+        typer.echo(f"{_name(source, solutions)}: {result}, {seconds:.1f} s")
+    Console().print(_times(rows))
+    for error in errors:
+        typer.secho(error, fg="red", err=True)
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def build(
+    numbers: Numbers = None,
+    folder: Folder = NOTEBOOKS,
+    run: Annotated[bool, typer.Option("--execute/--no-execute", help="Run the cells.")] = True,
+) -> None:
+    """Make each chapter's notebook and its solved notebook from the source, executed."""
+    _each(folder, numbers, lambda source, solutions: build_notebook(source, solutions=solutions, run=run))
+
+
+@app.command()
+def run(
+    numbers: Numbers = None,
+    folder: Folder = NOTEBOOKS,
+    fast: Annotated[bool, typer.Option("--fast", help="Few steps on the tiny model.")] = False,
+) -> None:
+    """Execute the committed notebooks in a temporary copy, save nothing, and print a table of seconds."""
+    if fast:
+        os.environ["SOFTPROMPT_LAB_FAST"] = "1"
+    _each(folder, numbers, lambda source, solutions: run_notebook(source, solutions=solutions))
+
+
+@app.command()
+def check(numbers: Numbers = None, folder: Folder = NOTEBOOKS) -> None:
+    """Fail when a notebook differs from its source or is not fit to commit."""
+    selected = _selected(folder, numbers)
+    found = [
+        f"{_name(source, solutions)}: {problem}"
+        for source, solutions in selected
+        for problem in problems(source, solutions=solutions)
+    ]
+    known = {path.stem for path in source_paths(folder)}
+    found += [
+        f"{path.name} has no source"
+        for path in sorted(folder.rglob("[0-9][0-9]_*.ipynb"))
+        if path.stem not in known and ".ipynb_checkpoints" not in path.parts
+    ]
+    for problem in found:
+        typer.secho(problem, fg="red", err=True)
+    typer.echo(f"{len(selected)} notebooks checked, {len(found)} problems")
+    if found:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
