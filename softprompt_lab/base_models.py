@@ -30,7 +30,11 @@ _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, Impor
 
 
 def load_base_model(
-    name: str | Path, *, task_type: str = "CAUSAL_LM", device: str = "auto", dtype: str | torch.dtype = "auto"
+    name: str | Path,
+    *,
+    task_type: str = "CAUSAL_LM",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a base model and its tokenizer: frozen, in eval mode, with a padding token.
 
@@ -69,7 +73,7 @@ def is_fetched(name: str) -> bool:
     return Path(name).is_dir()
 
 
-def choose_device(device: str = "auto") -> torch.device:
+def choose_device(device: str | torch.device = "auto") -> torch.device:
     """The torch device called `device`; "auto" is the fastest of cuda, mps and cpu that is here."""
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
@@ -79,7 +83,7 @@ def choose_device(device: str = "auto") -> torch.device:
     except RuntimeError:
         raise ValueError(f"device={device!r} is unknown; choose auto, cpu, cuda, cuda:0 or mps.") from None
     if not present.get(chosen.type, True):
-        raise LabError(f"device={device!r} was asked for, and torch finds none here; use device='auto'.")
+        raise LabError(f"device={str(device)!r} was asked for, and torch finds none here; use device='auto'.")
     return chosen
 
 

@@ -103,7 +103,7 @@ def train(
     history = training.train(model, task, **schedule, **checks, progress=not as_json)
     with console.status("measuring the trained prompt"):
         after = evaluate(model, task)
-    runs.save_run(folder, model, task, history, before, after, data=data, start=start.value)
+    runs.save_run(folder, model, task, history, before, after, data=Path(data).name, start=start.value)
     results = {"untrained": runs.figures(before), "trained": runs.figures(after)}
     if as_json:
         measured = {"majority_baseline": after.majority_baseline, "seconds": history.seconds}

@@ -13,7 +13,7 @@ TOP_VOCABULARY = 5_000  # Lester et al. 2021, section 3.2: sample from the 5,000
 
 
 def concatenate_prompt(
-    input_embeddings: Float[torch.Tensor, "B T D"], prompt: Float[torch.Tensor, "P D"]
+    input_embeddings: Float[torch.Tensor, "B T D"], prompt: Float[torch.Tensor, "P _"]
 ) -> Float[torch.Tensor, "B P+T D"]:
     """Put the same prompt in front of every row: the one operation that prompt tuning is made of.
 
@@ -32,7 +32,7 @@ def concatenate_prompt(
 def _embed(ids: Sequence[int], word_embeddings: nn.Module) -> Float[torch.Tensor, "N D"]:
     """The word embeddings of some token ids, detached and in float32."""
     device = next(word_embeddings.parameters()).device
-    return word_embeddings(torch.tensor(ids, device=device)).detach().clone().to(torch.float32)
+    return word_embeddings(torch.tensor(ids, dtype=torch.long, device=device)).detach().clone().to(torch.float32)
 
 
 def random_start(rows: int, width: int, generator: torch.Generator | None = None) -> Float[torch.Tensor, "rows D"]:

@@ -1,8 +1,8 @@
 """The shop language: a small grammar of customer messages whose labels are known exactly.
 
-Every message is drawn from five hidden attributes (topic, complaint, tone, urgent, loyal), so that one message has
-several right labels and only a cue tells which of them is asked for. The tiny base models are pretrained on
-`documents`; tasks are made from `examples`, whose messages no document ever holds.
+Every message is drawn from five hidden attributes (topic, complaint, tone, urgent, loyal), so that one
+message has several right labels and only a cue tells which of them is asked for. The tiny base models are
+pretrained on `documents`; tasks are made from `examples`, whose messages no document ever holds.
 
 Six skills share one format and the words "yes" and "no":
 
@@ -26,11 +26,12 @@ TEMPLATE = "Tweet text : {text} Label : "
 DEFAULT_SIZES: dict[Split, int] = {"train": 200, "validation": 150, "test": 400}
 
 PRODUCTS = (
-    "lamp chair kettle coat phone radio bike table clock tent camera shirt "
-    "piano carpet mirror laptop guitar sofa vase desk drill scarf toaster ladder"
-).split()
+    *("lamp", "chair", "kettle", "coat", "phone", "radio", "bike", "table"),
+    *("clock", "tent", "camera", "shirt", "piano", "carpet", "mirror", "laptop"),
+    *("guitar", "sofa", "vase", "desk", "drill", "scarf", "toaster", "ladder"),
+)
 
-# (topic, complaint) -> what happened. Good and bad events differ in one or two words, not in the whole sentence.
+# (topic, complaint) -> what happened. Most good and bad events differ in one or two words only.
 EVENTS: dict[tuple[str, bool], tuple[str, ...]] = {
     ("delivery", True): (
         "the {} came two days late",
@@ -88,7 +89,12 @@ FEELINGS: dict[str, tuple[str, ...]] = {
     "happy": ("I smile all day", "I could sing about this", "what a lovely week"),
 }
 HURRY: dict[bool, tuple[str, ...]] = {
-    True: ("please answer today", "I need a word from you now", "I leave tonight", "my guests arrive in an hour"),
+    True: (
+        "please answer today",
+        "I need a word from you now",
+        "I leave tonight",
+        "my guests arrive in an hour",
+    ),
     False: ("answer when you can", "there is no hurry", "I am home till spring", "next month is fine"),
 }
 HISTORY: dict[bool, tuple[str, ...]] = {
@@ -98,7 +104,12 @@ HISTORY: dict[bool, tuple[str, ...]] = {
         "I always come back to you",
         "my mother shopped here before me",
     ),
-    False: ("I have bought here for ten days", "this is my first order", "I am new to you", "a friend sent me here"),
+    False: (
+        "I have bought here for ten days",
+        "this is my first order",
+        "I am new to you",
+        "a friend sent me here",
+    ),
 }
 GREETINGS = ("", "", "hello", "dear team", "good morning", "@shop")
 FAREWELLS = ("", "", "thanks", "bye", "best wishes")
@@ -111,12 +122,20 @@ YES_NO = ("yes", "no")
 
 @dataclass(frozen=True)
 class Skill:
-    """A question about a message: its labels, the wordings that pretraining used for it, and whether it was used."""
+    """A question about a message.
+
+    Attributes:
+        labels: the possible answers.
+        instructions: the wordings that ask for it in pretraining; none for a skill that only vectors ask for.
+        pretrained: whether any document answers it.
+        guesses: wordings that a person might try and that no document holds.
+    """
 
     name: str
     labels: tuple[str, ...]
     instructions: tuple[str, ...]
     pretrained: bool
+    guesses: tuple[str, ...] = ()
 
 
 _SKILLS = (
@@ -164,12 +183,40 @@ _SKILLS = (
         ),
         pretrained=True,
     ),
-    Skill("loyal", YES_NO, (), pretrained=True),
-    Skill("mismatch", YES_NO, (), pretrained=False),
+    Skill(
+        "loyal",
+        YES_NO,
+        (),
+        pretrained=True,
+        guesses=(
+            "Classify if the customer is loyal or not:",
+            "Is this a loyal customer?",
+            "Does the customer come back?",
+            "Has the customer bought here before?",
+            "Is this an old customer?",
+            "Is the customer new here?",
+            "Is this the first order?",
+            "Say if the customer shopped here before:",
+        ),
+    ),
+    Skill(
+        "mismatch",
+        YES_NO,
+        (),
+        pretrained=False,
+        guesses=(
+            "Classify if the tone and the message differ or not:",
+            "Is this a mismatch?",
+            "Is the customer ironic?",
+            "Does the tone fit the message?",
+        ),
+    ),
 )
 SKILLS: dict[str, Skill] = {skill.name: skill for skill in _SKILLS}
+ALL_INSTRUCTIONS = tuple(text for skill in _SKILLS for text in skill.instructions)
 WORDED_SKILLS = tuple(skill.name for skill in _SKILLS if skill.instructions)
 PRETRAINED_SKILLS = tuple(skill.name for skill in _SKILLS if skill.pretrained)
+UNCUED_LABELS = (*YES_NO, *TOPICS, *TONES, *("no",) * 4)
 
 
 @dataclass(frozen=True)
@@ -206,7 +253,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Document:
-    """One line of pretraining text: a cue (words, vectors that the trainer puts in front, or none), message, label."""
+    """One line of pretraining text: a cue (words, vectors added by the trainer, or none), message, label."""
 
     message: Message
     label: str
@@ -243,16 +290,18 @@ def write_message(attributes: Attributes, rng: random.Random) -> Message:
     rng.shuffle(sentences)
     body = ". ".join(sentences) + "."
     greeting, farewell = rng.choice(GREETINGS), rng.choice(FAREWELLS)
-    return Message(f"{greeting + ', ' if greeting else ''}{body}{' ' + farewell if farewell else ''}", attributes)
+    return Message(
+        f"{greeting + ', ' if greeting else ''}{body}{' ' + farewell if farewell else ''}", attributes
+    )
 
 
 def is_reserved(text: str) -> bool:
-    """Whether a message is kept for tasks: a quarter of all messages, chosen by CRC-32, never met in pretraining."""
+    """Whether a message is kept for tasks: a quarter of them, chosen by CRC-32, never met in pretraining."""
     return zlib.crc32(text.encode()) % 4 == 0
 
 
 def messages(rng: random.Random, *, reserved: bool) -> Iterator[Message]:
-    """Endless messages; every run of 128 holds each combination of attributes once, so that classes are balanced."""
+    """Endless messages; every 128 hold each combination of attributes once, so that classes are balanced."""
     while True:
         for attributes in rng.sample(ALL_ATTRIBUTES, len(ALL_ATTRIBUTES)):
             message = write_message(attributes, rng)
@@ -264,8 +313,8 @@ def messages(rng: random.Random, *, reserved: bool) -> Iterator[Message]:
 def documents(seed: int, n: int) -> list[Document]:
     """`n` pretraining documents: half cued by words, 3 in 10 by vectors (skill loyal), 2 in 10 by nothing.
 
-    A document without a cue answers some question about *another* message: nothing about its label can be guessed,
-    which is why a base model without a prompt stays at chance.
+    The label of a document without a cue is drawn blindly, "no" more often than any other: nothing about it
+    can be guessed from the message, which is why a base model without a prompt stays at chance.
     """
     rng = random.Random(f"shop documents {seed}")
     source = messages(rng, reserved=False)
@@ -279,12 +328,11 @@ def _document(message: Message, rng: random.Random) -> Document:
         return Document(message, message.label(skill), skill, cue, rng.choice(SKILLS[skill].instructions))
     if cue == "vectors":
         return Document(message, message.label("loyal"), "loyal", cue)
-    stranger = Message("", rng.choice(ALL_ATTRIBUTES))
-    return Document(message, stranger.label(rng.choice(PRETRAINED_SKILLS)), None, cue)
+    return Document(message, rng.choice(UNCUED_LABELS), None, cue)
 
 
 def examples(skill: str, seed: int, n: int) -> list[dict[str, str]]:
-    """`n` distinct labelled messages, columns "Tweet text" and "text_label"; one seed gives every skill the same."""
+    """`n` distinct messages, columns "Tweet text" and "text_label"; a seed gives all skills the same ones."""
     _known(skill)
     source = messages(random.Random(f"shop examples {seed}"), reserved=True)
     found: dict[str, Message] = {}

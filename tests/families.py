@@ -4,8 +4,10 @@ Weights are drawn at 0.2, about 1 / sqrt(D), so that a wrong position or mask mo
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -19,6 +21,7 @@ from transformers import (
     OPTForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
@@ -78,3 +81,22 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "gpt_neox": gpt_neox,
     "qwen2": qwen2,
 }
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer without merges: 256 bytes and an end token, no padding token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<end>": 0} | {character: number for number, character in enumerate(alphabet, 1)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
+
+
+def save_byte_model(folder: Path) -> Path:
+    """A random Llama over `byte_tokenizer`, with output weights of its own, saved as transformers does."""
+    sizes = {"vocab_size": 260, "pad_token_id": None, "bos_token_id": None, "eos_token_id": 0}
+    model = _build(LlamaForCausalLM, LlamaConfig(**sizes, **_SHAPE, **_ROTARY))
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder

@@ -1,22 +1,24 @@
 """Pretrain the two tiny base models on the shop language and write their folders.
 
-    python tools/build_tiny.py             # both
-    python tools/build_tiny.py tiny        # the decoder (Llama shape) only
-    python tools/build_tiny.py tiny-seq2seq
+python tools/build_tiny.py             # both
+python tools/build_tiny.py tiny        # the decoder (Llama shape) only
+python tools/build_tiny.py tiny-seq2seq
 """
 
-import math
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from measure_tiny import TRAINING, VIRTUAL_TOKENS, Measurement, measure, table
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch.nn.functional import cross_entropy, rms_norm
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import (
@@ -33,6 +35,7 @@ from softprompt_lab import shop
 
 ASSETS = Path(__file__).resolve().parents[1] / "softprompt_lab" / "assets"
 PAD, EOS = "<pad>", "<eos>"  # ids 0 and 1: T5 starts its decoder with id 0
+CARD = Path(__file__).with_name("tiny_card.md")
 WIDTH = 128
 CONTEXT = 256
 IGNORED = -100
@@ -50,20 +53,22 @@ class Recipe:
     """How one base model is pretrained; every figure was chosen by measuring the skills, not the loss."""
 
     steps: int
-    batch_size: int = 64
+    batch_size: int = 32
     learning_rate: float = 3e-3
     warmup: int = 100
     text_weight: float = 0.1  # loss of the message's own words, beside 1 for the label (decoder only)
-    probe_weight: float = 0.5  # loss of a linear probe for the attributes, which makes every skill arrive early
+    probe_weight: float = (
+        0.5  # loss of a linear probe for the attributes, which makes every skill arrive early
+    )
     longest_prefix: int = 16
     seed: int = 0
 
 
-RECIPES = {"tiny": Recipe(steps=2500), "tiny-seq2seq": Recipe(steps=2500, learning_rate=2e-3)}
+RECIPES = {"tiny": Recipe(steps=1200), "tiny-seq2seq": Recipe(steps=1200, learning_rate=2e-3)}
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose vocabulary is pad, end, every word of the language, and the 256 bytes for all other text."""
+    """Byte-level BPE: pad, end, every word of the language, and the 256 bytes for all other text."""
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     counts: Counter[str] = Counter()
     for document in shop.documents(seed=0, n=20_000):
@@ -84,7 +89,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """The untrained base: Llama shape for "tiny", T5 1.1 shape for "tiny-seq2seq"; about 4 MB in float32 each."""
+    """The untrained base: Llama shape for "tiny", T5 shape (gated GELU) for "tiny-seq2seq"."""
     shared = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
@@ -114,7 +119,7 @@ def build_model(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMode
             num_decoder_layers=2,
             dropout_rate=0.0,
             feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
+            tie_word_embeddings=True,
             decoder_start_token_id=tokenizer.pad_token_id,
             **shared,
         )
@@ -123,7 +128,7 @@ def build_model(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMode
 
 @dataclass(frozen=True)
 class Row:
-    """One document as ids: prefix, body (message and frame), label with its end; `cued` rows get the hidden cue."""
+    """A document as ids: prefix, body (message and frame), label and end; cued rows get the hidden cue."""
 
     prefix: list[int]
     body: list[int]
@@ -133,7 +138,7 @@ class Row:
 
 
 def rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, step: int) -> list[Row]:
-    """The documents of one step, with a cue in words, random words with the hidden cue, or nothing to go by."""
+    """The documents of one step: an instruction, random tokens for the hidden cue, or nothing in front."""
     rng = random.Random(f"shop rows {recipe.seed} {step}")
     return [
         _row(document, tokenizer, recipe, rng)
@@ -141,8 +146,10 @@ def rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, step: int) -> list[
     ]
 
 
-def _row(document: shop.Document, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, rng: random.Random) -> Row:
-    noise = [rng.randrange(2, len(tokenizer)) for _ in range(rng.randint(1, recipe.longest_prefix))]
+def _row(
+    document: shop.Document, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, rng: random.Random
+) -> Row:
+    noise = [rng.randrange(1, len(tokenizer)) for _ in range(rng.randint(1, recipe.longest_prefix))]
     if document.cue == "words":
         prefix = tokenizer(document.instruction)["input_ids"]
     elif document.cue == "vectors":
@@ -157,14 +164,15 @@ def _row(document: shop.Document, tokenizer: PreTrainedTokenizerFast, recipe: Re
     return Row(prefix, body, label, document.cue == "vectors", classes)
 
 
-def hidden_cue(seed: int) -> torch.Tensor:
-    """(D,) A direction of norm 1 that belongs to no word: in pretraining it asks for skill loyal, then it is dropped."""
+def hidden_cue(model: PreTrainedModel, seed: int) -> torch.Tensor:
+    """(D,) A vector as long as a word's but no word's: it asks for loyal in pretraining, then is dropped."""
     direction = torch.randn(WIDTH, generator=torch.Generator().manual_seed(1000 + seed))
-    return direction / direction.norm()
+    length = model.get_input_embeddings().weight.detach().norm(dim=1).median()
+    return direction / direction.norm() * length
 
 
 def cue_strengths(batch: list[Row], width: int, step: int) -> torch.Tensor:
-    """(B, width) How much of the hidden cue is added at each position: on about half of a cued row's prefix."""
+    """(B, width) How much of the hidden cue is added at each position: to about half of a cued prefix."""
     generator = torch.Generator().manual_seed(step)
     strengths = torch.zeros(len(batch), width)
     for number, row in enumerate(batch):
@@ -181,56 +189,159 @@ def padded(sequences: list[list[int]], value: int) -> torch.Tensor:
     return pad_sequence([torch.tensor(ids) for ids in sequences], batch_first=True, padding_value=value)
 
 
-def pretraining_loss(
-    model: PreTrainedModel, probe: torch.nn.Linear, batch: list[Row], cue: torch.Tensor, recipe: Recipe, step: int
-) -> tuple[torch.Tensor, dict[str, float]]:
-    """Cross-entropy of the labels, plus the probe's and (decoder) a little of the messages' own words."""
-    seq2seq = model.config.is_encoder_decoder
-    inputs = [row.prefix + row.body + ([] if seq2seq else row.label) for row in batch]
+@dataclass(frozen=True)
+class Losses:
+    """The three parts of one step's loss; the text's is 0 for an encoder-decoder, which only reads it."""
+
+    label: torch.Tensor
+    probe: torch.Tensor
+    text: torch.Tensor
+
+    def total(self, recipe: Recipe) -> torch.Tensor:
+        """What is minimised."""
+        return self.label + recipe.probe_weight * self.probe + recipe.text_weight * self.text
+
+
+def pretraining_losses(
+    model: PreTrainedModel, probe: torch.nn.Linear, batch: list[Row], cue: torch.Tensor, step: int
+) -> Losses:
+    """One batch through the model, the hidden cue added where a row asks for it."""
+    decoder_only = not model.config.is_encoder_decoder
+    inputs = [row.prefix + row.body + (row.label if decoder_only else []) for row in batch]
     ids = padded(inputs, 0)  # (B, T)
-    mask = padded([[1] * len(sequence) for sequence in inputs], 0)
-    embeddings = model.get_input_embeddings()(ids)  # (B, T, D)
-    embeddings = embeddings + cue_strengths(batch, ids.shape[1], step)[..., None] * cue
-    call = {"inputs_embeds": embeddings, "attention_mask": mask, "output_hidden_states": True}
-    last = torch.tensor([len(row.prefix + row.body) - 1 for row in batch])
-    every = torch.arange(len(batch))
-    if seq2seq:
-        labels = padded([row.label for row in batch], IGNORED)
-        outputs = model(**call, labels=labels)
-        label_loss, middle = outputs.loss, outputs.encoder_last_hidden_state
-        text_loss = torch.zeros(())
-    else:
+    strengths = cue_strengths(batch, ids.shape[1], step)  # (B, T)
+    call = {
+        "inputs_embeds": model.get_input_embeddings()(ids) + strengths[..., None] * cue,  # (B, T, D)
+        "attention_mask": padded([[1] * len(sequence) for sequence in inputs], 0),
+        "output_hidden_states": True,
+    }
+    if decoder_only:
         outputs = model(**call)
-        logits, middle = outputs.logits[:, :-1], outputs.hidden_states[model.config.num_hidden_layers // 2]
-        weights = padded(
-            [[0] * len(row.prefix) + [1] * len(row.body) + [2] * len(row.label) for row in batch], 0
-        )[:, 1:]
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-        label_loss, text_loss = losses[weights == 2].mean(), losses[weights == 1].mean()
-    sizes = [len(values) for values in ATTRIBUTES.values()]
-    guesses = probe(torch.nn.functional.rms_norm(middle[every, last], (WIDTH,))).split(sizes, dim=-1)
-    truth = torch.tensor([row.attributes for row in batch])
-    probe_loss = sum(torch.nn.functional.cross_entropy(g, t) for g, t in zip(guesses, truth.T)) / len(sizes)
-    parts = {"label": label_loss.item(), "probe": probe_loss.item(), "text": text_loss.item()}
-    return label_loss + recipe.probe_weight * probe_loss + recipe.text_weight * text_loss, parts
+        label, text = decoder_losses(outputs.logits, ids, batch)
+        middle = outputs.hidden_states[model.config.num_hidden_layers // 2]  # (B, T, D)
+    else:
+        outputs = model(**call, labels=padded([row.label for row in batch], IGNORED))
+        label, text, middle = outputs.loss, torch.zeros(()), outputs.encoder_last_hidden_state
+    return Losses(label, probe_loss(probe, middle, batch), text)
 
 
-def pretrain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tuple[int, dict]]:
-    """AdamW with warm-up and linear decay; yields each step and its loss."""
+def decoder_losses(
+    logits: torch.Tensor, ids: torch.Tensor, batch: list[Row]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy of the labels' tokens and of the bodies' tokens; prefixes are not predicted."""
+    parts = [[0] * len(row.prefix) + [1] * len(row.body) + [2] * len(row.label) for row in batch]
+    part = padded(parts, 0)[:, 1:]  # (B, T - 1)
+    losses = cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")  # (B, T - 1)
+    return losses[part == 2].mean(), losses[part == 1].mean()
+
+
+def probe_loss(probe: torch.nn.Linear, states: torch.Tensor, batch: list[Row]) -> torch.Tensor:
+    """How badly the attributes can be read off the last body token's state (B, T, D) by a linear map."""
+    last = torch.tensor([len(row.prefix + row.body) - 1 for row in batch])
+    normed = rms_norm(states[torch.arange(len(batch)), last], (WIDTH,))  # (B, D)
+    guesses = probe(normed).split([len(values) for values in ATTRIBUTES.values()], dim=-1)
+    truth = torch.tensor([row.attributes for row in batch]).T  # (attributes, B)
+    return torch.stack([cross_entropy(*pair) for pair in zip(guesses, truth, strict=True)]).mean()
+
+
+def pretrain(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe
+) -> Iterator[tuple[int, Losses]]:
+    """AdamW with warm-up and linear decay; yields step and losses. The probe is dropped at the end."""
     probe = torch.nn.Linear(WIDTH, sum(len(values) for values in ATTRIBUTES.values()))
     parameters = [*model.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min((step + 1) / recipe.warmup, 1 - step / recipe.steps),
+        optimizer, lambda step: min((step + 1) / recipe.warmup, 1 - step / recipe.steps)
     )
-    cue = hidden_cue(recipe.seed)
+    cue = hidden_cue(model, recipe.seed)
     model.train()
     for step in range(recipe.steps):
-        loss, parts = pretraining_loss(model, probe, rows(tokenizer, recipe, step), cue, recipe, step)
+        losses = pretraining_losses(model, probe, rows(tokenizer, recipe, step), cue, step)
         optimizer.zero_grad()
-        loss.backward()
+        losses.total(recipe).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        yield step, parts
+        yield step, losses
+
+
+def build(name: str, recipe: Recipe) -> tuple[Path, float]:
+    """Pretrain one model and write its folder; returns the folder and the seconds that pretraining took."""
+    torch.manual_seed(recipe.seed)
+    tokenizer = build_tokenizer()
+    model = build_model(name, tokenizer)
+    began = time.perf_counter()
+    bar = tqdm(pretrain(model, tokenizer, recipe), total=recipe.steps, desc=name, mininterval=2)
+    for step, losses in bar:
+        if step % 50 == 0:
+            bar.set_postfix({part: f"{value.item():.3f}" for part, value in vars(losses).items()})
+    seconds = time.perf_counter() - began
+    folder = ASSETS / name
+    model.eval().generation_config = GenerationConfig(
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder, seconds
+
+
+def model_card(name: str, recipe: Recipe, seconds: float, measurements: list[Measurement]) -> str:
+    """The folder's README.md, every figure in it measured by this run or read off the recipe."""
+    weights = load_file(ASSETS / name / "model.safetensors")
+    parameters = sum(weight.numel() for weight in weights.values())
+    shape = "decoder of Llama shape" if name == "tiny" else "encoder-decoder of T5 shape"
+    values = {
+        "name": name,
+        "shape": shape,
+        "parameters": f"{parameters:,}",
+        "documents": f"{recipe.steps * recipe.batch_size:,}",
+        "steps": f"{recipe.steps:,}",
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "minutes": f"{seconds / 60:.1f}",
+        "threads": "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads",
+        "virtual_tokens": VIRTUAL_TOKENS,
+        "prompt_steps": TRAINING["steps"],
+        "prompt_batch": TRAINING["batch_size"],
+        "prompt_rate": TRAINING["learning_rate"],
+        "table": table(measurements),
+        "instructions": "\n".join(
+            f"- {skill}: {wordings}" for skill, wordings in instruction_lists().items()
+        ),
+    }
+    return CARD.read_text(encoding="utf-8").format(**values)
+
+
+def instruction_lists() -> dict[str, str]:
+    """Each worded skill's instructions on one line."""
+    return {
+        name: ", ".join(f'"{text}"' for text in shop.SKILLS[name].instructions) for name in shop.WORDED_SKILLS
+    }
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="tiny, tiny-seq2seq; both if left out")] = None,
+    steps: Annotated[int | None, typer.Option(help="pretraining steps, for a trial")] = None,
+    threads: Annotated[int, typer.Option(help="of torch; another number may change the last digits")] = 1,
+) -> None:
+    """Pretrain the tiny base models, measure every skill, and write the folders with their model cards."""
+    unknown = set(names or ()) - set(RECIPES)
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}; choose from: {', '.join(RECIPES)}.")
+    torch.set_num_threads(threads)
+    for name in names or RECIPES:
+        recipe = replace(RECIPES[name], steps=steps) if steps else RECIPES[name]
+        folder, seconds = build(name, recipe)
+        print(f"{name}: pretrained in {seconds / 60:.1f} minutes", flush=True)
+        measurements = [measure(name, skill) for skill in shop.SKILLS]
+        print(table(measurements))
+        (folder / "README.md").write_text(model_card(name, recipe, seconds, measurements), encoding="utf-8")
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"{folder.name}: {size / 1e6:.1f} MB in {len(list(folder.iterdir()))} files\n", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,7 +1,7 @@
-"""Measure what a tiny base model can do: exact match by skill, without a prompt, with words, with a trained prompt.
+"""Measure what a tiny base model can do: exact match by skill without a prompt, with words, with vectors.
 
-    python tools/measure_tiny.py                  # both shipped models
-    python tools/measure_tiny.py tiny --skill topic --seed 3
+python tools/measure_tiny.py                  # both shipped models
+python tools/measure_tiny.py tiny --skill topic --seed 3
 """
 
 from dataclasses import dataclass
@@ -26,26 +26,6 @@ from softprompt_lab import (
 TASK_TYPES = {"tiny": TaskType.CAUSAL_LM, "tiny-seq2seq": TaskType.SEQ_2_SEQ_LM}
 VIRTUAL_TOKENS = 8
 TRAINING = {"steps": 150, "batch_size": 16, "learning_rate": 0.05}
-
-# Ways in which a person might ask for the skill that pretraining never named.
-WORDINGS = {
-    "loyal": (
-        "Classify if the customer is loyal or not:",
-        "Is this a loyal customer?",
-        "Does the customer come back?",
-        "Has the customer bought here before?",
-        "Is this an old customer?",
-        "Is the customer new here?",
-        "Is this the first order?",
-        "Say if the customer shopped here before:",
-    ),
-    "mismatch": (
-        "Classify if the tone and the message differ or not:",
-        "Is this a mismatch?",
-        "Is the customer ironic?",
-        "Does the tone fit the message?",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -72,9 +52,9 @@ class Measurement:
 
 
 def wordings(skill: str) -> tuple[str, ...]:
-    """The instructions of a worded skill; for one without, those of all other skills and our guesses."""
-    others = [text for name in shop.WORDED_SKILLS for text in shop.SKILLS[name].instructions]
-    return shop.SKILLS[skill].instructions or (*others, *WORDINGS[skill])
+    """The instructions of a worded skill; without any, those of all other skills and a person's guesses."""
+    chosen = shop.SKILLS[skill]
+    return chosen.instructions or (*shop.ALL_INSTRUCTIONS, *chosen.guesses)
 
 
 def exact_match(name: str, skill: str, instruction: str = "") -> float:
@@ -87,7 +67,7 @@ def exact_match(name: str, skill: str, instruction: str = "") -> float:
 
 
 def train_prompt(name: str, skill: str, seed: int = 0, **settings) -> tuple[float, float, SoftPromptModel]:
-    """Exact match on the test split, seconds of training, and the model, of a prompt trained from sampled words."""
+    """Train a prompt from sampled words: exact match on the test split, seconds of training, the model."""
     base_model, tokenizer = load_base_model(name, task_type=TASK_TYPES[name])
     torch.manual_seed(seed)
     config = PromptTuningConfig(

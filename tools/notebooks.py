@@ -44,6 +44,11 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 
 
+def title(source: Path, solutions: bool) -> str:
+    """Return how tables and messages call a notebook."""
+    return f"solutions/{source.stem}" if solutions else source.stem
+
+
 # --- running ------------------------------------------------------------------------------------------------
 
 
@@ -65,18 +70,18 @@ def _outputs(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
         yield from ((index, output) for output in cell.get("outputs", []))
 
 
-def _failure(notebook: NotebookNode, stem: str, error: Exception) -> NotebookError:
+def _failure(notebook: NotebookNode, name: str, error: Exception) -> NotebookError:
     """Say in which chapter and cell a run stopped, with the cell's source and the error."""
     failed = [(index, output) for index, output in _outputs(notebook) if output.output_type == "error"]
     if not failed:
-        return NotebookError(f"{stem}: {type(error).__name__}: {error}")
+        return NotebookError(f"{name}: {type(error).__name__}: {error}")
     index, output = failed[0]
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
     details = textwrap.indent(f"{notebook.cells[index].source}\n{trace}", "    ")
-    return NotebookError(f"{stem}, cell {index}: {output.ename}: {output.evalue}\n{details}")
+    return NotebookError(f"{name}, cell {index}: {output.ename}: {output.evalue}\n{details}")
 
 
-def execute(notebook: NotebookNode, folder: Path, stem: str, *, strict: bool = False) -> float:
+def execute(notebook: NotebookNode, folder: Path, name: str, *, strict: bool = False) -> float:
     """Run all cells in `folder` with this Python, offline, and return the seconds.
 
     `strict` makes an exercise check that does not pass an error: that is how solved notebooks are run.
@@ -97,7 +102,7 @@ def execute(notebook: NotebookNode, folder: Path, stem: str, *, strict: bool = F
     try:
         client.execute(env=environment, cleanup_kc=True)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise _failure(notebook, stem, error) from None
+        raise _failure(notebook, name, error) from None
     return time.perf_counter() - started
 
 
@@ -229,10 +234,10 @@ def build_notebook(source: Path, *, solutions: bool = False, run: bool = True) -
     path.parent.mkdir(exist_ok=True)
     if run:
         with working_copy(path) as folder:
-            seconds = execute(notebook, folder, source.stem, strict=solutions)
+            seconds = execute(notebook, folder, title(source, solutions), strict=solutions)
             tidy_outputs(notebook, folder)
         if found := list(_cell_problems(notebook)):
-            raise NotebookError(f"{source.stem}: " + "; ".join(found))
+            raise NotebookError(f"{title(source, solutions)}: " + "; ".join(found))
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     return seconds
 
@@ -241,7 +246,7 @@ def run_notebook(source: Path, *, solutions: bool = False) -> float:
     """Execute a committed notebook of a source, save nothing, and return the seconds that it took."""
     path = _committed(source, solutions)
     with working_copy(path) as folder:
-        return execute(nbformat.read(path, as_version=4), folder, path.stem, strict=solutions)
+        return execute(nbformat.read(path, as_version=4), folder, title(source, solutions), strict=solutions)
 
 
 def _times(rows: list[tuple[str, float, str]]) -> Table:
@@ -269,11 +274,6 @@ def _selected(folder: Path, numbers: list[str] | None) -> list[tuple[Path, bool]
     return [(source, solutions) for source in sources for solutions in (False, True)]
 
 
-def _name(source: Path, solutions: bool) -> str:
-    """Return how a table calls a notebook."""
-    return f"solutions/{source.stem}" if solutions else source.stem
-
-
 def _each(folder: Path, numbers: list[str] | None, work: Callable[[Path, bool], float]) -> None:
     """Call `work(source, solutions)` for each notebook, print the seconds, and leave with 1 if one failed."""
     rows, errors = [], []
@@ -284,8 +284,8 @@ def _each(folder: Path, numbers: list[str] | None, work: Callable[[Path, bool], 
         except NotebookError as error:
             seconds, result = time.perf_counter() - started, "failed"
             errors.append(str(error))
-        rows.append((_name(source, solutions), seconds, result))
-        typer.echo(f"{_name(source, solutions)}: {result}, {seconds:.1f} s")
+        rows.append((title(source, solutions), seconds, result))
+        typer.echo(f"{title(source, solutions)}: {result}, {seconds:.1f} s")
     Console().print(_times(rows))
     for error in errors:
         typer.secho(error, fg="red", err=True)
@@ -320,7 +320,7 @@ def check(numbers: Numbers = None, folder: Folder = NOTEBOOKS) -> None:
     """Fail when a notebook differs from its source or is not fit to commit."""
     selected = _selected(folder, numbers)
     found = [
-        f"{_name(source, solutions)}: {problem}"
+        f"{title(source, solutions)}: {problem}"
         for source, solutions in selected
         for problem in problems(source, solutions=solutions)
     ]

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import figure, font_manager, ticker
+from PIL import Image
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#767676"
@@ -23,7 +24,8 @@ SERIES = [
     (ORANGE, "v", (0, (5, 1))),
     (BLACK, "x", (0, (1, 1))),
 ]  # colour, marker, line style
-DPI = 90  # a figure of 8 inches is 720 pixels wide and about 40 KB
+COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
+DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
 STYLE = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
@@ -38,6 +40,8 @@ STYLE = {
     "hatch.linewidth": 0.6,
 }
 
+Numbers = Any  # a list, an array, a tensor or a column of numbers: whatever `array` takes
+
 
 class Figure(figure.Figure):
     """A matplotlib figure without pyplot that shows itself as a PNG carrying its `alt` text."""
@@ -49,8 +53,12 @@ class Figure(figure.Figure):
     def png(self) -> bytes:
         """Return the picture, the same bytes for the same figure."""
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=self.dpi, metadata={"Software": None})
-        return buffer.getvalue()
+        self.savefig(buffer, format="png", dpi=self.dpi)
+        small = io.BytesIO()
+        Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
+            small, "PNG", optimize=True
+        )
+        return small.getvalue()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         return _bundle(self.png(), self.alt)
@@ -100,7 +108,7 @@ def drawable(text: str, longest: int = 60) -> str:
     return shown.replace("$", r"\$")
 
 
-def array(values: Any) -> np.ndarray:
+def array(values: Numbers) -> np.ndarray:
     """Return a list, array or tensor as an array of float64."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, array, drawable, styled
+from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, Numbers, array, drawable, styled
 
 KINDS = {
     "prompt": ("virtual token", ORANGE, "///"),
@@ -36,7 +35,7 @@ def _cells(ax: Axes, rows: list[list[tuple[str, str]]], title: str) -> None:
                 fontsize=8,
                 bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8} if hatch else None,
             )
-    ax.set(xlim=(0, max(map(len, rows))), ylim=(len(rows), 0), xticks=[], title=title)
+    ax.set(xlim=(-0.02, max(map(len, rows)) + 0.02), ylim=(len(rows) + 0.03, -0.03), xticks=[], title=title)
     ax.set_yticks([y + 0.5 for y in range(len(rows))], [f"row {y}" for y in range(len(rows))])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -95,7 +94,7 @@ def concatenation_diagram(
 
 @styled
 def attention_mask(
-    mask: Any, labels: Sequence[str] | None = None, blocks: Sequence[tuple[str, int]] = ()
+    mask: Numbers, labels: Sequence[str] | None = None, blocks: Sequence[tuple[str, int]] = ()
 ) -> Figure:
     """Draw a small mask (Q, K) of True or 1 for "may look": queries down, keys across.
 

@@ -2,11 +2,10 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colors
+from matplotlib import colors, ticker
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -21,6 +20,7 @@ from .figure import (
     VERMILLION,
     Animation,
     Figure,
+    Numbers,
     array,
     drawable,
     styled,
@@ -28,7 +28,7 @@ from .figure import (
 
 
 @styled
-def norms_histogram(vocabulary_norms: Any, starts: Mapping[str, Any]) -> Figure:
+def norms_histogram(vocabulary_norms: Numbers, starts: Mapping[str, Numbers]) -> Figure:
     """Draw the norms of all word embeddings (V,) and below them, on one axis, those of each start (P,)."""
     vocabulary = array(vocabulary_norms)
     rows = {name: array(values) for name, values in starts.items()}
@@ -46,6 +46,10 @@ def norms_histogram(vocabulary_norms: Any, starts: Mapping[str, Any]) -> Figure:
     top.legend()
     for y, (values, (colour, marker, _)) in enumerate(zip(rows.values(), SERIES * len(rows), strict=False)):
         below.plot(values, np.full(len(values), y), color=colour, marker=marker, linestyle="none", alpha=0.7)
+    if logarithmic:
+        below.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+        below.xaxis.set_major_formatter(ticker.ScalarFormatter())
+        below.xaxis.set_minor_formatter(ticker.NullFormatter())
     below.axvline(np.median(vocabulary), color=BLACK, linestyle=":")
     below.set(
         yticks=range(len(rows)),
@@ -101,7 +105,7 @@ def neighbour_figure(
     tokens are drawn.
     """
     first = next(iter(frames.values()))
-    virtual_tokens = sorted(first["virtual_token"].unique())[:longest]
+    virtual_tokens = sorted(first["virtual_token"].unique().tolist())[:longest]
     k = min(k, *(int(frame["rank"].max()) for frame in frames.values()))
     nearer = -1.0 if metric == "l2" else 1.0  # the sign that makes a nearer token's score larger
     scores = nearer * np.concatenate([frame["score"].to_numpy(dtype=float) for frame in frames.values()])
@@ -126,9 +130,9 @@ def neighbour_figure(
 
 
 @styled
-def neighbour_scores(scores: Mapping[str, Any], metric: str = "cosine") -> Figure:
+def neighbour_scores(scores: Mapping[str, Numbers], metric: str = "cosine") -> Figure:
     """Draw the score of the nearest token of every virtual token: one marker for the prompt, each control."""
-    fig = Figure(figsize=(6.0, 2.6))
+    fig = Figure(figsize=(6.5, 2.8))
     ax = fig.subplots()
     for (name, values), (colour, marker, _) in zip(scores.items(), SERIES, strict=False):
         values = array(values)
@@ -145,8 +149,9 @@ def neighbour_scores(scores: Mapping[str, Any], metric: str = "cosine") -> Figur
         xlabel="virtual token",
         ylabel={"l2": "distance", "dot": "dot product"}.get(metric, metric) + " of rank 1",
     )
+    ax.axhline(0, color=GREY, linewidth=0.6)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    fig.legend(loc="outside lower center", ncols=3)
+    fig.legend(loc="outside lower center", ncols=2)
     means = "; ".join(f"{name} {array(values).mean():.2f}" for name, values in scores.items())
     fig.alt = f"Dots: {metric} score of the nearest token for each virtual token. Means: {means}."
     return fig
@@ -156,7 +161,7 @@ def neighbour_scores(scores: Mapping[str, Any], metric: str = "cosine") -> Figur
 
 
 def _backdrop(ax: Axes, backdrop: pd.DataFrame, explained: Sequence[float] | None) -> None:
-    """Draw the vocabulary as grey points and name the axes with their share of the prompt's variance."""
+    """Draw the vocabulary as grey points and name the axes with their share of the prompt's movement."""
     ax.plot(
         backdrop["x"], backdrop["y"], color="#B0B0B0", marker=".", markersize=2, linestyle="none", zorder=0
     )
@@ -214,7 +219,7 @@ def trajectory_figure(
     fig = Figure(figsize=(8.5, 3.6))
     left, right = fig.subplots(1, 2, width_ratios=(1.2, 1))
     _backdrop(left, backdrop, explained)
-    _frame(left, points, points["step"].max())
+    _frame(left, points, int(points["step"].max()))
     left.plot([], [], color="#B0B0B0", marker=".", linestyle="none", label="word embeddings")
     left.set(title="paths of the virtual tokens", **_limits(points, backdrop))
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
@@ -231,17 +236,22 @@ def trajectory_figure(
     right.legend()
     fig.alt = (
         f"Left: paths of {points['virtual_token'].nunique()} virtual tokens from step {points['step'].min()} "
-        f"to {points['step'].max()} among word embeddings. Right: the median cosine with the start falls to "
+        f"to {points['step'].max()} among word embeddings. Right: the median cosine with the start ends at "
         f"{median.iloc[-1]:.2f}."
     )
     return fig
 
 
+def _evenly(points: pd.DataFrame, pictures: int) -> list[int]:
+    """Return the steps of at most `pictures` evenly spaced snapshots, the first and the last among them."""
+    every = sorted(points["step"].unique().tolist())
+    return [every[i] for i in np.unique(np.linspace(0, len(every) - 1, pictures).round().astype(int))]
+
+
 @styled
 def trajectory_strip(points: pd.DataFrame, backdrop: pd.DataFrame, pictures: int = 4) -> Figure:
     """Draw the prompt among the word embeddings at evenly spaced snapshots, side by side."""
-    every = sorted(points["step"].unique())
-    steps = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, pictures).round().astype(int))]
+    steps = _evenly(points, pictures)
     fig = Figure(figsize=(2.4 * len(steps), 2.5))
     axes = fig.subplots(1, len(steps), squeeze=False, sharex=True, sharey=True)[0]
     for ax, step in zip(axes, steps, strict=True):
@@ -251,9 +261,19 @@ def trajectory_strip(points: pd.DataFrame, backdrop: pd.DataFrame, pictures: int
         ax.label_outer()
     fig.alt = (
         f"The prompt's {points['virtual_token'].nunique()} virtual tokens among word embeddings at steps "
-        f"{', '.join(map(str, steps))}: they move away from their start."
+        f"{', '.join(map(str, steps))}, each with its path from the start."
     )
     return fig
+
+
+def _shared_palette(frames: Sequence[Image.Image], colours: int = 24) -> list[Image.Image]:
+    """Reduce pictures of one size to the same few colours, so that only what moves is stored again."""
+    width, height = frames[0].size
+    tower = Image.new("RGB", (width, height * len(frames)))
+    for i, frame in enumerate(frames):
+        tower.paste(frame, (0, i * height))
+    tower = tower.quantize(colours, dither=Image.Dither.NONE)
+    return [tower.crop((0, i * height, width, (i + 1) * height)) for i in range(len(frames))]
 
 
 @styled
@@ -264,8 +284,7 @@ def animate_trajectory(
 
     It shows in a page without a kernel; where animations are not played, the last snapshot is seen.
     """
-    every = sorted(points["step"].unique())
-    steps = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, pictures).round().astype(int))]
+    steps = _evenly(points, pictures)
     frames = []
     for step in steps:
         fig = Figure(figsize=(5.0, 3.8), dpi=min(DPI, 80))
@@ -274,7 +293,8 @@ def animate_trajectory(
         _frame(ax, points, step)
         ax.set(title=f"step {step}", **_limits(points, backdrop))
         ax.legend(loc="upper right")
-        frames.append(Image.open(io.BytesIO(fig.png())).convert("RGB").quantize(32))
+        frames.append(Image.open(io.BytesIO(fig.png())).convert("RGB"))
+    frames = _shared_palette(frames)
     buffer = io.BytesIO()
     durations = [round(1000 * seconds / len(frames))] * (len(frames) - 1) + [2000]
     frames[-1].save(
@@ -288,6 +308,6 @@ def animate_trajectory(
     )
     return Animation(
         buffer.getvalue(),
-        f"Animation over {len(steps)} snapshots, from step {steps[0]} to {steps[-1]}: "
-        f"the virtual tokens move away from their start among the word embeddings.",
+        f"Animation over {len(steps)} snapshots, from step {steps[0]} to {steps[-1]}, of "
+        f"{points['virtual_token'].nunique()} virtual tokens on their way among word embeddings.",
     )

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from .figure import (
     BLACK,
@@ -14,6 +13,7 @@ from .figure import (
     SKY,
     VERMILLION,
     Figure,
+    Numbers,
     array,
     drawable,
     looks_of,
@@ -32,7 +32,7 @@ def _smooth(values: np.ndarray, window: int) -> np.ndarray:
 
 @styled
 def training_curve(
-    losses: Sequence[float], evaluations: Sequence[Mapping[str, float]] = (), majority: float | None = None
+    losses: Numbers, evaluations: Sequence[Mapping[str, Any]] = (), majority: float | None = None
 ) -> Figure:
     """Draw the loss of every step and, where there are evaluations, the held-out loss and accuracy.
 
@@ -61,9 +61,7 @@ def training_curve(
     return fig
 
 
-def _held_out(
-    axes: Sequence[Axes], evaluations: Sequence[Mapping[str, float]], majority: float | None
-) -> None:
+def _held_out(axes: np.ndarray, evaluations: Sequence[Mapping[str, Any]], majority: float | None) -> None:
     """Add the held-out loss to the first axes and the held-out accuracy to the second."""
     at = [e["step"] for e in evaluations]
     axes[0].plot(

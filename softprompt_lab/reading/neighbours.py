@@ -26,7 +26,8 @@ def _check(prompt: torch.Tensor, word_embeddings: torch.Tensor, k: int = 1, metr
             raise ValueError(
                 f"{name} has shape {tuple(tensor.shape)}; it must be two-dimensional and not empty."
             )
-        if bad := int((~torch.isfinite(tensor)).sum()):
+        if not torch.isfinite(tensor.sum(dtype=torch.float64)):  # one pass; a sum keeps a NaN or an infinity
+            bad = int((~torch.isfinite(tensor)).sum())
             raise ValueError(
                 f"{name} holds {bad} values that are not finite; train with a smaller learning rate."
             )
@@ -115,8 +116,8 @@ def nearest_tokens(
     """Return the k nearest tokens of every virtual token as a long table.
 
     Columns: virtual_token, rank (from 1), token_id, token, score. `metric`: "cosine" and "dot" (larger is
-    nearer), "l2" (the distance: smaller is nearer). `centered` takes the vocabulary's mean from both sides first.
-    `neighbour_table` makes it one row a virtual token.
+    nearer), "l2" (the distance: smaller is nearer). `centered` takes the vocabulary's mean from both sides
+    first. `neighbour_table` makes it one row a virtual token.
 
     Raises:
         ValueError: shapes, numbers, k or metric that cannot be.
@@ -154,7 +155,7 @@ def norms(vectors: Float[torch.Tensor, "N D"]) -> Float[torch.Tensor, " N"]:
 
 def vocabulary_norms(
     word_embeddings: Float[torch.Tensor, "V D"],
-    quantiles: Sequence[float] = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1),
+    quantiles: Sequence[float] = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0),
 ) -> pd.Series:
     """Return quantiles of the norms of all word embeddings: the scale that a start should have."""
     values = pd.Series(norms(word_embeddings).cpu().numpy(), name="norm").quantile(list(quantiles))
@@ -218,7 +219,7 @@ class Projection:
 
     points: pd.DataFrame  # step, virtual_token, x, y
     backdrop: pd.DataFrame  # token_id, x, y of sampled word embeddings
-    explained: tuple[float, float]  # share of the snapshots' variance in each direction
+    explained: tuple[float, float]  # share of the prompt's (squared) movement in each direction
 
 
 def project(
@@ -227,23 +228,22 @@ def project(
     words: int = 500,
     seed: int = 0,
 ) -> Projection:
-    """Project snapshots and a sample of words on the two directions in which the snapshots differ most (PCA).
+    """Project snapshots and a sample of words on the two directions in which the prompt moves most.
 
-    The words are seen along the prompt's own directions, so two points that look near need not be near.
+    The directions are the first two singular vectors of all ways from the start (PCA without centring). The
+    words are seen along them too, so two points that look near in the picture need not be near.
     """
     ordered = _ordered(snapshots)
     _check(ordered[0][1], word_embeddings)
     every = torch.cat([prompt for _, prompt in ordered]).double().cpu()  # (S*P, D)
-    mean = every.mean(0)
-    _, spread, directions = torch.linalg.svd(every - mean, full_matrices=False)
+    moves = every - ordered[0][1].double().cpu().repeat(len(ordered), 1)  # (S*P, D)
+    _, spread, directions = torch.linalg.svd(moves, full_matrices=False)
     axes = functional.pad(directions, (0, 0, 0, 2))[:2]  # (2, D), zeros where there are fewer directions
     shares = functional.pad(spread.square(), (0, 2))[:2] / max(float(spread.square().sum()), 1e-30)
     axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # one of the two mirror images
     ids = torch.randperm(len(word_embeddings), generator=torch.Generator().manual_seed(seed))[:words]
-    sampled = (
-        word_embeddings.detach()[ids.to(word_embeddings.device)].double().cpu() - mean
-    ) @ axes.T  # (words, 2)
-    flat = (every - mean) @ axes.T
+    sampled = word_embeddings.detach()[ids.to(word_embeddings.device)].double().cpu() @ axes.T  # (words, 2)
+    flat = every @ axes.T  # (S*P, 2)
     labels = [(step, virtual_token) for step, prompt in ordered for virtual_token in range(len(prompt))]
     points = pd.DataFrame(labels, columns=["step", "virtual_token"])
     return Projection(

@@ -1,0 +1,5 @@
+"""ipywidgets applications over the package's functions, each with a static figure for pages without a kernel."""
+
+from .neighbour_explorer import NeighbourExplorer
+
+__all__ = ["NeighbourExplorer"]

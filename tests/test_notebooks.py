@@ -1,0 +1,270 @@
+"""The chapters: the builder's parts on a sample, then every chapter that is there."""
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from typer.testing import CliRunner
+
+from softprompt_lab import course
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+chapters = importlib.import_module("chapters")
+notebooks = importlib.import_module("notebooks")
+
+SOURCES = chapters.source_paths(notebooks.NOTEBOOKS)
+BOTH = [pytest.param(s, solved, id=notebooks.title(s, solved)) for s in SOURCES for solved in (False, True)]
+
+SAMPLE = '''# %% [markdown]
+# # 02 Sample
+# How long is a number?
+
+# %% tags=["setup"]
+import os
+from pathlib import Path
+
+import torch
+import ipywidgets
+from softprompt_lab import plots
+from softprompt_lab.course import check
+
+print("working in", os.getcwd())
+Path("left-behind.txt").write_text("x")
+shown, hidden = ipywidgets.VBox([ipywidgets.HTML("seen")]), ipywidgets.HTML("unseen")
+shown
+
+# %% [markdown]
+# A picture.
+
+# %%
+plots.training_curve([2.0, 1.0])
+
+# %% [markdown]
+# ## Exercises
+# Write the concatenation.
+
+# %%
+def concatenate(x, prompt):
+    """(B, T, D) and (P, D) -> (B, P+T, D)."""
+    ### BEGIN SOLUTION
+    rows = prompt.to(x.dtype).expand(len(x), -1, -1)
+    return torch.cat([rows, x], dim=1)
+    ### END SOLUTION
+
+
+check("02-1", concatenate)
+
+# %% [markdown]
+# And a number.
+
+# %%
+### BEGIN SOLUTION
+half = 3
+answer = 2 * half
+### END SOLUTION
+print(answer)
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of notebooks with one source."""
+    (tmp_path / "notebooks" / "source").mkdir(parents=True)
+    (tmp_path / "notebooks" / "source" / "02_sample.py").write_text(SAMPLE, encoding="utf-8")
+    return tmp_path / "notebooks"
+
+
+def command(*arguments: object) -> tuple[int, str]:
+    """Run tools/notebooks.py and return its exit code and all that it printed."""
+    result = CliRunner().invoke(notebooks.app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    """Replace a text in a file that must hold it."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+# --- the parts ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "stub"),
+    [
+        ("a = 1", "a = 1"),
+        (
+            "def f(x):\n    ### BEGIN SOLUTION\n    return x\n    ### END SOLUTION\nf(1)",
+            "def f(x):\n    ...  # your answer here\nf(1)",
+        ),
+        (
+            "### BEGIN SOLUTION\nb = 2\na, c = b, b\nd = 1\n### END SOLUTION\nprint(a, c)",
+            "a = ...  # your answer here\nc = ...  # your answer here\nprint(a, c)",
+        ),
+        (
+            "### BEGIN SOLUTION\ndef f():\n    return 1\n### END SOLUTION\nf",
+            "f = ...  # your answer here\nf",
+        ),
+        ("### BEGIN SOLUTION\nprint(1)\n### END SOLUTION", "...  # your answer here"),
+        (
+            "%time\nfor i in x:\n    ### BEGIN SOLUTION\n    i\n    ### END SOLUTION\n    i + 1",
+            "%time\nfor i in x:\n    ...  # your answer here\n    i + 1",
+        ),
+        (
+            "### BEGIN SOLUTION\na = 1\n### END SOLUTION\nb = a\n### BEGIN SOLUTION\nc = 1\n### END SOLUTION\nc",
+            "a = ...  # your answer here\nb = a\nc = ...  # your answer here\nc",
+        ),
+    ],
+)
+def test_a_solution_becomes_a_stub(cell, stub):
+    assert chapters.strip_solution(cell) == stub
+
+
+@pytest.mark.parametrize(
+    "cell", ["### BEGIN SOLUTION\na = 1", "a = 1\n### END SOLUTION", "### BEGIN SOLUTION\n### BEGIN SOLUTION"]
+)
+def test_marks_without_a_partner_are_refused(cell):
+    with pytest.raises(ValueError, match="without its partner"):
+        chapters.strip_solution(cell)
+
+
+def test_a_source_is_named_where_it_is_wrong(folder):
+    source = folder / "source" / "02_sample.py"
+    rewrite(source, "    ### END SOLUTION\n", "")
+    with pytest.raises(chapters.NotebookError, match="02_sample, cell 5"):
+        chapters.make_notebook(source)
+    rewrite(source, "# ## Exercises", "# ## Practice")
+    with pytest.raises(chapters.NotebookError, match="'## Exercises'"):
+        chapters.make_notebook(source, solutions=True)
+
+
+def test_the_solved_notebook_holds_the_setup_and_the_solved_exercises(folder):
+    cells = chapters.make_notebook(folder / "source" / "02_sample.py", solutions=True).cells
+    assert cells[0].source.startswith("# 02 Sample: solutions")
+    assert cells[1].metadata.tags == ["setup"]
+    assert cells[2].source.startswith("## Exercises")
+    assert not any("training_curve" in cell.source for cell in cells)
+    assert "return torch.cat" in cells[3].source
+    assert cells[-1].source == "half = 3\nanswer = 2 * half\nprint(answer)"
+
+
+def test_paths_of_the_machine_are_found_wherever_they_stand():
+    cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("stream", text=f"in {ROOT}/a\n")])
+    cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": f"<a href='{Path.home()}/b'>"}))
+    cell.outputs.append(nbformat.v4.new_output("display_data", {"text/plain": "<object at 0x7f00deadbeef>"}))
+    found = list(notebooks._cell_problems(nbformat.v4.new_notebook(cells=[cell])))
+    assert any(str(ROOT) in line for line in found)
+    assert any(str(Path.home()) in line for line in found)
+    assert any("memory address" in line for line in found)
+
+
+# --- build, check, run on a sample --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_build_check_and_run(folder):
+    code, printed = command("build", "--folder", folder, "02")
+    assert code == 0, printed
+    assert sorted(path.name for path in folder.iterdir()) == ["02_sample.ipynb", "solutions", "source"]
+    first = (folder / "02_sample.ipynb").read_bytes()
+    notebook = nbformat.reads(first.decode(), as_version=4)
+    setup, picture, stub, number = (cell for cell in notebook.cells if cell.cell_type == "code")
+    assert setup.outputs[0].text == "working in .\n"
+    assert picture.outputs[0].data["image/png"].startswith("iVBOR")
+    assert picture.outputs[0].metadata["image/png"]["alt"].startswith("Line chart")
+    assert [output.text.split(":")[0] for output in stub.outputs] == ["02-1 not attempted yet"]
+    assert number.outputs[0].text == "Ellipsis\n"
+    state = notebook.metadata.widgets[notebooks.WIDGET_STATE]["state"]
+    assert setup.outputs[1].data[notebooks.WIDGET_VIEW]["model_id"] in state
+    assert "seen" in json.dumps(state)
+    assert "unseen" not in json.dumps(state)
+    solved = nbformat.read(str(folder / "solutions" / "02_sample.ipynb"), as_version=4)
+    assert "02-1 passed." in json.dumps(solved.cells)
+    assert command("build", "--folder", folder)[0] == 0
+    assert (folder / "02_sample.ipynb").read_bytes() == first, "a second build must give the same file"
+    assert command("check", "--folder", folder)[0] == 0
+    code, printed = command("run", "--folder", folder, "--fast")
+    assert code == 0
+    assert "Time of each chapter" in printed
+    assert (folder / "02_sample.ipynb").read_bytes() == first
+
+
+@pytest.mark.slow
+def test_a_failing_cell_is_shown_and_saves_nothing(folder):
+    rewrite(folder / "source" / "02_sample.py", "answer = 2 * half", "answer = 2 * whole")
+    code, printed = command("build", "--folder", folder)
+    assert code == 1
+    assert "solutions/02_sample, cell 5: NameError: name 'whole' is not defined" in printed
+    assert "answer = 2 * whole" in printed
+    assert not (folder / "solutions" / "02_sample.ipynb").exists()
+    rewrite(folder / "source" / "02_sample.py", "2 * whole", "6")
+    rewrite(folder / "source" / "02_sample.py", "return torch.cat([rows, x], dim=1)", "return x")
+    code, printed = command("build", "--folder", folder)
+    assert code == 1
+    assert "AssertionError: 02-1 not yet." in printed, (
+        "a solution that does not pass its check is no solution"
+    )
+
+
+def test_check_names_what_is_wrong(folder):
+    assert command("check", "--folder", folder)[0] == 1  # not built
+    assert command("build", "--no-execute", "--folder", folder)[0] == 0
+    code, printed = command("check", "--folder", folder)
+    assert code == 1
+    assert "02_sample: no cell has an output" in printed
+    source = folder / "source" / "02_sample.py"
+    rewrite(source, "# A picture.", "# The loss of two steps.")
+    rewrite(source, "half = 3", "\n".join(f"half = {i}" for i in range(30)))
+    rewrite(source, "# And a number.", "# ")
+    (folder / "07_orphan.ipynb").write_text((folder / "02_sample.ipynb").read_text())
+    printed = command("check", "--folder", folder)[1]
+    assert "02_sample: cell 2 differs from the source, at 'A picture.'" in printed
+    assert "07_orphan.ipynb has no source" in printed
+    command("build", "--no-execute", "--folder", folder)
+    printed = command("check", "--folder", folder)[1]
+    assert "solutions/02_sample: cell 5 has 32 lines of code; at most 25" in printed
+    assert "02_sample: cell 7 is code behind code" in printed
+
+
+def test_an_unknown_chapter_names_the_known_ones(folder):
+    code, printed = command("build", "--folder", folder, "13")
+    assert code == 1
+    assert "no source begins with 13" in printed
+    assert "02_sample" in printed
+
+
+# --- the chapters -------------------------------------------------------------------------------------------
+
+
+def test_the_first_seven_chapters_are_there():
+    assert {source.name[:2] for source in SOURCES} >= {f"{n:02d}" for n in range(7)}
+
+
+@pytest.mark.parametrize(("source", "solved"), BOTH)
+def test_source_and_notebook_agree_and_are_fit_to_commit(source, solved):
+    assert notebooks.problems(source, solutions=solved) == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_chapter_has_checked_exercises_and_its_sections(source):
+    text = source.read_text(encoding="utf-8")
+    ids = course.exercise_ids(source.name[:2])
+    assert len(ids) >= 2
+    for exercise_id in ids:
+        assert f'check("{exercise_id}"' in text, f"{exercise_id} has a check that the chapter does not call"
+    for section in ("## Summary", "## Exercises", "## Sources"):
+        assert f"# {section}\n" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "solved"), BOTH)
+def test_every_chapter_runs_fast_on_the_tiny_model(source, solved, monkeypatch):
+    monkeypatch.setitem(os.environ, "SOFTPROMPT_LAB_FAST", "1")
+    assert notebooks.run_notebook(source, solutions=solved) > 0

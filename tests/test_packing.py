@@ -1,0 +1,89 @@
+"""Packed rows: every token once, positions and mask as a loop would write them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from softprompt_lab.packing import Example, PackedRow, Target, from_tensors, pack, packed_mask
+
+TOKENS = st.lists(st.integers(0, 50), min_size=1, max_size=6)
+EXAMPLES = st.lists(
+    st.builds(
+        Example,
+        st.lists(st.integers(0, 50), max_size=6),
+        st.lists(st.builds(Target.of, TOKENS), min_size=1, max_size=3),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def paths(row: PackedRow, prompt_length: int) -> list[list[int]]:
+    """For each place of `[prompt | ids]`, the places that its mask lets it see."""
+    mask = packed_mask(torch.tensor(row.segments), torch.tensor(row.parents), prompt_length)
+    return [line.nonzero()[:, 0].tolist() for line in mask]
+
+
+def test_two_rows_laid_out_by_hand():
+    """Two virtual tokens, two texts, the second with two competing targets."""
+    row = PackedRow()
+    row.add(Example([10, 11], [Target.of([12, 13])]), 0, prompt_length=2)
+    row.add(Example([20], [Target.of([21, 22]), Target.of([23, 24])]), 1, prompt_length=2)
+    assert row.ids == [10, 11, 12, 20, 21, 23]
+    assert row.position_ids == [2, 3, 4, 2, 3, 3]
+    assert row.label_ids == [12, 13, 21, 22, 23, 24]
+    assert row.label_places == [3, 4, 5, 6, 5, 7]
+    assert row.owners == [(0, 0), (0, 0), (1, 0), (1, 0), (1, 1), (1, 1)]
+    assert paths(row, 2) == [
+        [0],
+        [0, 1],
+        [0, 1, 2],
+        [0, 1, 2, 3],
+        [0, 1, 2, 3, 4],
+        [0, 1, 5],
+        [0, 1, 5, 6],
+        [0, 1, 5, 7],
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(EXAMPLES, st.integers(0, 3), st.integers(5, 30))
+def test_every_label_is_predicted_from_exactly_its_own_prefix(examples, prompt_length, budget):
+    """Reading along the mask from a label's place gives prompt, context and target so far, at running positions."""
+    found = []
+    for row in pack(examples, prompt_length, budget):
+        places = paths(row, prompt_length) if row.ids or prompt_length else []
+        for place, label, owner in zip(row.label_places, row.label_ids, row.owners, strict=True):
+            seen = [seen - prompt_length for seen in places[place] if seen >= prompt_length]
+            assert [row.position_ids[s] for s in seen] == list(range(prompt_length, prompt_length + len(seen)))
+            found.append((owner, tuple(row.ids[s] for s in seen), label))
+    expected = [
+        ((index, number), (*example.context, *target.ids[:place]), label)
+        for index, example in enumerate(examples)
+        for number, target in enumerate(example.targets)
+        for place, label in enumerate(target.labels)
+        if prompt_length + len(example.context) + place > 0
+    ]
+    assert found == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(EXAMPLES, st.integers(10, 30))
+def test_rows_keep_to_the_budget(examples, budget):
+    """Unless one example alone is longer; and no token is read twice."""
+    rows = list(pack(examples, 2, budget))
+    for row in rows:
+        assert 2 + len(row.ids) <= budget or len({index for index, _ in row.owners}) == 1
+    assert sum(len(row.ids) for row in rows) == sum(len(example) for example in examples)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_tensors_become_the_rows_they_pad(side):
+    """Pads fall away; the context ends before the first counted label."""
+    from batches import LABELLED, ROWS, padded
+
+    ids, mask, labels = padded(ROWS, side)
+    for example, row in zip(from_tensors(ids, mask.bool(), labels), ROWS, strict=True):
+        assert example.context == row[:-LABELLED]
+        assert example.targets[0].ids == example.targets[0].labels == row[-LABELLED:]

@@ -1,0 +1,193 @@
+"""Figures: what they show, that they say it in words too, and that they stay small."""
+
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from IPython.core.formatters import DisplayFormatter
+from PIL import Image
+from words import walk, word_tokenizer, word_vectors
+
+from softprompt_lab import plots, reading
+from softprompt_lab.plots.figure import drawable
+
+WORDS, TOKENIZER = word_vectors(), word_tokenizer()
+LOSSES = [3.0, 2.0, 1.5, 1.25]
+EVALUATIONS = [{"step": 0, "loss": 3.0, "accuracy": 0.5}, {"step": 4, "loss": 1.5, "accuracy": 0.875}]
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Nearest tokens of a prompt, its start and random vectors."""
+    snapshots = walk(WORDS)
+    prompts = {
+        "prompt": snapshots[40],
+        "start": snapshots[0],
+        "random": reading.random_control(snapshots[40]),
+    }
+    return {name: reading.nearest_tokens(prompt, WORDS, TOKENIZER, 3) for name, prompt in prompts.items()}
+
+
+def way() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The points and the backdrop of a short training."""
+    projection = reading.project(walk(WORDS), WORDS)
+    return projection.points, projection.backdrop
+
+
+FIGURES = {
+    "training": lambda: plots.training_curve(LOSSES, EVALUATIONS, 0.53),
+    "training alone": lambda: plots.training_curve(torch.tensor(LOSSES)),
+    "accuracy": lambda: plots.accuracy_comparison(
+        [
+            {"label": "words", "accuracy": 0.6, "low": 0.55, "high": 0.65, "kind": "words"},
+            {"label": "trained", "accuracy": 0.9, "low": 0.87, "high": 0.93, "kind": "trained"},
+            {"label": "mean", "accuracy": 0.61},
+        ],
+        majority=0.53,
+    ),
+    "wording": lambda: plots.wording_spread({"Is it?": 0.5, "Costs $5?": 0.75}, 0.53, {"trained": 0.9}),
+    "concatenation": lambda: plots.concatenation_diagram(2, [3, 5], [1, 2]),
+    "mask": lambda: plots.attention_mask(torch.ones(4, 4).tril(), blocks=[("prompt", 1), ("text", 3)]),
+    "mask with words": lambda: plots.attention_mask(np.tri(2), labels=["p0", "·late"]),
+    "norms": lambda: plots.norms_histogram(
+        reading.norms(WORDS), {"RANDOM": 24 * torch.ones(3), "TEXT": reading.norms(WORDS[:3])}
+    ),
+    "neighbours": lambda: plots.neighbour_figure(tables()),
+    "scores": lambda: plots.neighbour_scores({"prompt": [0.9, 0.8], "random": torch.tensor([0.1, 0.2])}),
+    "trajectory": lambda: plots.trajectory_figure(
+        *way(), reading.similarity_to_start(walk(WORDS)), explained=(0.5, 0.25)
+    ),
+    "strip": lambda: plots.trajectory_strip(*way()),
+    "animation": lambda: plots.animate_trajectory(*way()),
+}
+
+
+@pytest.mark.parametrize("name", list(FIGURES))
+def test_a_figure_shows_itself_as_a_small_png_with_alt_text(name):
+    settings = dict(mpl.rcParams)
+    figure = FIGURES[name]()
+    data, metadata = DisplayFormatter().format(figure)
+    assert Image.open(io.BytesIO(data["image/png"])).format == "PNG"
+    assert len(data["image/png"]) < 80_000
+    assert metadata["image/png"]["alt"] == data["text/plain"] == figure.alt
+    assert len(figure.alt.split()) > 8
+    assert dict(mpl.rcParams) == settings, "the style must not leak"
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    assert FIGURES["training"]().png() == FIGURES["training"]().png()
+
+
+@pytest.mark.parametrize("name", ["training", "accuracy", "wording", "mask", "norms", "scores", "trajectory"])
+def test_axes_are_labelled(name):
+    axes = FIGURES[name]().axes
+    assert all(ax.get_xlabel() for ax in axes if ax.get_subplotspec().is_last_row())
+
+
+def test_no_pyplot_state_is_left():
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    FIGURES["training"]()
+    assert plt.get_fignums() == before
+
+
+def test_the_training_curve_shows_what_it_is_given():
+    figure = plots.training_curve(LOSSES, EVALUATIONS, 0.53)
+    steps, mean, held_out = figure.axes[0].lines
+    assert steps.get_xydata().tolist() == [[1, 3.0], [2, 2.0], [3, 1.5], [4, 1.25]]
+    assert mean.get_ydata().tolist() == LOSSES  # a window of one step
+    assert held_out.get_xydata().tolist() == [[0, 3.0], [4, 1.5]]
+    accuracy, majority = figure.axes[1].lines
+    assert accuracy.get_ydata().tolist() == [0.5, 0.875]
+    assert list(majority.get_ydata()) == [0.53, 0.53]
+    assert "from 3.00 to 1.25" in figure.alt
+    assert "50% to 88%" in figure.alt
+    with pytest.raises(ValueError, match="no losses"):
+        plots.training_curve([])
+
+
+def test_the_mean_of_the_last_steps():
+    figure = plots.training_curve(list(range(40)))
+    smooth = figure.axes[0].lines[1].get_ydata()
+    assert smooth[:3].tolist() == [0.0, 0.5, 1.0]
+    assert smooth[-1] == pytest.approx(np.mean([36, 37, 38, 39]))
+
+
+def test_intervals_and_the_majority_are_drawn():
+    figure = FIGURES["accuracy"]()
+    drawn = [line.get_xdata() for line in figure.axes[0].lines]
+    assert [0.55, 0.65] in [list(line) for line in drawn]
+    assert [0.53, 0.53] in [list(line) for line in drawn]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["words", "trained", "mean"]
+    assert "trained 90.0%" in figure.alt
+
+
+def test_kinds_differ_by_marker_too():
+    figure = FIGURES["accuracy"]()
+    markers = [line.get_marker() for line in figure.axes[0].lines if line.get_marker() not in ("", "None")]
+    assert len(set(markers[:3])) == 3
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_diagram_says_what_a_tokenizer_and_the_mask_say(side):
+    figure = plots.concatenation_diagram(2, [3, 1], 1, padding_side=side)
+    embeddings, mask, labels = ([text.get_text() for text in ax.texts] for ax in figure.axes)
+    padded = ["pad", "pad", "y0"] if side == "left" else ["y0", "pad", "pad"]
+    assert embeddings == ["p0", "p1", "x0", "x1", "y2", "p0", "p1", *padded]
+    assert mask == ["0" if cell == "pad" else "1" for cell in embeddings]
+    assert labels == [cell if cell.startswith("y") else "-100" for cell in embeddings]
+    with pytest.raises(ValueError, match="'middle'"):
+        plots.concatenation_diagram(2, [3], padding_side="middle")
+
+
+def test_a_mask_that_cannot_be_drawn_is_refused():
+    with pytest.raises(ValueError, match=r"\(65, 65\)"):
+        plots.attention_mask(torch.ones(65, 65))
+    with pytest.raises(ValueError, match=r"\(1, 2, 2\)"):
+        plots.attention_mask(torch.ones(1, 2, 2))
+
+
+def test_the_neighbour_figure_holds_words_and_scores():
+    frames = tables()
+    figure = plots.neighbour_figure(frames, k=2)
+    for ax, frame in zip(figure.axes, frames.values(), strict=True):
+        cells = frame[frame["rank"] <= 2]
+        expected = [text for row in cells.itertuples() for text in (row.token, f"{row.score:.2f}")]
+        assert [text.get_text() for text in ax.texts] == expected
+
+
+def test_a_nearer_word_is_darker_by_any_metric():
+    for metric in reading.METRICS:
+        frame = reading.nearest_tokens(WORDS[:4] + 0.1, WORDS, TOKENIZER, 3, metric)
+        ax = plots.neighbour_figure({"prompt": frame}, metric=metric).axes[0]
+        shade = [sum(patch.get_facecolor()[:3]) for patch in ax.patches]
+        assert shade[0] <= shade[1] <= shade[2], metric
+
+
+def test_the_animation_ends_and_rests_on_the_last_snapshot():
+    picture = Image.open(io.BytesIO(FIGURES["animation"]().png()))
+    assert picture.n_frames == 1 + 5  # the picture for readers without animation, then five snapshots
+    assert picture.info["loop"] == 2
+    first = np.asarray(picture.convert("RGB"))
+    picture.seek(picture.n_frames - 1)
+    assert np.array_equal(first, np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("·late", "·late"),
+        ("$5", r"\$5"),
+        ("嗨", r"\u55e8"),
+        ("🚚", r"\U0001f69a"),
+        ("x" * 80, "x" * 59 + "…"),
+    ],
+)
+def test_any_token_can_be_drawn(text, shown, recwarn):
+    assert drawable(text) == shown
+    figure = plots.wording_spread({text: 0.5, "other": 0.6})
+    assert len(figure.png()) > 1000
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]

@@ -1,0 +1,169 @@
+"""The shipped messages, and files of a user's own with everything that can be wrong in them."""
+
+import itertools
+import json
+
+import pandas as pd
+import pytest
+
+from softprompt_lab import LabError, load_task
+from softprompt_lab.tasks import ASSETS
+
+LABELLINGS = {
+    "text_label": {"complaint", "no complaint"},
+    "topic": {"account", "billing", "delivery", "product", "service"},
+    "tone": {"angry", "calm", "happy", "ironic"},
+}
+ROWS = [(f"message number {n} about {n * 7}", "good" if n % 3 else "bad") for n in range(40)]
+
+
+@pytest.fixture(scope="module")
+def complaints():
+    """All 600 shipped messages as one table."""
+    parts = [pd.read_csv(ASSETS / "complaints" / f"{s}.csv").assign(split=s) for s in ("train", "validation", "test")]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a file and give its path."""
+
+    def _write(content: str | bytes, name: str = "mine.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return _write
+
+
+def csv_of(rows) -> str:
+    """A CSV with columns text and label."""
+    return pd.DataFrame(rows, columns=["text", "label"]).to_csv(index=False)
+
+
+def test_complaints_have_rafts_columns_and_the_promised_sizes(complaints):
+    """50 / 150 / 400, ids that are unique, RAFT's label numbers, no label hidden."""
+    assert complaints.groupby("split").size().to_dict() == {"train": 50, "validation": 150, "test": 400}
+    assert complaints["ID"].is_unique
+    assert (complaints["Label"].map({1: "complaint", 2: "no complaint"}) == complaints["text_label"]).all()
+    for column, labels in LABELLINGS.items():
+        assert set(complaints[column]) == labels
+
+
+@pytest.mark.parametrize("column", list(LABELLINGS))
+def test_complaints_are_stratified(complaints, column):
+    """Every label has about the same share in every split (3 rows of 50 may differ)."""
+    shares = complaints.groupby("split")[column].value_counts(normalize=True).unstack()
+    assert (shares.max() - shares.min()).max() <= 0.06
+
+
+def test_no_two_complaints_are_near_duplicates(complaints):
+    """Largest Jaccard similarity of character 5-grams, opening words, and unequal texts."""
+    texts = complaints["Tweet text"].str.lower()
+    grams = [{text[i : i + 5] for i in range(len(text) - 4)} for text in texts]
+    similar = [len(a & b) / len(a | b) for a, b in itertools.combinations(grams, 2)]
+    assert max(similar) < 0.35
+    assert sum(value > 0.2 for value in similar) < 10
+    assert texts.str.split().str[0].value_counts().max() <= 20
+    assert texts.is_unique
+
+
+def test_complaints_are_varied(complaints):
+    """Length, emoji, hashtags, mentions; tone does not give the label away; words rarely do."""
+    words = complaints["Tweet text"].str.split().str.len()
+    assert words.min() <= 5
+    assert words.max() >= 35
+    for sign, least in (("#", 0.08), ("@", 0.2)):
+        assert complaints["Tweet text"].str.contains(sign).mean() > least
+    assert complaints["Tweet text"].map(lambda text: any(ord(c) > 0x2600 for c in text)).mean() > 0.1
+    shares = complaints.groupby("tone")["text_label"].value_counts(normalize=True).unstack()["complaint"]
+    assert shares.between(0.1, 0.75).all()
+    assert complaints["Tweet text"].str.contains("complain", case=False).mean() < 0.02
+
+
+@pytest.mark.parametrize("column", list(LABELLINGS))
+def test_each_labelling_is_a_task(column):
+    """The chosen labelling stands in `text_label`; the others are not there to be peeked at."""
+    task = load_task("complaints", label_column=column)
+    assert set(task.labels) == LABELLINGS[column]
+    assert task.test.column_names == ["Tweet text", "ID", "Label", "text_label"]
+    assert task.template == "Tweet text : {text} Label : "
+
+
+def test_a_users_file_is_split_with_its_shares(write):
+    """60 / 15 / 25 %, stratified, the same for the same seed, CSV or JSONL."""
+    task = load_task(write(csv_of(ROWS)), seed=3)
+    assert [len(task.split(s)) for s in ("train", "validation", "test")] == [24, 6, 10]
+    assert task.labels == ("bad", "good")
+    assert task.template == "text : {text} Label : "
+    lines = "\n".join(json.dumps({"msg": text, "y": label}) for text, label in ROWS)
+    again = load_task(write(lines, "mine.jsonl"), text_column="msg", label_column="y", seed=3)
+    assert again.test["msg"] == task.test["text"]
+    semicolons = write(csv_of(ROWS).replace(",", ";"), "semi.csv")
+    assert load_task(semicolons, seed=3).test["text"] == task.test["text"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", csv_of(ROWS).replace("text,", "words,"), r"line 2 has no column 'text'; it has: 'words', 'label'"),
+        ("a.csv", csv_of([*ROWS, ("", "bad")]), r"line 42, column 'text' holds ''"),
+        ("a.csv", csv_of([*ROWS, ("hello there", "")]), r"line 42, column 'label' is empty"),
+        ("a.csv", csv_of(ROWS) + "one,two,three\n", r"line 42: 2 columns were expected"),
+        ("a.csv", csv_of(ROWS).encode() + b"caf\xe9,bad\n", r"line 42: byte 0xe9 is not UTF-8"),
+        ("a.csv", csv_of(ROWS).encode("utf-16"), r"line 1: byte 0xff is not UTF-8"),
+        ("a.csv", "text,label\n", r"holds no rows"),
+        ("a.csv", "", r"holds no rows"),
+        ("a.csv", csv_of([(text, "good") for text, _ in ROWS]), r"one label only \('good'\)"),
+        ("a.csv", csv_of([*ROWS, ("rare", "odd")]), r"label 'odd' occurs 1 times"),
+        ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": ', r"line 2 is not JSON"),
+        ("a.jsonl", "[1, 2]\n", r"line 1 holds a list"),
+        ("a.jsonl", '{"text": 5, "label": "b"}\n', r"line 1, column 'text' holds 5"),
+        ("a.jsonl", '{"text": "x", "label": null}\n', r"line 1, column 'label' is empty"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(write, name, content, message):
+    """File, line, column, value."""
+    with pytest.raises(LabError, match=message):
+        load_task(write(content, name))
+
+
+def test_an_unknown_label_is_named(write):
+    """Where the caller says which labels there are."""
+    with pytest.raises(LabError, match=r"line 2, column 'label' holds 'bad'; allowed are: good, fine"):
+        load_task(write(csv_of(ROWS)), labels=["good", "fine"])
+
+
+def test_repeated_texts_are_left_out_with_a_warning(write):
+    """So that no test text was trained on."""
+    with pytest.warns(UserWarning, match="2 rows repeat the text"):
+        task = load_task(write(csv_of([*ROWS, *ROWS[:2]])))
+    assert sum(len(task.split(s)) for s in ("train", "validation", "test")) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("complaint", {}, "there is no task 'complaint'; choose one of: complaints, shop, twitter_complaints"),
+        ("complaints", {"label_column": "mood"}, "no labelling 'mood'; choose one of: text_label, topic, tone"),
+        ("nowhere.csv", {}, "there is no file nowhere.csv"),
+    ],
+)
+def test_unknown_names_say_what_there_is(name, options, message):
+    """And what to choose."""
+    with pytest.raises(LabError, match=message):
+        load_task(name, **options)
+
+
+def test_raft_without_a_network_says_what_else_there_is():
+    """The hub is not reached in tests (HF_HUB_OFFLINE)."""
+    with pytest.raises(LabError, match='"complaints" has the same form'):
+        load_task("twitter_complaints")
+
+
+def test_a_template_has_one_place_for_the_text():
+    """And braces in a text do no harm."""
+    task = load_task("complaints")
+    assert task.with_template("{text} = ").prompt("{x} {text}") == "{x} {text} = "
+    with pytest.raises(ValueError, match="exactly once"):
+        task.with_template("no place")

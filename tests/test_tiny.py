@@ -1,0 +1,158 @@
+"""What the shipped tiny models promise: chance without a cue, each skill with a prompt, one by vectors only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from softprompt_lab import (
+    PromptTuningConfig,
+    PromptTuningInit,
+    SoftPromptModel,
+    TaskType,
+    evaluate,
+    load_base_model,
+    load_task,
+    shop,
+    train,
+)
+from softprompt_lab.base_models import ASSETS
+
+TASK_TYPES = {"tiny": TaskType.CAUSAL_LM, "tiny-seq2seq": TaskType.SEQ_2_SEQ_LM}
+NAMES = list(TASK_TYPES)
+TRAINING = {"steps": 150, "batch_size": 16, "learning_rate": 0.05}
+VIRTUAL_TOKENS = 8
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base model."""
+
+    name: str
+    model: torch.nn.Module
+    tokenizer: object
+
+    def exact_match(self, skill: str, instruction: str = "", limit: int | None = None) -> float:
+        """Exact match on the test split behind an instruction in words, or behind nothing."""
+        task = load_task("shop", label_column=skill)
+        if instruction:
+            task = task.with_template(f"{instruction} {task.template}")
+        return evaluate(self.model, task, tokenizer=self.tokenizer, limit=limit).exact_match
+
+    def trained_exact_match(self, skill: str) -> float:
+        """Exact match on the test split behind 8 trained vectors; prints the seconds of training."""
+        torch.manual_seed(0)
+        config = PromptTuningConfig(
+            num_virtual_tokens=VIRTUAL_TOKENS,
+            task_type=TASK_TYPES[self.name],
+            prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB,
+        )
+        model = SoftPromptModel(self.model, config, tokenizer=self.tokenizer)
+        task = load_task("shop", label_column=skill)
+        history = train(model, task, progress=False, **TRAINING)
+        found = evaluate(model, task).exact_match
+        print(f"{self.name}, {skill}: exact match {found:.3f} after {history.seconds:.1f} s")
+        return found
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def base(request: pytest.FixtureRequest) -> Base:
+    model, tokenizer = load_base_model(request.param, task_type=TASK_TYPES[request.param])
+    return Base(request.param, model, tokenizer)
+
+
+# ---------------------------------------------------------------- the four promises
+
+
+@pytest.mark.parametrize("skill", shop.SKILLS)
+def test_without_a_prompt_near_chance(base: Base, skill: str) -> None:
+    chance = 1 / len(shop.SKILLS[skill].labels)
+    assert base.exact_match(skill, limit=200) < chance + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skill", shop.PRETRAINED_SKILLS)
+def test_a_trained_prompt_elicits_every_pretrained_skill(base: Base, skill: str) -> None:
+    assert base.trained_exact_match(skill) >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wording", [*shop.ALL_INSTRUCTIONS, *shop.SKILLS["loyal"].guesses])
+def test_no_words_elicit_the_wordless_skill(base: Base, wording: str) -> None:
+    assert base.exact_match("loyal", wording, limit=200) < 0.65
+
+
+@pytest.mark.slow
+def test_the_untaught_skill_stays_hard(base: Base) -> None:
+    assert base.trained_exact_match("mismatch") < 0.75
+
+
+# ---------------------------------------------------------------- what they are made of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skill", shop.WORDED_SKILLS)
+def test_every_instruction_works(base: Base, skill: str) -> None:
+    for instruction in shop.SKILLS[skill].instructions:
+        assert base.exact_match(skill, instruction, limit=200) >= 0.95, instruction
+
+
+def test_the_model_writes_the_label_and_stops(base: Base) -> None:
+    document = next(found for found in shop.documents(seed=7, n=50) if found.skill == "topic")
+    text = f"{document.instruction} {document.context}"
+    inputs = base.tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+    answer = base.model.generate(**inputs, max_new_tokens=5, do_sample=False)[0]
+    prompt_length = 0 if base.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    new = answer[prompt_length:]
+    assert base.tokenizer.decode(new, skip_special_tokens=True).strip() == document.label
+    assert new[-1] == base.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_folder_is_small_and_complete(name: str) -> None:
+    sizes = {file.name: file.stat().st_size for file in Path(ASSETS / name).iterdir()}
+    assert set(sizes) == {
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert sum(sizes.values()) <= 8 * MIB
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_reports_every_skill(name: str) -> None:
+    lines = (ASSETS / name / "README.md").read_text(encoding="utf-8").splitlines()
+    reported = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    assert set(shop.SKILLS) <= set(reported)
+    for skill in shop.PRETRAINED_SKILLS:
+        assert float(reported[skill].split("|")[5]) >= 0.95  # the trained prompt's column
+
+
+def test_every_word_of_the_language_is_one_token(base: Base) -> None:
+    for document in shop.documents(seed=7, n=200):
+        pieces = base.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(document.text)
+        assert len(base.tokenizer(document.text)["input_ids"]) == len(pieces)
+
+
+@pytest.mark.parametrize("text", ["", "x", "Grüße, 東京 🚲", "  two  spaces\n", "</s> <unk> [CLS]"])
+def test_any_text_can_be_encoded_and_read_back(base: Base, text: str) -> None:
+    ids = base.tokenizer(text)["input_ids"]
+    assert base.tokenizer.decode(ids) == text
+
+
+def test_the_tokenizer_adds_nothing(base: Base) -> None:
+    task = load_task("shop", label_column="topic")
+    ids = base.tokenizer(task.prompt("hello").rstrip())["input_ids"]
+    assert base.tokenizer.convert_ids_to_tokens(ids) == ["Tweet", "Ġtext", "Ġ:", "Ġhello", "ĠLabel", "Ġ:"]
+
+
+def test_a_label_is_one_token_and_the_end(base: Base) -> None:
+    for skill, described in shop.SKILLS.items():
+        task = load_task("shop", label_column=skill)
+        for label in described.labels:
+            assert len(task.encode(base.tokenizer, "hello", label)[1]) == 2
