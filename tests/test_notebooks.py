@@ -118,8 +118,8 @@ def rewrite(path: Path, old: str, new: str) -> None:
             "%time\nfor i in x:\n    ...  # your answer here\n    i + 1",
         ),
         (
-            "### BEGIN SOLUTION\na = 1\n### END SOLUTION\nb = a\n### BEGIN SOLUTION\nc = 1\n### END SOLUTION\nc",
-            "a = ...  # your answer here\nb = a\nc = ...  # your answer here\nc",
+            "### BEGIN SOLUTION\na = 1\n### END SOLUTION\na\n### BEGIN SOLUTION\nc = 1\n### END SOLUTION\nc",
+            "a = ...  # your answer here\na\nc = ...  # your answer here\nc",
         ),
     ],
 )

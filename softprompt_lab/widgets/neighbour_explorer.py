@@ -76,7 +76,7 @@ class NeighbourExplorer(ipywidgets.VBox):
         self._box = ipywidgets.HBox(self._controls, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
     def _find(self, step: int, metric: str, centered: bool) -> dict[str, pd.DataFrame]:
-        """Return the nearest tokens of the prompt at `step`, of the first snapshot, and of random vectors."""
+        """Return the nearest tokens of the prompt at `step`, of the start, and of random vectors."""
         prompt, start = self._snapshots[step], next(iter(self._snapshots.values()))
         control = reading.random_control(prompt)
         prompts = {f"prompt at step {step}": prompt, "its start": start, "random vectors": control}
@@ -86,7 +86,7 @@ class NeighbourExplorer(ipywidgets.VBox):
         }
 
     def current(self) -> dict[str, pd.DataFrame]:
-        """Return the tables of what is shown, as `nearest_tokens` gives them: the prompt, its start, random."""
+        """Return the tables that are shown, as `nearest_tokens` gives them: prompt, start, random vectors."""
         found = self._neighbours(self.step.value, self.metric.value, self.centered.value)
         return {name: frame[frame["rank"] <= self.k.value] for name, frame in found.items()}
 

@@ -1,0 +1,257 @@
+"""What a reader types in chapters 02 and 03 behaves as the package's function and class of the same name."""
+
+import ast
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from words import WORDS, word_tokenizer, word_vectors
+
+import softprompt_lab
+from softprompt_lab import PromptTuningConfig
+from softprompt_lab.course import PASSED, check
+
+SOURCES = Path(__file__).resolve().parents[1] / "notebooks" / "source"
+TEXT = "is the parcel late"
+ROWS, WIDTH = 6, 6
+
+
+def definition(chapter: str, name: str):
+    """The one function or class called `name` in a chapter's source, run after the chapter's imports alone."""
+    tree = ast.parse((SOURCES / f"{chapter}.py").read_text(encoding="utf-8"))
+    found = [node for node in tree.body if getattr(node, "name", None) == name]
+    assert len(found) == 1, f"chapter {chapter} defines {name} {len(found)} times"
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    namespace: dict = {}
+    exec(compile(ast.Module(imports + found, type_ignores=[]), chapter, "exec"), namespace)
+    return namespace[name]
+
+
+# ------------------------------------------------------------------------------------- chapter 02, concatenation
+
+
+@pytest.fixture(scope="module")
+def typed_concatenation():
+    return definition("02_concatenation_by_hand", "concatenate_prompt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "length", "prompt_length"), [(3, 4, 2), (1, 5, 1), (2, 3, 0), (2, 0, 4)])
+def test_the_typed_concatenation_equals_the_package(typed_concatenation, rows, length, prompt_length, dtype):
+    x, prompt = torch.randn(rows, length, 5).to(dtype), torch.randn(prompt_length, 5)
+    typed = typed_concatenation(x, prompt)
+    assert typed.dtype == dtype
+    assert typed.shape == (rows, prompt_length + length, 5)
+    assert torch.equal(typed, softprompt_lab.concatenate_prompt(x, prompt))
+
+
+def test_the_typed_concatenation_passes_the_same_gradients(typed_concatenation):
+    g = torch.randn(3, 6, 5)
+    gradients = []
+    for concatenate in (typed_concatenation, softprompt_lab.concatenate_prompt):
+        torch.manual_seed(0)
+        x, prompt = torch.randn(3, 4, 5, requires_grad=True), torch.randn(2, 5, requires_grad=True)
+        gradients.append(torch.autograd.grad(concatenate(x, prompt), (x, prompt), g))
+    for typed, package in zip(*gradients, strict=True):
+        assert torch.equal(typed, package)
+
+
+def test_the_typed_concatenation_refuses_what_the_package_refuses(typed_concatenation):
+    x, prompt = torch.randn(3, 4, 5), torch.randn(2, 6)
+    with pytest.raises(ValueError, match="6 wide") as typed:
+        typed_concatenation(x, prompt)
+    with pytest.raises(ValueError, match="6 wide") as package:
+        softprompt_lab.concatenate_prompt(x, prompt)
+    assert str(typed.value) == str(package.value)
+
+
+def test_the_typed_concatenation_passes_the_exercise(typed_concatenation):
+    assert check("02-1", typed_concatenation) is PASSED
+
+
+# ----------------------------------------------------------------------------------- chapter 03, PromptEmbedding
+
+
+@pytest.fixture(scope="module")
+def typed_class():
+    return definition("03_prompt_embedding", "PromptEmbedding")
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    word_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def word_embeddings(request):
+    """A frozen table of word embeddings, as a base model holds it."""
+    return torch.nn.Embedding.from_pretrained(word_vectors(WIDTH).to(request.param))
+
+
+def settings(init: str, folder: str, **more) -> dict:
+    """The fields of a configuration for the small vocabulary."""
+    text = {"prompt_tuning_init_text": TEXT, "tokenizer_name_or_path": folder} if init == "TEXT" else {}
+    fields = {"num_virtual_tokens": ROWS, "token_dim": WIDTH, "num_transformer_submodules": 1}
+    return fields | {"task_type": "CAUSAL_LM", "prompt_tuning_init": init} | text | more
+
+
+def start_of(prompt_class, config, word_embeddings) -> torch.Tensor:
+    """The vectors that a class starts from at a given random state."""
+    torch.manual_seed(3)
+    return prompt_class(config, word_embeddings).embedding.weight
+
+
+@pytest.mark.parametrize("submodules", [1, 2])
+@pytest.mark.parametrize("init", ["RANDOM", "TEXT", "SAMPLE_VOCAB"])
+def test_the_typed_class_equals_peft(typed_class, init, submodules, tokenizer_folder, word_embeddings):
+    fields = settings(init, tokenizer_folder, num_transformer_submodules=submodules)
+    typed = start_of(typed_class, PromptTuningConfig(**fields), word_embeddings)
+    theirs = start_of(peft.PromptEmbedding, peft.PromptTuningConfig(**fields), word_embeddings)
+    assert typed.shape == (ROWS * submodules, WIDTH)
+    assert typed.dtype == torch.float32
+    assert typed.requires_grad
+    assert torch.equal(typed, theirs)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 11])
+def test_the_typed_text_start_equals_the_package(typed_class, rows, tokenizer_folder, word_embeddings):
+    config = PromptTuningConfig(**settings("TEXT", tokenizer_folder, num_virtual_tokens=rows))
+    typed = start_of(typed_class, config, word_embeddings)
+    assert torch.equal(typed, start_of(softprompt_lab.PromptEmbedding, config, word_embeddings))
+    ids = [WORDS.index(word) for word in TEXT.split()]
+    assert torch.equal(typed, word_embeddings.weight[[ids[row % 4] for row in range(rows)]].float())
+
+
+def test_the_typed_random_start_equals_the_package(typed_class, tokenizer_folder, word_embeddings):
+    config = PromptTuningConfig(**settings("RANDOM", tokenizer_folder))
+    typed = start_of(typed_class, config, word_embeddings)
+    assert torch.equal(typed, start_of(softprompt_lab.PromptEmbedding, config, word_embeddings))
+
+
+def test_the_typed_sample_equals_the_package_once_as_many_numbers_are_drawn(
+    typed_class, tokenizer_folder, word_embeddings
+):
+    config = PromptTuningConfig(**settings("SAMPLE_VOCAB", tokenizer_folder))
+    typed = start_of(typed_class, config, word_embeddings)
+    torch.manual_seed(3)
+    torch.randn(ROWS, WIDTH)  # PEFT, and the reader's class with it, draws a table and throws it away
+    package = softprompt_lab.PromptEmbedding(config, word_embeddings)
+    assert torch.equal(typed, package.embedding.weight)
+
+
+def test_the_typed_class_looks_up_as_the_package_does(typed_class, tokenizer_folder, word_embeddings):
+    config = PromptTuningConfig(**settings("TEXT", tokenizer_folder))
+    indices = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 5, 0, 0, 1, 2]])
+    g = torch.randn(2, ROWS, WIDTH)
+    results, gradients = [], []
+    for prompt_class in (typed_class, softprompt_lab.PromptEmbedding):
+        prompt = prompt_class(config, word_embeddings)
+        results.append(prompt(indices))
+        gradients.append(torch.autograd.grad(results[-1], prompt.embedding.weight, g)[0])
+    assert results[0].shape == (2, ROWS, WIDTH)
+    assert torch.equal(*results)
+    assert torch.equal(*gradients)
+
+
+def test_the_typed_class_leaves_the_words_alone(typed_class, tokenizer_folder, word_embeddings):
+    before = word_embeddings.weight.clone()
+    prompt = typed_class(PromptTuningConfig(**settings("TEXT", tokenizer_folder)), word_embeddings)
+    with torch.no_grad():
+        prompt.embedding.weight += 1
+    assert torch.equal(word_embeddings.weight, before)
+
+
+# --------------------------------------------------------------------- exercises: wrong answers and what they hear
+
+
+def unstable(ids, mask):
+    order = (mask * 1000 + torch.arange(mask.shape[1])).argsort(dim=1, descending=True)
+    return ids.gather(1, order), mask.gather(1, order)
+
+
+def mask_left_behind(ids, mask):
+    return ids.gather(1, mask.argsort(dim=1, descending=True, stable=True)), mask
+
+
+def cross_entropy(logits, labels):
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+
+
+def unshifted(logits, labels):
+    return cross_entropy(logits[:, logits.shape[1] - labels.shape[1] :], labels)
+
+
+def prompt_forgotten(logits, labels):
+    return cross_entropy(logits[:, : labels.shape[1] - 1], labels[:, 1:])
+
+
+def mean_over_everything(logits, labels):
+    count = logits.shape[1] - labels.shape[1]
+    losses = torch.nn.functional.cross_entropy(
+        logits[:, count - 1 : -1].flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum"
+    )
+    return losses / labels.numel()
+
+
+def root_forgotten(words, rows, generator):
+    variance = words.square().sum(dim=1).mean() / words.shape[1]
+    return variance * torch.randn(rows, words.shape[1], generator=generator)
+
+
+def width_forgotten(words, rows, generator):
+    scale = words.square().sum(dim=1).mean().sqrt()
+    return scale * torch.randn(rows, words.shape[1], generator=generator)
+
+
+def one_row_for_all(words, rows, generator):
+    row = torch.randn(1, words.shape[1], generator=generator)
+    length = words.square().sum(dim=1).mean().sqrt()
+    return (row / row.norm() * length).expand(rows, -1)
+
+
+def overwritten(indices, g, rows):
+    gradient = torch.zeros(rows, g.shape[-1])
+    gradient[indices] = g
+    return gradient
+
+
+def averaged(indices, g, rows):
+    total = torch.zeros(rows, g.shape[-1]).index_add(0, indices.flatten(), g.flatten(0, 1))
+    return total / torch.bincount(indices.flatten(), minlength=rows).clamp(min=1)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("exercise_id", "answer", "says"),
+    [
+        ("02-2", lambda ids, mask: (ids, mask), "pads are still in front of text"),
+        ("02-2", unstable, "lost the order of its tokens"),
+        ("02-2", mask_left_behind, "Move it along"),
+        ("02-2", lambda ids, mask: ids, "return two tensors"),
+        ("02-3", unshifted, "at the label itself"),
+        ("02-3", prompt_forgotten, "behind the prompt"),
+        ("02-3", mean_over_everything, "the mean is over labels"),
+        ("02-4", lambda g, P: g[:, :P], "so nothing of B is left"),
+        ("02-4", lambda g, P: g[:, :P].mean(dim=0), "they add up"),
+        ("02-4", lambda g, P: g[0, :P], "row 0's share"),
+        ("02-4", lambda g, P: g[:, -P:].sum(dim=0), "which are text"),
+        ("03-1", lambda ids, rows: [ids[r % len(ids)] for r in range(rows)], "that repeats"),
+        ("03-1", lambda ids, rows: [ids[0]], "1 entries"),
+        ("03-1", lambda ids, rows: [ids[min(r, len(ids) - 1)] for r in range(rows)], "row r must hold"),
+        ("03-2", lambda words, rows, generator: torch.randn(rows, words.shape[1]), "without the scale"),
+        ("03-2", root_forgotten, "the root"),
+        ("03-2", width_forgotten, "D times too long"),
+        ("03-2", one_row_for_all, "rows repeat"),
+        ("03-3", overwritten, "Use index_add"),
+        ("03-3", averaged, "gradients add up"),
+        ("03-3", lambda indices, g, rows: g.sum(dim=0), "not (6, 5)"),
+    ],
+)
+def test_a_wrong_answer_is_told_what_is_wrong(exercise_id, answer, says, capsys, monkeypatch):
+    monkeypatch.delenv("SOFTPROMPT_LAB_STRICT", raising=False)
+    assert not check(exercise_id, answer)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{exercise_id} not yet.")
+    assert says in printed
