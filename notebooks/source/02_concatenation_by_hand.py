@@ -27,10 +27,11 @@ from softprompt_lab import course, load_base_model, load_task, plots
 lab = course.settings()
 
 # %% [markdown]
-# The base model comes frozen: none of its weights asks for a gradient. Loading takes a few seconds.
+# The base model comes frozen: none of its weights asks for a gradient. It stays on the CPU, where the tensors are that
+# you make by hand. Loading takes a few seconds.
 
 # %%
-model, tokenizer = load_base_model(lab.base)
+model, tokenizer = load_base_model(lab.base, device="cpu")
 task = load_task(lab.task)
 words = model.get_input_embeddings()  # the table of word embeddings, (V, D)
 V, D = words.weight.shape
