@@ -16,7 +16,8 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))))
 
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
-JUPYTER_OPTIONS := --ip=127.0.0.1 $(if $(NO_BROWSER),--no-browser) $(AS_ROOT)
+FIRST := 00_start_here.ipynb
+JUPYTER_OPTIONS := --ip=127.0.0.1 $(if $(NO_BROWSER),--no-browser) $(AS_ROOT) --LabApp.default_url=/lab/tree/$(FIRST)
 
 .DEFAULT_GOAL := help
 .PHONY: help lab run test notebooks model chromium clean
@@ -38,7 +39,7 @@ model: $(STAMP)
 	$(BIN)/softprompt-lab fetch smollm2
 
 lab: model
-	$(BIN)/jupyter lab $(JUPYTER_OPTIONS) notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab $(JUPYTER_OPTIONS) notebooks/$(FIRST)
 
 run: model
 	$(BIN)/python tools/notebooks.py run

@@ -88,7 +88,10 @@ def report(table: pd.DataFrame, majority: float, base: str) -> str:
         "",
         "| what | runs | mean test accuracy | lowest | highest |",
         "|---|---|---|---|---|",
-        *(f"| {k} | {r['count']:.0f} | {r['mean']:.3f} | {r['min']:.3f} | {r['max']:.3f} |" for k, r in means.iterrows()),
+        *(
+            f"| {kind} | {r['count']:.0f} | {r['mean']:.3f} | {r['min']:.3f} | {r['max']:.3f} |"
+            for kind, r in means.iterrows()
+        ),
         "",
         "Every run, with the 95 % interval of its 400 messages (Wilson):",
         "",

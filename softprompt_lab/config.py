@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
 MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
 
 
-class TaskType(str, Enum):
+class TaskType(StrEnum):
     """What the base model's head predicts (PEFT's `TaskType`)."""
 
     CAUSAL_LM = "CAUSAL_LM"
@@ -23,17 +23,13 @@ class TaskType(str, Enum):
     QUESTION_ANS = "QUESTION_ANS"
     FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
 
-    __str__ = str.__str__  # f"{task_type}" gives CAUSAL_LM, as the folder's name needs it
 
-
-class PromptTuningInit(str, Enum):
+class PromptTuningInit(StrEnum):
     """Where the prompt starts (PEFT's `PromptTuningInit`)."""
 
     RANDOM = "RANDOM"
     TEXT = "TEXT"
     SAMPLE_VOCAB = "SAMPLE_VOCAB"
-
-    __str__ = str.__str__
 
 
 def _member(enum: type[Enum], field: str, value: Any) -> Any:

@@ -97,7 +97,7 @@ def additive(mask: Bool[torch.Tensor, "Q K"], dtype: torch.dtype) -> Float[torch
 def padded_logits(
     base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], examples: Sequence[Example], token_budget: int
 ) -> Iterator[LabelLogits]:
-    """`[prompt | context | target | pads]` for each target: right on every decoder, whatever it takes positions from."""
+    """`[prompt | context | target | pads]` for each target: right on every decoder."""
     for rows in _batches(examples, len(prompt), token_budget):
         texts = [torch.tensor([*context, *target.ids[:-1]], dtype=torch.long) for context, target, _ in rows]
         words, mask = _embed_padded(base_model, texts)  # (B, T, D), (B, T)

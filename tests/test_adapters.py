@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from contextlib import nullcontext
 
 import peft
 import pytest
@@ -12,11 +13,11 @@ from families import WIDTH, bloom, gpt2
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, BloomForCausalLM
 
-from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, load_adapter, save_adapter
-from softprompt_lab import adapters
+from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, adapters, load_adapter, save_adapter
 
 P = 5
 IDS = torch.tensor([ROWS[0]])
+REPORTED = {0, 1, 2, 3, 5, 6, 7}  # of the file operations of a save; a folder that cannot be synced is not an error
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_saving_again_replaces_the_other_format(model, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["README.md", "adapter_config.json", "adapter_model.bin", "notes.txt"]
 
 
-@pytest.mark.parametrize("call", range(12))
+@pytest.mark.parametrize("call", range(10))
 def test_a_save_that_breaks_anywhere_leaves_a_complete_adapter(tmp_path, monkeypatch, call):
     """The n-th file operation fails: whatever n, the folder then holds the old prompt or the new one, whole."""
     old, new = torch.zeros(4, WIDTH), torch.ones(6, WIDTH)
@@ -116,10 +117,9 @@ def test_a_save_that_breaks_anywhere_leaves_a_complete_adapter(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         for name in ("rename", "replace", "fsync"):
             patch.setattr(adapters.os, name, failing(getattr(os, name)))
-        try:
+        broken = pytest.raises(AdapterError, match="no space left on device") if call in REPORTED else nullcontext()
+        with broken:
             save_adapter(tmp_path, PromptTuningConfig(6, token_dim=WIDTH), new)
-        except AdapterError as error:
-            assert "no space left on device" in str(error)
     config, prompt = load_adapter(tmp_path)
     assert torch.equal(prompt, {4: old, 6: new}[config.num_virtual_tokens])
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-SCREENSHOTS = TESTS / "screenshots"  # ignored by git: look at them after a run
+SCREENSHOTS = TESTS / "screenshots"  # not for git: look at them after a run
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -64,7 +64,7 @@ def _wait_until_up(url: str, server: subprocess.Popen, seconds: float = 120) -> 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[str]:
-    """The address of a notebook in a JupyterLab of its own, token and all; stopped afterwards, kernels too."""
+    """The address of a notebook in a JupyterLab of its own; stopped afterwards, its kernels too."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (tmp_path / "work").mkdir()
@@ -110,6 +110,7 @@ def page(tmp_path: Path):
 
 def test_the_explorer_is_moved_by_keyboard(lab, page):
     SCREENSHOTS.mkdir(exist_ok=True)
+    (SCREENSHOTS / ".gitignore").write_text("*\n")
     page.goto(lab)
     page.wait_for_function(READY)
     page.get_by_role("menuitem", name="Run", exact=True).click()

@@ -18,7 +18,7 @@ ROWS, WIDTH = 6, 6
 
 
 def definition(chapter: str, name: str):
-    """The one function or class called `name` in a chapter's source, run after the chapter's imports alone."""
+    """The one function or class called `name` in a chapter, run after the chapter's imports alone."""
     tree = ast.parse((SOURCES / f"{chapter}.py").read_text(encoding="utf-8"))
     found = [node for node in tree.body if getattr(node, "name", None) == name]
     assert len(found) == 1, f"chapter {chapter} defines {name} {len(found)} times"
@@ -28,7 +28,7 @@ def definition(chapter: str, name: str):
     return namespace[name]
 
 
-# ------------------------------------------------------------------------------------- chapter 02, concatenation
+# --- chapter 02, concatenation
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_typed_concatenation_passes_the_exercise(typed_concatenation):
     assert check("02-1", typed_concatenation) is PASSED
 
 
-# ----------------------------------------------------------------------------------- chapter 03, PromptEmbedding
+# --- chapter 03, PromptEmbedding
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_the_typed_class_leaves_the_words_alone(typed_class, tokenizer_folder, w
     assert torch.equal(word_embeddings.weight, before)
 
 
-# --------------------------------------------------------------------- exercises: wrong answers and what they hear
+# --- exercises: wrong answers and what they hear
 
 
 def unstable(ids, mask):

@@ -1,4 +1,4 @@
-"""What the shipped tiny models promise: chance without a cue, each skill with a prompt, one by vectors only."""
+"""What the shipped tiny models promise: chance without a cue, a skill for each prompt, one by vectors only."""
 
 from dataclasses import dataclass
 from pathlib import Path

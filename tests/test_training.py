@@ -28,7 +28,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
     """Texts of colours and numbers; red ones are bad."""
-    numbers = "one two three four five six seven".split()
+    numbers = ["one", "two", "three", "four", "five", "six", "seven"]
     texts = [f"{c} {a} {b}" for c in ("red", "blue", "green") for a in numbers for b in numbers if a != b]
     labels = ["bad" if text.startswith("red") else "good" for text in texts]
     path = tmp_path_factory.mktemp("data") / "colours.csv"

@@ -58,7 +58,7 @@ def working_copy(path: Path) -> Iterator[Path]:
     solutions = path.parent.name == "solutions"
     folder = path.parents[1] if solutions else path.parent
     with tempfile.TemporaryDirectory() as temporary:
-        copy = Path(temporary) / folder.name
+        copy = Path(temporary).resolve() / folder.name
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("source", ".ipynb_checkpoints"))
         (copy / "solutions").mkdir(exist_ok=True)
         yield copy / "solutions" if solutions else copy
@@ -175,7 +175,7 @@ def _cell_problems(notebook: NotebookNode) -> Iterator[str]:
         data = {kind: value for kind, value in output.get("data", {}).items() if kind != "image/png"}
         text = json.dumps({**output, "data": data})
         for path in private_paths():
-            if re.search(re.escape(path) + r"(?![\w-])", text):
+            if re.search(rf"(?<![\w.-]){re.escape(path)}(?![\w-])", text):
                 yield f"cell {index} shows {path}, a path of this machine"
         if address := re.search(r"\b0x[0-9a-f]{8,}\b", text):
             yield f"cell {index} shows {address.group()}, a memory address, which differs at every run"

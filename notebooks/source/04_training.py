@@ -18,7 +18,9 @@
 # %% tags=["setup"]
 import dataclasses
 import hashlib
+import math
 import random
+import warnings
 
 import pandas as pd
 import peft
@@ -46,14 +48,14 @@ lab = course.settings()
 # in per cent, before you run the next cell (2 s).
 
 # %%
-TEXT = "Classify if the tweet is a complaint or not:"
+TEXT = "Decide whether the customer message is a complaint or no complaint. Label: complaint or no complaint."
 base, tokenizer = load_base_model(lab.base)
 task = load_task(lab.task)
 
 
-def new_model(base, tokenizer, virtual_tokens):
-    """The frozen base behind a prompt that starts as TEXT."""
-    config = PromptTuningConfig(num_virtual_tokens=virtual_tokens, prompt_tuning_init_text=TEXT)
+def new_model(base, tokenizer, virtual_tokens, text=TEXT):
+    """The frozen base behind a prompt that starts as the text."""
+    config = PromptTuningConfig(num_virtual_tokens=virtual_tokens, prompt_tuning_init_text=text)
     return SoftPromptModel(base, config, tokenizer=tokenizer)
 
 
@@ -161,40 +163,47 @@ def fit(model, batches, steps, learning_rate, weight_decay=0.0):
 
 
 # %% [markdown]
-# Run it: batches of 8, about 50 s on two cores, 2 s on `tiny`. The loss of a word that is guessed from V
-# equal ones is log V. Where will this one start, and where will it end? Two labels at even odds would cost
-# log 2 = 0.69 nats for the word that decides, and next to nothing for the end token.
+# Run it: 40 batches of 8, about 50 s on two cores. What loss would you call good? Here is a mark to measure
+# it by. A model that knows the *form* (a label comes, then the end) and nothing about the message still has
+# to guess which label it is. That costs log 2 nats a row where there are two labels, spread over the tokens
+# of the target. Where will the loss begin, and will it come below this mark?
 
 # %%
 STEPS = lab.steps(40)
-losses, prompts = fit(model, deal(pairs, tokenizer.pad_token_id, seed=0), STEPS, learning_rate=0.01)
-assert fingerprint(base) == before, "the base moved"
-print(f"first loss {losses[0]:.2f}, mean of the last ten {sum(losses[-10:]) / 10:.2f}")
+losses, prompts = fit(model, deal(pairs, tokenizer.pad_token_id, seed=0), STEPS, learning_rate=0.03)
+form_alone = math.log(len(task.labels)) * len(pairs) / sum(len(target) for _, target in pairs)
+print(f"first loss {losses[0]:.2f}, mean of the last ten {sum(losses[-10:]) / 10:.2f}; form alone {form_alone:.2f}")
 print(f"hash of the base: {before} before, {fingerprint(base)} after")
+assert fingerprint(base) == before, "the base moved"
 plots.training_curve(losses)
 
 # %% [markdown]
 # The base is the same to the last bit: two hashes say so. All that was learned is in P vectors.
 #
-# A training loss is no result, because these rows were shown. Measure on rows that were not: the first rows
-# of the test split, with the untrained start beside the trained prompt and the majority class beside both
-# (about 35 s).
+# A training loss is no result, because these rows were shown again and again. Measure rows that were not: the
+# 150 of the validation split, for the untrained start and for the trained prompt (about 25 s). The test split
+# stays shut in this chapter. It is for the last measurement of a finished method, and the benchmark opens it.
 
 # %%
 HELD_OUT = 150
-trained = evaluate(model, task, "test", limit=HELD_OUT)
-untrained = evaluate(new_model(base, tokenizer, virtual_tokens=20), task, "test", limit=HELD_OUT)
-print("untrained start:", untrained)
+start = evaluate(new_model(base, tokenizer, virtual_tokens=20), task, "validation", limit=HELD_OUT)
+trained = evaluate(model, task, "validation", limit=HELD_OUT)
+print("untrained start:", start)
 print("trained prompt: ", trained)
-assert trained.confidence_interval[0] > trained.majority_baseline
-assert lab.fast or trained.accuracy > untrained.accuracy  # tiny was pretrained on the very words of TEXT
+print("whole interval above the baseline:", trained.confidence_interval[0] > trained.majority_baseline)
+assert trained.loss < start.loss
+assert trained.exact_match > start.exact_match
 
 # %% [markdown]
 # Read the second line from left to right. *Accuracy* is a share of `n` rows, so it has an error of its own:
-# the 95 % interval (Wilson) says which true accuracies could have given it. *Majority baseline* is what you
-# get for answering the commonest training label always; the assert demands that the whole interval lies above
-# it. *Exact match* asks for more than accuracy: the label must be the model's first choice among all V
-# tokens, not the better of the candidates.
+# the 95 % interval (Wilson) holds the true accuracies that could have given it. *Majority baseline* is what
+# answering the commonest training label always gives. *Exact match* asks for more than accuracy: the label
+# must be the model's first choice among all V tokens, not the better of two candidates.
+#
+# Most of the fall of the loss was the form: exact match says that the model now answers with a label. What
+# the accuracy adds to the baseline is the content, and it is far less than the curve makes you hope. Fifty
+# messages and a small base are little to learn content from. Remember this when a falling loss is all that
+# somebody shows you.
 #
 # ## 3 The package's `train`
 #
@@ -221,12 +230,12 @@ assert course.compare("prompts", ours.prompt, theirs.prompt, tolerance=1e-3)
 
 # %%
 def runs_on_tiny(seeds=(0, 1, 2), virtual_tokens=8, **settings):
-    """Train one prompt a seed on `tiny`; return the histories and the test evaluations."""
+    """Train one prompt a seed on `tiny`; return the histories and the held-out evaluations."""
     histories, results = [], []
     for seed in seeds:
         model = new_model(tiny, tiny_tokenizer, virtual_tokens)
         histories.append(train(model, shop, seed=seed, progress=False, **settings))
-        results.append(evaluate(model, shop, "test", limit=HELD_OUT))
+        results.append(evaluate(model, shop, "validation"))
     return histories, results
 
 
@@ -236,13 +245,21 @@ def dot(label, kind, result):
     return {"label": label, "kind": kind, "accuracy": result.accuracy, "low": low, "high": high}
 
 
+def accuracy_figure(rows, majority):
+    """Accuracies with their intervals; these are not of the test split."""
+    figure = plots.accuracy_comparison(rows, majority=majority)
+    figure.axes[0].set_xlabel("accuracy (line: 95 % interval)")
+    figure.alt = figure.alt.replace("test accuracy", "accuracy")
+    return figure
+
+
 histories, results = runs_on_tiny(steps=75, batch_size=16, learning_rate=0.05, evaluate_every=25)
 accuracies = pd.Series([result.accuracy for result in results])
 print(f"mean {accuracies.mean():.3f}, standard deviation over seeds {accuracies.std():.3f}")
-start = evaluate(new_model(tiny, tiny_tokenizer, 8), shop, "test", limit=HELD_OUT)
-rows = [dot("untrained start", "start", start)]
+untrained = evaluate(new_model(tiny, tiny_tokenizer, 8), shop, "validation")
+rows = [dot("untrained start", "start", untrained)]
 rows += [dot(f"seed {seed}", "trained", result) for seed, result in enumerate(results)]
-plots.accuracy_comparison(rows, majority=start.majority_baseline)
+accuracy_figure(rows, untrained.majority_baseline)
 
 # %% [markdown]
 # Two errors, and they are not the same. The *interval* comes from the number of test rows and would shrink
@@ -264,7 +281,7 @@ histories[0].plot(majority=results[0].majority_baseline)
 # Read it slowly: two of the faults are in these lines.
 
 # %%
-MAX_LENGTH = 64
+TUTORIAL_TEXT, MAX_LENGTH = "Classify if the tweet is a complaint or not:", 64
 
 
 def tutorial_pair(text, label):
@@ -303,7 +320,7 @@ def epochs(data, batch_size=8, seed=0):
 
 
 EPOCHS = lab.steps(70) // 7
-tutorial = new_model(base, tokenizer, virtual_tokens=8)
+tutorial = new_model(base, tokenizer, virtual_tokens=8, text=TUTORIAL_TEXT)
 tutorial_losses, tutorial_prompts = fit(tutorial, epochs(tutorial_data), 7 * EPOCHS, 3e-2, weight_decay=0.01)
 by_epoch = torch.tensor(tutorial_losses).view(EPOCHS, 7).mean(dim=1)
 print("loss by epoch:", [round(loss, 2) for loss in by_epoch.tolist()])
@@ -336,14 +353,13 @@ def in_tutorial_form(model, split, limit):
 
 
 on_train = in_tutorial_form(tutorial, "train", 50)
-on_test = in_tutorial_form(tutorial, "test", HELD_OUT)
-low, high = wilson_interval(round(12 * on_test["accuracy"]), 12)
-kept = {"accuracy": on_test["accuracy"], "low": low, "high": high}
+held_out = in_tutorial_form(tutorial, "validation", HELD_OUT)
+low, high = wilson_interval(round(12 * held_out["accuracy"]), 12)
+kept = {"accuracy": held_out["accuracy"], "low": low, "high": high}
 names = ("50 training rows", f"{HELD_OUT} rows it never saw", "if 12 of the 50 had been kept back")
-rows = [{"label": name} | found for name, found in zip(names, (on_train, on_test, kept), strict=True)]
-figure = plots.accuracy_comparison(rows, majority=trained.majority_baseline)
-figure.axes[0].set_xlabel("accuracy (line: 95 % interval)")
-figure
+rows = [{"label": name} | found for name, found in zip(names, (on_train, held_out, kept), strict=True)]
+assert lab.fast or on_train["accuracy"] > held_out["accuracy"]
+accuracy_figure(rows, trained.majority_baseline)
 
 # %% [markdown]
 # The first line is what you would report from training rows; the second is what a user meets; the dotted line
@@ -370,7 +386,7 @@ def answer(model, text, stop):
 
 
 print("token 3:", repr(tokenizer.decode([3])), "| what the targets end with:", repr(tokenizer.pad_token))
-messages = list(task.test[task.text_column])[:4]
+messages = list(task.validation[task.text_column])[:4]
 pd.DataFrame(
     {
         "message": [message[:50] for message in messages],
@@ -405,7 +421,7 @@ forms = {"tutorial": tutorial_pair, "task.encode": lambda text, label: task.enco
 costs = {}
 for name, form in forms.items():
     encoded = [form(text, label) for text, label in examples]
-    costs[name] = cost(new_model(base, tokenizer, virtual_tokens=8), encoded)
+    costs[name] = cost(new_model(base, tokenizer, 8, TUTORIAL_TEXT), encoded)
     context, target = ([tokenizer.decode([token]) for token in part] for part in encoded[0])
     print(f"{name:12} {context[-3:]} -> {target}: {costs[name]:.1f} nats")
 assert lab.fast or costs["task.encode"] < costs["tutorial"]  # claimed of a real vocabulary, not of tiny's
@@ -468,16 +484,16 @@ fifty = dataclasses.replace(shop, train=shop.train.select(range(50)))
 
 
 def accuracies(epochs, seeds=(0, 1, 2)):
-    """Test accuracy of the tutorial's settings on `tiny`, one run a seed."""
+    """Held-out accuracy of the tutorial's settings on `tiny`, one run a seed."""
     found = {}
     for seed in seeds:
-        model = new_model(tiny, tiny_tokenizer, virtual_tokens=8)
+        model = new_model(tiny, tiny_tokenizer, 8, TUTORIAL_TEXT)
         train(model, fifty, steps=7 * epochs, learning_rate=3e-2, seed=seed, progress=False)
-        found[f"seed {seed}"] = evaluate(model, fifty, "test", limit=HELD_OUT).accuracy
+        found[f"seed {seed}"] = evaluate(model, fifty, "validation").accuracy
     return found
 
 
-table = pd.DataFrame({f"{epochs} epochs": accuracies(epochs) for epochs in (10, 30)}).T
+table = pd.DataFrame({f"{epochs} epochs": accuracies(epochs) for epochs in (4, 7, 10)}).T
 table.assign(mean=table.mean(axis=1), std=table.std(axis=1)).round(3)
 
 # %% [markdown]
@@ -492,6 +508,7 @@ table.assign(mean=table.mean(axis=1), std=table.std(axis=1)).round(3)
 # logits, in PEFT and here.
 
 # %%
+warnings.filterwarnings("ignore", category=FutureWarning)  # from inside PEFT
 twin = peft.get_peft_model(base, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=8)).eval()
 with torch.no_grad():
     twin.prompt_encoder["default"].embedding.weight.copy_(tutorial.prompt)
@@ -548,22 +565,31 @@ assert off < 1e-3  # the right side
 #
 # ## 5 Everything mended
 #
-# The loop of section 2 had none of these faults: labels whole, space moved, text behind the prompt, a seed.
-# Both prompts were measured on the same test rows. Is the difference more than chance?
+# The loop of section 2 had none of these faults: labels whole, the space moved, text behind the prompt, a
+# seed, a start that names the labels. Put both prompts side by side, each on its training rows and on rows
+# that it never saw (4 s more). Which difference in the picture is larger, that between the two prompts or
+# that between the two kinds of rows?
 
 # %%
+learned = evaluate(model, task, "train", limit=50)
 rows = [
-    dot("untrained start", "no training", untrained),
-    {"label": f"tutorial, {7 * EPOCHS} steps, P = 8", "kind": "trained"} | on_test,
-    dot(f"mended, {STEPS} steps, P = 20", "trained", trained),
+    dot("untrained start", "rows never seen", start),
+    {"label": f"tutorial, {7 * EPOCHS} steps, P = 8", "kind": "rows never seen"} | held_out,
+    dot(f"mended, {STEPS} steps, P = 20", "rows never seen", trained),
+    {"label": "tutorial", "kind": "training rows"} | on_train,
+    dot("mended", "training rows", learned),
 ]
-plots.accuracy_comparison(rows, majority=trained.majority_baseline)
+accuracy_figure(rows, trained.majority_baseline)
 
 # %% [markdown]
-# Where two intervals overlap widely, do not call a winner: one seed each, and P and the learning rate differ
-# too. The mends were never about this number alone. A reader of the second line could not have known it,
-# since the tutorial measures nothing; a user would have got rambling answers that depend on the other
-# messages in the batch.
+# Where the intervals of two prompts overlap, do not call a winner: one seed each, and P, the start, the rate
+# and the number of steps differ too. The mends were never about that number alone. A reader of the tutorial
+# could not have known it, since the tutorial measures nothing, and its users got answers that ramble and that
+# depend on the other messages in the batch.
+#
+# What the picture does show is the distance between rows that were learned by heart and rows that were not.
+# No mend of code closes it. More messages would, or a larger base: Lester et al. found prompt tuning level
+# with full fine-tuning only at the scale of billions of parameters.
 #
 # ## Summary
 #

@@ -92,11 +92,14 @@ def _check_values(result: torch.Tensor, x: torch.Tensor, prompt: torch.Tensor) -
 @exercise(
     "02-2",
     hint="""
-    Sort each row by its mask, largest first: `order = mask.argsort(dim=1, descending=True, stable=True)`. `stable`
-    keeps the order of equals, so the text stays readable. Then `ids.gather(1, order)`, and the same for the mask.
+    Sort each row by its mask, largest first: `order = mask.argsort(dim=1, descending=True, stable=True)`.
+    `stable` keeps the order of equals, so the text stays readable. Then `ids.gather(1, order)`, and the same
+    for the mask.
     """,
 )
-def text_before_pads(text_first: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> str:
+def text_before_pads(
+    text_first: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+) -> str:
     """Check `text_first(ids, mask)`: each row's text in order, then its pads."""
     ids = torch.tensor([[9, 9, 3, 5, 4], [7, 6, 9, 9, 9], [1, 9, 2, 9, 8], list(range(20, 25))])
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 0, 1], [1] * 5])
@@ -105,7 +108,9 @@ def text_before_pads(text_first: Callable[[torch.Tensor, torch.Tensor], tuple[to
         raise Wrong("return two tensors: the ids in their new order and the mask that belongs to them.")
     new_ids, new_mask = result
     if new_ids.shape != ids.shape or new_mask.shape != mask.shape:
-        raise Wrong(f"the batch is {tuple(ids.shape)}; you return {tuple(new_ids.shape)} and {tuple(new_mask.shape)}.")
+        raise Wrong(
+            f"the batch is {tuple(ids.shape)}; you return {tuple(new_ids.shape)} and {tuple(new_mask.shape)}."
+        )
     for row in range(len(ids)):
         _check_text(row, ids[row][mask[row] == 1].tolist(), new_ids[row].tolist(), new_mask[row].tolist())
     _check_long_row(text_first)
@@ -116,12 +121,16 @@ def _check_text(row: int, text: list[int], ids: list[int], mask: list[int]) -> N
     """Raise Wrong unless a row holds its text in order, then pads, and its mask says so."""
     found = ids[: len(text)]
     if sorted(found) != sorted(text):
-        raise Wrong(f"row {row} has the text {text}, and yours begins with {found}: pads are still in front of text.")
+        raise Wrong(
+            f"row {row} has the text {text}, and yours begins with {found}: pads are still in front of text."
+        )
     if found != text:
         raise Wrong(f"row {row} lost the order of its tokens: {text} became {found}. Use a stable sort.")
     wanted = [1] * len(text) + [0] * (len(ids) - len(text))
     if mask != wanted:
-        raise Wrong(f"row {row}: the ids are right, but the mask is {mask} and must be {wanted}. Move it along.")
+        raise Wrong(
+            f"row {row}: the ids are right, but the mask is {mask} and must be {wanted}. Move it along."
+        )
 
 
 def _check_long_row(text_first: Callable) -> None:
@@ -129,15 +138,17 @@ def _check_long_row(text_first: Callable) -> None:
     ids, mask = torch.arange(400)[None], torch.ones(1, 400, dtype=torch.long)
     mask[0, ::3] = 0
     if text_first(ids, mask)[0][0, : int(mask.sum())].tolist() != ids[mask == 1].tolist():
-        raise Wrong("in a row of 400 tokens the text lost its order: say stable=True, short rows hide the difference.")
+        raise Wrong(
+            "in a row of 400 tokens the text lost its order: say stable=True, short rows hide the difference."
+        )
 
 
 @exercise(
     "02-3",
     hint="""
-    P is logits.shape[1] - labels.shape[1]. `logits[:, P - 1 : -1]` are the T positions that predict the T labels.
-    `functional.cross_entropy(..., ignore_index=-100)` wants (N, V) and (N,): flatten the first two dimensions. For
-    P = 0 drop the first label and begin at position 0.
+    P is logits.shape[1] - labels.shape[1]. `logits[:, P - 1 : -1]` are the T positions that predict the T
+    labels. `functional.cross_entropy(..., ignore_index=-100)` wants (N, V) and (N,): flatten the first two
+    dimensions. For P = 0 drop the first label and begin at position 0.
     """,
 )
 def loss_from_logits(label_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> str:
@@ -152,7 +163,9 @@ def loss_from_logits(label_loss: Callable[[torch.Tensor, torch.Tensor], torch.Te
         for value, says in _likely_losses(logits, labels):
             if abs(given - value) < 1e-4:
                 raise Wrong(f"for P={count} you return {given:.4f} and the loop gives {wanted:.4f}: {says}.")
-        raise Wrong(f"for P={count}, T=5 you return {given:.4f}; the loop of the specification gives {wanted:.4f}.")
+        raise Wrong(
+            f"for P={count}, T=5 you return {given:.4f}; the loop of the specification gives {wanted:.4f}."
+        )
     return "The last virtual token predicts the first word, and every label counts once."
 
 
@@ -171,8 +184,14 @@ def _likely_losses(logits: torch.Tensor, labels: torch.Tensor) -> list[tuple[flo
     count, length = logits.shape[1] - labels.shape[1], labels.shape[1]
     front = _loop_loss(logits[:, :length], labels, shift=1)
     return [
-        (_loop_loss(logits, labels, shift=0), "your logits stand at the label itself; they predict the token behind it"),
-        (_loop_loss(logits, labels, shift=1, divide_by_all=True), "you divide by all B x T; the mean is over labels"),
+        (
+            _loop_loss(logits, labels, shift=0),
+            "your logits stand at the label itself; they predict the token behind it",
+        ),
+        (
+            _loop_loss(logits, labels, shift=1, divide_by_all=True),
+            "you divide by all B x T; the mean is over labels",
+        ),
         (front, f"you read the first {length} positions; the text begins {count} later, behind the prompt"),
     ]
 
@@ -180,8 +199,8 @@ def _likely_losses(logits: torch.Tensor, labels: torch.Tensor) -> list[tuple[flo
 @exercise(
     "02-4",
     hint="""
-    prompt[p] enters the loss B times, once through each row. By the chain rule the B contributions add up: the
-    gradient at prompt[p] is the sum over b of g[b, p].
+    prompt[p] enters the loss B times, once through each row. By the chain rule the B contributions add up:
+    the gradient at prompt[p] is the sum over b of g[b, p].
     """,
 )
 def gradient_of_the_prompt(prompt_gradient: Callable[[torch.Tensor, int], torch.Tensor]) -> str:
@@ -194,14 +213,21 @@ def gradient_of_the_prompt(prompt_gradient: Callable[[torch.Tensor, int], torch.
     given = prompt_gradient(g, 2)
     if not isinstance(given, torch.Tensor) or given.shape != wanted.shape:
         shape = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
-        hints = {(4, 2, 3): ": all rows share one prompt, so nothing of B is left", (3,): ": keep P and D apart"}
+        hints = {
+            (4, 2, 3): ": all rows share one prompt, so nothing of B is left",
+            (3,): ": keep P and D apart",
+        }
         raise Wrong(f"for B=4, P=2, T=5, D=3 you return {shape}, not (P, D) = (2, 3){hints.get(shape, '')}.")
     if torch.allclose(given, g[:, :2].mean(dim=0)):
-        raise Wrong("you take the mean over the rows. The prompt enters the loss once through each row: they add up.")
+        raise Wrong(
+            "you take the mean over the rows. The prompt enters the loss once through each row: they add up."
+        )
     if torch.allclose(given, g[0, :2]):
         raise Wrong("you return row 0's share. The other rows pull at the same prompt: add theirs.")
     if torch.allclose(given, g[:, -2:].sum(dim=0)):
         raise Wrong("you add up the last P positions, which are text; the prompt stands at the first P.")
     if not torch.allclose(given, wanted, atol=1e-5):
-        raise Wrong("the shape is right, the numbers are not those of autograd. Start from z[b, p] = prompt[p].")
+        raise Wrong(
+            "the shape is right, the numbers are not those of autograd. Start from z[b, p] = prompt[p]."
+        )
     return "`expand` goes forward by showing one prompt to B rows, and backward by adding up what B rows say."
