@@ -136,6 +136,6 @@ def test_the_explorer_is_moved_by_keyboard(lab, page):
     output.get_by_text("Mean L2 distance").wait_for()
     output.get_by_label("subtract the mean of the vocabulary").focus()
     page.keyboard.press("Space")
-    output.get_by_text("centred of the nearest token").wait_for()
+    output.get_by_text("L2 distance (centred)").wait_for()
     assert output.locator("[role=alert]").count() == 0
     page.screenshot(path=SCREENSHOTS / "explorer_at_the_start.png")

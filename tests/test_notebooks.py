@@ -208,9 +208,7 @@ def test_a_failing_cell_is_shown_and_saves_nothing(folder):
     rewrite(folder / "source" / "02_sample.py", "return torch.cat([rows, x], dim=1)", "return x")
     code, printed = command("build", "--folder", folder)
     assert code == 1
-    assert "AssertionError: 02-1 not yet." in printed, (
-        "a solution that does not pass its check is no solution"
-    )
+    assert "AssertionError: 02-1 not yet." in printed, "a solution that does not pass its check is no solution"
 
 
 def test_check_names_what_is_wrong(folder):

@@ -141,6 +141,8 @@ def test_the_random_control_has_the_prompts_norms_and_no_words():
     assert torch.allclose(control.norm(dim=1), prompt.norm(dim=1))
     assert torch.equal(control, reading.random_control(prompt, seed=3))
     assert not torch.equal(control, reading.random_control(prompt, seed=4))
+    start = torch.randn(5, 64, generator=torch.Generator().manual_seed(3))  # a RANDOM start of the same seed
+    assert torch.cosine_similarity(control, start).abs().max() < 0.5
     assert reading.nearest(control, words, 1)[0].max() < 0.6 < reading.nearest(prompt, words, 1)[0].min()
 
 

@@ -25,8 +25,17 @@
 import pandas as pd
 import torch
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, load_base_model, load_task, train
-from softprompt_lab import doctor, plots
+from softprompt_lab import (
+    PromptTuningConfig,
+    SoftPromptModel,
+    course,
+    doctor,
+    evaluate,
+    load_base_model,
+    load_task,
+    plots,
+    train,
+)
 from softprompt_lab.course.chapter_00 import letters_figure
 from softprompt_lab.evaluation import label_probabilities
 
@@ -65,11 +74,12 @@ print(f"{len(absent)} of {len(findings)} things missing")
 # %% [markdown]
 # ## A task and a frozen model
 #
-# Can a model tell a complaint from a message that is none? `complaints` holds 600 short customer messages that were
-# written by hand for this course. 50 of them are for training, 150 for validation, 400 for the test.
+# `complaints` holds 600 short customer messages that were written by hand for this course. 50 of them are for training,
+# 150 for validation, 400 for the test. Each message has three labels. The other chapters mostly ask whether it is a
+# complaint; this one asks for its *tone*.
 
 # %%
-task = load_task(lab.task)
+task = load_task(lab.task, label_column="tone")
 print("labels:", ", ".join(task.labels))
 task.train.select(range(4)).to_pandas()[[task.text_column, "text_label"]]
 
@@ -101,19 +111,19 @@ print(f"{weights:,} weights, {movable} of them may move")
 # Guess before you run: what share of all numbers may move, if P = 8?
 
 # %%
-instruction = "Classify if the tweet is a complaint or not:"
-config = PromptTuningConfig(num_virtual_tokens=8, prompt_tuning_init_text=instruction)
-torch.manual_seed(0)
+words = "angry, calm, happy or ironic"
+config = PromptTuningConfig(num_virtual_tokens=8, prompt_tuning_init_text=words)
 model = SoftPromptModel(base_model, config, tokenizer=tokenizer)
 model.print_trainable_parameters()
 
 # %% [markdown]
-# At the start the eight vectors are copies: those of the first eight tokens of the instruction (chapter 03 shows
-# other starts). So the untrained prompt says something a person would say. Does it help?
+# At the start the eight vectors are copies: those of the tokens of `words` (chapter 03 shows other starts). So the
+# untrained prompt says what a person would say: it names the choices. Does it help?
 #
 # `label_probabilities` asks the model how likely each label is behind a message, and scales the answers so that they
-# add up to 1. With two labels, 0.5 means that the model does not know. Here are three messages that were not used
-# for training.
+# add up to 1. With four labels, 0.25 everywhere means that the model does not know. Here are three messages that are
+# not used for training; in truth the first is angry, the second calm, the third happy.
+
 
 # %%
 def picked(task, label):
@@ -122,33 +132,32 @@ def picked(task, label):
     return next(text for text, answer in rows if answer == label and len(text) < 120)
 
 
-messages = [picked(task, label) for label in task.labels]
-messages += ["I ordered a chair. You sent me a lamp."] if not lab.fast else []
+messages = [picked(task, label) for label in ("angry", "calm", "happy")]
 before = label_probabilities(model, task, messages)
 before.round(2)
 
 # %% [markdown]
-# The first message of the table is a complaint and the second is none. The third is ours: nothing in it is rude, and
-# yet something went wrong. Look whether the columns follow.
+# Look along each line: which label is highest, and does that change with the message?
 #
-# Three messages prove nothing. The next cell asks for all 150 validation messages and counts; that takes about 10
+# Three messages prove nothing. The next cell asks for all 150 validation messages and counts; that takes about 15
 # seconds. Beside the share of right answers it prints the **majority baseline**: what you get if you always give
-# the commonest label of the training rows. A model below that line has learned nothing that you can use.
+# the commonest label of the training rows. A model below that line is of no use: you would do better without it.
 
 # %%
 measured_before = evaluate(model, task, "validation")
 print(measured_before)
 
 # %% [markdown]
-# Three of these numbers matter now.
-# - *accuracy*: the share of messages whose true label got the higher probability;
+# Four of these numbers matter now.
+# - *accuracy*: the share of messages whose true label got the highest probability of the four;
+# - *exact match*: the share of messages behind which the true label is what the model would write, among all the
+#   words that it knows;
 # - *95 % interval*: how far that share may be off because 150 messages are few (chapter 01);
 # - *majority baseline*: the line to beat.
 
 # %%
-low, high = measured_before.confidence_interval
-inside = low <= measured_before.majority_baseline <= high
-print("the majority baseline lies", "inside" if inside else "outside", "the interval of the untrained prompt")
+gap = measured_before.accuracy - measured_before.majority_baseline
+print(f"the untrained prompt is {abs(gap):.3f} {'above' if gap > 0 else 'below'} the majority baseline")
 
 # %% [markdown]
 # ## One minute of training
@@ -174,14 +183,14 @@ history.plot()
 
 # %% [markdown]
 # A falling loss on 50 training messages is no proof: a model can learn 50 messages by heart. So ask the same three
-# messages as before, then the 150 that were held out. Another 10 seconds.
+# messages as before, then the 150 that were held out. Another 15 seconds.
 
 # %%
 after = label_probabilities(model, task, messages)
 pd.concat({"before": before, "after": after}, axis=1).round(2)
 
 # %% [markdown]
-# Each line adds up to 1 before, and to 1 after. And all 150:
+# Each line adds up to 1 before, and to 1 after. Where did the highest number move? And all 150:
 
 # %%
 measured_after = evaluate(model, task, "validation")
@@ -192,7 +201,8 @@ table = pd.DataFrame(
         for name, m in rows.items()
     ]
 )
-table.assign(majority=measured_after.majority_baseline).set_index("label").round(3)
+extra = {"majority": measured_after.majority_baseline, "exact match": [m.exact_match for m in rows.values()]}
+table.assign(**extra).set_index("label").round(3)
 
 # %% [markdown]
 # The same as a picture. A point is an accuracy, the line through it its interval, the dotted line the majority
@@ -212,12 +222,29 @@ figure
 low, high = measured_after.confidence_interval
 verdict = "above" if low > measured_after.majority_baseline else "not above"
 print(f"the whole interval, {low:.3f} to {high:.3f}, is {verdict} the majority baseline")
+if not lab.fast:  # the claim is about smollm2
+    assert measured_before.accuracy < measured_before.majority_baseline < low
+
+# %% [markdown]
+# Better than the baseline is not good. Which tones does it find? Guess which of the four is hardest for a small model,
+# then look at the share of right answers by true label.
+
+# %%
+by_label = pd.DataFrame({name: m.predictions.groupby("label")["correct"].mean() for name, m in rows.items()})
+by_label["messages"] = measured_after.predictions["label"].value_counts()
+by_label.round(2)
+
+# %% [markdown]
+# An accuracy is a mean over messages, and it can hide a label that is hardly ever found. Look for one. What words
+# alone can do on such messages is the question of chapter 01, what more steps and more vectors can do that of
+# chapter 04.
 
 # %% [markdown]
 # ## Swap them back
 #
 # If the eight vectors are all that changed, then putting the old ones back must give the old answers, digit by digit.
 # The history kept both: step 0 and the last step. Write down what you expect for the three messages, then run.
+
 
 # %%
 def use(prompt):
@@ -257,11 +284,11 @@ print(f"one base model takes the room of {model_bytes // prompt_bytes:,} prompts
 #
 # ## Ask it something yourself
 #
-# Change the two messages and run the cell again. Try a question, praise with a sting, a complaint without a harsh
-# word. When does it go wrong?
+# Change the two messages and run the cell again. Try a question, praise with a sting, anger in polite words. When
+# does it go wrong?
 
 # %%
-mine = ["The parcel came a week late and nobody told me.", "The parcel came a week early, thank you."]
+mine = ["The parcel came a week late and nobody told me!", "The parcel came a week early, thank you."]
 label_probabilities(model, task, mine).round(2)
 
 # %% [markdown]
@@ -297,10 +324,10 @@ letters_figure(**letters)
 
 # %%
 ids = torch.tensor([batch[0]])  # (1, T)
-words = model.word_embeddings[ids]  # (1, T, D)
-read = torch.cat([model.prompt[None], words], dim=1)  # (1, P+T, D)
+text = model.word_embeddings[ids]  # (1, T, D)
+read = torch.cat([model.prompt[None], text], dim=1)  # (1, P+T, D)
 scores = base_model(inputs_embeds=read).logits  # (1, P+T, V)
-print("prompt", tuple(model.prompt.shape), "text", tuple(words.shape), "scores", tuple(scores.shape))
+print("prompt", tuple(model.prompt.shape), "text", tuple(text.shape), "scores", tuple(scores.shape))
 assert scores.shape == (1, model.prompt.shape[0] + ids.shape[1], model.word_embeddings.shape[0])
 
 # %% [markdown]
@@ -331,7 +358,7 @@ assert scores.shape == (1, model.prompt.shape[0] + ids.shape[1], model.word_embe
 # - A base model stays frozen; P vectors of width D stand in front of its input, and only they are trained.
 # - Swapping the vectors swaps the behaviour, and swapping them back gives the old answers exactly.
 # - An accuracy means little alone. Beside it stand the majority baseline and an interval, always on messages that
-#   training did not see.
+#   training did not see. And a mean can hide a label that is hardly ever found.
 # - B rows, P virtual tokens, T text tokens, D numbers a token, V tokens in the vocabulary, L layers.
 
 # %% [markdown]
@@ -343,12 +370,14 @@ assert scores.shape == (1, model.prompt.shape[0] + ids.shape[1], model.word_embe
 # **00-1. How large is a prompt?** Return the bytes of P vectors of D numbers in float32. In words: count the numbers,
 # and take the bytes that each needs.
 
+
 # %%
 def prompt_bytes_of(P, D):
     """Bytes of a prompt of P vectors of width D in float32."""
     ### BEGIN SOLUTION
     return P * D * 4
     ### END SOLUTION
+
 
 # %% [markdown]
 # `course.hint("00-1")` in a cell of its own opens a hint.
@@ -360,12 +389,14 @@ course.check("00-1", prompt_bytes_of)
 # **00-2. Shapes on the way.** Return three shapes, each a tuple of three numbers: of what the model reads (prompt and
 # text), of what any of its layers returns, and of the scores at the end.
 
+
 # %%
 def shapes(B, P, T, D, V):
     """Shapes of the input embeddings, of the vectors behind a layer, and of the scores."""
     ### BEGIN SOLUTION
     return (B, P + T, D), (B, P + T, D), (B, P + T, V)
     ### END SOLUTION
+
 
 # %% [markdown]
 # The figure of the six letters shows the way from left to right. `course.hint("00-2")` opens a hint.
@@ -385,6 +416,7 @@ course.check("00-2", shapes)
 # return right divided by the number of measured rows
 # ```
 
+
 # %%
 def majority_accuracy(train_labels, labels):
     """Accuracy on `labels` of always answering the commonest of `train_labels`."""
@@ -392,6 +424,7 @@ def majority_accuracy(train_labels, labels):
     answer = max(set(train_labels), key=train_labels.count)
     return sum(label == answer for label in labels) / len(labels)
     ### END SOLUTION
+
 
 # %% [markdown]
 # Why the training rows and not the measured ones? The check tells you, if you try the other way.

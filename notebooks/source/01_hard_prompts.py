@@ -61,8 +61,8 @@ print("continues:", repr(tokenizer.decode(written[0, ids["input_ids"].shape[1] :
 # is the answer. This is **rank classification**. The model need not know the format: it only has to find one label
 # less unlikely than the other.
 #
-# First, the labels as tokens. A blank at the template's end moves to the label, because the vocabulary has " complaint"
-# with its blank as one token.
+# First, the labels as tokens. A blank at the template's end moves to the label, because the vocabulary has
+# " complaint" with its blank as one token.
 
 # %%
 encoded = {label: task.encode(tokenizer, text, label) for label in task.labels}
@@ -106,8 +106,7 @@ assert np.allclose(shares, by_package, atol=1e-4)
 # all labels (chapter 11).
 #
 # A label of two tokens pays twice. Look at the table by token: if a second token follows almost surely from the first,
-# it costs nearly nothing; if not, the longer label is at a disadvantage before any message is read. Keep that in
-# mind.
+# it costs nearly nothing; if not, the longer label is at a disadvantage before any message is read.
 
 # %% [markdown]
 # ## The first accuracy
@@ -256,18 +255,17 @@ answered.round(2)
 #
 # ## Calibration: ask about nothing
 #
-# Part of that lean can be taken away without training. Give the model the same wording with an **empty message**. What
-# it answers then can't come from the message: it is the wording's own lean, together with the price of the longer label. Subtract these
-# scores from those of every message (Zhao et al. 2021 call it contextual calibration):
+# Part of that lean can be taken away without training. Give the model the same wording with an **empty message**.
+# What it answers then can't come from a message: it is the wording's own lean, together with the price of the longer
+# label. Subtract these scores from those of every message (after Zhao et al. 2021, contextual calibration):
 #
-# $$\text{score}(\text{label}) = \log p(\text{label} \mid \text{message}) - \log p(\text{label} \mid \text{empty message})$$
+# $$\text{score}(\text{label}) =
+# \log p(\text{label} \mid \text{message}) - \log p(\text{label} \mid \text{empty message})$$
 #
 # First look at the lean itself.
 
 # %%
-empty = pd.concat(
-    [label_probabilities(base_model, task.with_template(w), [""], tokenizer=tokenizer) for w in wordings]
-)
+empty = pd.concat([label_probabilities(base_model, task.with_template(w), [""], tokenizer=tokenizer) for w in wordings])
 empty.index = answered.index[:-1]
 empty.round(3)
 
@@ -385,6 +383,7 @@ summary.round(3)
 #     total += log-probability of that token, read one place earlier
 # ```
 
+
 # %%
 def score(logits, context_length, label_ids):
     """Log-probability of a label behind a context, from logits (T, V)."""
@@ -393,6 +392,7 @@ def score(logits, context_length, label_ids):
     places = range(context_length, context_length + len(label_ids))
     return sum(log_p[place - 1, token].item() for place, token in zip(places, label_ids, strict=True))
     ### END SOLUTION
+
 
 # %% [markdown]
 # `course.hint("01-1")` in a cell of its own opens a hint.
@@ -406,6 +406,7 @@ course.check("01-1", score)
 # $$\frac{p + \frac{z^2}{2n}}{1 + \frac{z^2}{n}} \;\pm\;
 # \frac{z}{1 + \frac{z^2}{n}} \sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}$$
 
+
 # %%
 def interval(k, n):
     """Lower and upper end of the 95 % Wilson interval."""
@@ -417,6 +418,7 @@ def interval(k, n):
     return middle - half, middle + half
     ### END SOLUTION
 
+
 # %% [markdown]
 # The first thing that the check tries is k = 0. Why? `course.hint("01-2")` opens a hint.
 
@@ -427,12 +429,14 @@ course.check("01-2", interval)
 # **01-3. Calibrate.** `scores` (N, K) holds the log-probability of each of K labels behind each of N messages, `empty`
 # (K,) those behind the empty message. Return the N indices of the labels that win after calibration.
 
+
 # %%
 def calibrated_answers(scores, empty):
     """Index of the winning label of each row, after the lean of the empty message is taken away."""
     ### BEGIN SOLUTION
     return (scores - empty).argmax(dim=1)
     ### END SOLUTION
+
 
 # %% [markdown]
 # One line is enough. `course.hint("01-3")` opens a hint.
@@ -445,6 +449,7 @@ course.check("01-3", calibrated_answers)
 # it is widest, at *p* = 1/2. Derive the number of rows from the formula of 01-2, and return the fewest that do
 # (`math.ceil` rounds up).
 
+
 # %%
 def rows_needed(h):
     """Fewest rows at which the half width of the Wilson interval at p = 1/2 is at most h."""
@@ -453,6 +458,7 @@ def rows_needed(h):
     # At p = 1/2 the half width is z / (2 * sqrt(n + z*z)); set it equal to h and solve for n.
     return math.ceil(z * z / (4 * h * h) - z * z)
     ### END SOLUTION
+
 
 # %% [markdown]
 # A derivation on paper takes three lines. `course.hint("01-4")` opens the first of them.

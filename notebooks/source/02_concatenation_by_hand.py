@@ -58,8 +58,7 @@ assert course.compare("logits from vectors, from ids", from_vectors, from_ids)
 # The same. `inputs_embeds` is a second door into every transformers model: it skips the table and leaves
 # the rest as it is. Through this door you can send vectors that stand in no row of the table. That is the
 # whole idea.
-
-# %% [markdown]
+#
 # ## The pseudocode
 #
 # The text that this course grew from gives prompt tuning in seven lines:
@@ -76,18 +75,14 @@ assert course.compare("logits from vectors, from ids", from_vectors, from_ids)
 # model(input_with_softprompt(x))
 # ```
 #
-# Type the first statement. P = 4 virtual tokens are enough to look at.
+# Type the first statement; P = 4 virtual tokens are enough to look at. Then put the prompt in front of `x`
+# as it stands there. Will torch do it?
 
 # %%
 P = 4
 torch.manual_seed(0)
 soft_prompt = nn.Parameter(torch.rand(P, D))  # (P, D), trainable
 print("soft prompt", tuple(soft_prompt.shape), "requires_grad:", soft_prompt.requires_grad)
-
-# %% [markdown]
-# Now put it in front of `x` as it stands there. Will torch do it?
-
-# %%
 try:
     torch.cat([soft_prompt, x], dim=1)
 except RuntimeError as error:
@@ -126,8 +121,7 @@ assert torch.equal(long, softprompt_lab.concatenate_prompt(three, soft_prompt))
 # %% [markdown]
 # The last line compares with the package: from the next chapter on you import this function instead of
 # typing it.
-
-# %% [markdown]
+#
 # ## A prompt made of words is those words
 #
 # Take an instruction, look up its embeddings, and use them as a prompt. How far are the logits from those
@@ -165,8 +159,7 @@ pd.DataFrame({name: [" | ".join(tokenizer.decode([i]) for i in row)] for name, r
 # In `smollm2`'s vocabulary the space belongs to the word behind it (" The" is one token). A space left at
 # the end of the first piece becomes a token of its own, and the second piece begins with another "The".
 # Keep the space with the word that follows: the package does the same with labels (" complaint").
-
-# %% [markdown]
+#
 # ## Most soft prompts are no text
 #
 # How many prompts of 4 words are there, and how many vectors of 4 x D numbers could a tiny step reach? The
@@ -206,8 +199,7 @@ pd.DataFrame({name: next_tokens(concatenate_prompt(start, p)) for name, p in pro
 # All three differ. A prompt changes what the model says next although no weight of the model changed.
 # Whether it says something *useful* is a matter of where the vectors lie, and that is what training is for
 # (chapter 04). `soft_prompt[:0]` is a prompt of no tokens: the concatenation then gives back the input.
-
-# %% [markdown]
+#
 # ## Mask and labels grow with the input
 #
 # A batch holds rows of different length, so the short ones are padded. Three tensors describe it: ids,
@@ -307,8 +299,7 @@ assert course.compare("loss by hand, loss of transformers", by_hand, output.loss
 # The logits cover P + T positions. Position i predicts token i + 1, so the slice begins at P - 1: the *last
 # virtual token* predicts the first word. Forgetting this shift is the most frequent error in code of this
 # kind.
-
-# %% [markdown]
+#
 # ## Right against left padding
 #
 # A row's result should not depend on the rows beside it. The short row has pads: on its right, or on its
@@ -316,14 +307,14 @@ assert course.compare("loss by hand, loss of transformers", by_hand, output.loss
 # right, padded left?
 
 # %%
-context = [(c + y, []) for c, y in rows]  # all tokens as text
-alone_ids, alone_mask, _ = batch_of(context[1:])
+contexts = [(c, []) for c, _ in rows]  # up to "Label :", where the label is to be predicted
+alone_ids, alone_mask, _ = batch_of(contexts[1:])
 prompt = prompt_of_words.detach()
 
 
 def last_logits(side, prompt, **more):
     """(V,) logits at the last token of the short row, in a batch padded on `side`."""
-    ids, mask, _ = batch_of(context, side)
+    ids, mask, _ = batch_of(contexts, side)
     last = -1 if side == "left" else int(mask[1].sum()) + len(prompt) - 1
     with torch.no_grad():
         return run(ids, mask, prompt, **more).logits[1, last]
@@ -337,7 +328,8 @@ course.compare("padded left,  alone", left, alone, tolerance=1e-3)
 assert (left - alone).abs().max() > 0.01, "left padding behind a prompt changes the result"
 
 # %% [markdown]
-# Right is right, left is wrong, although every pad is masked. Draw what stands where.
+# Right is right, left is wrong, although every pad is masked. Draw what stands where: the same two
+# messages, labels included, behind 4 virtual tokens.
 
 # %%
 plots.concatenation_diagram(
@@ -400,7 +392,7 @@ warnings.simplefilter("ignore", FutureWarning)  # about a name of transformers t
 config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(prompt))
 peft_model = peft.get_peft_model(model, config)
 peft_model.prompt_encoder["default"].embedding.weight.data.copy_(prompt)
-left_ids, left_mask, _ = batch_of(context, "left")
+left_ids, left_mask, _ = batch_of(contexts, "left")
 with torch.no_grad():
     theirs = peft_model(input_ids=left_ids, attention_mask=left_mask).logits[1, -1]
 assert course.compare("PEFT padded left, ours padded left", theirs, left, tolerance=1e-3)
@@ -488,6 +480,7 @@ def gradient(side, **more):
 
 
 right_gradient = gradient("right")
+positions = (extend(batch_of(rows, "left")[1], len(prompt), 1).cumsum(dim=1) - 1).clamp(min=0)
 for name, more in {"left": {}, "left, positions counted": {"position_ids": positions}}.items():
     off = (gradient("left", **more) - right_gradient).norm() / right_gradient.norm()
     print(f"{name}: off by {off:.2%}")

@@ -26,16 +26,7 @@ import pandas as pd
 import peft
 import torch
 
-from softprompt_lab import (
-    PromptTuningConfig,
-    SoftPromptModel,
-    course,
-    evaluate,
-    load_base_model,
-    load_task,
-    plots,
-    train,
-)
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, load_base_model, load_task, plots, train
 from softprompt_lab.evaluation import score_labels, wilson_interval
 from softprompt_lab.packing import Example, Target
 
@@ -224,21 +215,10 @@ assert course.compare("prompts", ours.prompt, theirs.prompt, tolerance=1e-3)
 # *validation* rows every `evaluate_every` steps, early stopping with `patience`, and an error with advice
 # when the loss is not a number.
 #
-# One run is one draw. The order of the rows is random, and another order gives another prompt. So train three
-# times, with three seeds, and measure each on all test rows of the shop language (about 30 s).
+# Two short functions for the pictures of this chapter: accuracies as dots on their intervals.
 
 
 # %%
-def runs_on_tiny(seeds=(0, 1, 2), virtual_tokens=8, **settings):
-    """Train one prompt a seed on `tiny`; return the histories and the held-out evaluations."""
-    histories, results = [], []
-    for seed in seeds:
-        model = new_model(tiny, tiny_tokenizer, virtual_tokens)
-        histories.append(train(model, shop, seed=seed, progress=False, **settings))
-        results.append(evaluate(model, shop, "validation"))
-    return histories, results
-
-
 def dot(label, kind, result):
     """One row of the figure below."""
     low, high = result.confidence_interval
@@ -253,21 +233,39 @@ def accuracy_figure(rows, majority):
     return figure
 
 
-histories, results = runs_on_tiny(steps=75, batch_size=16, learning_rate=0.05, evaluate_every=25)
-accuracies = pd.Series([result.accuracy for result in results])
-print(f"mean {accuracies.mean():.3f}, standard deviation over seeds {accuracies.std():.3f}")
+# %% [markdown]
+# One run is one draw. The order of the rows is random, and another order gives another prompt. So train three
+# times, with three seeds, and measure each on the held-out rows of the shop language (about 15 s). The skill
+# is `loyal`: no words ask for it, so no TEXT start can know it.
+
+
+# %%
+def runs_on_tiny(seeds=(0, 1, 2), virtual_tokens=8, **settings):
+    """Train one prompt a seed on `tiny`; return the histories and the held-out evaluations."""
+    histories, results = [], []
+    for seed in seeds:
+        model = new_model(tiny, tiny_tokenizer, virtual_tokens)
+        histories.append(train(model, shop, seed=seed, progress=False, **settings))
+        results.append(evaluate(model, shop, "validation"))
+    return histories, results
+
+
+histories, results = runs_on_tiny(steps=30, learning_rate=0.03, evaluate_every=10)
+by_seed = pd.Series([result.accuracy for result in results])
+print(f"mean {by_seed.mean():.3f}, standard deviation over seeds {by_seed.std():.3f}")
 untrained = evaluate(new_model(tiny, tiny_tokenizer, 8), shop, "validation")
 rows = [dot("untrained start", "start", untrained)]
 rows += [dot(f"seed {seed}", "trained", result) for seed, result in enumerate(results)]
 accuracy_figure(rows, untrained.majority_baseline)
 
 # %% [markdown]
-# Two errors, and they are not the same. The *interval* comes from the number of test rows and would shrink
-# with more of them. The *spread over seeds* comes from training and would not. A report needs both. On
-# `smollm2` three seeds take too long for a chapter: that figure is in the repository's benchmark.
+# Two errors, and they are not the same. The *interval* comes from the number of measured rows and would
+# shrink with more of them. The *spread over seeds* comes from training and would not. A report needs both. On
+# `smollm2` three seeds take too long for a chapter: that figure is in the repository's benchmark
+# (`benchmarks`).
 #
-# The curve of one run shows training and held-out loss together. They part where a prompt begins to learn its
-# rows by heart.
+# The curve of one run shows the training loss and the held-out loss together. Where they part, the prompt has
+# begun to learn its rows by heart.
 
 # %%
 histories[0].plot(majority=results[0].majority_baseline)
@@ -475,9 +473,10 @@ plots.training_curve(tutorial_losses, evaluations, majority=trained.majority_bas
 
 # %% [markdown]
 # Do not read a flat end as "finished": the learning rate falls to 0 there, so *every* run with this schedule
-# ends flat. To know, you need a longer run. Here is one on `tiny`: 50 training rows, the tutorial's settings,
-# ten epochs and forty, each with three seeds (about 30 s). The tutorial sets no seed, so it would show you
-# one cell of a line of this table, you would not know which, and tomorrow it would be another.
+# ends flat. Only a run of another length tells. On `tiny` that is cheap: 50 rows of the shop language, the
+# tutorial's settings, four, seven and ten epochs, each with three seeds (about 20 s). The tutorial sets no
+# seed: it would show you one cell of a line of this table, you would not know which, and tomorrow it would be
+# another.
 
 # %%
 fifty = dataclasses.replace(shop, train=shop.train.select(range(50)))
@@ -497,8 +496,9 @@ table = pd.DataFrame({f"{epochs} epochs": accuracies(epochs) for epochs in (4, 7
 table.assign(mean=table.mean(axis=1), std=table.std(axis=1)).round(3)
 
 # %% [markdown]
-# *Mend*: a held-out curve, a longer run where it still falls, `patience` where it rises; and a seed, which
-# makes a run repeatable (the assert), and several seeds, which make it believable.
+# How many epochs are enough is a property of the task and of the seed, not of a tutorial: too few look like a
+# task that cannot be learned. *Mend*: a held-out curve, a longer run where it still falls, `patience` where
+# it rises; a seed, so that a run can be repeated; and several seeds, so that it can be believed.
 #
 # ### 4.6 Pads between prompt and text
 #

@@ -36,15 +36,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BloomConfig, BloomForCausalLM
 
-from softprompt_lab import (
-    PromptTuningConfig,
-    SoftPromptModel,
-    course,
-    load_adapter,
-    load_base_model,
-    load_task,
-    train,
-)
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, load_adapter, load_base_model, load_task, train
 from softprompt_lab.adapters import default_folder_name
 
 lab = course.settings()

@@ -55,9 +55,7 @@ class Figure(figure.Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png", dpi=self.dpi)
         small = io.BytesIO()
-        Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
-            small, "PNG", optimize=True
-        )
+        Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
         return small.getvalue()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:

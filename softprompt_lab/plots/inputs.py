@@ -23,9 +23,7 @@ def _cells(ax: Axes, rows: list[list[tuple[str, str]]], title: str) -> None:
     for y, row in enumerate(rows):
         for x, (kind, text) in enumerate(row):
             _, colour, hatch = KINDS[kind]
-            ax.add_patch(
-                Rectangle((x, y), 1, 1, facecolor=colour, hatch=hatch, edgecolor=GREY, linewidth=0.6)
-            )
+            ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, hatch=hatch, edgecolor=GREY, linewidth=0.6))
             ax.text(
                 x + 0.5,
                 y + 0.5,
@@ -61,8 +59,7 @@ def concatenation_diagram(
         text = [("label" if t >= length - labels else "text", t) for t in range(length)]
         pads = [("pad", 0)] * (width - length)
         batch.append(
-            [("prompt", p) for p in range(prompt_length)]
-            + (pads + text if padding_side == "left" else text + pads)
+            [("prompt", p) for p in range(prompt_length)] + (pads + text if padding_side == "left" else text + pads)
         )
     letters = {"prompt": "p", "text": "x", "label": "y"}
     views = {
@@ -70,16 +67,13 @@ def concatenation_diagram(
         "attention mask": lambda kind, i: "0" if kind == "pad" else "1",
         "labels": lambda kind, i: f"y{i}" if kind == "label" else "-100",
     }
-    fig = Figure(
-        figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 0.7 + 3 * (0.45 + 0.3 * len(batch)))
-    )
+    fig = Figure(figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 0.7 + 3 * (0.45 + 0.3 * len(batch))))
     for ax, (title, view) in zip(fig.subplots(3, 1), views.items(), strict=True):
         size = f"B x (P + T) = {len(batch)} x ({prompt_length} + {width})"
         _cells(ax, [[(kind, view(kind, i)) for kind, i in row] for row in batch], f"{title}, {size}")
     fig.legend(
         handles=[
-            Patch(facecolor=colour, hatch=hatch, edgecolor=GREY, label=name)
-            for name, colour, hatch in KINDS.values()
+            Patch(facecolor=colour, hatch=hatch, edgecolor=GREY, label=name) for name, colour, hatch in KINDS.values()
         ],
         loc="outside lower center",
         ncols=4,
@@ -102,9 +96,7 @@ def attention_mask(
     """
     seen = array(mask) != 0
     if seen.ndim != 2 or max(seen.shape) > 64:
-        raise ValueError(
-            f"the mask has shape {seen.shape}; it must be (Q, K) with at most 64 positions a side"
-        )
+        raise ValueError(f"the mask has shape {seen.shape}; it must be (Q, K) with at most 64 positions a side")
     queries, keys = seen.shape
     cell = 0.3 if labels is not None else 0.22
     fig = Figure(figsize=(1.9 + cell * keys, 1.5 + cell * queries))

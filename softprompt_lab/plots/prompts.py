@@ -39,9 +39,7 @@ def norms_histogram(vocabulary_norms: Numbers, starts: Mapping[str, Numbers]) ->
     fig = Figure(figsize=(7.5, 2.4 + 0.32 * len(rows)))
     top, below = fig.subplots(2, 1, sharex=True, height_ratios=(2, 0.3 + 0.35 * len(rows)))
     top.hist(vocabulary, bins=edges, color=SKY, edgecolor=GREY, linewidth=0.3)
-    top.axvline(
-        np.median(vocabulary), color=BLACK, linestyle=":", label=f"median {np.median(vocabulary):.2f}"
-    )
+    top.axvline(np.median(vocabulary), color=BLACK, linestyle=":", label=f"median {np.median(vocabulary):.2f}")
     top.set(ylabel="word embeddings", xscale="log" if logarithmic else "linear")
     top.legend()
     for y, (values, (colour, marker, _)) in enumerate(zip(rows.values(), SERIES * len(rows), strict=False)):
@@ -82,13 +80,9 @@ def _score_grid(
     for y, virtual_token in enumerate(virtual_tokens):
         for rank in range(1, k + 1):
             row = found.loc[(virtual_token, rank)]
-            ax.add_patch(
-                Rectangle((rank - 1, y), 1, 1, facecolor=shades(scale(nearer * row.score)), edgecolor="white")
-            )
+            ax.add_patch(Rectangle((rank - 1, y), 1, 1, facecolor=shades(scale(nearer * row.score)), edgecolor="white"))
             ax.text(rank - 0.95, y + 0.5, drawable(str(row.token), 12), va="center", fontsize=8)
-            ax.text(
-                rank - 0.05, y + 0.5, f"{row.score:.2f}", va="center", ha="right", fontsize=7, color="#404040"
-            )
+            ax.text(rank - 0.05, y + 0.5, f"{row.score:.2f}", va="center", ha="right", fontsize=7, color="#404040")
     ax.set(xlim=(0, k), ylim=(len(virtual_tokens), 0), xlabel="rank")
     ax.set_xticks([rank + 0.5 for rank in range(k)], [str(rank + 1) for rank in range(k)])
     ax.tick_params(length=0)
@@ -119,9 +113,7 @@ def neighbour_figure(
         ax.set_yticks([])
     axes[0].set_yticks([y + 0.5 for y in range(len(virtual_tokens))], [str(v) for v in virtual_tokens])
     axes[0].set_ylabel("virtual token")
-    nearest = {
-        title: frame[frame["rank"] == 1].sort_values("virtual_token") for title, frame in frames.items()
-    }
+    nearest = {title: frame[frame["rank"] == 1].sort_values("virtual_token") for title, frame in frames.items()}
     fig.alt = f"Nearest tokens by {metric}, top {k}. " + " ".join(
         f"{title}: {' '.join(frame['token'].astype(str))} (mean score {frame['score'].mean():.2f})."
         for title, frame in nearest.items()
@@ -134,10 +126,10 @@ def neighbour_scores(scores: Mapping[str, Numbers], metric: str = "cosine") -> F
     """Draw the score of the nearest token of every virtual token: one marker for the prompt, each control."""
     fig = Figure(figsize=(6.5, 2.8))
     ax = fig.subplots()
-    for (name, values), (colour, marker, _) in zip(scores.items(), SERIES, strict=False):
+    for i, ((name, values), (colour, marker, _)) in enumerate(zip(scores.items(), SERIES, strict=False)):
         values = array(values)
         ax.plot(
-            range(len(values)),
+            np.arange(len(values)) + 0.18 * (i - (len(scores) - 1) / 2),  # side by side where scores are equal
             values,
             color=colour,
             marker=marker,
@@ -162,9 +154,7 @@ def neighbour_scores(scores: Mapping[str, Numbers], metric: str = "cosine") -> F
 
 def _backdrop(ax: Axes, backdrop: pd.DataFrame, explained: Sequence[float] | None) -> None:
     """Draw the vocabulary as grey points and name the axes with their share of the prompt's movement."""
-    ax.plot(
-        backdrop["x"], backdrop["y"], color="#B0B0B0", marker=".", markersize=2, linestyle="none", zorder=0
-    )
+    ax.plot(backdrop["x"], backdrop["y"], color="#B0B0B0", marker=".", markersize=2, linestyle="none", zorder=0)
     shares = ["" if explained is None else f" ({share:.0%})" for share in (explained or (0, 0))]
     ax.set(xlabel=f"direction 1{shares[0]}", ylabel=f"direction 2{shares[1]}")
 
@@ -173,9 +163,7 @@ def _limits(points: pd.DataFrame, backdrop: pd.DataFrame) -> dict[str, tuple[flo
     """Return axis limits that hold the prompt at every step and nearly all of the vocabulary."""
     limits = {}
     for axis in ("x", "y"):
-        low, high = (
-            (np.quantile(backdrop[axis], q) for q in (0.005, 0.995)) if len(backdrop) else (np.inf, -np.inf)
-        )
+        low, high = (np.quantile(backdrop[axis], q) for q in (0.005, 0.995)) if len(backdrop) else (np.inf, -np.inf)
         low, high = min(low, points[axis].min()), max(high, points[axis].max())
         margin = 0.05 * (high - low) or 1.0
         limits[f"{axis}lim"] = (low - margin, high + margin)

@@ -47,9 +47,7 @@ def training_curve(
     axes[0].plot(steps, losses, color=SKY, linewidth=0.8, label="training, each step")
     axes[0].plot(steps, _smooth(losses, window), color=BLUE, label=f"training, mean of {window} steps")
     axes[0].set(xlabel="step", ylabel="loss (nats a token)")
-    fig.alt = (
-        f"Line chart over {len(losses)} steps. Training loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
-    )
+    fig.alt = f"Line chart over {len(losses)} steps. Training loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
     if evaluations:
         _held_out(axes, evaluations, majority)
         accuracies = [e["accuracy"] for e in evaluations]
@@ -64,9 +62,7 @@ def training_curve(
 def _held_out(axes: np.ndarray, evaluations: Sequence[Mapping[str, Any]], majority: float | None) -> None:
     """Add the held-out loss to the first axes and the held-out accuracy to the second."""
     at = [e["step"] for e in evaluations]
-    axes[0].plot(
-        at, [e["loss"] for e in evaluations], color=VERMILLION, marker="s", linestyle="--", label="held out"
-    )
+    axes[0].plot(at, [e["loss"] for e in evaluations], color=VERMILLION, marker="s", linestyle="--", label="held out")
     axes[1].plot(
         at,
         [e["accuracy"] for e in evaluations],
@@ -83,9 +79,7 @@ def _held_out(axes: np.ndarray, evaluations: Sequence[Mapping[str, Any]], majori
 
 
 @styled
-def accuracy_comparison(
-    rows: pd.DataFrame | Sequence[Mapping[str, Any]], majority: float | None = None
-) -> Figure:
+def accuracy_comparison(rows: pd.DataFrame | Sequence[Mapping[str, Any]], majority: float | None = None) -> Figure:
     """Draw one dot a row with its 95 % interval.
 
     `rows`: `label`, `accuracy`, and where known `low`, `high` (fractions) and `kind`, which gives the marker.
@@ -99,9 +93,7 @@ def accuracy_comparison(
         if not pd.isna(row.low):
             ax.plot([row.low, row.high], [y, y], color=colour, solid_capstyle="butt")
         ax.plot(row.accuracy, y, color=colour, marker=marker, markersize=7, linestyle="none")
-        ax.annotate(
-            f"{row.accuracy:.1%}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=9
-        )
+        ax.annotate(f"{row.accuracy:.1%}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     if majority is not None:
         ax.axvline(majority, color=BLACK, linestyle=":", linewidth=1.2, label="majority class")
     for kind, (colour, marker, _) in looks.items():
@@ -117,9 +109,7 @@ def accuracy_comparison(
     if ax.get_legend_handles_labels()[0]:
         fig.legend(loc="outside lower center", ncols=4)
     values = "; ".join(f"{row.label} {row.accuracy:.1%}" for row in table.itertuples(index=False))
-    fig.alt = f"Dot chart of test accuracy: {values}" + (
-        "." if majority is None else f"; majority {majority:.1%}."
-    )
+    fig.alt = f"Dot chart of test accuracy: {values}" + ("." if majority is None else f"; majority {majority:.1%}.")
     return fig
 
 
@@ -137,9 +127,7 @@ def wording_spread(
     ax.plot(values, range(len(ranked)), color=BLUE, marker="o", linestyle="none", label="one wording")
     ax.axvline(values.mean(), color=BLUE, linestyle="-", linewidth=1.2, label=f"mean, {values.mean():.1%}")
     lines = ({} if majority is None else {"majority class": majority}) | dict(others or {})
-    for (name, value), (colour, _, style) in zip(
-        lines.items(), [(BLACK, "", ":"), *SERIES[1:]], strict=False
-    ):
+    for (name, value), (colour, _, style) in zip(lines.items(), [(BLACK, "", ":"), *SERIES[1:]], strict=False):
         ax.axvline(value, color=colour, linestyle=style, label=f"{drawable(name)}, {value:.1%}")
     ax.set(
         yticks=range(len(ranked)),

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 Metric = Literal["cosine", "l2", "dot"]
 METRICS: tuple[Metric, ...] = ("cosine", "l2", "dot")
+CONTROL_SEED = 7_046_029_254  # far from the seeds that start a prompt
 CHUNK = 8_192  # rows of the vocabulary that are compared at a time: 16 MB at width 512
 
 
@@ -23,14 +24,10 @@ def _check(prompt: torch.Tensor, word_embeddings: torch.Tensor, k: int = 1, metr
     """Raise ValueError unless (P, D) and (V, D) fit each other and are finite, and k and metric exist."""
     for name, tensor in (("prompt", prompt), ("word_embeddings", word_embeddings)):
         if tensor.ndim != 2 or 0 in tensor.shape:
-            raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)}; it must be two-dimensional and not empty."
-            )
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be two-dimensional and not empty.")
         if not torch.isfinite(tensor.sum(dtype=torch.float64)):  # one pass; a sum keeps a NaN or an infinity
             bad = int((~torch.isfinite(tensor)).sum())
-            raise ValueError(
-                f"{name} holds {bad} values that are not finite; train with a smaller learning rate."
-            )
+            raise ValueError(f"{name} holds {bad} values that are not finite; train with a smaller learning rate.")
     if prompt.shape[1] != word_embeddings.shape[1]:
         raise ValueError(
             f"the prompt is {prompt.shape[1]} wide, the word embeddings {word_embeddings.shape[1]}: "
@@ -142,8 +139,11 @@ def neighbour_table(frame: pd.DataFrame, decimals: int = 2) -> pd.DataFrame:
 
 
 def random_control(prompt: Float[torch.Tensor, "P D"], seed: int = 0) -> Float[torch.Tensor, "P D"]:
-    """Return vectors of random direction whose norms are the prompt's: what chance alone is near to."""
-    generator = torch.Generator().manual_seed(seed)
+    """Return vectors of random direction whose norms are the prompt's: what chance alone is near to.
+
+    The draw is not that of `torch.manual_seed(seed)`, which may have made the prompt's own RANDOM start.
+    """
+    generator = torch.Generator().manual_seed(CONTROL_SEED + seed)
     directions = torch.randn(prompt.shape, generator=generator).to(prompt.device)
     return functional.normalize(directions, dim=-1) * prompt.detach().float().norm(dim=-1, keepdim=True)
 
@@ -208,9 +208,7 @@ def trajectory(
         frame = nearest_tokens(prompt, word_embeddings, tokenizer, 1, metric, centered).drop(columns="rank")
         frame.insert(0, "step", step)
         parts.append(frame.assign(norm=norms(prompt).cpu().numpy()))
-    return pd.concat(parts, ignore_index=True).merge(
-        similarity_to_start(snapshots), on=["step", "virtual_token"]
-    )
+    return pd.concat(parts, ignore_index=True).merge(similarity_to_start(snapshots), on=["step", "virtual_token"])
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,9 @@ class NeighbourExplorer(ipywidgets.VBox):
             text = html.escape(f"{type(error).__name__}: {error}")
             self.status.value, self.tables.value, self.picture.value = f'<p role="alert">{text}</p>', "", ""
             return
-        means = ", ".join(f"{html.escape(name)} {scores.mean():.2f}" for name, scores in best.items())
-        name = METRIC_NAMES[self.metric.value] + (", centred" if self.centered.value else "")
-        self.status.value = f'<p aria-live="polite">Mean {name} of the nearest token: {means}</p>'
+        means = ", ".join(f"{html.escape(name)}: {scores.mean():.2f}" for name, scores in best.items())
+        name = METRIC_NAMES[self.metric.value] + (" (centred)" if self.centered.value else "")
+        self.status.value = f'<p aria-live="polite">Mean {name} of the nearest token. {means}</p>'
         self.tables.value, self.picture.value = tables, picture
 
     def close(self) -> None:
@@ -131,7 +131,8 @@ def _as_html(frames: Mapping[str, pd.DataFrame]) -> str:
     shown = [name for name in frames if name != "its start"]
     parts = []
     for name in shown:
-        table = reading.neighbour_table(frames[name]).to_html(border=0)
+        table = reading.neighbour_table(frames[name]).rename_axis(index=None, columns="virtual token")
+        table = table.to_html(border=0)
         caption = f"<caption>{html.escape(name)}</caption>"
         parts.append(f"<div>{table.replace('<thead>', caption + '<thead>', 1)}</div>")
     return '<div style="display:flex;flex-wrap:wrap;gap:2em;overflow-x:auto">' + "".join(parts) + "</div>"
