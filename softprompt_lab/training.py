@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import torch
@@ -24,6 +24,7 @@ from .tasks import LABEL_COLUMN, Task
 if TYPE_CHECKING:
     from .plots import Figure
 
+Row = TypeVar("Row")
 LEARNING_RATES = {
     "adamw": 0.03,  # with linear decay; on smollm2 and complaints 0.01 had not left chance after 50 steps
     "adafactor": 0.3,  # constant, parameter scaling off: Lester et al. 2021, section 3
@@ -132,13 +133,13 @@ def encode_training_rows(task: Task, tokenizer, max_length: int = 128) -> list[E
     return [Example(context, [Target.of(label)]) for context, label in encoded]
 
 
-def batches(examples: Sequence[Example], batch_size: int, steps: int, seed: int) -> Iterator[list[Example]]:
-    """`steps` batches; every example comes once before any comes again, in an order that depends on the seed alone."""
+def batches(rows: Sequence[Row], batch_size: int, steps: int, seed: int) -> Iterator[list[Row]]:
+    """`steps` batches; every row comes once before any comes again, in an order that depends on the seed alone."""
     shuffler = random.Random(seed)
-    waiting: list[Example] = []
+    waiting: list[Row] = []
     for _ in range(steps):
         while len(waiting) < batch_size:
-            waiting += shuffler.sample(examples, len(examples))
+            waiting += shuffler.sample(rows, len(rows))
         batch, waiting = waiting[:batch_size], waiting[batch_size:]
         yield batch
 

@@ -74,7 +74,8 @@ for label, (context, label_ids) in encoded.items():
 # A label may have several tokens. Its probability is a product: the first token's probability, times the second's
 # when the first stands there, and so on. Products of small numbers get tiny, so we add logarithms instead:
 #
-# $$\log p(\text{label} \mid \text{message}) = \sum_i \log p(\text{token}_i \mid \text{message}, \text{tokens before } i)$$
+# $$\log p(\text{label} \mid \text{message}) =
+# \sum_i \log p(\text{token}_i \mid \text{message}, \text{tokens before } i)$$
 #
 # One thing is easy to get wrong: the scores at place *i* predict the token at place *i + 1*. So the first token of the
 # label is predicted by the last token of the context. The end token does not count: it belongs to every label.

@@ -26,7 +26,16 @@ import pandas as pd
 import peft
 import torch
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, load_base_model, load_task, plots, train
+from softprompt_lab import (
+    PromptTuningConfig,
+    SoftPromptModel,
+    course,
+    evaluate,
+    load_base_model,
+    load_task,
+    plots,
+    train,
+)
 from softprompt_lab.evaluation import score_labels, wilson_interval
 from softprompt_lab.packing import Example, Target
 

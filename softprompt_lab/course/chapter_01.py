@@ -30,8 +30,7 @@ def label_score(score: Callable[[torch.Tensor, int, list[int]], float]) -> str:
         name = next((key for key, value in wanted.items() if math.isclose(found, value, abs_tol=1e-4)), None)
         advice = _SCORE_ADVICE.get(name, f"{wanted['right']:.4f} is right")
         raise Wrong(
-            f"for a context of {context} tokens and a label of {len(label_ids)} you return {found:.4f}: "
-            f"{advice}."
+            f"for a context of {context} tokens and a label of {len(label_ids)} you return {found:.4f}: {advice}."
         )
     return "The score is the logarithm of p(first token) times p(second token, given the first), and so on."
 
@@ -82,9 +81,7 @@ def wilson(interval: Callable[[int, int], tuple[float, float]]) -> str:
         if low > high:
             advice = "the ends are exchanged: the lower one comes first"
         elif max(abs(low - share + half), abs(high - share - half)) < 2e-3:
-            advice = (
-                "that is p plus and minus z standard errors, which claims to be certain at k = 0 and k = n"
-            )
+            advice = "that is p plus and minus z standard errors, which claims to be certain at k = 0 and k = n"
         elif (high + low) / 2 > (share + Z * Z / (2 * n)) / (1 + Z * Z / n) + 1e-3:
             advice = "the middle is too high; both the middle and the half width are divided by 1 + z*z/n"
         else:
@@ -110,9 +107,7 @@ def calibration(calibrated: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
         raise Wrong(f"for 4 messages your result has shape {tuple(found.shape)}; one index for each: (4,).")
     wanted = (scores - empty).argmax(1)
     says = {
-        tuple(
-            scores.argmax(1).tolist()
-        ): "what wins without calibration; the empty scores must be subtracted",
+        tuple(scores.argmax(1).tolist()): "what wins without calibration; the empty scores must be subtracted",
         tuple((scores - empty).argmin(1).tolist()): "what loses; take the largest difference",
         tuple((scores / empty).argmax(1).tolist()): "what dividing gives; scores are logarithms, so subtract",
     }
@@ -121,9 +116,7 @@ def calibration(calibrated: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
         raise Wrong(f"you answer {found.tolist()}: that is {advice}.")
     shifted = torch.as_tensor(calibrated(scores - 7.0, empty))
     if shifted.tolist() != wanted.tolist():
-        raise Wrong(
-            "7 taken from both scores of a message changes your answer; only their difference may count."
-        )
+        raise Wrong("7 taken from both scores of a message changes your answer; only their difference may count.")
     return "What the model says when it has nothing to go by is taken away from what it says of a message."
 
 
@@ -149,6 +142,4 @@ def rows_for_width(rows_needed: Callable[[float], int]) -> str:
             math.ceil(simple / 4 - Z**2): "you took h for the whole width; it is the half on either side",
         }.get(int(found), f"{wanted} are the fewest")
         raise Wrong(f"for h={half} you return {found} rows: {says}.")
-    return (
-        f"Half the width needs four times the rows: {rows_needed(0.1)} for 0.1, {rows_needed(0.05)} for 0.05."
-    )
+    return f"Half the width needs four times the rows: {rows_needed(0.1)} for 0.1, {rows_needed(0.05)} for 0.05."
