@@ -18,7 +18,7 @@
 
 # %% [markdown]
 # ## Setup
-# The functions of `softprompt_lab.reading` compute tables; those of `softprompt_lab.plots` draw them.
+# The model, its training, the figures and the explorer:
 
 # %% tags=["setup"]
 import math
@@ -38,6 +38,15 @@ from softprompt_lab import (
     plots,
     train,
 )
+from softprompt_lab.widgets import NeighbourExplorer
+
+lab = course.settings()
+
+# %% [markdown]
+# And the functions that read a prompt. They take plain tensors and give tables; nothing in them knows how
+# the vectors came about.
+
+# %%
 from softprompt_lab.reading import (
     METRICS,
     nearest,
@@ -48,9 +57,6 @@ from softprompt_lab.reading import (
     readable_token,
     similarity_to_start,
 )
-from softprompt_lab.widgets import NeighbourExplorer
-
-lab = course.settings()
 
 # %% [markdown]
 # Train one prompt of 20 virtual tokens from the tutorial's text, and keep a copy of it every five steps.
