@@ -212,7 +212,8 @@ print(f"above the majority baseline with the whole interval: {above} of {len(tab
 coins = np.random.default_rng(0).binomial(zero_shot.n, 0.5, size=(2000, len(table))) / zero_shot.n
 print(f"spread of the wordings {spread:.3f}; of ten coins, on average {np.ptp(coins, axis=1).mean():.3f}")
 if not lab.fast:  # the claim is about smollm2
-    assert above == 0 and spread < np.ptp(coins, axis=1).mean()
+    assert above == 0
+    assert spread < np.ptp(coins, axis=1).mean()
 
 # %% [markdown]
 # On these messages no wording is clearly better than answering the majority class, and the wordings lie no further
