@@ -169,9 +169,7 @@ pd.DataFrame({name: [" | ".join(tokenizer.decode([i]) for i in row)] for name, r
 # %%
 print(f"hard prompts of {P} tokens: {V}^{P} = {float(V) ** P:.1e} points")
 print(f"soft prompts of {P} tokens: a space of P x D = {P * D:,} dimensions")
-distance = torch.cdist(soft_prompt.detach(), words.weight).min(
-    dim=1
-)  # from each virtual token to its nearest word
+distance = torch.cdist(soft_prompt.detach(), words.weight).min(dim=1)  # from each virtual token to its nearest word
 print("distance to the nearest word:", [round(d, 1) for d in distance.values.tolist()])
 assert distance.values.min() > 1e-3, "the random prompt stands on no word"
 
@@ -186,9 +184,7 @@ def next_tokens(embeddings, k=4):
     with torch.no_grad():
         probabilities = model(inputs_embeds=embeddings).logits[0, -1].softmax(dim=-1)  # (V,)
     top = probabilities.topk(k)
-    return [
-        f"{tokenizer.decode([i])!r} {p:.2f}" for p, i in zip(top.values, top.indices.tolist(), strict=True)
-    ]
+    return [f"{tokenizer.decode([i])!r} {p:.2f}" for p, i in zip(top.values, top.indices.tolist(), strict=True)]
 
 
 start = words(tokenizer("The weather today is", return_tensors="pt").input_ids)
@@ -267,9 +263,7 @@ tensors = {
     "extended mask": ("B, P+T", long_mask),
     "extended labels": ("B, P+T", long_labels),
 }
-pd.DataFrame(
-    {name: {"letters": letters, "shape": tuple(t.shape)} for name, (letters, t) in tensors.items()}
-).T
+pd.DataFrame({name: {"letters": letters, "shape": tuple(t.shape)} for name, (letters, t) in tensors.items()}).T
 
 # %% [markdown]
 # Now the model can compute a loss. Does it count what you mean? The loss must be the mean over the label
@@ -290,15 +284,13 @@ with torch.no_grad():
     output = run(ids, mask, soft_prompt, labels)
 predicting = output.logits[:, P - 1 : -1]  # (B, T, V): the last virtual token predicts the first text token
 by_hand = functional.cross_entropy(predicting[labels != -100], labels[labels != -100])
-print(
-    f"{int((labels != -100).sum())} label tokens, loss {output.loss:.4f}; logits {tuple(output.logits.shape)}"
-)
+print(f"{int((labels != -100).sum())} label tokens, loss {output.loss:.4f}; logits {tuple(output.logits.shape)}")
 assert course.compare("loss by hand, loss of transformers", by_hand, output.loss)
 
 # %% [markdown]
 # The logits cover P + T positions. Position i predicts token i + 1, so the slice begins at P - 1: the *last
-# virtual token* predicts the first word. Forgetting this shift is the most frequent error in code of this
-# kind.
+# virtual token* predicts the first word. Forget the shift and a loss still comes out, of the wrong
+# question: exercise 02-3.
 #
 # ## Right against left padding
 #
@@ -332,9 +324,7 @@ assert (left - alone).abs().max() > 0.01, "left padding behind a prompt changes 
 # messages, labels included, behind 4 virtual tokens.
 
 # %%
-plots.concatenation_diagram(
-    P, [len(c) + len(y) for c, y in rows], [len(y) for _, y in rows], padding_side="left"
-)
+plots.concatenation_diagram(P, [len(c) + len(y) for c, y in rows], [len(y) for _, y in rows], padding_side="left")
 
 # %% [markdown]
 # In row 1 the pads stand *between* the prompt and the text. The mask keeps the model from looking at them,
@@ -351,9 +341,9 @@ with torch.no_grad():
 assert course.compare("no prompt, padded left, alone", last_logits("left", nothing), bare, tolerance=1e-3)
 
 # %% [markdown]
-# It vanishes. So left padding, which is the right choice for generating with a bare decoder of this kind,
-# becomes wrong once something stands in front of the pads. Does the error grow with the number of pads? Put
-# 0 to 64 of them between.
+# It vanishes. So left padding, which does no harm to a bare decoder of this kind, becomes wrong once
+# something stands in front of the pads. Does the error grow with the number of pads? Put 0 to 64 of them
+# between.
 
 
 # %%
@@ -380,8 +370,8 @@ pd.DataFrame(table).astype(float).round(4).set_index("pads").rename(columns={"mo
 #
 # ### Is it only our mistake?
 #
-# Hugging Face PEFT is the library that most people use. Give it the same prompt and the same left-padded
-# batch, and compare its short row with yours.
+# Hugging Face PEFT is the reference of this course. Give it the same prompt and the same left-padded batch,
+# and compare its short row with yours.
 
 # %%
 import warnings
@@ -399,8 +389,8 @@ assert course.compare("PEFT padded left, ours padded left", theirs, left, tolera
 course.compare("PEFT padded left, alone", theirs, alone, tolerance=1e-3)
 
 # %% [markdown]
-# PEFT does what you did, so its result for a left-padded row is off by the same amount. Many notebooks on
-# prompt tuning, the one behind this course among them, pad left.
+# PEFT does what you did, so its result for a left-padded row is off by the same amount. The notebook that
+# this course grew from pads left, too.
 #
 # ### Two mends
 #
@@ -435,9 +425,7 @@ loss.backward()
 with_gradient = [name for name, weight in model.named_parameters() if weight.grad is not None]
 total = sum(weight.numel() for weight in model.parameters())
 print(f"weights of the base model: {total:,} numbers, {len(with_gradient)} tensors with a gradient")
-print(
-    f"prompt: {prompt.numel():,} numbers ({prompt.numel() / total:.4%}), gradient {tuple(prompt.grad.shape)}"
-)
+print(f"prompt: {prompt.numel():,} numbers ({prompt.numel() / total:.4%}), gradient {tuple(prompt.grad.shape)}")
 assert with_gradient == []
 assert (prompt.grad.norm(dim=1) > 0).all()
 
@@ -453,8 +441,8 @@ assert (prompt.grad.norm(dim=1) > 0).all()
 
 # %%
 def fingerprint(module):
-    """One number for each weight tensor; any changed bit that matters changes it."""
-    return [weight.double().sum().item() for weight in module.parameters()]
+    """The bits of each weight tensor, read as whole numbers and added up: one changed bit changes the sum."""
+    return [weight.view(torch.int32).sum().item() for weight in module.parameters()]
 
 
 before, loss_before = fingerprint(model), loss.item()
@@ -487,8 +475,8 @@ for name, more in {"left": {}, "left, positions counted": {"position_ids": posit
 assert off < 1e-3, "with counted positions the gradient is the same"
 
 # %% [markdown]
-# One of two short rows was padded here; in a real batch, most rows are, and by more. A prompt trained on
-# one layout and used on the other meets distances that it has never seen.
+# One of two rows was padded here; in a larger batch every row but the longest is. A prompt trained on one
+# layout and used on the other meets distances that it has never seen.
 
 # %% [markdown]
 # ## Summary

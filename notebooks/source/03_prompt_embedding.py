@@ -304,9 +304,7 @@ class NotingConfig:
 noting = NotingConfig(config_for("TEXT"))
 PromptEmbedding(noting, words)
 assert noting.read == set(fields) - {"peft_type", "task_type", "num_attention_heads", "num_layers"}
-pd.DataFrame(
-    {field: "read" if field in noting.read else "not read" for field in fields}, index=["by the class"]
-).T
+pd.DataFrame({field: "read" if field in noting.read else "not read" for field in fields}, index=["by the class"]).T
 
 # %% [markdown]
 # Six of ten. The number of layers and heads is for PEFT's relatives, such as prefix tuning, that put
@@ -456,9 +454,7 @@ plots.norms_histogram(word_norms, norms)
 
 # %%
 columns = ["shortest", "mean", "longest"]
-table = pd.DataFrame(
-    {name: [n.min(), n.mean(), n.max()] for name, n in norms.items()}, index=columns
-).T.astype(float)
+table = pd.DataFrame({name: [n.min(), n.mean(), n.max()] for name, n in norms.items()}, index=columns).T.astype(float)
 table["mean / median word"] = table["mean"] / word_norms.median().item()
 for name in ("TEXT", "SAMPLE_VOCAB", "lowest 5,000"):  # made of words: inside the vocabulary's range
     assert norms[name].min() >= word_norms.min() - 1e-4
@@ -483,7 +479,7 @@ assert size["RANDOM"] - reach > size["words"]
 
 # %% [markdown]
 # Not in 50 steps: a prompt that starts at RANDOM stays off the scale of the words. That does not make it
-# useless, but it cannot be read as words (chapter 06).
+# useless; chapter 06 asks how such a prompt reads.
 #
 # Does the start matter before any training? Here is the loss of each start on 16 training messages, beside
 # no prompt at all. It takes about ten seconds on two cores. "Guessing a label" is a model that knows the
@@ -508,7 +504,7 @@ if not lab.fast:  # tiny was pretrained on this very instruction, so there TEXT 
 pd.Series(losses, name="loss before training (nats a label token)").sort_values().round(2).to_frame()
 
 # %% [markdown]
-# On `smollm2` every row is far worse than guessing, since the model does not know the format. Find "no
+# On `smollm2` every start is far worse than guessing: the model does not know the format yet. Find "no
 # prompt" in your table: starts below it make the model worse than it is alone, so a prompt of unrelated
 # vectors is not a neutral thing. Whether a better start *ends* better is a question of training: chapter 04
 # trains, chapter 08 compares starts with error bars.

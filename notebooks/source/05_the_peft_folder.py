@@ -4,8 +4,8 @@
 # **What is saved, and who can read it?**
 #
 # A trained prompt is a few vectors. In this chapter you write them to disk by hand, in the three files that
-# Hugging Face's library PEFT expects, and then let the package do the same. You read the folder back in
-# both, and you see what a folder from a stranger could try.
+# Hugging Face's library PEFT expects, and then let the package do the same. You read the folder back in both,
+# and you see what a folder from a stranger could try.
 #
 # You will be able to
 # - write `adapter_config.json`, the tensor file and `README.md` yourself, and say what each is for;
@@ -79,8 +79,8 @@ assert trained == model.prompt.numel()
 
 # %% [markdown]
 # ## The folder's name
-# The tutorial that this course grew from calls its folder `bloomz-560m_PROMPT_TUNING_CAUSAL_LM`. The
-# pattern is `{model}_{peft_type}_{task_type}`.
+# The tutorial that this course grew from calls its folder `bloomz-560m_PROMPT_TUNING_CAUSAL_LM`. The pattern
+# is `{model}_{peft_type}_{task_type}`.
 
 # %%
 used = model.config  # the configuration, completed with the base model's sizes
@@ -117,8 +117,8 @@ by_hand = {
 }
 
 # %% [markdown]
-# PEFT writes five more keys, empty for us, and sorts all of them. Does the package write the same file,
-# byte for byte?
+# PEFT writes five more keys, empty for us, and sorts all of them. Does the package write the same file, byte
+# for byte?
 
 # %%
 by_hand |= dict.fromkeys(["auto_mapping", "modules_to_save", "revision", "tokenizer_kwargs"])
@@ -137,14 +137,13 @@ print(f"{len(by_hand)} keys, {len(config_text)} bytes")
 
 # %% [markdown]
 # Both assertions hold: the package's file equals yours, and its keys are those of PEFT's own class.
-# `inference_mode` is worth a second look. During training it is false, and PEFT would read the start text
-# and load a tokenizer for it; in a saved folder it is true, and the numbers come from the tensor file
-# alone.
+# `inference_mode` is worth a second look. During training it is false, and PEFT would read the start text and
+# load a tokenizer for it; in a saved folder it is true, and the numbers come from the tensor file alone.
 
 # %% [markdown]
 # ## File 2: the numbers
-# There are two formats. The older one, `adapter_model.bin`, is what `torch.save` writes: a zip archive with
-# a Python *pickle* in it. What lies inside?
+# There are two formats. The older one, `adapter_model.bin`, is what `torch.save` writes: a zip archive with a
+# Python *pickle* in it. What lies inside?
 
 # %%
 tensors = {"prompt_embeddings": model.prompt.detach().clone()}  # the one name that PEFT looks for
@@ -154,8 +153,8 @@ with zipfile.ZipFile(folder / "adapter_model.bin") as archive:
 pd.DataFrame(entries, columns=["entry", "bytes"])
 
 # %% [markdown]
-# The entry `0` holds the numbers and `data.pkl` the pickle that says how to build a tensor of them.
-# Remember it: the last part of this chapter is about pickles.
+# The entry `0` holds the numbers and `data.pkl` the pickle that says how to build a tensor of them. Remember
+# it: the last part of this chapter is about pickles.
 #
 # The newer format, `adapter_model.safetensors`, is so plain that you can take it apart with `struct` and
 # `json`: 8 bytes with the length of a header, the header in JSON, then the raw floats.
@@ -168,9 +167,8 @@ header = json.loads(content[8 : 8 + header_length])
 print(json.dumps(header, indent=1))
 
 # %% [markdown]
-# `F32` says four bytes a number, `data_offsets` says where they begin and end behind the header. So the
-# size of the file is known before it is written: 8 bytes, the header, and four bytes for each of P x D
-# numbers.
+# `F32` says four bytes a number, `data_offsets` says where they begin and end behind the header. So the size
+# of the file is known before it is written: 8 bytes, the header, and four bytes for each of P x D numbers.
 
 # %%
 P, D = model.prompt.shape
@@ -204,10 +202,10 @@ tags:
 print(*sorted(path.name for path in folder.iterdir()), sep="\n")
 
 # %% [markdown]
-# The package writes the same three files with `model.save_pretrained(folder)`, safetensors unless you ask
-# for `safe_serialization=False`. It writes them into a hidden folder first and moves them when they are
-# complete, so that a power cut leaves the old adapter or the new one, and no half of either. Are the
-# numbers of your folder and of the package's the same?
+# The package writes the same three files with `model.save_pretrained(folder)`, safetensors unless you ask for
+# `safe_serialization=False`. It writes them into a hidden folder first and moves them when they are complete,
+# so that a power cut leaves the old adapter or the new one, and no half of either. Are the numbers of your
+# folder and of the package's the same?
 
 # %%
 _, from_hand = load_adapter(folder)
@@ -222,8 +220,8 @@ print(*(ours / "README.md").read_text(encoding="utf-8").splitlines()[:13], sep="
 # bytes. Its model is a BLOOM with 560 million parameters, 24 layers and a width of 1024; its prompt has 8
 # virtual tokens. Can you get 33K without that model?
 #
-# Guess: which of the following changes the file's size: the number of layers, the size of the vocabulary,
-# the width?
+# Guess: which of the following changes the file's size: the number of layers, the size of the vocabulary, the
+# width?
 
 # %%
 torch.manual_seed(0)
@@ -266,8 +264,7 @@ table
 
 # %% [markdown]
 # ## PEFT reads it
-# PEFT shares the format with us and no code. Give it the folder that you wrote by hand. Are its logits
-# ours?
+# PEFT shares the format with us and no code. Give it the folder that you wrote by hand. Are its logits ours?
 #
 # Guess: equal exactly, equal up to rounding, or different? And how many positions will its output have?
 
@@ -282,10 +279,10 @@ print("ours", tuple(our_logits.shape), "theirs", tuple(their_logits.shape))
 assert course.compare("logits", our_logits, their_logits[:, P:], tolerance=1e-4)
 
 # %% [markdown]
-# PEFT's output has P + T positions, ours has T: we cut off the positions of the prompt so that logits line
-# up with `input_ids`. Behind the prompt the two agree. The comparison uses one text without padding on
-# purpose. In a batch that is padded on the left, PEFT's layout puts the pads between prompt and text, and
-# most model families then compute something else; chapter 04 shows it.
+# PEFT's output has P + T positions, ours has T: we cut off the positions of the prompt so that logits line up
+# with `input_ids`. Behind the prompt the two agree. The comparison uses one text without padding on purpose.
+# In a batch that is padded on the left, PEFT's layout puts the pads between prompt and text, and most model
+# families then compute something else; chapter 04 shows it.
 #
 # And the other way: PEFT saves, we load.
 
@@ -298,8 +295,8 @@ assert torch.equal(back.prompt, model.prompt)
 print(*sorted(path.name for path in (Path(temporary.name) / "theirs").iterdir()), sep="\n")
 
 # %% [markdown]
-# The prompt has made the round trip without losing a bit. float32 is written as it stands in memory, and
-# the base model is the same object, so the logits are equal too.
+# The prompt has made the round trip without losing a bit. float32 is written as it stands in memory, and the
+# base model is the same object, so the logits are equal too.
 
 # %% [markdown]
 # ## A key that looks optional
@@ -319,8 +316,8 @@ assert torch.equal(plain, no_task)
 print("PEFT loads it; largest difference to the base model alone:", (plain - no_task).abs().max().item())
 
 # %% [markdown]
-# It loads without a word and then runs as if there were no prompt. A result that is wrong without an error
-# is the most expensive kind. Ours raises an `AdapterError`; the little function in the next cell shows the
+# It loads without a word and then runs as if there were no prompt. A result that is wrong without an error is
+# the most expensive kind. Ours raises an `AdapterError`; the little function in the next cell shows the
 # answer of a reader without the path of the temporary folder.
 
 
@@ -341,9 +338,9 @@ assert answer(load_adapter, careless).startswith("AdapterError")
 
 # %% [markdown]
 # ## From the folder to an answer
-# Now play the person who finds the folder. The steps are those of the tutorial: read the configuration,
-# load the base model that it names, wrap it with the prompt, encode a text, generate, decode. Loading
-# `smollm2` again takes about two seconds.
+# Now play the person who finds the folder. The steps are those of the tutorial: read the configuration, load
+# the base model that it names, wrap it with the prompt, encode a text, generate, decode. Loading `smollm2`
+# again takes about two seconds.
 
 # %%
 found = PromptTuningConfig.from_pretrained(folder)
@@ -360,8 +357,8 @@ print(tokenizer_again.batch_decode(outputs, skip_special_tokens=True))
 # `eos_token_id=3`; in BLOOM's vocabulary that is the padding token, and the end token is 2, so its
 # generations ran on for all ten tokens. Take the number from the tokenizer.
 #
-# There is a second trap in this line of the tutorial: the text ends with a *space*. Look at the tokens.
-# Where is the space when the label is learned, and where is it here?
+# There is a second trap in this line of the tutorial: the text ends with a *space*. Look at the tokens. Where
+# is the space when the label is learned, and where is it here?
 
 # %%
 context, label = task.encode(tokenizer, row[task.text_column], row["text_label"])
@@ -370,10 +367,10 @@ print("as trained:", words(context)[-3:], "then", words(label))
 print("as here:   ", words(inputs["input_ids"][0].tolist())[-3:])
 
 # %% [markdown]
-# In a byte-pair vocabulary a word usually carries its space in front (shown as `Ġ`). Behind a text that
-# ends with a space, the model would have to write the word *without* its space, which it never does in
-# training; so `task.encode` moves the space to the label. How much does it matter for eight test messages?
-# Half a minute at most.
+# In a byte-pair vocabulary a word usually carries its space in front (shown as `Ġ`). Behind a text that ends
+# with a space, the model would have to write the word *without* its space, which it never does in training;
+# so `task.encode` moves the space to the label. How much does it matter for eight test messages? Half a
+# minute at most.
 
 
 # %%
@@ -394,19 +391,19 @@ print({column: f"{count} of {len(few)} equal the label" for column, count in equ
 answers
 
 # %% [markdown]
-# The prompt was trained on the right column's form, so that is the form to generate with. A folder carries
-# no note about its template: write it into the card.
+# The prompt was trained on the right column's form, so that is the form to generate with. A folder carries no
+# note about its template: write it into the card.
 #
-# Eight rows say little about accuracy; chapter 04 measures it on all test rows. They do show which words
-# come.
+# Eight rows say little about accuracy; chapter 04 measures it on all test rows. And an answer in the right
+# form need not be a right answer: read the columns row by row.
 
 # %% [markdown]
 # ## What a hostile folder could do: the pickle
 # A folder from a stranger is input, like any other. The classic attack is the pickle in a `.bin` file: a
-# pickle is a little program, and one of its instructions is *call this function*. The payload below only
-# adds a line to a list. In a real attack the function would be one that starts programs. The first reader
-# is the careless one, Python's own `pickle.loads`. Guess: does anybody have to *use* the object for the
-# payload to run?
+# pickle is a little program, and one of its instructions is *call this function*. The payload below only adds
+# a line to a list. In a real attack the function would be one that starts programs. The first reader is the
+# careless one, Python's own `pickle.loads`. Guess: does anybody have to *use* the object for the payload to
+# run?
 
 # %%
 happened = []
@@ -459,8 +456,8 @@ assert "loaded" not in said.values()
 # %% [markdown]
 # ## What a hostile folder could do: the rest
 # A folder can also lie, or be broken. Make four more: a wrong width, a NaN among the numbers, a tokenizer
-# option that once could make PEFT run code from a repository (peft issue 2888), and a tensor with fewer
-# rows than configured. Which of them should a reader refuse, and which may it ignore?
+# option that once could make PEFT run code from a repository (peft issue 2888), and a tensor with fewer rows
+# than configured. Which of them should a reader refuse, and which may it ignore?
 
 
 # %%
@@ -513,10 +510,10 @@ with torch.no_grad():
 print(f"NaN logits in PEFT after one NaN in the file: {poisoned_logits.isnan().float().mean():.0%}")
 
 # %% [markdown]
-# Two things no reader can refuse for you. The configuration *names a base model*, and you load what it
-# names: read the name before you do. `load_base_model` reads safetensors only and runs no code of a
-# repository, whatever the name. And a well-formed prompt can still be a bad one: replace the numbers by
-# others of the same shape, and every check passes.
+# Two things no reader can refuse for you. The configuration *names a base model*, and you load what it names:
+# read the name before you do. `load_base_model` reads safetensors only and runs no code of a repository,
+# whatever the name. And a well-formed prompt can still be a bad one: replace the numbers by others of the
+# same shape, and every check passes.
 
 # %%
 swapped = forge("swapped", {}, good.flip(0).roll(1, dims=1))
@@ -532,12 +529,12 @@ assert moved > 0.1
 # %% [markdown]
 # ## Summary
 # - A saved prompt is P x D floats, a configuration and a card; the base model is named, not copied. Four
-#   bytes times P times D, plus the wrapping: 33 KiB for 8 virtual tokens of width 1024, whatever the depth
-#   of the model.
+#   bytes times P times D, plus the wrapping: 33 KiB for 8 virtual tokens of width 1024, whatever the depth of
+#   the model.
 # - The folder is PEFT's, so PEFT reads ours and we read PEFT's, with equal logits on unpadded text.
 # - `task_type` is required in practice: without it PEFT runs as if there were no prompt.
-# - Generate in the form that was trained, with the space on the label's side, and take the end token from
-#   the tokenizer.
+# - Generate in the form that was trained, with the space on the label's side, and take the end token from the
+#   tokenizer.
 # - A pickle can run code while it is read; safetensors and `weights_only=True` cannot. NaN and wrong shapes
 #   are refused by our loader. What a well-formed prompt does is a matter of measurement.
 
@@ -546,10 +543,9 @@ assert moved > 0.1
 # Each exercise has a check that says what is wrong, and a hint: `course.hint("05-1")` opens it.
 #
 # ### 05-1 The size, beforehand
-# Complete the function: the number of bytes that the *numbers* of a saved prompt take, without the
-# wrapping. `submodules` is 1 for a decoder and may be 2 for an encoder-decoder, where PEFT saves two
-# prompts one above the other. In loops: for each submodule, for each virtual token, for each of the D
-# numbers, add 4.
+# Complete the function: the number of bytes that the *numbers* of a saved prompt take, without the wrapping.
+# `submodules` is 1 for a decoder and may be 2 for an encoder-decoder, where PEFT saves two prompts one above
+# the other. In loops: for each submodule, for each virtual token, for each of the D numbers, add 4.
 
 
 # %%
@@ -577,8 +573,7 @@ course.check("05-1", prompt_bytes)
 #    **from the end of the header**;
 # 3. the rest: the numbers, each a 32-bit float, low byte first.
 #
-# Return `{name: tensor}`. `torch.tensor(struct.unpack("<3f", twelve_bytes))` makes a tensor of three
-# floats.
+# Return `{name: tensor}`. `torch.tensor(struct.unpack("<3f", twelve_bytes))` makes a tensor of three floats.
 
 
 # %%
@@ -637,16 +632,16 @@ def faults(config: dict, prompt: torch.Tensor) -> list[str]:
 
 
 # %% [markdown]
-# The check shows your doorkeeper seven folders.
+# The check shows your doorkeeper eleven folders.
 
 # %%
 course.check("05-3", faults)
 
 # %% [markdown]
 # ### 05-4 Derive it: when is a prompt as large as a LoRA?
-# LoRA, another method of PEFT, adds two matrices to a weight matrix of D x D: one of r x D and one of D x
-# r. It is often put on two weight matrices in each of L layers. Derive for which P a soft prompt has as
-# many numbers as such a LoRA, as a formula of r and L. D should cancel.
+# LoRA, another method of PEFT, adds two matrices to a weight matrix of D x D: one of r x D and one of D x r.
+# It is often put on two weight matrices in each of L layers. Derive for which P a soft prompt has as many
+# numbers as such a LoRA, as a formula of r and L. D should cancel.
 
 
 # %%

@@ -43,8 +43,8 @@ from softprompt_lab.widgets import NeighbourExplorer
 lab = course.settings()
 
 # %% [markdown]
-# And the functions that read a prompt. They take plain tensors and give tables; nothing in them knows how
-# the vectors came about.
+# And the functions that read a prompt. They take plain tensors and give tables; nothing in them knows how the
+# vectors came about.
 
 # %%
 from softprompt_lab.reading import (
@@ -59,9 +59,9 @@ from softprompt_lab.reading import (
 )
 
 # %% [markdown]
-# Train one prompt of 20 virtual tokens from the tutorial's text, and keep a copy of it every five steps.
-# All of the chapter reads this one run. With the two evaluations, on 100 messages each, it takes about a
-# minute and a half on two cores; expect the loss to fall from above 8 to below 0.5.
+# Train one prompt of 20 virtual tokens from the tutorial's text, and keep a copy of it every five steps. All
+# of the chapter reads this one run. With the two evaluations, on 100 messages each, it takes about a minute
+# and a half on two cores; expect the loss to fall from above 8 to below 0.5.
 
 # %%
 base_model, tokenizer = load_base_model(lab.base)
@@ -80,10 +80,10 @@ print(f"before: {before}")
 print(f"after:  {after}")
 
 # %% [markdown]
-# Say first what was learned, and what was not. The loss fell, and *exact match* rose from nothing: the
-# model now answers in the right form. Compare the accuracy with the majority baseline and its interval
-# before you say more. On `smollm2`, 50 steps teach this prompt how an answer looks; whether they also teach
-# it what a complaint is, these 100 messages hardly tell. Chapter 04 goes on from there.
+# Say first what was learned, and what was not. The loss fell, and *exact match* rose from nothing: the model
+# now answers in the right form. Compare the accuracy with the majority baseline and its interval before you
+# say more. On `smollm2`, 50 steps teach this prompt how an answer looks; whether they also teach it what a
+# complaint is, these 100 messages hardly tell. Chapter 04 goes on from there.
 #
 # Whatever was learned sits in 20 vectors. Name the things to read: the words, the start, and the trained
 # prompt.
@@ -99,20 +99,18 @@ if not lab.fast:  # "tiny" can do this task from the words of the start alone
 
 # %% [markdown]
 # ## The nearest word, by hand
-# Cosine is the usual way to say *near*: the dot product of two vectors that were made length 1, so from -1
-# to 1. Three lines do it. Which word do you expect nearest to virtual token 0 before training, and which
-# after?
+# Cosine is the usual way to say *near*: the dot product of two vectors that were made length 1, so from -1 to
+# 1. Three lines do it. Which word do you expect nearest to virtual token 0 before training, and which after?
 
 # %%
 unit_words = functional.normalize(words, dim=-1)  # (V, D)
 cosines = functional.normalize(trained, dim=-1) @ unit_words.T  # (P, V)
 by_hand = cosines.topk(3, dim=-1)
-print([readable_token(i, tokenizer) for i in by_hand.indices[0].tolist()], by_hand.values[0].tolist())
+print([readable_token(i, tokenizer) for i in by_hand.indices[0].tolist()], by_hand.values[0].numpy().round(2))
 
 # %% [markdown]
-# The package does the same without holding all P x V numbers at once. Its table has one line for each
-# virtual token and rank; `neighbour_table` folds it for reading. A dot in the middle of the line stands for
-# a space.
+# The package does the same without holding all P x V numbers at once. Its table has one line for each virtual
+# token and rank; `neighbour_table` folds it for reading. A dot in the middle of the line stands for a space.
 
 # %%
 table = nearest_tokens(trained, words, tokenizer, k=3)
@@ -161,10 +159,10 @@ print(f"after training:      {stayed} of {len(start)} keep their start word")
 print(f"after a random step: {stayed_random} of {len(start)} keep their start word")
 
 # %% [markdown]
-# The step is not short: it is about as long as the vectors themselves. And a random step of that length
-# keeps the start words just as training does. In hundreds of dimensions a random direction points away from
-# every word alike, so the old word stays the nearest (exercise 06-4 derives by how much). *It kept its
-# words* is a fact about the space. It is no sign that training was gentle.
+# The step is not short: it is about as long as the vectors themselves. And a random step of that length keeps
+# the start words just as training does. In hundreds of dimensions a random direction points away from every
+# word alike, so the old word stays the nearest (exercise 06-4 derives by how much). *It kept its words* is a
+# fact about the space. It is no sign that training was gentle.
 #
 # The two prompts have the same words, then. Do they do the same? Put the random step into the model.
 
@@ -180,8 +178,8 @@ scores = {name: [result.loss, result.exact_match] for name, result in results.it
 pd.DataFrame(scores, index=["loss", "exact match"]).round(2)
 
 # %% [markdown]
-# The same reading, another behaviour. Everything that training did is in the *direction* of the step, and
-# the table of nearest words does not show it.
+# The same reading, another behaviour. Everything that training did is in the *direction* of the step, and the
+# table of nearest words does not show it.
 
 # %% [markdown]
 # ## The third control: random directions
@@ -202,8 +200,8 @@ plots.neighbour_figure(frames, k=2)
 
 # %% [markdown]
 # The last panel is the one to remember. It is full of words, some of them fit for a story, and it was drawn
-# with a random number generator. The words alone cannot tell it from a trained prompt; the *scores* can.
-# The same scores as dots:
+# with a random number generator. The words alone cannot tell it from a trained prompt; the *scores* can. The
+# same scores as dots:
 
 # %%
 best = {title: frame.loc[frame["rank"] == 1, "score"] for title, frame in frames.items()}
@@ -211,14 +209,15 @@ best["another word"] = nearest(start, words, k=2)[0][:, 1]  # each start word's 
 plots.neighbour_scores(best)
 
 # %% [markdown]
-# Two scales to read a cosine by. The low one is the nearest of all words to a random direction: nothing is
-# lower. The other is the nearest *other* word to a start word, which is how near two related words are. The
-# trained prompt stands far above the low one, and so does the start with a random step: it is the start
-# that put them there.
+# Two scales to read a cosine by. The low one is the nearest of all words to a random direction. The other is
+# the nearest *other* word to a start word, which is how near two related words are. On `smollm2` the trained
+# prompt stands far above the low scale and, on average, below the other: it went farther from its word than a
+# word is from its neighbour. The start with a random step stands in the same place. It is the start that put
+# both there.
 #
 # How high the low one is can be computed without any model, from V and D alone. A random direction's cosine
-# with one fixed word is about normal with variance 1/D, and the greatest of V such numbers is near the
-# square root of 2 ln(V) / D.
+# with one fixed word is about normal with variance 1/D, and the greatest of V such numbers is near the square
+# root of 2 ln(V) / D.
 
 # %%
 V, D = words.shape
@@ -227,6 +226,7 @@ measured = best["random direction"].mean()
 print(f"formula for V = {V:,} words in all directions: {expected:.2f}; measured on these words: {measured:.2f}")
 if not lab.fast:  # in the few dimensions of "tiny" a random direction is near to some word
     assert best["trained"].min() > best["random direction"].max()
+    assert best["trained"].mean() < best["another word"].mean()
 
 # %% [markdown]
 # The formula is for words that lie in all directions alike, and for many dimensions. The measured value is
@@ -235,8 +235,7 @@ if not lab.fast:  # in the few dimensions of "tiny" a random direction is near t
 
 # %% [markdown]
 # ## Centring
-# Take two words by chance. What is their cosine? In a space where words lie in all directions it would be
-# 0.
+# Take two words by chance. What is their cosine? In a space where words lie in all directions it would be 0.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -269,7 +268,7 @@ rows = [(title, best[title].mean(), scores.mean().item()) for title, (scores, _)
 pd.DataFrame(rows, columns=["vectors", "cosine of rank 1", "centred"]).round(2)
 
 # %% [markdown]
-# Look at the line "random direction". Without centring it is far below the others; with centring it is not.
+# Look at the line "random direction": on `smollm2` centring raised its score by far, and the others hardly.
 # Did random vectors become more like words? Look at *which* words are nearest to them now.
 
 # %%
@@ -277,10 +276,10 @@ ids = centred["random direction"][1][:, 0].tolist()
 print(pd.Series([readable_token(i, tokenizer) for i in ids]).value_counts().to_dict())
 
 # %% [markdown]
-# Punctuation and the commonest words, a few of them again and again. A random direction has almost nothing
-# of the mean word in it. Taking the mean away leaves *minus the mean*, and the words found are those that
-# point away from the mean. The subtraction made the score, not the vector. A reading needs a control that
-# is treated as the prompt is: for a centred reading, vectors that are random *around the mean*.
+# Mostly punctuation, single letters and the commonest words. A random direction has almost nothing of the
+# mean word in it. Taking the mean away leaves *minus the mean*, and the words found are those that point away
+# from the mean. The subtraction made the score, not the vector. A reading needs a control that is treated as
+# the prompt is: for a centred reading, vectors that are random *around the mean*.
 
 # %%
 around_mean = mean + random_control(trained - mean, seed=0)  # random, but where the words are
@@ -292,10 +291,10 @@ if not lab.fast:
     assert centred["trained"][0].min() > fair.max()
 
 # %% [markdown]
-# With the fair control the gap is wide again when centred, and narrow when not: uncentred, a vector that
-# leans to the words' side is near to some word whatever else it does. The lesson is larger than this
-# example: change the measure, and the control changes with it. (The explorer below draws its random vectors
-# around zero; remember that when you tick its box for centring.)
+# With the fair control the gap is wide when centred, and narrower when not: uncentred, a vector that leans to
+# the words' side is near to some word whatever else it does. The lesson is larger than this example: change
+# the measure, and the control changes with it. (The explorer below draws its random vectors around zero;
+# remember that when you tick its box for centring.)
 
 # %% [markdown]
 # ## L2 and dot product
@@ -317,18 +316,17 @@ pd.DataFrame(ranked).rename_axis("virtual token")
 length = norms(words)
 rows = []
 for metric in METRICS:
-    found = nearest(trained, words, metric=metric)[1][:, 0]
-    rank = (length[found][:, None] > length).float().mean().item()
-    rows.append((metric, int((found == start_words).sum()), length[found].mean().item(), f"{rank:.0%}"))
-pd.DataFrame(rows, columns=["metric", "start word", "mean length of rank 1", "longer than this share of words"]).round(
-    2
-)
+    found = nearest(trained, words, k=1, metric=metric)[1][:, 0]
+    others = found[found != start_words]
+    rows.append((metric, len(found) - len(others), length[others].mean().item()))
+print(f"median length of a word: {length.median():.2f}")
+pd.DataFrame(rows, columns=["metric", "names the start word", "mean length of the other words"]).round(2)
 
 # %% [markdown]
-# Cosine and L2 agree here. The dot product names other words for some virtual tokens, and they are *long*
-# ones, rare pieces of words as a rule: a long vector has large products with everything. It does so for the
-# start too, where the virtual token *is* a word and still is not its own nearest. Use it to ask what the
-# model would say, not what is near.
+# Cosine and L2 agree here, and name no other word on `smollm2` (hence no length). The dot product does for
+# some virtual tokens, and those words are *long* ones, pieces of rare words: a long vector has large products
+# with everything. It does so at the start too, where the virtual token *is* a word and still is not its own
+# nearest. Use it to ask what the model would say, not what is near.
 #
 # One claim can be checked exactly: centring changes nothing for L2, because moving both points by the same
 # vector leaves their distance as it is.
@@ -358,15 +356,15 @@ plots.norms_histogram(
 )
 
 # %% [markdown]
-# Training made the virtual tokens longer. Is that a sign of learning? The row of the random step says no:
-# any step at right angles makes a vector longer, by Pythagoras. The N(0, 1) start is another matter: its
-# length is near the square root of D, far from any word.
+# Training made the virtual tokens longer. Is that a sign of learning? The row of the random step says no: any
+# step at right angles makes a vector longer, by Pythagoras. The N(0, 1) start is another matter: its length
+# is near the square root of D, far from any word.
 
 # %% [markdown]
 # ## The way through training
-# Each snapshot is a point in D dimensions. To draw it, take the two directions in which the prompt moved
-# most and look at everything along them: the prompt at each step, and 500 words as a backdrop. The
-# percentages at the axes say how much of the movement the picture holds.
+# Each snapshot is a point in D dimensions. To draw it, take the two directions in which the prompt moved most
+# and look at everything along them: the prompt at each step, and 500 words as a backdrop. The percentages at
+# the axes say how much of the movement the picture holds.
 
 # %%
 projection = project(history.snapshots, words)
@@ -374,24 +372,28 @@ similarity = similarity_to_start(history.snapshots)
 plots.trajectory_figure(projection.points, projection.backdrop, similarity, projection.explained)
 
 # %% [markdown]
-# On the left every line is a virtual token on its way through the words. On the right its cosine with its
-# own start: it falls fast at first and then levels off. The levelling is the schedule's doing, since the
-# learning rate falls to 0; it does not say that the prompt has arrived. And how much of the way does the
-# left picture hold?
+# On the left every line is a virtual token on its way through the words. On the right its cosine with its own
+# start: it falls fast at first and then levels off. The levelling is the schedule's doing, since the learning
+# rate falls to 0; it does not say that the prompt has arrived. And how much of the way does the left picture
+# hold?
 
 # %%
 shown = sum(projection.explained)
 print(f"the picture holds {shown:.0%} of the movement, {1 - shown:.0%} happens in directions that it does not show")
 final = similarity[similarity["step"] == len(history.losses)]
 print(f"cosine with the start at the end: {final['cosine'].mean():.2f} on average")
+chance = project({0: start, 1: random_step}, words)
+print(f"of a random step such a picture holds {sum(chance.explained):.0%}")
 control = functional.cosine_similarity(random_step, start).mean()
 print(f"and after the random step:        {control:.2f}")
 
 # %% [markdown]
-# Little of it: the virtual tokens go each its own way, and two directions cannot hold them. A point that
-# seems to pass a word does not pass it. What the picture shows truly is the order of events and the size of
-# the steps. And the cosine with the start is that of a random step of the same length: the picture shows
-# *that* the prompt moves, not why.
+# Little of it, and not much more than of a random step: the virtual tokens go each its own way, and two
+# directions cannot hold them. It looks as if the prompt leaves the cloud of words. But these two directions
+# were *chosen* as those of the greatest movement, and words have no reason to spread along them; a random
+# step drawn like this leaves the cloud as well. What the picture shows truly is the order of events and the
+# size of the steps. And the cosine with the start is that of a random step of the same length: the picture
+# shows *that* the prompt moves, not why.
 #
 # The same way as an animation (it plays twice and rests on the last snapshot):
 
@@ -400,9 +402,8 @@ plots.animate_trajectory(projection.points, projection.backdrop)
 
 # %% [markdown]
 # ## Which way did it go?
-# If the words of the *place* are those of the start, perhaps the words of the *step* say more: the
-# difference between the end and the start, as a direction. Its control is a random direction of the same
-# length.
+# If the words of the *place* are those of the start, perhaps the words of the *step* say more: the difference
+# between the end and the start, as a direction. Its control is a random direction of the same length.
 
 # %%
 step_frame = nearest_tokens(moved, words, tokenizer, k=3)
@@ -420,9 +421,8 @@ if not lab.fast:
     assert first[0] < first[1] + 0.05
 
 # %% [markdown]
-# On `smollm2` the two are nearly equal: seen through its nearest words, the step that took the loss down by
-# a factor of more than ten looks like noise. It is not noise, as the loss shows. The words are the wrong
-# glass.
+# On `smollm2` the two are nearly equal: seen through its nearest words, the step that took the loss down by a
+# factor of more than ten looks like noise. It is not noise, as the loss shows. The words are the wrong glass.
 
 # %% [markdown]
 # ## Explore it yourself
@@ -447,13 +447,16 @@ plots.neighbour_figure(distances, k=3, metric="l2")
 # ## What may be said
 # Collect what this chapter has seen, with its controls:
 #
-# | what the reading shows | seen without training too? | |---|---| | every virtual token has nearest words,
-# and one can tell a story about them | yes, for random directions | | the words of the start are still
-# there | yes, after a random step of the same length | | the cosine with the start falls, the vectors get
-# longer | yes, after a random step of the same length | | high scores after centring | yes, for random
-# vectors, if the control is not drawn around the mean | | long rare words by dot product | yes, for the
-# start | | scores far above those of random directions | yes, for the start: it *is* made of words | | the
-# loss falls | **no** |
+# | what the reading shows | seen without training too? |
+# |---|---|
+# | every virtual token has nearest words, and one can tell a story about them | yes, for random directions |
+# | the words of the start are still there | yes, after a random step of the same length |
+# | the cosine with the start falls, the vectors get longer | yes, after a random step of the same length |
+# | the prompt seems to leave the cloud of words in a picture | yes, for a random step |
+# | centring raises the scores | yes, for random directions, most of all |
+# | long rare words by dot product | yes, for the start |
+# | scores far above those of random directions | yes, for the start: it *is* made of words |
+# | the loss falls | **no** |
 #
 # So the honest sentence about this prompt is: it stands near the words from which it started, as any vector
 # would that came as far; what it learned is not in its nearest words.
@@ -468,8 +471,8 @@ plots.neighbour_figure(distances, k=3, metric="l2")
 # ## Summary
 # - Nearest words by cosine are three lines of code. Every vector has them, so a list without a control says
 #   nothing.
-# - Three controls: the start, a random step of the same length from the start, random directions of the
-#   same length. This prompt kept its start words, and the random step kept them as well.
+# - Three controls: the start, a random step of the same length from the start, random directions of the same
+#   length. This prompt kept its start words, and the random step kept them as well.
 # - Words share a large common mean. Centring removes it, and needs a control drawn around the mean. L2 does
 #   not care about centring; the dot product prefers long words.
 # - A picture in two directions holds a part of the movement only: print how much.
@@ -524,8 +527,8 @@ course.check("06-2", random_step_control)
 # %% [markdown]
 # ### 06-3 Derive it: L2 from cosine
 # Let a vector have length a, a word length b, and let their cosine be c. Derive their L2 distance as a
-# formula of a, b and c. Then look at your formula: for words that all have the same length, can L2 and
-# cosine rank them differently?
+# formula of a, b and c. Then look at your formula: for words that all have the same length, can L2 and cosine
+# rank them differently?
 
 
 # %%
@@ -546,8 +549,8 @@ course.check("06-3", distance_from_cosine)
 # ### 06-4 How far can a vector go before its word changes?
 # A virtual token starts at the word w, with length |w|, and takes a step of length s *at right angles* to w
 # (in many dimensions a random step is nearly at right angles to everything). Derive the cosine between the
-# new place and w, as a formula of |w| and s. Then put in the lengths that this chapter measured: is it
-# above the cosine that the nearest other word has?
+# new place and w, as a formula of |w| and s. Then put in the lengths that this chapter measured: is it above
+# the cosine that the nearest other word has?
 
 
 # %%

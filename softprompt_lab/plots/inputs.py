@@ -54,13 +54,11 @@ def concatenation_diagram(
     if padding_side not in ("left", "right"):
         raise ValueError(f"padding_side is {padding_side!r}; it is 'left' or 'right'")
     counts = [label_lengths] * len(text_lengths) if isinstance(label_lengths, int) else list(label_lengths)
-    width, batch = max(text_lengths), []
+    width, virtual, batch = max(text_lengths), [("prompt", p) for p in range(prompt_length)], []
     for length, labels in zip(text_lengths, counts, strict=True):
         text = [("label" if t >= length - labels else "text", t) for t in range(length)]
         pads = [("pad", 0)] * (width - length)
-        batch.append(
-            [("prompt", p) for p in range(prompt_length)] + (pads + text if padding_side == "left" else text + pads)
-        )
+        batch.append(virtual + (pads + text if padding_side == "left" else text + pads))
     letters = {"prompt": "p", "text": "x", "label": "y"}
     views = {
         "embeddings that enter the model": lambda kind, i: "pad" if kind == "pad" else f"{letters[kind]}{i}",
@@ -71,13 +69,8 @@ def concatenation_diagram(
     for ax, (title, view) in zip(fig.subplots(3, 1), views.items(), strict=True):
         size = f"B x (P + T) = {len(batch)} x ({prompt_length} + {width})"
         _cells(ax, [[(kind, view(kind, i)) for kind, i in row] for row in batch], f"{title}, {size}")
-    fig.legend(
-        handles=[
-            Patch(facecolor=colour, hatch=hatch, edgecolor=GREY, label=name) for name, colour, hatch in KINDS.values()
-        ],
-        loc="outside lower center",
-        ncols=4,
-    )
+    patches = [Patch(facecolor=c, hatch=hatch, edgecolor=GREY, label=name) for name, c, hatch in KINDS.values()]
+    fig.legend(handles=patches, loc="outside lower center", ncols=4)
     fig.alt = (
         f"Diagram of a batch of {len(batch)} rows: {prompt_length} virtual tokens in front of {width} text "
         f"positions, padded on the {padding_side}. The mask is 1 for virtual and text tokens and 0 for "
