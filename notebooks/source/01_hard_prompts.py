@@ -358,7 +358,7 @@ summary["above the majority class"] = summary.iloc[:, 0] - majority
 summary.round(3)
 
 # %% [markdown]
-# SUMMARYTEXT
+# The last column is the distance to the majority class. Hold it against the width of the intervals printed above.
 #
 # ## Summary
 #
