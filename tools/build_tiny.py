@@ -15,7 +15,7 @@ from typing import Annotated
 
 import torch
 import typer
-from measure_tiny import TRAINING, VIRTUAL_TOKENS, Measurement, measure, table
+from measure_tiny import LEARNING_RATES, TRAINING, VIRTUAL_TOKENS, Measurement, measure, table
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy, rms_norm
@@ -301,7 +301,7 @@ def model_card(name: str, recipe: Recipe, seconds: float, measurements: list[Mea
     """The folder's README.md, every figure in it measured by this run or read off the recipe."""
     weights = load_file(ASSETS / name / "model.safetensors")
     parameters = sum(weight.numel() for weight in weights.values())
-    shape = "decoder of Llama shape" if name == "tiny" else "encoder-decoder of T5 shape"
+    shape = "A decoder of Llama shape" if name == "tiny" else "An encoder-decoder of T5 shape"
     values = {
         "name": name,
         "shape": shape,
@@ -315,7 +315,7 @@ def model_card(name: str, recipe: Recipe, seconds: float, measurements: list[Mea
         "virtual_tokens": VIRTUAL_TOKENS,
         "prompt_steps": TRAINING["steps"],
         "prompt_batch": TRAINING["batch_size"],
-        "prompt_rate": TRAINING["learning_rate"],
+        "prompt_rate": LEARNING_RATES[name],
         "table": table(measurements),
         "instructions": "\n".join(f"- {skill}: {wordings}" for skill, wordings in instruction_lists().items()),
     }
