@@ -110,9 +110,10 @@ def test_importing_the_package_and_its_command_line_imports_no_torch():
 
 
 def _make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    """`make` without running any recipe that does not have to."""
+    """`make` without running any recipe that does not have to, without the flags that `make test` hands on."""
     command = ["make", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | variables)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment | variables)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
