@@ -172,11 +172,20 @@ def _read_tensor(path: Path) -> torch.Tensor:
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, struct.error) as error:
         raise AdapterError(f"{path} is damaged or no tensor file: {error}") from error
     except Exception as error:  # pickle.UnpicklingError and whatever else a hostile pickle provokes
-        raise AdapterError(f"{path} was refused: it is not a plain file of tensors ({error}).") from error
+        raise AdapterError(f"{path} was refused, and nothing in it was run: {_calls(path)}.") from error
     tensor = tensors.get(TENSOR_NAME) if isinstance(tensors, dict) else None
     if not isinstance(tensor, torch.Tensor):
         raise AdapterError(f"{path} has no tensor called {TENSOR_NAME!r}.")
     return tensor
+
+
+def _calls(path: Path) -> str:
+    """What a refused pickle wants to call, read without running it."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # no file of torch.save at all
+        names = []
+    return f"a prompt needs no call of {', '.join(names)}" if names else "it is no plain file of tensors"
 
 
 def _check_tensor(tensor: torch.Tensor, config: PromptTuningConfig, source: str, error: Callable) -> None:
