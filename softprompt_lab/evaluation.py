@@ -13,7 +13,7 @@ from torch import nn
 from .model import SoftPromptModel
 from .packing import Example, Target
 from .scoring import label_logits
-from .tasks import LABEL_COLUMN, Task
+from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,13 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, task: Task, split: str = "test", *, tokenizer=None, limit: int | None = None
+    model: nn.Module,
+    task: Task,
+    split: str = "test",
+    *,
+    tokenizer=None,
+    limit: int | None = None,
+    max_length: int = MAX_LENGTH,
 ) -> Evaluation:
     """Rank the labels of a task behind each text of a split by the sum of their tokens' log-probabilities.
 
@@ -60,16 +66,17 @@ def evaluate(
             and `task.with_template(...)` holds the hand-written prompt.
         split: "train", "validation" or "test".
         limit: the first so many rows only.
+        max_length: tokens of text, template and label; a longer text loses its end, and a warning says so.
 
     Raises:
-        ValueError: an unknown split, or no tokenizer.
+        ValueError: an unknown split, no tokenizer, or a `max_length` without room for template and label.
     """
     base_model, prompt, tokenizer = _parts(model, tokenizer)
     rows = task.split(split)
     if limit is not None:
         rows = rows.select(range(min(limit, len(rows))))
     texts, truth = list(rows[task.text_column]), list(rows[LABEL_COLUMN])
-    examples = [_example(task, tokenizer, text) for text in texts]
+    examples = _examples(task, tokenizer, texts, max_length)
     scores, matches, losses = score_labels(base_model, prompt, examples)
     right = np.array([task.labels.index(label) for label in truth])
     every = np.arange(len(rows))
@@ -89,10 +96,12 @@ def evaluate(
     )
 
 
-def label_probabilities(model: nn.Module, task: Task, texts: Sequence[str], *, tokenizer=None) -> pd.DataFrame:
+def label_probabilities(
+    model: nn.Module, task: Task, texts: Sequence[str], *, tokenizer=None, max_length: int = MAX_LENGTH
+) -> pd.DataFrame:
     """The labels' probabilities for texts of any origin, normalised over the labels; one line a text."""
     base_model, prompt, tokenizer = _parts(model, tokenizer)
-    scores, _, _ = score_labels(base_model, prompt, [_example(task, tokenizer, text) for text in texts])
+    scores, _, _ = score_labels(base_model, prompt, _examples(task, tokenizer, texts, max_length))
     shares = torch.from_numpy(scores).softmax(dim=1).numpy()
     return pd.DataFrame(shares, index=pd.Index(texts, name="text"), columns=list(task.labels))
 
@@ -135,11 +144,13 @@ def _parts(model: nn.Module, tokenizer) -> tuple[nn.Module, torch.Tensor, object
     return base_model, prompt, tokenizer
 
 
-def _example(task: Task, tokenizer, text: str) -> Example:
-    """One text with every label of the task as a target."""
-    longest = max(task.labels, key=lambda label: len(task.encode(tokenizer, text, label)[1]))
-    context, _ = task.encode(tokenizer, text, longest)
-    return Example(context, [Target.of(task.encode(tokenizer, text, label)[1]) for label in task.labels])
+def _examples(task: Task, tokenizer, texts: Sequence[str], max_length: int) -> list[Example]:
+    """Each text with every label of the task as a target; the longest label decides how much text there is room for."""
+    task.warn_of_cut_texts(tokenizer, texts, max_length, stacklevel=3)
+    targets = {label: task.encode(tokenizer, "", label, max_length)[1] for label in task.labels}
+    longest = max(targets, key=lambda label: len(targets[label]))
+    contexts = [task.encode(tokenizer, text, longest, max_length)[0] for text in texts]
+    return [Example(context, [Target.of(ids) for ids in targets.values()]) for context in contexts]
 
 
 def _table(

@@ -90,6 +90,18 @@ class Task:
             )
         return ids, label_ids
 
+    def warn_of_cut_texts(self, tokenizer, texts: Sequence[str], max_length: int, stacklevel: int) -> None:
+        """Say how many texts `encode` has to cut, before something is measured on what is left of them."""
+        longest = max(len(self.encode(tokenizer, "", label, max_length)[1]) for label in self.labels)
+        contexts = [self.template.rstrip().replace("{text}", text) for text in texts]
+        cut = sum(len(ids) + longest > max_length for ids in tokenizer(contexts)["input_ids"]) if contexts else 0
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(texts)} texts lose their end: with template and label they are longer than "
+                f"max_length={max_length} tokens. Raise max_length to keep them whole.",
+                stacklevel=stacklevel + 1,
+            )
+
 
 def _longest(text: str, fits) -> int:
     """The greatest number of characters that fits, by bisection."""

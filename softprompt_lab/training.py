@@ -19,7 +19,7 @@ from .evaluation import evaluate
 from .model import SoftPromptModel
 from .packing import Example, Target
 from .scoring import label_loss
-from .tasks import LABEL_COLUMN, Task
+from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 if TYPE_CHECKING:
     from .plots import Figure
@@ -76,7 +76,7 @@ def train(
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
     seed: int = 0,
-    max_length: int = 128,
+    max_length: int = MAX_LENGTH,
     snapshot_every: int = 10,
     evaluate_every: int | None = None,
     patience: int | None = None,
@@ -90,7 +90,7 @@ def train(
         optimizer: "adamw" or "adafactor" (as in Lester et al. 2021).
         max_grad_norm: the gradient is scaled down to this norm where it is longer.
         seed: of the order of the rows. The prompt's start is chosen where the model is made.
-        max_length: tokens of text and label; longer texts are cut, labels never.
+        max_length: tokens of text, template and label; a longer text loses its end, and a warning says so.
         evaluate_every: steps between evaluations on the validation split.
         patience: stop after so many evaluations without a lower loss, and go back to the best prompt.
         on_step: called after each step with the history; training stops when it returns True.
@@ -126,10 +126,11 @@ def train(
     return history
 
 
-def encode_training_rows(task: Task, tokenizer, max_length: int = 128) -> list[Example]:
+def encode_training_rows(task: Task, tokenizer, max_length: int = MAX_LENGTH) -> list[Example]:
     """The training rows as examples: the template's text as context, the label and the end token as target."""
+    task.warn_of_cut_texts(tokenizer, task.train[task.text_column], max_length, stacklevel=3)
     rows = zip(task.train[task.text_column], task.train[LABEL_COLUMN], strict=True)
-    encoded = (task.encode(tokenizer, text, label, max_length=max_length) for text, label in rows)
+    encoded = (task.encode(tokenizer, text, label, max_length) for text, label in rows)
     return [Example(context, [Target.of(label)]) for context, label in encoded]
 
 
@@ -201,7 +202,7 @@ def _copy(model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
 
 def _evaluate(model: SoftPromptModel, task: Task, history: TrainingHistory, step: int) -> None:
     """Measure the validation split and keep the prompt that was measured."""
-    result = evaluate(model, task, "validation")
+    result = evaluate(model, task, "validation", max_length=history.settings["max_length"])
     history.evaluations.append({"step": step, "loss": result.loss, "accuracy": result.accuracy})
     history.snapshots[step] = _copy(model)
 

@@ -1,6 +1,8 @@
 """Training and evaluation on a small random model, against loops one can read."""
 
+import dataclasses
 import math
+import warnings
 from types import SimpleNamespace
 
 import pandas as pd
@@ -104,7 +106,7 @@ def test_early_stopping_goes_back_to_the_best_prompt(tokenizer, task, monkeypatc
     held_out = iter([5.0, 3.0, 4.0, 3.5, 1.0])
     measured = []
 
-    def scripted(model, task, split):
+    def scripted(model, task, split, max_length):
         measured.append(split)
         return SimpleNamespace(loss=next(held_out), accuracy=0.5)
 
@@ -216,6 +218,26 @@ def test_an_unknown_split_and_a_missing_tokenizer_are_refused(tokenizer, task):
         evaluate(make(tokenizer), task, "dev")
     with pytest.raises(ValueError, match="pass tokenizer="):
         evaluate(llama(), task)
+
+
+def test_texts_that_lose_their_end_are_counted(tokenizer, task):
+    """In training and in evaluation, and not where all are whole."""
+    long = dataclasses.replace(task, template="one " * 30 + task.template)
+    model = make(tokenizer)
+
+    def measure(split, length):
+        if split == "train":
+            train(model, long, steps=1, max_length=length, progress=False)
+        else:
+            evaluate(model, long, split, max_length=length)
+
+    for split in ("train", "validation"):
+        n = len(task.split(split))
+        with pytest.warns(UserWarning, match=rf"{n} of {n} texts lose their end: .* max_length=36 tokens"):
+            measure(split, 36)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            measure(split, 200)
 
 
 def test_a_long_input_loses_text_never_the_label(tokenizer, task):
