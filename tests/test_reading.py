@@ -146,6 +146,15 @@ def test_the_random_control_has_the_prompts_norms_and_no_words():
     assert reading.nearest(control, words, 1)[0].max() < 0.6 < reading.nearest(prompt, words, 1)[0].min()
 
 
+def test_the_random_control_can_keep_the_distance_to_a_point():
+    words = word_vectors(width=64)
+    prompt, mean = words[:5], torch.full((64,), 2.0)
+    control = reading.random_control(prompt, seed=3, around=mean)
+    assert torch.allclose((control - mean).norm(dim=1), (prompt - mean).norm(dim=1))
+    around_zero = reading.random_control(prompt, seed=3, around=torch.zeros(64))
+    assert torch.equal(around_zero, reading.random_control(prompt, seed=3))
+
+
 def test_norms_and_their_quantiles():
     vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
     assert reading.norms(vectors).tolist() == [5.0, 0.0, 2.0]

@@ -138,14 +138,20 @@ def neighbour_table(frame: pd.DataFrame, decimals: int = 2) -> pd.DataFrame:
 # --- controls and measures ----------------------------------------------------------------------------------
 
 
-def random_control(prompt: Float[torch.Tensor, "P D"], seed: int = 0) -> Float[torch.Tensor, "P D"]:
+def random_control(
+    prompt: Float[torch.Tensor, "P D"], seed: int = 0, around: Float[torch.Tensor, " D"] | None = None
+) -> Float[torch.Tensor, "P D"]:
     """Return vectors of random direction whose norms are the prompt's: what chance alone is near to.
+
+    `around` is the point whose distance is kept, zero where it is None. A reading with `centered=True` needs the
+    vocabulary's mean: centred, a vector that is random around zero is mostly minus the mean.
 
     The draw is not that of `torch.manual_seed(seed)`, which may have made the prompt's own RANDOM start.
     """
     generator = torch.Generator().manual_seed(CONTROL_SEED + seed)
-    directions = torch.randn(prompt.shape, generator=generator).to(prompt.device)
-    return functional.normalize(directions, dim=-1) * prompt.detach().float().norm(dim=-1, keepdim=True)
+    directions = functional.normalize(torch.randn(prompt.shape, generator=generator), dim=-1).to(prompt.device)
+    centre = 0.0 if around is None else around.detach().float().to(prompt.device)
+    return centre + directions * (prompt.detach().float() - centre).norm(dim=-1, keepdim=True)
 
 
 def norms(vectors: Float[torch.Tensor, "N D"]) -> Float[torch.Tensor, " N"]:

@@ -78,7 +78,7 @@ class NeighbourExplorer(ipywidgets.VBox):
     def _find(self, step: int, metric: str, centered: bool) -> dict[str, pd.DataFrame]:
         """Return the nearest tokens of the prompt at `step`, of the start, and of random vectors."""
         prompt, start = self._snapshots[step], next(iter(self._snapshots.values()))
-        control = reading.random_control(prompt)
+        control = reading.random_control(prompt, around=self._words.float().mean(0) if centered else None)
         prompts = {f"prompt at step {step}": prompt, "its start": start, "random vectors": control}
         return {
             name: reading.nearest_tokens(vectors, self._words, self._tokenizer, self._most, metric, centered)
