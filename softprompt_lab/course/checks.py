@@ -136,7 +136,7 @@ def check(exercise_id: str, *answers: Any) -> Verdict:
         message = f"not yet. Your answer stopped with {type(error).__name__}: {error}"
         verdict, cause = FAILED, error
     if verdict is FAILED:
-        message += f'\nFor a hint run hint("{exercise_id}") in a cell of its own.'
+        message += f'\nFor a hint run course.hint("{exercise_id}") in a cell of its own.'
     if settings().strict and not verdict:
         raise AssertionError(f"{exercise_id} {message}") from cause
     print(f"{exercise_id} {message}")

@@ -2,6 +2,7 @@
 
 from .figure import Animation, Figure
 from .inputs import attention_mask, concatenation_diagram
+from .letters import letters_figure
 from .prompts import (
     animate_trajectory,
     neighbour_figure,
@@ -19,6 +20,7 @@ __all__ = [
     "animate_trajectory",
     "attention_mask",
     "concatenation_diagram",
+    "letters_figure",
     "neighbour_figure",
     "neighbour_scores",
     "norms_histogram",

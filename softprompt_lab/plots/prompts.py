@@ -210,6 +210,7 @@ def trajectory_figure(
     _frame(left, points, int(points["step"].max()))
     left.plot([], [], color="#B0B0B0", marker=".", linestyle="none", label="word embeddings")
     left.set(title="paths of the virtual tokens", **_limits(points, backdrop))
+    left.locator_params(nbins=5)
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     for _, path in similarity.groupby("virtual_token"):
         right.plot(path["step"], path["cosine"], color=SKY, linewidth=0.8)
@@ -280,7 +281,7 @@ def animate_trajectory(
         _backdrop(ax, backdrop, None)
         _frame(ax, points, step)
         ax.set(title=f"step {step}", **_limits(points, backdrop))
-        ax.legend(loc="upper right")
+        fig.legend(loc="outside lower center", ncols=2)
         frames.append(Image.open(io.BytesIO(fig.png())).convert("RGB"))
     frames = _shared_palette(frames)
     buffer = io.BytesIO()

@@ -79,10 +79,13 @@ def _held_out(axes: np.ndarray, evaluations: Sequence[Mapping[str, Any]], majori
 
 
 @styled
-def accuracy_comparison(rows: pd.DataFrame | Sequence[Mapping[str, Any]], majority: float | None = None) -> Figure:
+def accuracy_comparison(
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]], majority: float | None = None, measured: str = "accuracy"
+) -> Figure:
     """Draw one dot a row with its 95 % interval.
 
     `rows`: `label`, `accuracy`, and where known `low`, `high` (fractions) and `kind`, which gives the marker.
+    `measured`: what the dots are, such as "test accuracy"; it names the axis.
     """
     table = pd.DataFrame(rows).reindex(columns=["label", "accuracy", "low", "high", "kind"])
     looks = looks_of(table["kind"].fillna("").astype(str))
@@ -102,14 +105,14 @@ def accuracy_comparison(rows: pd.DataFrame | Sequence[Mapping[str, Any]], majori
     ax.set(
         yticks=range(len(table)),
         yticklabels=[drawable(str(label)) for label in table["label"]],
-        xlabel="test accuracy (line: 95 % interval)",
+        xlabel=f"{measured} (line: 95 % interval)",
         ylim=(len(table) - 0.5, -0.5),
     )
     percent(ax.xaxis)
     if ax.get_legend_handles_labels()[0]:
         fig.legend(loc="outside lower center", ncols=4)
     values = "; ".join(f"{row.label} {row.accuracy:.1%}" for row in table.itertuples(index=False))
-    fig.alt = f"Dot chart of test accuracy: {values}" + ("." if majority is None else f"; majority {majority:.1%}.")
+    fig.alt = f"Dot chart of {measured}: {values}" + ("." if majority is None else f"; majority {majority:.1%}.")
     return fig
 
 
