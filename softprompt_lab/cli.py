@@ -184,7 +184,8 @@ def read(
     model = runs.saved_model(folder, base)
     prompt, words = model.prompt.detach(), model.word_embeddings.detach()
     start = runs.saved_start(folder, prompt.shape)
-    sides = {"prompt": prompt, "start": start, "random": random_control(prompt)}
+    control = random_control(prompt, around=words.float().mean(0) if centered else None)
+    sides = {"prompt": prompt, "start": start, "random": control}
     options = {"k": k, "metric": metric.value, "centered": centered}
     found = {
         name: nearest_tokens(vectors.to(words.device), words, model.tokenizer, **options)
