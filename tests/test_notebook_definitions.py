@@ -1,4 +1,4 @@
-"""What a reader types in chapters 02 and 03 behaves as the package's function and class of the same name."""
+"""What the chapters define agrees with the package's functions and classes, and with the benchmark."""
 
 import ast
 from pathlib import Path
@@ -26,6 +26,28 @@ def definition(chapter: str, name: str):
     namespace: dict = {}
     exec(compile(ast.Module(imports + found, type_ignores=[]), chapter, "exec"), namespace)
     return namespace[name]
+
+
+def literal(path: Path, name: str):
+    """The value that a file assigns to `name`, read without running the file."""
+    assigned = {
+        target.id: node.value
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return ast.literal_eval(assigned[name])
+
+
+# --- chapter 01
+
+
+def test_the_benchmark_measures_the_ten_wordings_of_the_chapter():
+    benchmark = SOURCES.parents[1] / "benchmarks" / "complaints.py"
+    wordings = literal(SOURCES / "01_hard_prompts.py", "wordings")
+    assert len(set(wordings)) == 10
+    assert wordings == list(literal(benchmark, "WORDINGS"))
 
 
 # --- chapter 02, concatenation

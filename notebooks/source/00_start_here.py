@@ -36,7 +36,6 @@ from softprompt_lab import (
     plots,
     train,
 )
-from softprompt_lab.course.chapter_00 import letters_figure
 from softprompt_lab.evaluation import label_probabilities
 
 lab = course.settings()
@@ -122,7 +121,8 @@ model.print_trainable_parameters()
 #
 # `label_probabilities` asks the model how likely each label is behind a message, and scales the answers so that they
 # add up to 1. With four labels, 0.25 everywhere means that the model does not know. Here are three messages that are
-# not used for training; in truth the first is angry, the second calm, the third happy.
+# not used for training: the first short one of three tones. In truth the first is angry, the second calm, the third
+# happy.
 
 
 # %%
@@ -145,21 +145,18 @@ before.round(2)
 
 # %%
 measured_before = evaluate(model, task, "validation")
+gap = measured_before.accuracy - measured_before.majority_baseline
 print(measured_before)
+print(f"the untrained prompt is {abs(gap):.3f} {'above' if gap > 0 else 'below'} the majority baseline")
 
 # %% [markdown]
-# Four of these numbers matter now.
+# The last line says on which side of the baseline the untrained prompt is. Four of the other numbers matter now:
 # - *accuracy*: the share of messages whose true label got the highest probability of the four;
 # - *exact match*: the share of messages behind which the true label is what the model would write, among all the
 #   words that it knows;
 # - *95 % interval*: how far that share may be off because 150 messages are few (chapter 01);
 # - *majority baseline*: the line to beat.
-
-# %%
-gap = measured_before.accuracy - measured_before.majority_baseline
-print(f"the untrained prompt is {abs(gap):.3f} {'above' if gap > 0 else 'below'} the majority baseline")
-
-# %% [markdown]
+#
 # ## One minute of training
 #
 # Now the eight vectors may move. For 50 steps the model reads 8 messages, compares what it would write with the true
@@ -209,10 +206,9 @@ table.assign(**extra).set_index("label").round(3)
 # baseline.
 
 # %%
-figure = plots.accuracy_comparison(table, majority=measured_after.majority_baseline)
-figure.axes[0].set_xlabel("accuracy on the validation messages (line: 95 % interval)")
-figure.alt = figure.alt.replace("test accuracy", "accuracy on the validation messages")
-figure
+plots.accuracy_comparison(
+    table, majority=measured_after.majority_baseline, measured="accuracy on the validation messages"
+)
 
 # %% [markdown]
 # Does the trained prompt beat the baseline by more than chance? The next cell says so in words: it compares the lower
@@ -227,7 +223,8 @@ if not lab.fast:  # the claim is about smollm2
 
 # %% [markdown]
 # Better than the baseline is not good. Which tones does it find? Guess which of the four is hardest for a small model,
-# then look at the share of right answers by true label.
+# then look at the share of right answers by true label. The first column tells something else too: a prompt that finds
+# all of one label and none of the others gives every message the same answer.
 
 # %%
 by_label = pd.DataFrame({name: m.predictions.groupby("label")["correct"].mean() for name, m in rows.items()})
@@ -258,17 +255,14 @@ use(start)
 swapped_back = label_probabilities(model, task, messages)
 use(end)
 swapped_again = label_probabilities(model, task, messages)
+pd.testing.assert_frame_equal(swapped_back, before, atol=1e-6)
+pd.testing.assert_frame_equal(swapped_again, after, atol=1e-6)
 pd.concat({"old vectors": swapped_back, "new vectors": swapped_again}, axis=1).round(2)
 
 # %% [markdown]
-# One model, two behaviours. A claim like that is checked in this course where it is made:
-
-# %%
-pd.testing.assert_frame_equal(swapped_back, before, atol=1e-6)
-pd.testing.assert_frame_equal(swapped_again, after, atol=1e-6)
-print("equal to the tables above")
-
-# %% [markdown]
+# One model, two behaviours. The two `assert` lines hold the claim: had one number differed from the tables above, the
+# cell would have stopped. A claim in this course is checked where it is made.
+#
 # What do you have to keep, to have the new behaviour tomorrow? The prompt alone. Compare its size with that of the
 # model in front of which it stands.
 
@@ -295,7 +289,7 @@ label_probabilities(model, task, mine).round(2)
 # ## Six letters
 #
 # Every shape in this course is written with the same six letters. Here they are with the numbers of a batch of 8
-# messages on the way through the model you have loaded.
+# messages on the way through the model you have loaded. The picture draws a few boxes of each kind, not all.
 
 # %%
 batch = tokenizer([task.prompt(text) for text in task.train[:8][task.text_column]])["input_ids"]
@@ -307,7 +301,7 @@ letters = {
     "vocabulary": model.word_embeddings.shape[0],
     "layers": base_model.config.num_hidden_layers,
 }
-letters_figure(**letters)
+plots.letters_figure(**letters)
 
 # %% [markdown]
 # | letter | counts | where you meet it |

@@ -15,6 +15,7 @@
 # Time: 20 minutes of reading, 3 minutes of running on two cores. Base model: `smollm2`, frozen, nothing is trained.
 
 # %% tags=["setup"]
+import dataclasses
 import math
 
 import numpy as np
@@ -50,8 +51,8 @@ print(repr(task.prompt(text).rstrip()))
 print("continues:", repr(tokenizer.decode(written[0, ids["input_ids"].shape[1] :])))
 
 # %% [markdown]
-# Nothing told the model which labels there are, or that this is a form with two answers. What comes is whatever often
-# follows such a line. This is the **zero-shot** case: no example, no instruction.
+# Nothing told the model which labels there are, or that this is a form with two answers. What comes is a likely
+# continuation of the text and not an answer. This is the **zero-shot** case: no example, no instruction.
 #
 # Free writing is hard to score. Is "Complaint!" right? Is "negative"? So we ask something narrower.
 #
@@ -134,19 +135,14 @@ sizes = pd.DataFrame({"rows": [50, 150, 400, 1600]})
 ends = [wilson_interval(round(0.8 * n), n) for n in sizes["rows"]]
 sizes["from"], sizes["to"] = [low for low, _ in ends], [high for _, high in ends]
 sizes["width"] = sizes["to"] - sizes["from"]
+assert math.isclose(sizes["width"].iloc[2] / sizes["width"].iloc[3], 2, rel_tol=0.05)
 sizes.round(3)
 
 # %% [markdown]
-# All lines are for 80 % right. Four times the rows halve the width. On 150 rows, two prompts that differ by three
-# points are not told apart; the intervals in this course are there to keep you from believing such a difference.
-
-# %%
-assert math.isclose(sizes["width"].iloc[2] / sizes["width"].iloc[3], 2, rel_tol=0.05)
-low, high = zero_shot.confidence_interval
-inside = low <= zero_shot.majority_baseline <= high
-print("zero-shot:", "the majority baseline lies", "inside" if inside else "outside", "its interval")
-
-# %% [markdown]
+# All lines are for 80 % right. Four times the rows halve the width (the `assert` holds that). On 150 rows, two prompts
+# that differ by three points are not told apart; the intervals in this course are there to keep you from believing
+# such a difference. Look again at the bare form above: is the majority baseline inside its interval?
+#
 # ## Ten wordings
 #
 # Now tell the model what you want. Here are ten ways of asking, written down before any of them was measured, each
@@ -190,24 +186,34 @@ with pd.option_context("display.max_colwidth", 60):
 
 # %% [markdown]
 # The same as a picture: one dot a wording, best first, with the mean, the majority baseline and the bare form as
-# lines.
+# lines. The axis goes from 0 to 1, so that a small difference looks small.
 
 # %%
 accuracies = dict(zip(table["wording"], table["accuracy"], strict=True))
 majority = zero_shot.majority_baseline
-plots.wording_spread(accuracies, majority=majority, others={"bare form": zero_shot.accuracy})
+figure = plots.wording_spread(accuracies, majority=majority, others={"bare form": zero_shot.accuracy})
+figure.axes[0].set_xlim(0, 1)
+figure
 
 # %% [markdown]
 # How far apart are the best and the worst, and how many of the ten have their whole interval above the majority
-# baseline?
+# baseline? Beside the spread stands a control: ten coins, thrown once for every message, also spread.
 
 # %%
 spread = table["accuracy"].max() - table["accuracy"].min()
 above = (table["low"] > majority).sum()
 print(f"mean {table['accuracy'].mean():.3f}, worst {table['accuracy'].min():.3f}, best {table['accuracy'].max():.3f}")
-print(f"spread {spread:.3f}; above the majority baseline with the whole interval: {above} of {len(table)}")
+print(f"above the majority baseline with the whole interval: {above} of {len(table)}")
+coins = np.random.default_rng(0).binomial(zero_shot.n, 0.5, size=(2000, len(table))) / zero_shot.n
+print(f"spread of the wordings {spread:.3f}; of ten coins, on average {np.ptp(coins, axis=1).mean():.3f}")
+if not lab.fast:  # the claim is about smollm2
+    assert above == 0
+    assert spread < np.ptp(coins, axis=1).mean()
 
 # %% [markdown]
+# On these messages no wording is clearly better than answering the majority class, and the wordings lie no further
+# apart than coins do. Before asking why, look at what people do next.
+#
 # ## Is the best wording good, or lucky?
 #
 # You would take the winner. But it won on these very messages, and with ten candidates one of them is lucky. Here is
@@ -224,19 +230,16 @@ for _ in range(2000):
     kept.append((right[winner, first].mean(), right[winner, second].mean(), right[:, second].mean()))
 names = ["winner, where it was chosen", "winner, on the other half", "mean of all ten"]
 chosen = pd.Series(np.mean(kept, axis=0), index=names)
+optimism = chosen.iloc[0] - chosen.iloc[1]
+assert optimism >= 0
+print(f"choosing and reporting on the same rows flatters by {optimism:.3f}")
 chosen.round(3)
 
 # %% [markdown]
 # The first number is what people report when they try wordings until one works. The second is what they get
 # afterwards. The difference is the price of choosing on the rows that you report. This is why the course keeps a test
 # split that no choice may touch.
-
-# %%
-optimism = chosen.iloc[0] - chosen.iloc[1]
-print(f"choosing and reporting on the same rows flatters by {optimism:.3f}")
-assert optimism >= 0
-
-# %% [markdown]
+#
 # ## What did it answer?
 #
 # An accuracy hides *how* a prompt fails. For each wording, count how often each label was the answer. If the model
@@ -248,11 +251,22 @@ answered = pd.DataFrame([m.predictions["prediction"].value_counts(normalize=True
 answered = answered.reindex(columns=list(task.labels), fill_value=0.0)
 answered.index = [f"wording {i}" for i in range(len(measured))]
 answered.loc["true labels"] = truth.value_counts(normalize=True).reindex(task.labels, fill_value=0.0)
+one_sided = (answered.iloc[:-1].max(axis=1) > 0.95).sum()
+share = answered[task.labels[0]].iloc[:-1]
+print(f"{one_sided} of {len(wordings)} wordings give more than 95 % of the messages the same answer")
+print(f"answers {task.labels[0]!r}: from {share.min():.0%} of the messages to {share.max():.0%}, by the wording alone")
+if not lab.fast:  # the claim is about smollm2
+    assert share.max() - share.min() > 0.5
 answered.round(2)
 
 # %% [markdown]
 # A wording whose line is near 1 and 0 gives (almost) every message the same answer. Its accuracy is then the share of
-# that label, whatever the messages say. The wording moves the answer more than the message does.
+# that label, whatever the messages say. So this is where the wordings differ: not in how often they are right, but in
+# what they make the model say. Here the wording moves the answer more than the message does.
+#
+# Why does a wording lean? Zhao et al. (2021) found that models favour labels that they have read last and labels that
+# are common words. Check the first idea against the table: which label do wordings 1, 3 and 9 name last, and which do
+# they answer? It does not explain all three.
 #
 # ## Calibration: ask about nothing
 #
@@ -278,26 +292,38 @@ empty.round(3)
 columns = [f"log p({label})" for label in task.labels]
 
 
-def calibrated_accuracy(evaluation, empty_row):
-    """Accuracy after the scores of the empty message are taken away."""
+def calibrate(evaluation, empty_row):
+    """The answer to each message after the scores of the empty message are taken away."""
     scores = evaluation.predictions[columns].to_numpy() - np.log(empty_row.to_numpy())
-    answers = np.array(task.labels)[scores.argmax(axis=1)]
-    return (answers == evaluation.predictions["label"]).mean()
+    return np.array(task.labels)[scores.argmax(axis=1)]
 
 
-calibrated = [calibrated_accuracy(m, row) for m, (_, row) in zip(measured, empty.iterrows(), strict=True)]
-both = pd.DataFrame({"as asked": table["accuracy"].to_numpy(), "calibrated": calibrated}, index=empty.index)
+answers = [calibrate(m, row) for m, (_, row) in zip(measured, empty.iterrows(), strict=True)]
+both = pd.DataFrame(
+    {
+        "accuracy as asked": table["accuracy"].to_numpy(),
+        "accuracy calibrated": [(a == truth).mean() for a in answers],
+        "share as asked": share.to_numpy(),
+        "share calibrated": [(a == task.labels[0]).mean() for a in answers],
+    },
+    index=empty.index,
+)
 both.loc["mean"] = both.mean()
 both.round(3)
 
 # %% [markdown]
-# Did it help on the mean, and did it help every wording? The cell counts.
+# *share* is the share of messages that get the first label. Did calibration even out the answers? Did it help the
+# accuracy on the mean, and of every wording? The cell counts.
 
 # %%
-gained = (both["calibrated"] > both["as asked"]).iloc[:-1].sum()
-lost = (both["calibrated"] < both["as asked"]).iloc[:-1].sum()
-print(f"calibration: {gained} wordings gain, {lost} lose; mean {both.loc['mean'].round(3).to_dict()}")
-print(f"majority baseline {majority:.3f}")
+change = (both["accuracy calibrated"] - both["accuracy as asked"]).iloc[:-1]
+print(f"accuracy: {(change > 0).sum()} wordings gain, {(change < 0).sum()} lose, mean change {change.mean():+.3f}")
+lean = (both[["share as asked", "share calibrated"]].iloc[:-1] - 0.5).abs().mean()
+print(f"mean distance of the share from one half: {lean.iloc[0]:.2f} as asked, {lean.iloc[1]:.2f} calibrated")
+
+# %% [markdown]
+# Calibration can only move the border between the two answers. It helps where the model ranks the messages rightly and
+# puts the border in the wrong place. Where it does not rank them, no border is a good one.
 
 # %% [markdown]
 # ## The model's own chat form
@@ -315,9 +341,9 @@ if tokenizer.chat_template:
 print(chat_template)
 
 # %% [markdown]
-# Two things to check before measuring. The label stands at the beginning of a line here, without a blank in front,
+# Three things to check before measuring. The label stands at the beginning of a line here, without a blank in front,
 # so it has other tokens than before. And the form is long: the package cuts texts so that all fits into 128 tokens.
-# Is any message cut?
+# Is any message cut? And two labels of different length are compared; that will be mended below.
 
 # %%
 chat_task = task.with_template(chat_template)
@@ -334,7 +360,36 @@ chat = evaluate(base_model, chat_task, "validation", tokenizer=tokenizer, limit=
 chat_empty = label_probabilities(base_model, chat_task, [""], tokenizer=tokenizer).iloc[0]
 print(chat)
 print(f"answers: {chat.predictions['prediction'].value_counts().to_dict()}")
-print(f"calibrated: {calibrated_accuracy(chat, chat_empty):.3f}")
+chat_calibrated = (calibrate(chat, chat_empty) == chat.predictions["label"]).mean()
+print(f"calibrated: {chat_calibrated:.3f}")
+
+# %% [markdown]
+# ## Other words for the labels
+#
+# The label words are part of a hard prompt too. Ask a question that is answered by Yes or No: two common words of one
+# token each, so no label is longer than the other. The messages and the truth stay the same, only the names of the
+# labels change. (Field word: a *verbalizer* says which words stand for which label.) About 15 seconds.
+
+# %%
+verbalizer = {"complaint": "Yes", "no complaint": "No"}
+
+
+def renamed(rows):
+    """The same rows with the label's other name."""
+    names = [verbalizer.get(label, label) for label in rows["text_label"]]
+    return rows.remove_columns("text_label").add_column("text_label", names)
+
+
+question = "Is this message a complaint? Answer Yes or No.\n\nMessage: {text}"
+yes_no = dataclasses.replace(
+    task.with_template(chat_template.replace(order, question)),
+    train=renamed(task.train),
+    validation=renamed(task.validation),
+    labels=tuple(verbalizer.get(label, label) for label in task.labels),
+)
+by_question = evaluate(base_model, yes_no, "validation", tokenizer=tokenizer, limit=limit)
+print(by_question)
+print(f"answers: {by_question.predictions['prediction'].value_counts().to_dict()}")
 
 # %% [markdown]
 # ## All of it side by side
@@ -346,26 +401,30 @@ print(f"calibrated: {calibrated_accuracy(chat, chat_empty):.3f}")
 rows = {
     "majority class": majority,
     "bare form": zero_shot.accuracy,
-    "ten wordings, mean": both.loc["mean", "as asked"],
+    "ten wordings, mean": both.loc["mean", "accuracy as asked"],
     "ten wordings, worst": table["accuracy"].min(),
     "ten wordings, best (chosen here)": table["accuracy"].max(),
-    "ten wordings, calibrated, mean": both.loc["mean", "calibrated"],
+    "ten wordings, calibrated, mean": both.loc["mean", "accuracy calibrated"],
     "chat form": chat.accuracy,
-    "chat form, calibrated": calibrated_accuracy(chat, chat_empty),
+    "chat form, calibrated": chat_calibrated,
+    "chat form, Yes or No": by_question.accuracy,
 }
 summary = pd.Series(rows, name="accuracy on the validation messages").to_frame()
 summary["above the majority class"] = summary.iloc[:, 0] - majority
 summary.round(3)
 
 # %% [markdown]
-# The last column is the distance to the majority class. Hold it against the width of the intervals printed above.
+# No line but the best one, which was chosen on these rows, has anything to show above the majority class; check that
+# against your own table. This is a statement about one model of 135 million weights, these messages and these
+# wordings. It is no law: larger models follow words far better, and this chapter has measured none of them. It says
+# what is at stake for the next chapters: can a few vectors ask this same frozen model in a way that words cannot?
 #
 # ## Summary
 #
 # - Rank classification lets a model that continues text choose among labels: add the log-probabilities of a label's
 #   tokens, each read one place earlier, and take the largest sum.
 # - An accuracy stands beside its majority baseline and its interval, or it says nothing.
-# - The same model and the same messages give another accuracy for each wording. The best of several wordings is partly
+# - The same model and the same messages give other answers for each wording. The best of several wordings is partly
 #   luck; measure it on rows that did not choose it.
 # - A wording leans to a label whatever the message says. An empty message shows the lean, and calibration takes it
 #   away; it cannot add what the model does not know.

@@ -224,7 +224,7 @@ assert course.compare("prompts", ours.prompt, theirs.prompt, tolerance=1e-3)
 # *validation* rows every `evaluate_every` steps, early stopping with `patience`, and an error with advice
 # when the loss is not a number.
 #
-# Two short functions for the pictures of this chapter: accuracies as dots on their intervals.
+# A short function for the pictures of this chapter, which show accuracies as dots on their intervals:
 
 
 # %%
@@ -232,14 +232,6 @@ def dot(label, kind, result):
     """One row of the figure below."""
     low, high = result.confidence_interval
     return {"label": label, "kind": kind, "accuracy": result.accuracy, "low": low, "high": high}
-
-
-def accuracy_figure(rows, majority):
-    """Accuracies with their intervals; these are not of the test split."""
-    figure = plots.accuracy_comparison(rows, majority=majority)
-    figure.axes[0].set_xlabel("accuracy (line: 95 % interval)")
-    figure.alt = figure.alt.replace("test accuracy", "accuracy")
-    return figure
 
 
 # %% [markdown]
@@ -265,7 +257,7 @@ print(f"mean {by_seed.mean():.3f}, standard deviation over seeds {by_seed.std():
 untrained = evaluate(new_model(tiny, tiny_tokenizer, 8), shop, "validation")
 rows = [dot("untrained start", "start", untrained)]
 rows += [dot(f"seed {seed}", "trained", result) for seed, result in enumerate(results)]
-accuracy_figure(rows, untrained.majority_baseline)
+plots.accuracy_comparison(rows, untrained.majority_baseline)
 
 # %% [markdown]
 # Two errors, and they are not the same. The *interval* comes from the number of measured rows and would
@@ -366,7 +358,7 @@ kept = {"accuracy": held_out["accuracy"], "low": low, "high": high}
 names = ("50 training rows", f"{HELD_OUT} rows it never saw", "if 12 of the 50 had been kept back")
 rows = [{"label": name} | found for name, found in zip(names, (on_train, held_out, kept), strict=True)]
 assert lab.fast or on_train["accuracy"] > held_out["accuracy"]
-accuracy_figure(rows, trained.majority_baseline)
+plots.accuracy_comparison(rows, trained.majority_baseline)
 
 # %% [markdown]
 # The first line is what you would report from training rows; the second is what a user meets; the dotted line
@@ -588,7 +580,7 @@ rows = [
     {"label": "tutorial", "kind": "training rows"} | on_train,
     dot("mended", "training rows", learned),
 ]
-accuracy_figure(rows, trained.majority_baseline)
+plots.accuracy_comparison(rows, trained.majority_baseline)
 
 # %% [markdown]
 # Where the intervals of two prompts overlap, do not call a winner: one seed each, and P, the start, the rate

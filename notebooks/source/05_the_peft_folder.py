@@ -449,9 +449,10 @@ assert happened == []
 assert "loaded" not in said.values()
 
 # %% [markdown]
-# All three refuse and the list stays empty. torch's message mentions that the file can still be loaded: it
-# means `weights_only=False`, which is the careless reader again. With a stranger's prompt a refusal is a
-# reason to delete the file. And prefer safetensors, where there is no program to begin with.
+# All three refuse and the list stays empty. Ours names the call that the file asked for, found by looking at
+# the program without running it. torch's message mentions that the file can still be loaded: it means
+# `weights_only=False`, which is the careless reader again. With a stranger's prompt a refusal is a reason to
+# delete the file. And prefer safetensors, where there is no program to begin with.
 
 # %% [markdown]
 # ## What a hostile folder could do: the rest

@@ -282,7 +282,7 @@ print(pd.Series([readable_token(i, tokenizer) for i in ids]).value_counts().to_d
 # the prompt is: for a centred reading, vectors that are random *around the mean*.
 
 # %%
-around_mean = mean + random_control(trained - mean, seed=0)  # random, but where the words are
+around_mean = random_control(trained, seed=0, around=mean)  # random, but where the words are
 as_it_is, _ = nearest(around_mean, words, k=1)
 fair, _ = nearest(around_mean, words, k=1, centered=True)
 print(f"random around the mean: cosine {as_it_is.mean():.2f}, centred {fair.mean():.2f}")
@@ -293,8 +293,7 @@ if not lab.fast:
 # %% [markdown]
 # With the fair control the gap is wide when centred, and narrower when not: uncentred, a vector that leans to
 # the words' side is near to some word whatever else it does. The lesson is larger than this example: change
-# the measure, and the control changes with it. (The explorer below draws its random vectors around zero;
-# remember that when you tick its box for centring.)
+# the measure, and the control changes with it. (The explorer below does so when you tick its box for centring.)
 
 # %% [markdown]
 # ## L2 and dot product
