@@ -73,7 +73,7 @@ def measure_prompts(base_model, tokenizer, task: Task) -> list[dict]:
 
 def report(table: pd.DataFrame, majority: float, base: str) -> str:
     """The table and its summary as markdown."""
-    means = table.groupby("kind", sort=False)["accuracy"].agg(["mean", "min", "max", "count"])
+    means = table.groupby("kind", sort=False)["accuracy"].agg(["mean", "std", "min", "max", "count"])
     gain = means.loc["trained", "mean"] - means.loc["hand-written", "mean"]
     lines = [
         f"# A trained prompt on `complaints`, base model `{base}`",
@@ -86,10 +86,11 @@ def report(table: pd.DataFrame, majority: float, base: str) -> str:
         f"Majority class: {majority:.3f}. Mean of the trained prompts minus mean of the hand-written ones: "
         f"{100 * gain:+.1f} points.",
         "",
-        "| what | runs | mean test accuracy | lowest | highest |",
-        "|---|---|---|---|---|",
+        "| what | runs | mean test accuracy | standard deviation over runs | lowest | highest |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {kind} | {r['count']:.0f} | {r['mean']:.3f} | {r['min']:.3f} | {r['max']:.3f} |"
+            f"| {kind} | {r['count']:.0f} | {r['mean']:.3f} | {'' if r['count'] < 2 else format(r['std'], '.3f')} "
+            f"| {r['min']:.3f} | {r['max']:.3f} |"
             for kind, r in means.iterrows()
         ),
         "",
