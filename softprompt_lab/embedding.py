@@ -13,12 +13,12 @@ TOP_VOCABULARY = 5_000  # Lester et al. 2021, section 3.2: sample from the 5,000
 
 
 def concatenate_prompt(
-    input_embeddings: Float[torch.Tensor, "B T D"], prompt: Float[torch.Tensor, "P _"]
+    input_embeddings: Float[torch.Tensor, "B T D"], prompt: Float[torch.Tensor, "*B P _"]
 ) -> Float[torch.Tensor, "B P+T D"]:
     """Put the same prompt in front of every row: the one operation that prompt tuning is made of.
 
-    Built in chapter 02. The prompt is cast to the embeddings' type, as PEFT does. Source: Lester et al. 2021
-    (arXiv 2104.08691), section 2, `[P_e; X_e]`.
+    A prompt of shape (B, P, D) gives each row its own. Built in chapter 02. The prompt is cast to the embeddings' type,
+    as PEFT does. Source: Lester et al. 2021 (arXiv 2104.08691), section 2, `[P_e; X_e]`.
 
     Raises:
         ValueError: the widths differ.

@@ -1,18 +1,21 @@
 """How good is a prompt: rank classification over the labels, with interval, baseline and every prediction."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from datasets import Dataset
+from jaxtyping import Float
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from torch import nn
 
+from .engine.scoring import label_logits
 from .model import SoftPromptModel
 from .packing import Example, Target
-from .scoring import label_logits
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 
@@ -56,6 +59,7 @@ def evaluate(
     split: str = "test",
     *,
     tokenizer=None,
+    prompt_names: Sequence[str] | None = None,
     limit: int | None = None,
     max_length: int = MAX_LENGTH,
 ) -> Evaluation:
@@ -65,19 +69,82 @@ def evaluate(
         model: a `SoftPromptModel`, or a plain transformers model with `tokenizer=`: then no vector stands in front,
             and `task.with_template(...)` holds the hand-written prompt.
         split: "train", "validation" or "test".
+        prompt_names: one for each row that is measured; by default the active prompt stands in front of all.
         limit: the first so many rows only.
         max_length: tokens of text, template and label; a longer text loses its end, and a warning says so.
 
     Raises:
         ValueError: an unknown split, no tokenizer, or a `max_length` without room for template and label.
     """
-    base_model, prompt, tokenizer = _parts(model, tokenizer)
+    base_model, tokenizer = _parts(model, tokenizer)
     rows = task.split(split)
     if limit is not None:
         rows = rows.select(range(min(limit, len(rows))))
+    prompts, numbers = _prompts_of(model, prompt_names, len(rows))
+    examples = _examples(task, tokenizer, rows[task.text_column], max_length)
+    examples = [replace(example, prompt=number) for example, number in zip(examples, numbers, strict=True)]
+    return _evaluation(task, rows, examples, *score_labels(base_model, prompts, examples))
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several prompts on the same rows, alone and together.
+
+    Attributes:
+        members: each prompt's own evaluation, by name.
+        mean_probability: accuracy of the label with the highest mean probability over the prompts.
+        majority_vote: accuracy of the label that most prompts choose (Lester et al. 2021, section 6); among equals the
+            one with the higher mean probability.
+        confidence_intervals: 95 % intervals of both (Wilson), by the attribute's name.
+        predictions: one line a row: text, label, and the answer of each rule.
+    """
+
+    members: dict[str, Evaluation]
+    mean_probability: float
+    majority_vote: float
+    confidence_intervals: dict[str, tuple[float, float]]
+    predictions: pd.DataFrame
+
+
+def evaluate_ensemble(
+    model: SoftPromptModel,
+    task: Task,
+    split: str = "test",
+    *,
+    prompt_names: Sequence[str],
+    max_length: int = MAX_LENGTH,
+) -> Ensemble:
+    """Ask several prompts about the same rows in one pass and combine what they answer.
+
+    Raises:
+        ValueError: an unknown split or prompt, or no tokenizer.
+    """
+    base_model, tokenizer = _parts(model, None)
+    rows = task.split(split)
+    examples = _examples(task, tokenizer, rows[task.text_column], max_length)
+    prompts = [model.prompt_called(name) for name in prompt_names]
+    every = [replace(example, prompt=number) for number in range(len(prompts)) for example in examples]
+    found = [part.reshape(len(prompts), len(rows), -1) for part in score_labels(base_model, prompts, every)]
+    members = {
+        name: _evaluation(task, rows, examples, *(part[number] for part in found))
+        for number, name in enumerate(prompt_names)
+    }
+    shares = torch.from_numpy(found[0]).softmax(dim=-1).mean(dim=0).numpy()  # (N, K)
+    votes = (found[0].argmax(axis=-1)[..., None] == np.arange(len(task.labels))).sum(axis=0)  # (N, K)
+    rules = {"mean_probability": shares.argmax(axis=1), "majority_vote": (votes + shares / 2).argmax(axis=1)}
+    labels = np.array(task.labels)
+    table = pd.DataFrame({"text": rows[task.text_column], "label": rows[LABEL_COLUMN]})
+    table = table.assign(**{rule: labels[chosen] for rule, chosen in rules.items()})
+    right = {rule: int((table[rule] == table["label"]).sum()) for rule in rules}
+    intervals = {rule: wilson_interval(count, len(rows)) for rule, count in right.items()}
+    return Ensemble(members, *(count / len(rows) for count in right.values()), intervals, table)
+
+
+def _evaluation(
+    task: Task, rows: Dataset, examples: Sequence[Example], scores: np.ndarray, matches: np.ndarray, losses: np.ndarray
+) -> Evaluation:
+    """The figures of some rows from their labels' scores, (N, K) each."""
     texts, truth = list(rows[task.text_column]), list(rows[LABEL_COLUMN])
-    examples = _examples(task, tokenizer, texts, max_length)
-    scores, matches, losses = score_labels(base_model, prompt, examples)
     right = np.array([task.labels.index(label) for label in truth])
     every = np.arange(len(rows))
     counts = np.array([[len(target.ids) for target in example.targets] for example in examples])
@@ -100,8 +167,9 @@ def label_probabilities(
     model: nn.Module, task: Task, texts: Sequence[str], *, tokenizer=None, max_length: int = MAX_LENGTH
 ) -> pd.DataFrame:
     """The labels' probabilities for texts of any origin, normalised over the labels; one line a text."""
-    base_model, prompt, tokenizer = _parts(model, tokenizer)
-    scores, _, _ = score_labels(base_model, prompt, _examples(task, tokenizer, texts, max_length))
+    base_model, tokenizer = _parts(model, tokenizer)
+    prompts, _ = _prompts_of(model, None, len(texts))
+    scores, _, _ = score_labels(base_model, prompts, _examples(task, tokenizer, texts, max_length))
     shares = torch.from_numpy(scores).softmax(dim=1).numpy()
     return pd.DataFrame(shares, index=pd.Index(texts, name="text"), columns=list(task.labels))
 
@@ -114,13 +182,13 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def score_labels(
-    base_model: nn.Module, prompt: torch.Tensor, examples: Sequence[Example]
+    base_model: nn.Module, prompts: torch.Tensor | Sequence[torch.Tensor], examples: Sequence[Example]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each example and target, (N, K): log-probability without the end token, exact match, summed loss."""
     shape = (len(examples), max(len(example.targets) for example in examples))
     scores, losses, matches = np.zeros(shape), np.zeros(shape), np.ones(shape, dtype=bool)
     seen = np.zeros(shape, dtype=int)
-    for part in label_logits(base_model, prompt, examples):
+    for part in label_logits(base_model, prompts, examples):
         chosen = part.logits.log_softmax(dim=-1).gather(1, part.label_ids[:, None])[:, 0].tolist()
         first = (part.logits.argmax(dim=-1) == part.label_ids).tolist()
         for owner, value, hit in zip(part.owners, chosen, first, strict=True):
@@ -132,16 +200,23 @@ def score_labels(
     return scores, matches, losses
 
 
-def _parts(model: nn.Module, tokenizer) -> tuple[nn.Module, torch.Tensor, object]:
-    """Base model, prompt (P = 0 for a plain model) and tokenizer."""
+def _parts(model: nn.Module, tokenizer) -> tuple[nn.Module, Any]:
+    """Base model and tokenizer."""
     if isinstance(model, SoftPromptModel):
-        base_model, prompt, tokenizer = model.base_model, model.prompt.detach(), tokenizer or model.tokenizer
-    else:
-        words = model.get_input_embeddings().weight
-        base_model, prompt = model, words.new_zeros(0, words.shape[1], dtype=torch.float32)
+        model, tokenizer = model.base_model, tokenizer or model.tokenizer
     if tokenizer is None:
         raise ValueError("there is no tokenizer; pass tokenizer= here or to SoftPromptModel.")
-    return base_model, prompt, tokenizer
+    return model, tokenizer
+
+
+def _prompts_of(
+    model: nn.Module, names: Sequence[str] | None, rows: int
+) -> tuple[list[Float[torch.Tensor, "_ D"]], list[int]]:
+    """The prompts at work, and for each row the number of its own; a plain model has one of length 0."""
+    if isinstance(model, SoftPromptModel):
+        return model.prompts_of(names, rows)
+    words = model.get_input_embeddings().weight
+    return [words.new_zeros(0, words.shape[1], dtype=torch.float32)], [0] * rows
 
 
 def _examples(task: Task, tokenizer, texts: Sequence[str], max_length: int) -> list[Example]:

@@ -1,25 +1,30 @@
 """SoftPromptModel: a frozen base model with one or several trainable prompts in front of its input."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import nn
+from transformers import Cache
 from transformers.utils import ModelOutput
 
 from .config import PromptTuningConfig, PromptTuningInit, TaskType
 from .embedding import PromptEmbedding
+from .engine.batch import in_front
+from .engine.generation import generate_behind
+from .engine.prefixes import Prefix, PrefixMemory
+from .engine.scoring import label_loss
 from .packing import IGNORE, from_tensors
-from .scoring import label_loss, with_prompt
 
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter
 REFUSED = {
     "position_ids": "positions are counted from the attention mask",
     "past_key_values": "a cache would hold the prompt already",
     "inputs_embeds": "pass input_ids",
-    "prompt_names": "one prompt serves the whole batch; choose it with set_prompt(name)",
+    "logits_to_keep": "logits line up with input_ids; training and evaluation make those at the labels only",
 }
 
 
@@ -49,10 +54,13 @@ class SoftPromptModel(nn.Module):
         start: Float[torch.Tensor, "P D"] | None = None,
     ) -> None:
         super().__init__()
+        if base_model.get_input_embeddings().weight.is_meta:
+            raise ValueError("the base model's word embeddings are offloaded; keep them on a device in device_map.")
         self.base_model = base_model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.prompts = nn.ModuleDict()
         self.configs: dict[str, PromptTuningConfig] = {}
+        self._prefixes = PrefixMemory()
         self.add_prompt(DEFAULT_NAME, config, start=start)
         self.set_prompt(DEFAULT_NAME)
 
@@ -124,8 +132,18 @@ class SoftPromptModel(nn.Module):
 
     @property
     def prompt(self) -> Float[torch.Tensor, "P D"]:
-        """The active prompt, with its gradient path; of PEFT's 2P rows for an encoder-decoder, the P that are read."""
-        return self.prompts[self.active_prompt].embedding.weight[: self.config.num_virtual_tokens]
+        """The active prompt, with its gradient path."""
+        return self.prompt_called(self.active_prompt)
+
+    def prompt_called(self, name: str) -> Float[torch.Tensor, "P D"]:
+        """A prompt by name; of PEFT's 2P rows for an encoder-decoder, the P that are read.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        if name not in self.prompts:
+            raise ValueError(f"there is no prompt called {name!r}; there are: {', '.join(self.prompts)}.")
+        return self.prompts[name].embedding.weight[: self.configs[name].num_virtual_tokens]
 
     def get_prompt(self, batch_size: int) -> Float[torch.Tensor, "B P D"]:
         """The active prompt once for each row (PEFT's `get_prompt`)."""
@@ -155,6 +173,8 @@ class SoftPromptModel(nn.Module):
         input_ids: Int[torch.Tensor, "B T"],
         attention_mask: Int[torch.Tensor, "_ _"] | None = None,
         labels: Int[torch.Tensor, "_ _"] | None = None,
+        *,
+        prompt_names: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> ModelOutput:
         """Run the base model behind the prompt.
@@ -163,6 +183,7 @@ class SoftPromptModel(nn.Module):
             attention_mask: 1 for text and 0 for pads, on either side. Without one every token counts as text.
             labels: for a decoder (B, T), lined up with `input_ids`, -100 where nothing is to be predicted; the first
                 token is predicted by the last virtual token, as in PEFT.
+            prompt_names: one for each row, where rows stand behind different prompts; lengths may differ.
             kwargs: go to the base model (`output_hidden_states=True`, ...).
 
         Returns:
@@ -173,37 +194,29 @@ class SoftPromptModel(nn.Module):
         """
         _refuse(kwargs)
         mask = _checked_mask(input_ids, attention_mask)
-        order, text = _text_first(mask)
-        inputs = self._behind_prompt(input_ids.gather(1, order), text)
+        prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
+        rows = prompts if len(prompts) == 1 else [prompts[number] for number in numbers]
+        batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
         if self.base_model.config.is_encoder_decoder:
-            return self.base_model(**inputs, labels=labels, **kwargs)
+            return self.base_model(**batch.inputs, labels=labels, **kwargs)
         _check_labels(labels, mask)
-        output = self.base_model(**inputs, **{"use_cache": False, **kwargs})
-        logits = output.logits
+        output = self.base_model(**batch.inputs, **{"use_cache": False, **kwargs})
         if labels is not None:
-            sorted_labels = labels.gather(1, order).masked_fill(~text, IGNORE)
-            predicting = logits[:, len(self.prompt) - 1 : -1].float()  # (B, T, V): place i predicts token i
-            loss = nn.functional.cross_entropy(predicting.flatten(0, 1), sorted_labels.flatten())
+            predicting = batch.line_up(output.logits, behind=1).float()  # (B, T, V)
+            loss = nn.functional.cross_entropy(predicting.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
             output = type(output)(loss=loss, **output)
         for key in ("logits", "hidden_states"):
             if output.get(key) is not None:
-                output[key] = _map(output[key], lambda states: self._line_up(states, order, text))
+                output[key] = _map(output[key], batch.line_up)
         return output
-
-    def _behind_prompt(self, ids: Int[torch.Tensor, "B T"], mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The prompt's and the words' embeddings with their mask."""
-        return with_prompt(self.prompt, self.word_embeddings_module(ids), mask)
-
-    def _line_up(self, states: torch.Tensor, order: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """Undo the sorting of text before pads, and cut the prompt's places off: (B, P+T, X) -> (B, T, X)."""
-        kept = states[:, len(self.prompt) :] * text[..., None]
-        return torch.zeros_like(kept).scatter(1, order[..., None].expand_as(kept), kept)
 
     def loss(
         self,
         input_ids: Int[torch.Tensor, "B T"],
         attention_mask: Int[torch.Tensor, "_ _"] | None,
         labels: Int[torch.Tensor, "_ _"],
+        *,
+        prompt_names: Sequence[str] | None = None,
     ) -> Float[torch.Tensor, ""]:
         """`forward(...).loss` by the fast way: on a decoder no pads, and logits at the labels only.
 
@@ -212,39 +225,63 @@ class SoftPromptModel(nn.Module):
         """
         mask = _checked_mask(input_ids, attention_mask)
         if self.base_model.config.is_encoder_decoder:
-            return self(input_ids, mask.long(), labels).loss
+            return self(input_ids, mask.long(), labels, prompt_names=prompt_names).loss
         _check_labels(labels, mask)
-        return label_loss(self.base_model, self.prompt, from_tensors(input_ids, mask, labels))
+        prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
+        return label_loss(self.base_model, prompts, from_tensors(input_ids, mask, labels, numbers))
 
     @torch.no_grad()
     def generate(
-        self, input_ids: Int[torch.Tensor, "B T"], attention_mask: Int[torch.Tensor, "_ _"] | None = None, **kwargs: Any
+        self,
+        input_ids: Int[torch.Tensor, "B T"],
+        attention_mask: Int[torch.Tensor, "_ _"] | None = None,
+        *,
+        prompt_names: Sequence[str] | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
     ):
         """Continue each row behind the prompt; takes the arguments of transformers' `generate`.
+
+        A prompt's keys and values are computed once and kept until the prompt changes.
+
+        Args:
+            prompt_names: one for each row, where rows stand behind different prompts.
+            past_key_values: of an earlier call with `return_dict_in_generate=True`, to go on from it: pass its
+                `sequences` with the new text behind them, and a mask for all of it.
 
         Returns:
             As transformers does: for a decoder `input_ids` with the new tokens behind them (B, T + new), for an
             encoder-decoder the decoder's tokens. `max_length` counts `input_ids`, not the virtual tokens.
 
         Raises:
-            ValueError: as `forward`, or `max_length` leaves no room.
+            ValueError: as `forward`, `max_length` leaves no room, prompt, text and new tokens are more than the base
+                model has positions for, or a cache that nothing can go on from.
         """
         _refuse(kwargs)
         mask = _checked_mask(input_ids, attention_mask)
-        order, text = _text_first(mask)
-        inputs = self._behind_prompt(input_ids.gather(1, order), text)
+        prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
+        rows = prompts if len(prompts) == 1 else [prompts[number] for number in numbers]
         if self.base_model.config.is_encoder_decoder:
-            return self.base_model.generate(**inputs, **kwargs)
-        if "max_length" in kwargs:
-            kwargs["max_new_tokens"] = _room(kwargs.pop("max_length"), input_ids.shape[1])
-        output = self.base_model.generate(**_pads_first(inputs), **kwargs)
-        new = output if isinstance(output, torch.Tensor) else output.sequences
-        copies = len(new) // len(input_ids)  # num_return_sequences
-        sequences = torch.cat([input_ids.repeat_interleave(copies, dim=0), new], dim=1)
-        if isinstance(output, torch.Tensor):
-            return sequences
-        output.sequences = sequences
-        return output
+            batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
+            return self.base_model.generate(**batch.inputs, **kwargs)
+        if past_key_values is not None and prompt_names is not None:
+            raise ValueError("prompt_names cannot be passed with past_key_values: the cache holds the prompts already.")
+
+        def prefixes() -> list[Prefix]:
+            names = prompt_names or [self.active_prompt]
+            kept = {name: self._prefixes.get(self.base_model, name, self.prompt_called(name)) for name in set(names)}
+            return [kept[name] for name in names]
+
+        return generate_behind(self.base_model, rows, prefixes, input_ids, mask, past_key_values, **kwargs)
+
+    def prompts_of(self, names: Sequence[str] | None, rows: int) -> tuple[list[torch.Tensor], list[int]]:
+        """The prompts at work, each once, and for each row the number of its own."""
+        if names is None:
+            return [self.prompt], [0] * rows
+        if len(names) != rows:
+            raise ValueError(f"prompt_names has {len(names)} names for {rows} rows; give one for each row.")
+        distinct = list(dict.fromkeys(names))
+        return [self.prompt_called(name) for name in distinct], [distinct.index(name) for name in names]
 
     # ------------------------------------------------------------------------------------------------ the folder
 
@@ -310,29 +347,6 @@ def _check_labels(labels: Int[torch.Tensor, "_ _"] | None, mask: torch.Tensor) -
         raise ValueError(f"labels are {tuple(labels.shape)}, input_ids {tuple(mask.shape)}.")
     if ((labels != IGNORE) & ~mask).any():
         raise ValueError("a pad has a label; set labels to -100 wherever attention_mask is 0.")
-
-
-def _text_first(mask: torch.Tensor) -> tuple[Int[torch.Tensor, "B T"], torch.Tensor]:
-    """Places in an order that puts each row's text first and its pads last, and the mask in that order."""
-    order = mask.long().argsort(dim=1, descending=True, stable=True)
-    return order, mask.gather(1, order)
-
-
-def _pads_first(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Roll each row so that its pads stand at the left, in front of the prompt, as generation needs them."""
-    embeddings, mask = inputs["inputs_embeds"], inputs["attention_mask"]
-    order = mask.argsort(dim=1, stable=True)
-    return {
-        "inputs_embeds": embeddings.gather(1, order[..., None].expand_as(embeddings)),
-        "attention_mask": mask.gather(1, order),
-    }
-
-
-def _room(max_length: int, length: int) -> int:
-    """New tokens that `max_length` leaves behind an input of `length` tokens."""
-    if max_length <= length:
-        raise ValueError(f"max_length={max_length} leaves no room behind an input of {length} tokens.")
-    return max_length - length
 
 
 def _map(value: Any, function: Any) -> Any:

@@ -6,6 +6,7 @@ Positions restart behind the prompt for each context, and behind the context for
 its own context and its own target, nothing else, so a row's result is what it would be alone. Built in chapter 11.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,6 @@ import torch
 from jaxtyping import Bool, Int
 
 IGNORE = -100  # a label that is not counted, as in torch.nn.CrossEntropyLoss
-TOKEN_BUDGET = 512  # attention under a dense mask is quadratic: past this length a second packed row is cheaper
 PROMPT_SEGMENT = 0
 
 
@@ -32,13 +32,22 @@ class Target:
         """A target whose every token is to be predicted."""
         return cls(ids, ids)
 
+    @property
+    def counted(self) -> list[tuple[int, int]]:
+        """(place, label) of each token that is to be predicted."""
+        return [(place, label) for place, label in enumerate(self.labels) if label != IGNORE]
+
 
 @dataclass(frozen=True)
 class Example:
-    """A context and one target (training) or several that compete (rank classification)."""
+    """A context and one target (training) or several that compete (rank classification).
+
+    `prompt` is the number of the prompt that stands in front, where several are at work.
+    """
 
     context: Sequence[int]
     targets: Sequence[Target]
+    prompt: int = 0
 
     def __len__(self) -> int:
         """Tokens that the model must read: a target's last token is predicted, never read."""
@@ -50,11 +59,13 @@ class PackedRow:
     """One row for the base model, without its prompt. N tokens, M labels.
 
     Attributes:
+        prompt: number of the prompt that every text of the row shares.
         ids, position_ids, segments, parents: N entries each; `parents` holds the segment that a token also sees.
         label_places: M places in `[prompt | ids]` whose logits predict `label_ids`.
         owners: M pairs (index of the example, index of its target).
     """
 
+    prompt: int = 0
     ids: list[int] = field(default_factory=list)
     position_ids: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
@@ -70,9 +81,9 @@ class PackedRow:
         for number, target in enumerate(example.targets):
             first = prompt_length + len(self.ids)
             self._new_segment(target.ids[:-1], prompt_length + len(example.context), parent=context)
-            for place, label in enumerate(target.labels):
+            for place, label in target.counted:
                 source = last_of_context if place == 0 else first + place - 1
-                if label != IGNORE and source >= 0:  # without prompt and context nothing predicts the first token
+                if source >= 0:  # without prompt and context nothing predicts the first token
                     self.label_places.append(source)
                     self.label_ids.append(label)
                     self.owners.append((index, number))
@@ -88,20 +99,27 @@ class PackedRow:
 
 
 def pack(
-    examples: Sequence[Example], prompt_length: int, token_budget: int = TOKEN_BUDGET
+    examples: Sequence[Example], prompt_lengths: Sequence[int], text_tokens: Sequence[float]
 ) -> Iterator[PackedRow]:
-    """Lay examples behind one another into as few rows of at most `token_budget` tokens as their order allows.
+    """Lay examples behind one another, those of one prompt in as few rows as keep near its `text_tokens`.
 
-    An example longer than the budget gets a row of its own.
+    Args:
+        prompt_lengths: virtual tokens of each prompt.
+        text_tokens: for each prompt the length of text that a row should have (`scoring.Costs.row_tokens`). The rows
+            come out about equally long; an example longer than that gets a row of its own.
     """
-    row = PackedRow()
-    for index, example in enumerate(examples):
-        if row.ids and prompt_length + len(row.ids) + len(example) > token_budget:
+    for prompt, length in enumerate(prompt_lengths):
+        chosen = [(index, example) for index, example in enumerate(examples) if example.prompt == prompt]
+        tokens = sum(len(example) for _, example in chosen)
+        aim = tokens / max(1, math.ceil(tokens / text_tokens[prompt]))
+        row = PackedRow(prompt)
+        for index, example in chosen:
+            if row.ids and len(row.ids) + len(example) / 2 > aim:
+                yield row
+                row = PackedRow(prompt)
+            row.add(example, index, length)
+        if row.ids or row.label_ids:
             yield row
-            row = PackedRow()
-        row.add(example, index, prompt_length)
-    if row.ids or row.label_ids:
-        yield row
 
 
 def packed_mask(
@@ -118,15 +136,20 @@ def packed_mask(
 
 
 def from_tensors(
-    input_ids: Int[torch.Tensor, "B T"], mask: Bool[torch.Tensor, "B T"], labels: Int[torch.Tensor, "B T"]
+    input_ids: Int[torch.Tensor, "B T"],
+    mask: Bool[torch.Tensor, "B T"],
+    labels: Int[torch.Tensor, "B T"],
+    prompts: Sequence[int] | None = None,
 ) -> list[Example]:
     """The rows of a padded batch as examples; pads on any side fall away.
 
-    Everything before the first counted label is context, the rest is the target.
+    Everything before the first counted label is context, the rest is the target. `prompts`: a number for each row.
     """
+    rows = zip(input_ids.tolist(), mask.tolist(), labels.tolist(), prompts or [0] * len(input_ids), strict=True)
     examples = []
-    for row, kept, row_labels in zip(input_ids, mask, labels, strict=True):
-        ids, marks = row[kept].tolist(), row_labels[kept].tolist()
+    for row, kept, row_labels, prompt in rows:
+        ids = [token for token, is_text in zip(row, kept, strict=True) if is_text]
+        marks = [label for label, is_text in zip(row_labels, kept, strict=True) if is_text]
         start = next((place for place, label in enumerate(marks) if label != IGNORE), len(marks))
-        examples.append(Example(ids[:start], [Target(ids[start:], marks[start:])]))
+        examples.append(Example(ids[:start], [Target(ids[start:], marks[start:])], prompt))
     return examples

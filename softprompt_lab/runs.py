@@ -42,6 +42,7 @@ def new_model(
     start: str = "text",
     start_text: str | None = None,
     seed: int = 0,
+    dtype: str = "auto",
 ) -> SoftPromptModel:
     """A base model with an untrained prompt in front, for one task.
 
@@ -52,7 +53,7 @@ def new_model(
         ValueError: an unknown start or task type, or a prompt length that cannot be.
     """
     config = _start_config(task, start, start_text, num_virtual_tokens=virtual_tokens, task_type=task_type)
-    base_model, tokenizer = load_base_model(base, task_type=task_type)
+    base_model, tokenizer = load_base_model(base, task_type=task_type, dtype=dtype)
     torch.manual_seed(seed)
     rows = None
     if start == "class-labels":
@@ -109,6 +110,7 @@ def save_run(
         "text_column": task.text_column,
         "labels": list(task.labels),
         "template": task.template,
+        "dtype": str(model.base_model.dtype).removeprefix("torch."),
         **record,
         "settings": settings | {"seconds": round(history.seconds, 1)},
         "majority_baseline": after.majority_baseline,

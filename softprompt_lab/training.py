@@ -4,21 +4,23 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch import nn
 from tqdm import tqdm
 from transformers import Adafactor, get_constant_schedule, get_linear_schedule_with_warmup
 
+from . import distributed
+from .engine.scoring import label_logits
 from .errors import LabError
 from .evaluation import evaluate
 from .model import SoftPromptModel
 from .packing import Example, Target
-from .scoring import label_loss
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class TrainingHistory:
 
 def train(
     model: SoftPromptModel,
-    task: Task,
+    task: Task | Mapping[str, Task],
     *,
     steps: int = 100,
     batch_size: int = 8,
@@ -81,11 +83,16 @@ def train(
     evaluate_every: int | None = None,
     patience: int | None = None,
     progress: bool = True,
-    on_step: Callable[[TrainingHistory], bool | None] | None = None,
-) -> TrainingHistory:
+    on_step: Callable[..., bool | None] | None = None,
+) -> TrainingHistory | dict[str, TrainingHistory]:
     """Train the active prompt of `model` on `task.train`, in place, from where it stands. Built in chapter 04.
 
+    A batch is computed packed row by packed row, so memory stops growing with its size where one row is full. Under
+    `accelerate launch` each process computes a share of it; all begin and end with the main process's prompt.
+
     Args:
+        task: or a task for each of several prompts by name: they are trained in the same batches, each as if alone.
+        batch_size: rows in a step, of each task.
         learning_rate: the first one; AdamW's falls linearly to 0, Adafactor's stays. None: `LEARNING_RATES`.
         optimizer: "adamw" or "adafactor" (as in Lester et al. 2021).
         max_grad_norm: the gradient is scaled down to this norm where it is longer.
@@ -93,37 +100,100 @@ def train(
         max_length: tokens of text, template and label; a longer text loses its end, and a warning says so.
         evaluate_every: steps between evaluations on the validation split.
         patience: stop after so many evaluations without a lower loss, and go back to the best prompt.
-        on_step: called after each step with the history; training stops when it returns True.
+        on_step: called after each step with what `train` will return; training stops when it returns True.
+
+    Returns:
+        The history; for several tasks one by each prompt's name.
 
     Raises:
         ValueError: an argument that cannot be meant.
-        LabError: the loss is not finite; the prompt is left as it was before that step.
+        LabError: the loss is not finite, or memory ran out; the prompts are left as they were before that step.
     """
     settings = {key: value for key, value in locals().items() if key not in ("model", "task", "on_step", "progress")}
     _check(settings, model)
-    examples = encode_training_rows(task, model.tokenizer, max_length)
-    order = batches(examples, batch_size, steps, seed)
-    stepper, schedule = _optimizer(model, optimizer, learning_rate, weight_decay, steps)
-    history = TrainingHistory(settings=settings)
-    history.snapshots[0] = _copy(model)
+    tasks = {model.active_prompt: task} if isinstance(task, Task) else dict(task)
+    if not tasks:
+        raise ValueError("there is no task; give one, or one for each prompt by name.")
+    runs = [_Run(model, name, each, settings) for name, each in tasks.items()]
+    histories = {run.name: run.history for run in runs}
+    result = histories if isinstance(task, Mapping) else runs[0].history
     began = time.perf_counter()
     model.train()
-    for step, batch in tqdm(
-        enumerate(order, 1), total=steps, desc="training", disable=not progress, file=sys.stdout, mininterval=1
-    ):
-        history.losses.append(_step(model, batch, stepper, max_grad_norm, step))
-        schedule.step()
-        if step % snapshot_every == 0 or step == steps:
-            history.snapshots[step] = _copy(model)
-        if evaluate_every and (step % evaluate_every == 0 or step == steps):
-            _evaluate(model, task, history, step)
-        history.seconds = time.perf_counter() - began
-        if (on_step and on_step(history)) or _out_of_patience(history, patience):
-            break
-    history.snapshots.setdefault(len(history.losses), _copy(model))
-    model.eval()
-    _finish(model, history, patience)
-    return history
+    quiet = not (progress and distributed.is_main())
+    try:
+        for step in tqdm(range(1, steps + 1), desc="training", disable=quiet, file=sys.stdout, mininterval=1):
+            running = [run for run in runs if not run.finished]
+            _step(model, running, max_grad_norm, step)
+            for run in running:
+                run.record(model, step)
+                run.history.seconds = time.perf_counter() - began
+            stop = bool(on_step and on_step(result))
+            if distributed.from_main(stop) or all(run.finished for run in runs):
+                break
+    finally:
+        model.eval()
+        for run in runs:
+            run.finish(model)
+    return result
+
+
+class _Run:
+    """One prompt in training: its rows, its optimizer, its history."""
+
+    def __init__(self, model: SoftPromptModel, name: str, task: Task, settings: dict[str, Any]) -> None:
+        self.name, self.task, self.settings = name, task, settings
+        examples = encode_training_rows(task, model.tokenizer, settings["max_length"])
+        self.order = batches(examples, settings["batch_size"], settings["steps"], settings["seed"])
+        start = distributed.from_main(self.prompt(model))
+        self.weight = model.prompts[name].embedding.weight.requires_grad_()
+        with torch.no_grad():
+            model.prompt_called(name).copy_(start)
+        self.optimizer, self.schedule = _optimizer(self.weight, settings)
+        self.history = TrainingHistory(settings=settings)
+        self.history.snapshots[0] = self.prompt(model)
+        self.finished = False
+
+    def prompt(self, model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
+        """The prompt as it is now, on the CPU."""
+        return model.prompt_called(self.name).detach().to("cpu", copy=True)
+
+    def record(self, model: SoftPromptModel, step: int) -> None:
+        """Snapshot, evaluation, patience, where the step asks for them."""
+        every, last = self.settings["evaluate_every"], step == self.settings["steps"]
+        measured = bool(every) and (step % every == 0 or last)
+        if measured or last or step % self.settings["snapshot_every"] == 0:
+            self.history.snapshots[step] = self.prompt(model)
+        if measured:
+            names = [self.name] * len(self.task.validation)
+            result = evaluate(
+                model, self.task, "validation", prompt_names=names, max_length=self.settings["max_length"]
+            )
+            figures = {"step": step, "loss": result.loss, "accuracy": result.accuracy}
+            self.history.evaluations.append(distributed.from_main(figures))
+        self.finished = last or self._out_of_patience()
+
+    def _best(self) -> int:
+        """The step with the lowest validation loss."""
+        return int(min(self.history.evaluations, key=lambda entry: entry["loss"])["step"])
+
+    def _out_of_patience(self) -> bool:
+        """True when the last `patience` evaluations brought no lower loss."""
+        patience, evaluations = self.settings["patience"], self.history.evaluations
+        if not patience or len(evaluations) <= patience:
+            return False
+        steps = [entry["step"] for entry in evaluations]
+        return len(steps) - 1 - steps.index(self._best()) >= patience
+
+    @torch.no_grad()
+    def finish(self, model: SoftPromptModel) -> None:
+        """With early stopping go back to the best prompt; note which step the model holds."""
+        history = self.history
+        history.best_step = len(history.losses)
+        history.snapshots.setdefault(history.best_step, self.prompt(model))
+        if self.settings["patience"] and history.evaluations:
+            history.best_step = self._best()
+            model.prompt_called(self.name).copy_(history.snapshots[history.best_step].to(model.device))
+        self.weight.requires_grad_(self.name == model.active_prompt)
 
 
 def encode_training_rows(task: Task, tokenizer, max_length: int = MAX_LENGTH) -> list[Example]:
@@ -145,37 +215,74 @@ def batches(rows: Sequence[Row], batch_size: int, steps: int, seed: int) -> Iter
         yield batch
 
 
-def _step(
-    model: SoftPromptModel, batch: list[Example], optimizer: torch.optim.Optimizer, max_grad_norm: float, step: int
-) -> float:
-    """Forward, backward, clip, update; returns the loss before the update."""
-    optimizer.zero_grad()
-    loss = label_loss(model.base_model, model.prompt, batch)
-    loss.backward()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+def _step(model: SoftPromptModel, runs: Sequence[_Run], max_grad_norm: float, step: int) -> None:
+    """Forward, backward, clip, update; the loss before the update goes into each history."""
+    rows = [replace(row, prompt=number) for number, run in enumerate(runs) for row in next(run.order)]
+    prompts = [model.prompt_called(run.name) for run in runs]
+    for run in runs:
+        run.weight.grad = torch.zeros_like(run.weight)
+    try:
+        losses = backward(model.base_model, prompts, rows)
+    except RuntimeError as error:  # torch's own class for accelerators, a plain one for the CPU
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        now = runs[0].settings
         raise LabError(
-            f"the loss is {loss.item()} and the gradient's norm {norm.item()} at step {step}. Lower learning_rate "
-            "(a third of it), start from TEXT or SAMPLE_VOCAB, or keep the base model in float32. "
-            "The prompt is as it was before this step."
-        )
-    optimizer.step()
-    return loss.item()
+            f"memory ran out at step {step}: {error}. Lower batch_size ({now['batch_size']} now), max_length "
+            f"({now['max_length']}) or num_virtual_tokens, or load the base model in bfloat16."
+        ) from error
+    losses, *gradients = distributed.sum_over_processes([losses, *(run.weight.grad for run in runs)])
+    for run, gradient in zip(runs, gradients, strict=True):
+        run.weight.grad = gradient
+    norms = [torch.nn.utils.clip_grad_norm_([run.weight], max_grad_norm) for run in runs]
+    for loss, norm in zip(losses.tolist(), norms, strict=True):
+        if not (math.isfinite(loss) and math.isfinite(norm.item())):
+            raise LabError(
+                f"the loss is {loss} and the gradient's norm {norm.item()} at step {step}. Lower learning_rate "
+                "(a third of it), start from TEXT or SAMPLE_VOCAB, or keep the base model in float32. "
+                "The prompt is as it was before this step."
+            )
+    for run, loss in zip(runs, losses.tolist(), strict=True):
+        run.optimizer.step()
+        run.schedule.step()
+        run.history.losses.append(loss)
 
 
-def _optimizer(
-    model: SoftPromptModel, name: str, learning_rate: float | None, weight_decay: float, steps: int
-) -> tuple[torch.optim.Optimizer, Any]:
-    """The optimiser over the prompt alone, and its learning-rate schedule."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    rate = LEARNING_RATES[name] if learning_rate is None else learning_rate
+def backward(
+    base_model: nn.Module, prompts: Sequence[Float[torch.Tensor, "_ D"]], rows: Sequence[Example]
+) -> Float[torch.Tensor, " K"]:
+    """Add to each of K prompts' gradients that of its rows' mean loss; return the losses, in nats a labelled token.
+
+    One call of the base model at a time, each backward before the next forward. Of several processes each computes its
+    share: the sums over all of them are the whole batch's.
+
+    Raises:
+        ValueError: a prompt none of whose rows has a label.
+    """
+    counts = [0] * len(prompts)
+    for row in rows:
+        counts[row.prompt] += sum(len(target.counted) for target in row.targets)
+    if 0 in counts:
+        raise ValueError("no token of this batch has a label (all are -100); nothing can be learned from it.")
+    own = distributed.share(rows)
+    losses = torch.zeros(len(prompts), device=prompts[0].device)
+    for part in label_logits(base_model, prompts, own):
+        numbers = torch.tensor([own[example].prompt for example, _ in part.owners], device=losses.device)
+        shares = torch.tensor([1 / counts[number] for number in numbers.tolist()], device=part.logits.device)
+        each = shares * nn.functional.cross_entropy(part.logits, part.label_ids, reduction="none")  # (M,)
+        each.sum().backward()
+        losses.index_add_(0, numbers, each.detach().to(losses.device))
+    return losses
+
+
+def _optimizer(weight: torch.Tensor, settings: dict[str, Any]) -> tuple[torch.optim.Optimizer, Any]:
+    """The optimiser over one prompt, and its learning-rate schedule."""
+    name, decay = settings["optimizer"], settings["weight_decay"]
+    rate = LEARNING_RATES[name] if settings["learning_rate"] is None else settings["learning_rate"]
     if name == "adamw":
-        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=weight_decay)
-        return optimizer, get_linear_schedule_with_warmup(optimizer, 0, steps)
-    optimizer = Adafactor(
-        parameters, lr=rate, weight_decay=weight_decay, scale_parameter=False, relative_step=False
-    )
+        optimizer = torch.optim.AdamW([weight], lr=rate, weight_decay=decay)
+        return optimizer, get_linear_schedule_with_warmup(optimizer, 0, settings["steps"])
+    optimizer = Adafactor([weight], lr=rate, weight_decay=decay, scale_parameter=False, relative_step=False)
     return optimizer, get_constant_schedule(optimizer)
 
 
@@ -193,37 +300,3 @@ def _check(settings: dict[str, Any], model: SoftPromptModel) -> None:
         raise ValueError(f"patience={settings['patience']} needs evaluate_every: it counts evaluations.")
     if model.tokenizer is None:
         raise ValueError("the model has no tokenizer; make it with SoftPromptModel(..., tokenizer=tokenizer).")
-
-
-def _copy(model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
-    """The prompt as it is now, on the CPU."""
-    return model.prompt.detach().to("cpu", copy=True)
-
-
-def _evaluate(model: SoftPromptModel, task: Task, history: TrainingHistory, step: int) -> None:
-    """Measure the validation split and keep the prompt that was measured."""
-    result = evaluate(model, task, "validation", max_length=history.settings["max_length"])
-    history.evaluations.append({"step": step, "loss": result.loss, "accuracy": result.accuracy})
-    history.snapshots[step] = _copy(model)
-
-
-def _best(history: TrainingHistory) -> int:
-    """The step with the lowest validation loss."""
-    return int(min(history.evaluations, key=lambda entry: entry["loss"])["step"])
-
-
-def _out_of_patience(history: TrainingHistory, patience: int | None) -> bool:
-    """True when the last `patience` evaluations brought no lower loss."""
-    if not patience or len(history.evaluations) <= patience:
-        return False
-    steps = [entry["step"] for entry in history.evaluations]
-    return len(steps) - 1 - steps.index(_best(history)) >= patience
-
-
-@torch.no_grad()
-def _finish(model: SoftPromptModel, history: TrainingHistory, patience: int | None) -> None:
-    """With early stopping go back to the best prompt; note which step the model holds."""
-    history.best_step = len(history.losses)
-    if patience and history.evaluations:
-        history.best_step = _best(history)
-        model.prompt.copy_(history.snapshots[history.best_step].to(model.device))

@@ -1,4 +1,4 @@
-"""Small random decoders, one per family that the package promises: D = 32, L = 2, V = 99, float32, seed 0.
+"""Small random models, a decoder per family that the package promises and a T5: D = 32, L = 2, V = 99, float32, seed 0.
 
 Weights are drawn at 0.2, about 1 / sqrt(D), so that a wrong position or mask moves the logits visibly.
 """
@@ -24,6 +24,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 VOCABULARY, WIDTH, LAYERS, HEADS, POSITIONS, SCALE = 99, 32, 2, 4, 256, 0.2
@@ -71,6 +73,13 @@ def gpt_neox() -> PreTrainedModel:
 def qwen2() -> PreTrainedModel:
     """Rotary positions, biases in the projections."""
     return _build(Qwen2ForCausalLM, Qwen2Config(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2))
+
+
+def t5() -> PreTrainedModel:
+    """An encoder-decoder with relative positions; D, V as the decoders."""
+    sizes = {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": LAYERS, "num_heads": HEADS}
+    ids = {"vocab_size": VOCABULARY, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    return _build(T5ForConditionalGeneration, T5Config(**sizes, **ids, dropout_rate=0.0))
 
 
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {

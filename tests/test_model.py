@@ -9,8 +9,12 @@ from batches import ROWS, padded, text_of
 from families import VOCABULARY, WIDTH
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, TaskType
+from softprompt_lab.engine import scoring
+from softprompt_lab.engine.costs import costs_of
+from softprompt_lab.engine.scoring import PACKED, PADDED, PREFIXED, label_loss, ways_through
 from softprompt_lab.model import get_soft_prompt_model
-from softprompt_lab.scoring import label_loss, packed_logits, padded_logits, way_through
+from softprompt_lab.packing import from_tensors
+from softprompt_lab.training import backward
 
 P = 4
 PADDING = ["left", "right"]
@@ -116,6 +120,28 @@ def test_right_padded_loss_equals_peft(model):
     assert (gradient(model, loss) - expected).norm() <= 1e-5 * expected.norm()
 
 
+def test_every_way_equals_peft(model, monkeypatch):
+    """Packed, in several packed rows, prefixed, padded: loss to 1e-6, the prompt's gradient to 1e-5."""
+    ids, mask, labels = padded(ROWS, "right")
+    reference = as_peft(model)
+    theirs = reference(input_ids=ids, attention_mask=mask, labels=labels).loss
+    expected = torch.autograd.grad(theirs, reference.prompt_encoder["default"].embedding.weight)[0]
+    examples = from_tensors(ids, mask.bool(), labels)
+    costs = costs_of(model.base_model)._replace(per_pair=1e9)  # so dear that each example gets a row of its own
+    ways = [(way, None) for way in ways_through(model.base_model)]
+    ways += [(PACKED, costs)] if (PACKED, None) in ways else []
+    for way, prices in ways:
+        with monkeypatch.context() as patch:
+            patch.setattr(scoring, "cheapest_way", lambda *arguments, way=way: way)
+            if prices:
+                patch.setattr(scoring, "costs_of", lambda base, prices=prices: prices)
+            weight = model.prompts["default"].embedding.weight
+            weight.grad = None
+            (loss,) = backward(model.base_model, [model.prompt], examples)
+        torch.testing.assert_close(loss, theirs.detach(), rtol=1e-6, atol=1e-6)
+        assert (weight.grad - expected).norm() <= 1e-5 * expected.norm()
+
+
 def test_the_first_token_is_predicted_by_the_prompt(model):
     """A label on a row's first token counts, as in PEFT, by the fast way too."""
     ids = torch.tensor([ROWS[0]])
@@ -138,10 +164,10 @@ def test_the_base_model_never_changes(model):
     assert not model.base_model.training
 
 
-def test_the_way_is_found_by_asking(family):
+def test_the_ways_are_found_by_asking(family):
     """Only BLOOM, whose positions come from its mask, takes no packed row."""
-    expected = padded_logits if family.config.model_type == "bloom" else packed_logits
-    assert way_through(family) is expected
+    packed = [] if family.config.model_type == "bloom" else [PACKED]
+    assert ways_through(family) == [*packed, PREFIXED, PADDED]
 
 
 def test_trainable_parameters_as_peft_prints_them(capsys):

@@ -52,7 +52,7 @@ def test_two_rows_laid_out_by_hand():
 def test_every_label_is_predicted_from_exactly_its_own_prefix(examples, prompt_length, budget):
     """Reading along the mask from a label's place gives prompt, context and target so far, at running positions."""
     found = []
-    for row in pack(examples, prompt_length, budget):
+    for row in pack(examples, [prompt_length], [float(budget)]):
         places = paths(row, prompt_length) if row.ids or prompt_length else []
         for place, label, owner in zip(row.label_places, row.label_ids, row.owners, strict=True):
             seen = [seen - prompt_length for seen in places[place] if seen >= prompt_length]
@@ -70,12 +70,23 @@ def test_every_label_is_predicted_from_exactly_its_own_prefix(examples, prompt_l
 
 @settings(max_examples=60, deadline=None)
 @given(EXAMPLES, st.integers(10, 30))
-def test_rows_keep_to_the_budget(examples, budget):
-    """Unless one example alone is longer; and no token is read twice."""
-    rows = list(pack(examples, 2, budget))
+def test_rows_are_about_as_long_as_asked(examples, text_tokens):
+    """None is longer by more than half an example; no token is read twice and no row is empty."""
+    rows = list(pack(examples, [2], [float(text_tokens)]))
+    longest = max(map(len, examples))
     for row in rows:
-        assert 2 + len(row.ids) <= budget or len({index for index, _ in row.owners}) == 1
+        assert row.label_ids
+        assert len(row.ids) <= text_tokens + longest / 2 or len({index for index, _ in row.owners}) == 1
     assert sum(len(row.ids) for row in rows) == sum(len(example) for example in examples)
+
+
+def test_each_prompt_has_rows_of_its_own():
+    """Positions go on from its own length."""
+    examples = [Example([10, 11], [Target.of([12])], prompt) for prompt in (1, 0, 1)]
+    first, second = pack(examples, [3, 5], [100.0, 100.0])
+    assert (first.prompt, second.prompt) == (0, 1)
+    assert (first.position_ids, second.position_ids) == ([3, 4], [5, 6, 5, 6])
+    assert [first.owners, second.owners] == [[(1, 0)], [(0, 0), (2, 0)]]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, evaluate, load_task, train, training
-from softprompt_lab.evaluation import label_probabilities, wilson_interval
+from softprompt_lab.evaluation import evaluate_ensemble, label_probabilities, wilson_interval
 from softprompt_lab.training import batches, encode_training_rows
 
 WORDS = "good bad red blue green one two three four five six seven text : Label"
@@ -92,6 +92,77 @@ def test_one_step_is_adamw_on_the_mean_loss(tokenizer, task):
     torch.testing.assert_close(ours.prompt, theirs.prompt, rtol=1e-4, atol=1e-5)
 
 
+def test_several_prompts_in_the_same_batches_learn_as_each_alone(tokenizer, task):
+    """Losses, evaluations and prompts; the active prompt alone is left trainable."""
+    options = {"steps": 6, "evaluate_every": 3, "learning_rate": 0.05, "progress": False}
+    flipped = dataclasses.replace(task, train=task.train.select(range(20)))
+    both = make(tokenizer)
+    both.add_prompt("other", PromptTuningConfig(num_virtual_tokens=6))
+    starts = {name: both.prompt_called(name).detach().clone() for name in ("default", "other")}
+    histories = train(both, {"default": task, "other": flipped}, **options)
+    for name, own in (("default", task), ("other", flipped)):
+        config = PromptTuningConfig(num_virtual_tokens=len(starts[name]))
+        alone = SoftPromptModel(llama(), config, tokenizer=tokenizer, start=starts[name])
+        history = train(alone, own, **options)
+        assert histories[name].losses == pytest.approx(history.losses, rel=1e-4)
+        assert histories[name].evaluations[-1]["loss"] == pytest.approx(history.evaluations[-1]["loss"], rel=1e-3)
+        torch.testing.assert_close(both.prompt_called(name), alone.prompt, rtol=1e-3, atol=1e-4)
+    assert [name for name, p in both.named_parameters() if p.requires_grad] == ["prompts.default.embedding.weight"]
+
+
+def test_a_call_that_runs_out_of_memory_says_which_number_to_lower(tokenizer, task, monkeypatch):
+    """And leaves the prompt as it was."""
+    model = make(tokenizer)
+    before = model.prompt.detach().clone()
+
+    def full(*arguments):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(training, "label_logits", full)
+    with pytest.raises(LabError, match=r"memory ran out at step 1.*Lower batch_size \(8 now\), max_length \(77\)"):
+        train(model, task, steps=1, max_length=77, progress=False)
+    assert torch.equal(before, model.prompt)
+
+
+def test_an_ensemble_combines_what_its_prompts_answer(tokenizer, task):
+    """Members as evaluated alone; mean probability and majority vote as a loop computes them."""
+    model = make(tokenizer)
+    names = ["default", "second", "third"]
+    for seed, name in enumerate(names[1:]):
+        torch.manual_seed(seed)
+        model.add_prompt(name, PromptTuningConfig(num_virtual_tokens=3 + seed))
+    found = evaluate_ensemble(model, task, "validation", prompt_names=names)
+    shares = []
+    for name in names:
+        model.set_prompt(name)
+        alone = evaluate(model, task, "validation")
+        pd.testing.assert_frame_equal(found.members[name].predictions, alone.predictions, rtol=1e-4, atol=1e-5)
+        assert found.members[name].loss == pytest.approx(alone.loss, rel=1e-4)
+        shares.append(label_probabilities(model, task, task.validation["text"]))
+    truth = list(task.validation["text_label"])
+    mean = sum(shares) / 3
+    assert found.predictions["mean_probability"].tolist() == mean.idxmax(axis=1).tolist()
+    votes = pd.concat([share.idxmax(axis=1) for share in shares], axis=1)
+    assert found.predictions["majority_vote"].tolist() == [row.mode()[0] for _, row in votes.iterrows()]
+    assert found.mean_probability == (mean.idxmax(axis=1) == truth).mean()
+    assert found.confidence_intervals["majority_vote"] == wilson_interval(
+        round(found.majority_vote * len(truth)), len(truth)
+    )
+
+
+def test_each_row_can_stand_behind_a_prompt_of_its_own(tokenizer, task):
+    """`prompt_names=`, one for each row that is measured."""
+    model = make(tokenizer)
+    model.add_prompt("other", PromptTuningConfig(num_virtual_tokens=2))
+    names = ["default", "other"] * (len(task.validation) // 2 + 1)
+    mixed = evaluate(model, task, "validation", prompt_names=names[: len(task.validation)]).predictions
+    plain = evaluate(model, task, "validation").predictions
+    model.set_prompt("other")
+    other = evaluate(model, task, "validation").predictions
+    for parity, alone in ((0, plain), (1, other)):
+        pd.testing.assert_frame_equal(mixed[parity::2], alone[parity::2], rtol=1e-4, atol=1e-5)
+
+
 def test_every_row_comes_once_before_any_comes_again(tokenizer, task):
     """The order depends on the seed alone."""
     examples = list(range(10))
@@ -106,7 +177,7 @@ def test_early_stopping_goes_back_to_the_best_prompt(tokenizer, task, monkeypatc
     held_out = iter([5.0, 3.0, 4.0, 3.5, 1.0])
     measured = []
 
-    def scripted(model, task, split, max_length):
+    def scripted(model, task, split, prompt_names, max_length):
         measured.append(split)
         return SimpleNamespace(loss=next(held_out), accuracy=0.5)
 

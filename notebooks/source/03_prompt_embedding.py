@@ -487,8 +487,8 @@ assert size["RANDOM"] - reach > size["words"]
 # the rest. One draw of each start, one small batch: this is a look, not a comparison.
 
 # %%
+from softprompt_lab.engine.scoring import label_loss
 from softprompt_lab.packing import Example, Target
-from softprompt_lab.scoring import label_loss
 
 examples = []
 for row in task.train.select(range(16)):

@@ -1,0 +1,5 @@
+"""`python -m softprompt_lab` is `softprompt-lab`."""
+
+from .cli import app
+
+app()

@@ -1,0 +1,11 @@
+"""How a batch goes through the frozen base model: every token once, no pads, logits where there are labels.
+
+batch       a padded batch behind its prompts, for whatever takes one row a text
+prefixes    a prompt's keys and values, computed once and put under any number of rows
+machine     what this machine multiplies per second
+costs       what a batch costs on each way
+scoring     logits at the labels: the ways, and which one is taken
+generation  transformers' `generate` on top of a prompt's kept keys and values
+
+`packing`, one level up, lays many texts behind one prompt; chapter 11 builds it.
+"""

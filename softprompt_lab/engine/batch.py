@@ -1,0 +1,78 @@
+"""A padded batch behind its prompts: what stands where in the rows that the base model sees.
+
+Text stands directly behind its prompt and every pad outside, whatever side the caller padded on, so a row's positions
+are what they would be alone. `places` tells where each token of the caller's row went, which lines outputs up again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch.nn.utils.rnn import pad_sequence
+
+from ..embedding import concatenate_prompt
+
+
+@dataclass(frozen=True)
+class PromptedBatch:
+    """B rows of `[prompt | text]` with their pads all on one side; N = P + T with the longest prompt.
+
+    Attributes:
+        embeddings: what the base model reads.
+        mask: True at virtual and text tokens.
+        places: where each token of the caller's `(B, T)` stands in the row.
+        text: the caller's mask.
+    """
+
+    embeddings: Float[torch.Tensor, "B N D"]
+    mask: Bool[torch.Tensor, "B N"]
+    places: Int[torch.Tensor, "B T"]
+    text: Bool[torch.Tensor, "B T"]
+
+    @property
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """The base model's arguments."""
+        return {"inputs_embeds": self.embeddings, "attention_mask": self.mask.long()}
+
+    def line_up(self, states: Float[torch.Tensor, "B N X"], behind: int = 0) -> Float[torch.Tensor, "B T X"]:
+        """What the base model returned at each token of the caller's row, or `behind` places before it; 0 at pads."""
+        index = (self.places - behind)[..., None].expand(-1, -1, states.shape[-1])
+        return states.gather(1, index) * self.text[..., None]
+
+
+def in_front(
+    prompts: Sequence[Float[torch.Tensor, "_ D"]],
+    words: Float[torch.Tensor, "B T D"],
+    text: Bool[torch.Tensor, "B T"],
+    pads: Literal["left", "right"] = "right",
+) -> PromptedBatch:
+    """Put prompts in front of embedded text: one for every row, or a list of B, which may differ in length.
+
+    Args:
+        text: True at text, False at pads, on whatever side.
+        pads: where they stand in the result; generation wants them on the left.
+    """
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=words.device)
+    front = pad_sequence(list(prompts), batch_first=True)  # (1 or B, P, D)
+    front_mask = (torch.arange(front.shape[1], device=words.device) < lengths[:, None]).expand(len(words), -1)
+    mask = torch.cat([front_mask, text], dim=1)  # (B, P+T)
+    embeddings = concatenate_prompt(words, front)
+    order = pads_last(mask) if pads == "right" else pads_first(mask)
+    return PromptedBatch(
+        embeddings.gather(1, order[..., None].expand_as(embeddings)),
+        mask.gather(1, order),
+        order.argsort(dim=1)[:, front.shape[1] :],  # the inverse of a permutation is its argsort
+        text,
+    )
+
+
+def pads_last(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
+    """Places in an order that puts each row's pads last and keeps the order of the rest."""
+    return (~mask).long().argsort(dim=1, stable=True)
+
+
+def pads_first(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
+    """Places in an order that puts each row's pads first and keeps the order of the rest."""
+    return mask.long().argsort(dim=1, stable=True)

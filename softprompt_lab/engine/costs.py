@@ -1,0 +1,104 @@
+"""What a batch costs on each way through a base model, counted in operations: which way and which row length to take.
+
+A token passes every weight of the layers once. A token that looks at another costs a little in every layer, so a long
+packed row costs its length squared. A call has a cost of its own: all weights are read from memory, however few tokens
+there are, and every layer is launched.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from .machine import operations_per_second
+
+READ_TOKENS = 40  # reading a weight takes as long as multiplying it with so many tokens (measured: 30 to 50 on a CPU)
+ROW_TOKENS = 4096  # of text in a packed row at most: its mask has so many squared entries
+LAUNCH_SECONDS = 5e-4  # of a layer: a few dozen operations, each of some microseconds
+
+
+class Costs(NamedTuple):
+    """Operations of a forward pass (a backward pass has about as many again, on every way)."""
+
+    per_token: float
+    per_pair: float
+    per_label: float
+    per_call: float
+    window: float = math.inf
+
+    def call(self, rows: int, length: int | float, seen: int | float, labels: int) -> float:
+        """One call: `rows` of `length` tokens that look at `seen` others, with the vocabulary read at `labels`."""
+        return (
+            self.per_call
+            + rows * length * (self.per_token + seen * self.per_pair)
+            + labels * self.per_label
+        )
+
+    def row_tokens(self, prompt_length: int) -> float:
+        """The length of text at which one more packed row saves as much attention as its prompt and its call cost.
+
+        k rows for N tokens behind P cost k (call + P token + P^2 pair) + N^2 / k pair and terms without k; the minimum
+        lies at N / k = sqrt((call + P token) / pair + P^2). At most `ROW_TOKENS`, for memory.
+        """
+        best = math.sqrt((self.per_call + prompt_length * self.per_token) / self.per_pair + prompt_length**2)
+        return min(best, ROW_TOKENS)
+
+    def packed(self, prompt_length: int, text_tokens: int, labels: int) -> float:
+        """The rows of one prompt, as `packing.pack` cuts them."""
+        if not text_tokens and not labels:
+            return 0.0
+        if prompt_length + text_tokens > self.window:
+            return math.inf
+        rows = max(1, math.ceil(text_tokens / self.row_tokens(prompt_length)))
+        length = prompt_length + text_tokens / rows
+        return rows * self.call(1, length, length, 0) + labels * self.per_label
+
+
+class Remembered:
+    """Answers about base models, each for the type, the device and the attention with which it was found."""
+
+    def __init__(self) -> None:
+        self._found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
+
+    def __call__(self, base_model: nn.Module, find: Callable[[], Any]) -> Any:
+        """The answer for a base model as it is now; `find` is asked where there is none yet."""
+        words = base_model.get_input_embeddings().weight
+        attention = getattr(base_model.config, "_attn_implementation", None)
+        answers, key = self._found.setdefault(base_model, {}), (words.dtype, words.device, attention)
+        if key not in answers:
+            answers[key] = find()
+        return answers[key]
+
+
+def attention_window(base_model: nn.Module) -> float:
+    """How far a token sees in the layer where it sees least: within it, packing and prefixes are exact."""
+    shape = base_model.config.get_text_config(decoder=True)
+    windows = (getattr(shape, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return min((float(window) for window in windows if window), default=math.inf)
+
+
+_costs = Remembered()
+
+
+def costs_of(base_model: nn.Module) -> Costs:
+    """The costs of a base model on the device where it is, from its sizes and the machine's rate."""
+
+    def find() -> Costs:
+        shape = base_model.config.get_text_config(decoder=True)
+        words = base_model.get_input_embeddings().weight
+        vocabulary, width = words.shape
+        head = base_model.get_output_embeddings()
+        outside = {id(weight): weight.numel() for weight in (words, head.weight if head else words)}
+        weights = sum(parameter.numel() for parameter in base_model.parameters()) - sum(outside.values())
+        launch = LAUNCH_SECONDS * shape.num_hidden_layers
+        return Costs(
+            per_token=2 * weights,
+            per_pair=4 * width * shape.num_hidden_layers,
+            per_label=2 * vocabulary * width,
+            per_call=READ_TOKENS * 2 * weights + launch * operations_per_second(str(words.device), words.dtype),
+            window=attention_window(base_model),
+        )
+
+    return _costs(base_model, find)

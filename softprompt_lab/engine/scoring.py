@@ -1,0 +1,385 @@
+"""Logits at the labels only: four ways through a frozen base model, all giving what a row gives alone.
+
+packed            one row holds many texts and one copy of the prompt (`packing.py`)
+prefixed          the prompt's keys and values once, then every row on top of them (for ALiBi, which packs nothing)
+padded            one row for each target, text directly behind the prompt: the plain way that every decoder takes
+encoder-decoder   the prompt in front of the encoder's input, targets through the decoder
+
+Which ways a base model takes is found out by asking it once and comparing the numbers, never from a list of names;
+which of them is cheapest for a batch is counted (`costs.py`).
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from ..packing import IGNORE, Example, PackedRow, Target, pack, packed_mask
+from .batch import in_front
+from .costs import Costs, Remembered, costs_of
+from .prefixes import layers_of, positions, prefix_of
+
+logger = logging.getLogger(__name__)
+
+CALL_TOKENS = 2048  # tokens in one padded call at most, pads included: larger calls are no faster and take more memory
+Prompts = Sequence[Float[torch.Tensor, "_ D"]]
+
+
+class LabelLogits(NamedTuple):
+    """M labels: their logits over the vocabulary, their token ids, and (example, target) of each."""
+
+    logits: Float[torch.Tensor, "M V"]
+    label_ids: Int[torch.Tensor, "M"]
+    owners: list[tuple[int, int]]
+
+
+class Way(NamedTuple):
+    """One way through a base model: the logits, call by call, and the cost of a batch in operations."""
+
+    logits: Callable[[nn.Module, Prompts, Sequence[Example]], Iterator[LabelLogits]]
+    cost: Callable[[Costs, Prompts, Sequence[Example]], float]
+
+
+def label_logits(
+    base_model: nn.Module, prompts: torch.Tensor | Prompts, examples: Sequence[Example]
+) -> Iterator[LabelLogits]:
+    """The logits that predict each label of the examples, one call of the base model at a time.
+
+    Args:
+        prompts: one (P, D), or several; `Example.prompt` is the number of the one that stands in front.
+    """
+    prompts = [prompts] if isinstance(prompts, torch.Tensor) else prompts
+    yield from cheapest_way(base_model, prompts, examples).logits(base_model, prompts, examples)
+
+
+def label_loss(
+    base_model: nn.Module, prompts: torch.Tensor | Prompts, examples: Sequence[Example]
+) -> Float[torch.Tensor, ""]:
+    """Mean cross-entropy over the labelled tokens, in nats; the value of a padded batch's `forward(...).loss`.
+
+    Raises:
+        ValueError: no token is labelled.
+    """
+    parts = list(label_logits(base_model, prompts, examples))
+    if not parts:
+        raise ValueError("no token of this batch has a label (all are -100); nothing can be learned from it.")
+    logits = torch.cat([part.logits for part in parts])  # (M, V)
+    return nn.functional.cross_entropy(logits, torch.cat([part.label_ids for part in parts]))
+
+
+# ------------------------------------------------------------------------------------------------------- packed
+
+
+def packed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
+    """Every token once: one ordinary call for each packed row."""
+    lengths = [len(prompt) for prompt in prompts]
+    for row in pack(examples, lengths, [costs_of(base_model).row_tokens(length) for length in lengths]):
+        if row.label_ids:
+            inputs = _packed_inputs(base_model, prompts[row.prompt], row)
+            logits = _call(base_model, row.label_places, **inputs)[0]  # (M, V)
+            yield LabelLogits(logits.float(), torch.tensor(row.label_ids, device=logits.device), row.owners)
+
+
+def packed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
+    """Each prompt once a row, each token once; attention over whole rows."""
+    total = 0.0
+    for number, prompt in enumerate(prompts):
+        own = [example for example in examples if example.prompt == number]
+        labels = sum(len(target.counted) for example in own for target in example.targets)
+        total += costs.packed(len(prompt), sum(map(len, own)), labels)
+    return total
+
+
+def _packed_inputs(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow) -> dict:
+    """`inputs_embeds` (1, P+N, D), `position_ids` (1, P+N) and an additive mask (1, 1, P+N, P+N)."""
+    device = prompt.device
+    words = base_model.get_input_embeddings()(torch.tensor(row.ids, dtype=torch.long, device=device))  # (N, D)
+    positions = torch.tensor([*range(len(prompt)), *row.position_ids], device=device)
+    segments, parents = (torch.tensor(part, dtype=torch.long, device=device) for part in (row.segments, row.parents))
+    return {
+        "inputs_embeds": torch.cat([prompt.to(words.dtype), words])[None],
+        "position_ids": positions[None],
+        "attention_mask": additive(packed_mask(segments, parents, len(prompt)), words.dtype)[None, None],
+    }
+
+
+def additive(mask: Bool[torch.Tensor, "Q K"], dtype: torch.dtype) -> Float[torch.Tensor, "Q K"]:
+    """0 where a token may look, the type's lowest number where it may not."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+# ----------------------------------------------------------------------------------------------------- prefixed
+
+
+def prefixed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
+    """Two calls: the prompt but its last vector, whose keys and values are kept; then every row on top of them.
+
+    A row is `[pads | last virtual token | context | target]`. The rows end together, so their labels stand in the same
+    few columns, and the vocabulary is read there only.
+    """
+    for rows in _batches(examples, 1, mixed=False):
+        prompt = prompts[rows[0].prompt]
+        prefix = prefix_of(base_model, prompt[:-1])
+        words, text = _embed_padded(base_model, [torch.tensor(row.ids, dtype=torch.long) for row in rows])
+        batch = in_front([prompt[-1:]], words, text, pads="left")
+        width = batch.mask.shape[1]
+        found = [
+            (number, width - len(row.ids) - 1 + place, label, row.owner)
+            for number, row in enumerate(rows)
+            for place, label in row.labels
+        ]
+        mask = torch.cat([batch.mask.new_ones(len(rows), len(prompt) - 1), batch.mask], dim=1)  # (B, P+T)
+        inputs = {"inputs_embeds": batch.embeddings, "attention_mask": mask.long()}
+        inputs["past_key_values"] = DynamicCache(layers_of([prefix], len(rows)))
+        if "position_ids" in inspect.signature(base_model.forward).parameters:
+            inputs["position_ids"] = positions(mask)[:, -width:]
+        yield _gather(base_model, inputs, found)
+
+
+def prefixed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
+    """Each prompt once a batch, each row with its pads."""
+    if min(map(len, prompts)) < 2:
+        return float("inf")
+    total = 0.0
+    for rows in _batches(examples, 1, mixed=False):
+        before = len(prompts[rows[0].prompt]) - 1
+        width = 1 + max(len(row.ids) for row in rows)
+        columns = {len(row.ids) - place for row in rows for place, _ in row.labels}
+        total += costs.call(1, before, before, labels=0)
+        total += costs.call(len(rows), width, before + width, labels=len(rows) * len(columns))
+        if before + width > costs.window:
+            return float("inf")
+    return total
+
+
+# ------------------------------------------------------------------------------------------------------- padded
+
+
+def padded_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
+    """`[prompt | context | target | pads]` for each target: right on every decoder."""
+    for rows in _batches(examples, max(map(len, prompts))):
+        words, text = _embed_padded(base_model, [torch.tensor(row.ids, dtype=torch.long) for row in rows])
+        batch = in_front([prompts[row.prompt] for row in rows], words, text)
+        found = [
+            (number, place, label, row.owner)
+            for number, row in enumerate(rows)
+            for place, label in ((len(prompts[row.prompt]) - 1 + place, label) for place, label in row.labels)
+            if place >= 0  # without prompt and context nothing predicts the first token
+        ]
+        if found:
+            yield _gather(base_model, batch.inputs, found)
+
+
+def padded_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
+    """Prompt and pads in every row."""
+    total = 0.0
+    for rows in _batches(examples, max(map(len, prompts))):
+        width = max(len(prompts[row.prompt]) + len(row.ids) for row in rows)
+        columns = {len(prompts[row.prompt]) + place for row in rows for place, _ in row.labels}
+        total += costs.call(len(rows), width, width, len(rows) * len(columns))
+    return total
+
+
+def _gather(base_model: nn.Module, inputs: dict, found: list[tuple[int, int, int, tuple[int, int]]]) -> LabelLogits:
+    """Run a padded batch and pick each (row, place): logits are made only at places that some row needs."""
+    rows, places, labels, owners = zip(*found, strict=True)
+    kept = sorted(set(places))
+    logits = _call(base_model, kept, **inputs)  # (B, len(kept), V)
+    picked = logits[list(rows), [kept.index(place) for place in places]]
+    return LabelLogits(picked.float(), torch.tensor(labels, device=logits.device), list(owners))
+
+
+# ---------------------------------------------------------------------------------------------- encoder-decoder
+
+
+def encoder_decoder_logits(
+    base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+) -> Iterator[LabelLogits]:
+    """`[prompt | context]` through the encoder once; each target through the decoder (PEFT's SEQ_2_SEQ_LM)."""
+    for rows in _batches(examples, max(map(len, prompts))):
+        first = {row.owner[0]: row for row in rows}  # one row of each example: its context is read once
+        order = {index: place for place, index in enumerate(first)}
+        words, text = _embed_padded(base_model, [torch.tensor(row.context, dtype=torch.long) for row in first.values()])
+        batch = in_front([prompts[row.prompt] for row in first.values()], words, text)
+        states = base_model.get_encoder()(**batch.inputs).last_hidden_state  # (contexts, P+T, D)
+        copies = torch.tensor([order[row.owner[0]] for row in rows], device=states.device)
+        pad = base_model.config.decoder_start_token_id
+        start = torch.tensor([pad])
+        ids = [torch.cat([start, torch.tensor(row.target.ids[:-1], dtype=torch.long)]) for row in rows]
+        logits = base_model(
+            encoder_outputs=(states[copies],),
+            attention_mask=batch.mask.long()[copies],
+            decoder_input_ids=pad_sequence(ids, batch_first=True, padding_value=pad).to(states.device),
+            use_cache=False,
+        ).logits  # (B, S, V)
+        labels = pad_sequence(
+            [torch.tensor(row.target.labels) for row in rows], batch_first=True, padding_value=IGNORE
+        ).to(states.device)
+        counted = labels != IGNORE  # (B, S)
+        owners = [rows[row].owner for row in counted.nonzero()[:, 0].tolist()]
+        if owners:
+            yield LabelLogits(logits[counted].float(), labels[counted], owners)
+
+
+def encoder_decoder_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
+    """There is no other way to weigh it against."""
+    return 0.0
+
+
+# ------------------------------------------------------------------------------------------------ their parts
+
+
+class Row(NamedTuple):
+    """A context with one of its targets; `owner` is (number of the example, number of the target)."""
+
+    context: Sequence[int]
+    target: Target
+    prompt: int
+    owner: tuple[int, int]
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens that a decoder reads: a target's last token is predicted, never read."""
+        return [*self.context, *self.target.ids[:-1]]
+
+    @property
+    def labels(self) -> list[tuple[int, int]]:
+        """(place, label), counted from the last virtual token at 0: the first token of the text stands at 1."""
+        return [(len(self.context) + place, label) for place, label in self.target.counted]
+
+
+def _batches(examples: Sequence[Example], prompt_length: int, mixed: bool = True) -> Iterator[list[Row]]:
+    """One row for each target, rows of like length together, at most `CALL_TOKENS` with pads, an example never split.
+
+    `mixed`: rows of different prompts may share a batch.
+    """
+    order = sorted(enumerate(examples), key=lambda pair: (not mixed and pair[1].prompt, -_longest(pair[1])))
+    batch: list[Row] = []
+    width = 0
+    for index, example in order:
+        rows = [Row(example.context, target, example.prompt, (index, k)) for k, target in enumerate(example.targets)]
+        full = max(width, prompt_length + _longest(example)) * (len(batch) + len(rows)) > CALL_TOKENS
+        if batch and (full or (not mixed and batch[0].prompt != example.prompt)):
+            yield batch
+            batch, width = [], 0
+        batch.extend(rows)
+        width = max(width, prompt_length + _longest(example))
+    if batch:
+        yield batch
+
+
+def _longest(example: Example) -> int:
+    """Tokens of the example's longest row."""
+    return len(example.context) + max((len(target.ids) for target in example.targets), default=0)
+
+
+def _embed_padded(base_model: nn.Module, texts: list[Int[torch.Tensor, "_"]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Word embeddings (B, T, D) and mask (B, T) of texts of different lengths, pads at the right."""
+    device = base_model.get_input_embeddings().weight.device
+    ids = pad_sequence(texts, batch_first=True, padding_value=0).to(device)
+    lengths = torch.tensor([len(text) for text in texts], device=device)
+    return base_model.get_input_embeddings()(ids), torch.arange(ids.shape[1], device=device) < lengths[:, None]
+
+
+def _call(base_model: nn.Module, places: Sequence[int], **inputs) -> Float[torch.Tensor, "B M V"]:
+    """The base model's logits at some places: it makes no others if it knows `logits_to_keep`."""
+    inputs.setdefault("use_cache", "past_key_values" in inputs)
+    spread = len(set(getattr(base_model, "hf_device_map", {}).values())) > 1  # the index would be on another device
+    if not spread and "logits_to_keep" in inspect.signature(base_model.forward).parameters:
+        kept = torch.tensor(places, device=inputs["inputs_embeds"].device)
+        return base_model(**inputs, logits_to_keep=kept).logits
+    return base_model(**inputs).logits[:, places]
+
+
+# ------------------------------------------------------------------------------------------------- the choice
+
+PACKED = Way(packed_logits, packed_cost)
+PREFIXED = Way(prefixed_logits, prefixed_cost)
+PADDED = Way(padded_logits, padded_cost)
+ENCODER_DECODER = Way(encoder_decoder_logits, encoder_decoder_cost)
+
+# What an architecture says when a 4-D mask or an argument is foreign to it; the padded way remains.
+OBJECTIONS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError)
+
+_ways = Remembered()
+
+
+def cheapest_way(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Way:
+    """Of the ways that this base model takes exactly, the one that costs least for these examples."""
+    ways = ways_through(base_model)
+    if len(ways) == 1:
+        return ways[0]
+    costs = costs_of(base_model)
+    return min(ways, key=lambda way: way.cost(costs, prompts, examples))
+
+
+def ways_through(base_model: nn.Module) -> list[Way]:
+    """The ways that give this base model's own numbers; asked once, then remembered."""
+
+    def find() -> list[Way]:
+        if base_model.config.is_encoder_decoder:
+            return [ENCODER_DECODER]
+        return [way for way in (PACKED, PREFIXED) if is_exact(way, base_model)] + [PADDED]
+
+    return _ways(base_model, find)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def is_exact(way: Way, base_model: nn.Module) -> bool:
+    """True if a way gives, for a batch, the logits and the prompt's gradient of its rows one by one on the padded way.
+
+    A model that takes its positions from the mask (ALiBi), ignores a 4-D mask or detaches a cache fails here or raises.
+    """
+    words = base_model.get_input_embeddings().weight
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, words.shape[0], (22,), generator=generator).tolist()
+    prompt = words[ids[:3]].detach().float().requires_grad_()
+    examples = [
+        Example(ids[3:8], [Target.of(ids[8:10]), Target.of(ids[10:13])]),
+        Example(ids[13:15], [Target.of(ids[15:18])]),
+        Example(ids[18:20], [Target.of(ids[20:22])]),
+    ]
+    try:
+        together = _numbers(way, base_model, prompt, [examples])
+    except torch.OutOfMemoryError:
+        raise
+    except OBJECTIONS as error:
+        logger.info("%s does not go %s: %r", type(base_model).__name__, way.logits.__name__, error)
+        return False
+    rows = [[Example(example.context, [target])] for example in examples for target in example.targets]
+    alone = _numbers(PADDED, base_model, prompt, rows)
+    errors = [error_of(ours, theirs) for ours, theirs in zip(together, alone, strict=True)]
+    logger.info("%s %s: errors %s", type(base_model).__name__, way.logits.__name__, errors)
+    return all(error <= tolerance_of(words.dtype) for error in errors)
+
+
+def error_of(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """The mean difference, relative to the spread of what it is compared with (root mean squares)."""
+    return float((ours.float() - theirs.float()).square().mean().sqrt() / theirs.float().std())
+
+
+def tolerance_of(dtype: torch.dtype) -> float:
+    """Rounding passes, a wrong position or mask does not: it moves a gradient by its own length."""
+    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.2
+
+
+def _numbers(way: Way, base_model: nn.Module, prompt: torch.Tensor, batches: list[list[Example]]) -> tuple:
+    """The labels' log-probabilities in the order of their owners, and the gradient of their sum at the prompt."""
+    found, ahead = [], 0
+    for examples in batches:
+        parts = list(way.logits(base_model, [prompt], examples))
+        logits = torch.cat([part.logits for part in parts])
+        owners = [(owner[0] + ahead, owner[1]) for part in parts for owner in part.owners]
+        order = sorted(range(len(owners)), key=lambda place: owners[place])
+        found.append(logits[order])
+        ahead += len(examples)
+    together = torch.cat(found)
+    (gradient,) = torch.autograd.grad(together.log_softmax(dim=-1)[:, 0].sum(), prompt)
+    return together.detach(), gradient

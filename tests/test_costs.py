@@ -1,0 +1,50 @@
+"""The cost model: the row length that it gives is the cheapest, and the way that it picks the one counted by hand."""
+
+import math
+
+import pytest
+import torch
+from families import bloom, llama
+
+from softprompt_lab.engine.costs import Costs, costs_of
+from softprompt_lab.engine.scoring import PACKED, PADDED, PREFIXED, cheapest_way
+from softprompt_lab.packing import Example, Target
+
+COSTS = Costs(per_token=1000.0, per_pair=2.0, per_label=50.0, per_call=500.0)
+
+
+@pytest.mark.parametrize("prompt", [1, 20, 100])
+def test_no_other_row_length_is_cheaper(prompt):
+    """Against every number of rows, by the plain sum."""
+    tokens = 5000
+
+    def cost(rows: int) -> float:
+        length = prompt + tokens / rows
+        return rows * (500 + 1000 * length + 2 * length**2)
+
+    best = min(range(1, 200), key=cost)
+    assert COSTS.row_tokens(prompt) == pytest.approx(tokens / best, rel=0.05)
+    assert COSTS.packed(prompt, tokens, labels=3) == pytest.approx(cost(best) + 150, rel=0.01)
+
+
+def test_the_costs_are_those_of_the_base_model():
+    """Weights of the layers twice, without embeddings and head; attention by width and depth."""
+    model = llama()
+    layers = sum(parameter.numel() for parameter in model.model.layers.parameters()) + model.model.norm.weight.numel()
+    costs = costs_of(model)
+    assert costs.per_token == 2 * layers
+    assert costs.per_pair == 4 * 32 * 2
+    assert costs.per_label == 2 * 99 * 32
+    assert costs.per_call > 0
+
+
+def test_the_cheapest_way_is_taken():
+    """Packed where the model packs; without packing the prefix pays for a long prompt and many rows only."""
+    rows = [Example([5] * 10, [Target.of([6])]) for _ in range(32)]
+    long, short = torch.zeros(100, 32), torch.zeros(2, 32)
+    assert cheapest_way(llama(), [long], rows) is PACKED
+    assert cheapest_way(bloom(), [long], rows) is PREFIXED
+    assert cheapest_way(bloom(), [short], rows[:1]) is PADDED
+    costs = costs_of(bloom())
+    assert math.isinf(PREFIXED.cost(costs, [torch.zeros(1, 32)], rows))
+    assert PREFIXED.cost(costs, [long], rows) < PADDED.cost(costs, [long], rows)

@@ -1,0 +1,128 @@
+"""Several processes end with the prompt of one; a real `accelerate launch` on the CPU."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import accelerate
+import pytest
+import torch
+from families import save_byte_model
+
+from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, distributed, load_adapter, load_base_model
+from softprompt_lab.packing import Example, Target
+from softprompt_lab.training import backward
+
+TEXTS = [f"{adjective} {noun}" for adjective in ("good", "bad") for noun in ("cup", "pan", "mat", "hat", "toy", "pen")]
+OPTIONS = "--label-column label --text-column text --steps 6 --batch-size 3 --virtual-tokens 4 --evaluate-every 3"
+
+
+def test_alone_nothing_is_shared(monkeypatch):
+    """One process has all rows, and each of three has its third."""
+    rows = list(range(7))
+    assert distributed.share(rows) == rows
+    assert distributed.is_main()
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "processes", lambda rank=rank: (rank, 3))
+        parts.append(distributed.share(rows))
+        assert distributed.is_main() == (rank == 0)
+    assert sorted(row for part in parts for row in part) == rows
+
+
+def train(folder: Path, base: Path, data: Path, launcher: list[str]) -> str:
+    """`softprompt-lab train` under a launcher; returns what was printed."""
+    command = [*launcher, "-m", "softprompt_lab", "train", "--data", str(data), "--base", str(base)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command += ["--output", str(folder), *OPTIONS.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_base_model_spread_over_memory_and_disk_gives_the_same_numbers(tmp_path):
+    """One layer is offloaded to files: loss, gradient and generated tokens are those of the model in one piece."""
+    base = save_byte_model(tmp_path / "base")
+    parts = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk"}
+    parts |= {"model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    found = []
+    for options in ({}, {"device_map": parts, "offload_folder": tmp_path / "offload"}):
+        model, tokenizer = load_base_model(base, **options)
+        soft = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=4), tokenizer=tokenizer, start=start(model))
+        rows = [Example([5, 6, 7], [Target.of([8, 9])]), Example([70, 11], [Target.of([12])])]
+        (loss,) = backward(model, [soft.prompt], rows)
+        ids = torch.tensor([[5, 6, 7, 8]])
+        found.append((loss, soft.prompts["default"].embedding.weight.grad, soft.generate(ids, max_new_tokens=5)))
+    assert any(weight.is_meta for weight in model.parameters())  # it really is elsewhere
+    for whole, spread in zip(*found, strict=True):
+        torch.testing.assert_close(whole, spread)
+
+
+def start(model) -> torch.Tensor:
+    """Four words of the model."""
+    return model.get_input_embeddings().weight[10:14].detach().clone()
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_the_prompt_of_one(tmp_path):
+    """The same losses and the same prompt, saved once, printed once; batches of three rows, so shares are unequal."""
+    base, data = save_byte_model(tmp_path / "base"), tmp_path / "texts.csv"
+    with open(data, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *((text, text.split()[0]) for text in TEXTS)])
+    alone = train(tmp_path / "one", base, data, [sys.executable])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    together = train(tmp_path / "two", base, data, launch)
+    (_, one), (_, two) = load_adapter(tmp_path / "one"), load_adapter(tmp_path / "two")
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+    assert alone.count("Saved in") == together.count("Saved in") == 1
+
+
+SCRIPT = """
+import json, sys, torch
+from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, distributed, load_base_model, load_task, train
+base, data = sys.argv[1:]
+model, tokenizer = load_base_model(base)
+torch.manual_seed(distributed.processes()[0])
+soft = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=4), tokenizer=tokenizer)
+started = soft.prompt.tolist()
+history = train(soft, load_task(data), steps=3, batch_size=1, progress=False, evaluate_every=1, patience=1)
+found = {"process": distributed.processes(), "start": started, "losses": history.losses, "prompt": soft.prompt.tolist()}
+print("FOUND" + json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_start_from_different_prompts_agree(tmp_path):
+    """The main process's start is everyone's; one row in a batch leaves the other process without any."""
+    base, data, script = save_byte_model(tmp_path / "base"), tmp_path / "texts.csv", tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with open(data, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *((text, text.split()[0]) for text in TEXTS)])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [*command, str(base), str(data)], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line.split("FOUND")[1]) for line in done.stdout.splitlines() if "FOUND" in line]
+    one, two = sorted(found, key=lambda each: each["process"])
+    assert (one["process"], two["process"]) == ([0, 2], [1, 2])
+    assert one["start"] != two["start"]
+    assert one["losses"] == two["losses"]
+    assert one["prompt"] == two["prompt"]
+
+
+def test_processes_that_do_not_find_each_other_are_an_error(monkeypatch):
+    """Not a silent training on a part of the rows."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(accelerate, "PartialState", lambda cpu: SimpleNamespace(num_processes=1))
+    distributed._state.cache_clear()
+    try:
+        with pytest.raises(LabError, match="2 processes were launched and Accelerate joined 1"):
+            distributed.share([1, 2])
+    finally:
+        distributed._state.cache_clear()

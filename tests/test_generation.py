@@ -1,0 +1,310 @@
+"""Generation on kept prefixes: the tokens of plain generation, on six families of decoders."""
+
+import pytest
+import torch
+from batches import ROWS, padded
+from families import WIDTH, bloom, gpt2, llama
+from transformers import DynamicCache, GenerationConfig, MistralConfig, MistralForCausalLM
+from transformers.generation.streamers import BaseStreamer
+
+from softprompt_lab import PromptTuningConfig, SoftPromptModel
+from softprompt_lab.engine import generation
+from softprompt_lab.engine.generation import PromptedCache, continues_exactly
+from softprompt_lab.engine.scoring import PACKED, PADDED, PREFIXED, ways_through
+
+LENGTHS = {"default": 4, "short": 2, "long": 7}
+NAMES = ["short", "long", "default"]
+NEW = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+
+
+def start(length: int) -> torch.Tensor:
+    """Random vectors at the scale of the words."""
+    return torch.randn(length, WIDTH, generator=torch.Generator().manual_seed(length)) * 0.2
+
+
+def with_prompts(base) -> SoftPromptModel:
+    """A base model with three prompts of different lengths."""
+    model = SoftPromptModel(base, PromptTuningConfig(num_virtual_tokens=4), start=start(4))
+    for name, length in list(LENGTHS.items())[1:]:
+        model.add_prompt(name, PromptTuningConfig(num_virtual_tokens=length), start=start(length))
+    return model
+
+
+@pytest.fixture
+def model(family):
+    return with_prompts(family)
+
+
+@pytest.fixture
+def plainly(monkeypatch):
+    """Turns prefixes off: generation from embeddings, which invariant 3 holds against PEFT."""
+    return lambda: monkeypatch.setattr(generation, "continues_exactly", lambda base: False)
+
+
+def test_every_family_takes_prefixes(family):
+    """Asked numerically, once."""
+    assert continues_exactly(family)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 2}],
+    ids=["greedy", "beams", "several beams"],
+)
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("names", [None, NAMES], ids=["one prompt", "three prompts"])
+def test_prefixes_change_no_token(model, plainly, options, side, names):
+    """One prompt or one for each row, either padding side."""
+    ids, mask, _ = padded(ROWS, side)
+    found = model.generate(ids, mask, prompt_names=names, **NEW, **options)
+    plainly()
+    assert torch.equal(found, model.generate(ids, mask, prompt_names=names, **NEW, **options))
+
+
+def test_rows_of_several_prompts_equal_each_row_alone(model):
+    """Forward, loss, gradient, generate: a row knows nothing of the other prompts."""
+    ids, mask, labels = padded(ROWS, "left")
+    together = model(ids, mask, labels, prompt_names=NAMES)
+    generated = model.generate(ids, mask, prompt_names=NAMES, **NEW)
+    losses = []
+    for row, name in enumerate(NAMES):
+        model.set_prompt(name)
+        text = mask[row].bool()
+        alone = model(ids[row][text][None], labels=labels[row][text][None])
+        torch.testing.assert_close(together.logits[row][text], alone.logits[0], rtol=1e-5, atol=1e-5)
+        assert torch.equal(generated[row, ids.shape[1] :], model.generate(ids[row][text][None], **NEW)[0, text.sum() :])
+        losses.append(alone.loss)
+    for loss in (together.loss, model.loss(ids, mask, labels, prompt_names=NAMES)):
+        torch.testing.assert_close(loss, torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_every_prompt_of_a_mixed_batch_learns():
+    """The gradient of each is that of its own row alone."""
+    model = with_prompts(llama())
+    weights = {name: model.prompts[name].requires_grad_().embedding.weight for name in NAMES}
+    ids, mask, labels = padded(ROWS, "right")
+    found = torch.autograd.grad(model.loss(ids, mask, labels, prompt_names=NAMES), list(weights.values()))
+    for row, (weight, gradient) in enumerate(zip(weights.values(), found, strict=True)):
+        name, text = NAMES[row], mask[row].bool()
+        alone = model(ids[row][text][None], labels=labels[row][text][None], prompt_names=[name]).loss / len(ROWS)
+        torch.testing.assert_close(gradient, torch.autograd.grad(alone, weight)[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_prefix_is_computed_once_and_again_when_its_prompt_has_changed(monkeypatch):
+    """Whatever way it was changed, `.data` included."""
+    from softprompt_lab.engine import prefixes
+
+    calls = []
+    real = prefixes.prefix_of
+    monkeypatch.setattr(prefixes, "prefix_of", lambda *arguments: calls.append(1) or real(*arguments))
+    model = with_prompts(gpt2())
+    ids = torch.tensor([ROWS[0]])
+    first = model.generate(ids, **NEW)
+    assert torch.equal(first, model.generate(ids, **NEW))
+    assert len(calls) == 1
+    model.prompts["default"].embedding.weight.data.mul_(-3)
+    changed = model.generate(ids, **NEW)
+    assert len(calls) == 2
+    assert not torch.equal(first, changed)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_conversation_goes_on_where_it_stood(model, side):
+    """The second turn on the first one's cache equals the second turn from nothing."""
+    ids, mask, _ = padded(ROWS, side)
+    options = {**NEW, "return_dict_in_generate": True}
+    first = model.generate(ids, mask, prompt_names=NAMES, **options)
+    second = torch.tensor([[7, 8, 9], [10, 11, 0], [12, 0, 0]])
+    spoken = torch.cat([first.sequences, second], dim=1)
+    told = torch.cat([mask, torch.ones(3, 6, dtype=torch.long), (second != 0).long()], dim=1)
+    past = first.past_key_values
+    going_on = model.generate(spoken, told, past_key_values=past, **options)
+    anew = model.generate(spoken, told, prompt_names=NAMES, **NEW)
+    assert torch.equal(going_on.sequences, anew)
+    third = torch.cat([anew, torch.tensor([[3], [4], [5]])], dim=1)
+    told = torch.cat([told, torch.ones(3, 7, dtype=torch.long)], dim=1)
+    last = model.generate(third, told, past_key_values=going_on.past_key_values, **NEW)
+    assert torch.equal(last, model.generate(third, told, prompt_names=NAMES, **NEW))
+
+
+def test_a_cache_that_nothing_can_go_on_from_is_refused():
+    """Another model's, a beam search's, one of other rows, and a conversation without a new word."""
+    model = with_prompts(llama())
+    ids = torch.tensor([ROWS[0]])
+    options = {**NEW, "return_dict_in_generate": True}
+    first = model.generate(ids, **options)
+    longer = torch.cat([first.sequences, ids], dim=1)
+    beams = model.generate(ids, num_beams=2, **options)
+    for cache, sequences, names, message in (
+        (DynamicCache(), longer, None, "DynamicCache that knows of no prompt"),
+        (beams.past_key_values, longer, None, "beam search"),
+        (first.past_key_values, longer.repeat(2, 1), None, "has 1 rows, input_ids 2"),
+        (first.past_key_values, ids, None, "the whole conversation"),
+        (first.past_key_values, longer, ["short"], "prompt_names cannot be passed"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.generate(sequences, past_key_values=cache, prompt_names=names, **NEW)
+
+
+@pytest.mark.parametrize("options", [{"cache_implementation": "static"}, {"use_cache": False}], ids=["static", "none"])
+def test_other_caches_go_the_plain_way(options):
+    """The same tokens."""
+    model = with_prompts(llama())
+    ids, mask, _ = padded(ROWS, "left")
+    assert torch.equal(model.generate(ids, mask, **NEW, **options), model.generate(ids, mask, **NEW))
+
+
+def test_sampling_draws_as_the_plain_way_does(plainly):
+    """Several sequences of each row, from the same random state."""
+    model = with_prompts(llama())
+    ids, mask, _ = padded(ROWS, "right")
+    options = {**NEW, "do_sample": True, "num_return_sequences": 2}
+    torch.manual_seed(5)
+    found = model.generate(ids, mask, **options)
+    plainly()
+    torch.manual_seed(5)
+    assert torch.equal(found, model.generate(ids, mask, **options))
+
+
+def test_processors_see_the_text():
+    """A repetition penalty counts the words of the input, as it does without a prompt."""
+    model = with_prompts(llama())
+    ids = torch.tensor([ROWS[0]])
+    banned = model.generate(ids, max_new_tokens=1, do_sample=False)[0, -1].item()
+    repeated = torch.cat([ids, torch.tensor([[banned]]), ids], dim=1)
+    following = repeated[0, repeated[0].tolist().index(banned) + 1].item()
+    output = model.generate(repeated, max_new_tokens=4, no_repeat_ngram_size=1, do_sample=False)[0, repeated.shape[1] :]
+    assert not {banned, following} & set(output.tolist())
+
+
+class Heard(BaseStreamer):
+    """Keeps what is streamed."""
+
+    def __init__(self):
+        self.tokens, self.ended = [], False
+
+    def put(self, value):
+        self.tokens += value.flatten().tolist()
+
+    def end(self):
+        self.ended = True
+
+
+def test_tokens_are_streamed():
+    """The input first and then each token as it comes, as transformers streams."""
+    model, heard = with_prompts(gpt2()), Heard()
+    output = model.generate(torch.tensor([ROWS[0]]), streamer=heard, **NEW)
+    assert heard.tokens == output[0].tolist()
+    assert heard.ended
+
+
+def test_virtual_tokens_count_against_the_base_models_positions():
+    """GPT-2 with 256 positions: what does not fit is said before anything is computed."""
+    model = with_prompts(gpt2())
+    ids = torch.ones(1, 250, dtype=torch.long)
+    assert model.generate(ids, max_new_tokens=3, min_new_tokens=3).shape == (1, 253)
+    with pytest.raises(ValueError, match=r"4 virtual tokens, 250 .* max_new_tokens=4 .* positions for 256.* to 3\."):
+        model.generate(ids, max_new_tokens=4)
+
+
+def test_names_are_checked():
+    """Their number and their spelling."""
+    model = with_prompts(gpt2())
+    ids = torch.tensor([ROWS[0]])
+    with pytest.raises(ValueError, match="prompt_names has 2 names for 1 rows"):
+        model(ids, prompt_names=["default", "short"])
+    with pytest.raises(ValueError, match="no prompt called 'missing'"):
+        model.generate(ids, prompt_names=["missing"])
+
+
+def test_the_cache_is_copied_not_shared():
+    """A finished call leaves the kept prefix as it was."""
+    model = with_prompts(llama())
+    ids = torch.tensor([ROWS[0]])
+    output = model.generate(ids, return_dict_in_generate=True, **NEW)
+    assert isinstance(output.past_key_values, PromptedCache)
+    before = model.generate(ids, **NEW)
+    for layer in output.past_key_values.layers:
+        layer.keys.zero_()
+    assert torch.equal(before, model.generate(ids, **NEW))
+
+
+def test_a_generation_config_counts_as_the_arguments_do():
+    """No cache, beams, lengths and samples, said in a `GenerationConfig`."""
+    model = with_prompts(llama())
+    ids, mask, _ = padded(ROWS, "left")
+    for options in (
+        {"use_cache": False, **NEW},
+        {"cache_implementation": "static", **NEW},
+        {"num_beams": 2, **NEW},
+        {"max_length": 12, "min_length": 12, "do_sample": False},
+        {"max_length": 12, "max_new_tokens": 2, "min_new_tokens": 2, "do_sample": False},
+    ):
+        given = model.generate(ids, mask, **options)
+        assert torch.equal(model.generate(ids, mask, generation_config=GenerationConfig(**options)), given)
+    assert given.shape[1] == ids.shape[1] + 2
+    assert model.generate(ids, mask, max_length=12, min_length=12).shape[1] == 12
+    sampled = GenerationConfig(do_sample=True, num_return_sequences=2, max_new_tokens=2)
+    assert len(model.generate(ids, mask, generation_config=sampled)) == 2 * len(ids)
+
+
+def test_arguments_that_a_prompt_makes_meaningless_are_refused():
+    """By name, with the reason."""
+    model = with_prompts(llama())
+    for name, value in (("assistant_model", llama()), ("prompt_lookup_num_tokens", 2), ("inputs_embeds", 1)):
+        with pytest.raises(ValueError, match=f"{name} cannot be passed"):
+            model.generate(torch.tensor([ROWS[0]]), **{name: value})
+
+
+def test_a_cache_goes_on_once_from_its_own_text():
+    """Another text, a branch, copies; and a call that failed leaves the cache as it was."""
+    model = with_prompts(llama())
+    options = {**NEW, "return_dict_in_generate": True}
+    ids = torch.tensor([ROWS[0]])
+    first = model.generate(ids, **options)
+    longer = torch.cat([first.sequences, ids], dim=1)
+    past = first.past_key_values
+    with pytest.raises(ValueError, match="num_beams and num_return_sequences must be 1"):
+        model.generate(longer, past_key_values=past, num_beams=2, **NEW)
+    with pytest.raises(ValueError, match="no_such_argument"):
+        model.generate(longer, past_key_values=past, no_such_argument=1, **NEW)
+    with pytest.raises(ValueError, match="has read another text"):
+        model.generate(longer.flip(1), past_key_values=past, **NEW)
+    second = model.generate(longer, past_key_values=past, **options)
+    assert torch.equal(second.sequences, model.generate(longer, **NEW))
+    branch = torch.cat([longer, ids + 1, ids, ids], dim=1)
+    with pytest.raises(ValueError, match="has read another text"):
+        model.generate(branch, past_key_values=past, **NEW)
+
+
+def test_a_window_of_attention_keeps_rows_as_they_are_alone():
+    """Mistral with a window of 16: loss and tokens of long rows, in a batch and alone."""
+    sizes = {"vocab_size": 99, "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    base = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=16, initializer_range=0.2)).eval()
+    model = with_prompts(base)
+    ids = torch.randint(3, 99, (3, 40), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, :25] = mask[2, 5:] = 0
+    labels = ids.where(mask.bool(), -100)
+    torch.testing.assert_close(model.loss(ids, mask, labels), model(ids, mask, labels).loss, rtol=1e-5, atol=1e-6)
+    together = model.generate(ids, mask, **NEW)
+    for row in range(3):
+        text = ids[row][mask[row].bool()][None]
+        assert torch.equal(together[row, 40:], model.generate(text, **NEW)[0, text.shape[1] :])
+
+
+def test_half_precision_goes_on_prefixes_too():
+    """Rounding is no reason to go the plain way."""
+    assert continues_exactly(llama().bfloat16())
+    assert ways_through(llama().bfloat16()) == [PACKED, PREFIXED, PADDED]
+    assert ways_through(bloom().bfloat16()) == [PREFIXED, PADDED]
+
+
+def test_the_question_is_asked_rightly_in_inference_mode():
+    """Whoever asks first."""
+    base = llama()
+    with torch.inference_mode():
+        assert len(ways_through(base)) == 3
+        assert continues_exactly(base)
