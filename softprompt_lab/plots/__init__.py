@@ -11,7 +11,7 @@ from .prompts import (
     trajectory_figure,
     trajectory_strip,
 )
-from .results import accuracy_comparison, training_curve, wording_spread
+from .results import accuracy_comparison, engine_ratios, training_curve, wording_spread
 
 __all__ = [
     "Animation",
@@ -20,6 +20,7 @@ __all__ = [
     "animate_trajectory",
     "attention_mask",
     "concatenation_diagram",
+    "engine_ratios",
     "letters_figure",
     "neighbour_figure",
     "neighbour_scores",

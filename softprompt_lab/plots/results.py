@@ -145,3 +145,36 @@ def wording_spread(
         f"{values.mean():.1%}" + "".join(f"; {name} {value:.1%}" for name, value in lines.items()) + "."
     )
     return fig
+
+
+@styled
+def engine_ratios(table: pd.DataFrame, against: str = "ratio, PEFT, padded to the longest") -> Figure:
+    """Draw how many times as long PEFT takes, by the length of the prompt, one line a batch size, one panel a model.
+
+    `table`: model, P, batch, rows and the column `against`; only rows of random text are drawn.
+    """
+    drawn = table[table["rows"].isin(["short", "long"])]
+    models = list(dict.fromkeys(drawn["model"]))
+    fig = Figure(figsize=(3.2 * len(models), 3.2))
+    axes = fig.subplots(1, len(models), squeeze=False, sharey=True)[0]
+    for ax, name in zip(axes, models, strict=True):
+        own = drawn[drawn["model"] == name]
+        for (batch, rows), (colour, marker, style) in zip(
+            own.groupby(["batch", "rows"], sort=True).groups, SERIES, strict=False
+        ):
+            line = own[(own["batch"] == batch) & (own["rows"] == rows)].sort_values("P")
+            ax.plot(
+                line["P"], line[against], color=colour, marker=marker, linestyle=style, label=f"{batch} {rows} rows"
+            )
+        ax.axhline(1, color=BLACK, linewidth=0.8)
+        ax.set(title=drawable(name), xlabel="virtual tokens, P", xscale="symlog", yscale="log")
+    axes[0].set_ylabel("PEFT's seconds / ours")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    least = drawn.loc[drawn[against].idxmin()]
+    most = drawn.loc[drawn[against].idxmax()]
+    fig.alt = (
+        f"Lines: seconds of a step in PEFT over ours, from {least[against]:.2f} ({least['model']}, P = {least['P']}, "
+        f"{least['batch']} {least['rows']} rows) to {most[against]:.2f} ({most['model']}, P = {most['P']}, "
+        f"{most['batch']} {most['rows']} rows)."
+    )
+    return fig
