@@ -12,7 +12,7 @@
 # - measure how much the wording of a prompt matters, and how lucky "the best wording" is;
 # - calibrate a prompt with an empty message, and say what that mends and what it does not.
 #
-# Time: 20 minutes of reading, 3 minutes of running on two cores. Base model: `smollm2`, frozen, nothing is trained.
+# Time: 20 minutes of reading, 4 minutes of running on two cores. Base model: `smollm2`, frozen, nothing is trained.
 
 # %% tags=["setup"]
 import dataclasses

@@ -12,7 +12,7 @@
 # - report an accuracy so that others can judge it: held-out rows, interval, baseline, seeds;
 # - read other people's training code and know where to look first.
 #
-# Time: 40 minutes of reading, 4 minutes of running on two cores. Base models: `smollm2`, and `tiny` where
+# Time: 40 minutes of reading, 5 minutes of running on two cores. Base models: `smollm2`, and `tiny` where
 # something has to run several times. You need chapters 02 and 03.
 
 # %% tags=["setup"]
