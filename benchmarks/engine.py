@@ -1,13 +1,14 @@
 """The engine beside PEFT: seconds and memory of a training step, evaluated rows and generated tokens per second.
 
     python benchmarks/engine.py            # every part; hours on two cores: writes engine.md, engine_*.csv, engine.png
-    python benchmarks/engine.py steps      # or one part: steps, memory, evaluation, generation
+    python benchmarks/engine.py tutorial   # or one part: tutorial, steps, memory, evaluation, generation
 
 Same rows, same type, alternating in one run; PEFT is padded on the right, where its numbers are right.
 """
 
 import json
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Annotated
 
 import pandas as pd
 import peft
+import psutil
 import torch
 import transformers
 import typer
@@ -33,7 +35,7 @@ FOLDER = Path(__file__).parent
 LENGTHS = {"short": 30, "long": 100}  # tokens of text, on average
 GRID = [(prompt, batch, length) for prompt in (1, 8, 20, 100) for batch in (1, 8, 32) for length in LENGTHS]
 FEW = [(20, 8, "short"), (100, 8, "short")]  # for the large shapes, whose PEFT steps take a minute
-PARTS = ("steps", "memory", "evaluation", "generation")
+PARTS = ("tutorial", "steps", "memory", "evaluation", "generation")
 
 
 def bloomz_560m() -> BloomForCausalLM:
@@ -101,7 +103,10 @@ def measure_tutorial(rounds: int) -> list[dict]:
 
 
 def peak_of(model_name: str, prompt: int, batch: int, length: str, way: str) -> int:
-    """Bytes that one step needs above the loaded model, in this process."""
+    """Bytes that one step needs above the loaded model, in this process, which may not take the whole machine."""
+    if not torch.cuda.is_available():
+        most = int(0.9 * psutil.virtual_memory().total)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     model = base_model_of(model_name)
     ways_through(model)  # asked before, as a training run does on its first step
     functions = speed.step_functions(model, prompt, speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length]))
@@ -278,8 +283,10 @@ def main(
 ) -> None:
     """Measure and write the report; a part that is not measured keeps its last figures."""
     for part in parts or PARTS:
-        if part == "steps":
-            rows = measure_tutorial(rounds)
+        if part == "tutorial":
+            pd.DataFrame(measure_tutorial(rounds)).to_csv(output / "engine_tutorial.csv", index=False)
+        elif part == "steps":
+            rows: list[dict] = []
             for name, cells in {"tiny": GRID, "smollm2": GRID, "bloomz-560m shape": FEW, "Llama-1B shape": FEW}.items():
                 rows += measure_steps(name, cells, rounds)
                 pd.DataFrame(rows).to_csv(output / "engine_steps.csv", index=False)

@@ -82,16 +82,16 @@ def test_two_processes_end_with_the_prompt_of_one(tmp_path):
 
 
 SCRIPT = """
-import json, sys, torch
+import json, pathlib, sys, torch
 from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, distributed, load_base_model, load_task, train
-base, data = sys.argv[1:]
+base, data, folder = sys.argv[1:]
 model, tokenizer = load_base_model(base)
 torch.manual_seed(distributed.processes()[0])
 soft = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=4), tokenizer=tokenizer)
 started = soft.prompt.tolist()
 history = train(soft, load_task(data), steps=3, batch_size=1, progress=False, evaluate_every=1, patience=1)
 found = {"process": distributed.processes(), "start": started, "losses": history.losses, "prompt": soft.prompt.tolist()}
-print("FOUND" + json.dumps(found))
+pathlib.Path(folder, f"{distributed.processes()[0]}.json").write_text(json.dumps(found))
 """
 
 
@@ -105,11 +105,10 @@ def test_processes_that_start_from_different_prompts_agree(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [*command, str(base), str(data)], capture_output=True, text=True, env=environment, timeout=300
+        [*command, str(base), str(data), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = [json.loads(line.split("FOUND")[1]) for line in done.stdout.splitlines() if "FOUND" in line]
-    one, two = sorted(found, key=lambda each: each["process"])
+    one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert (one["process"], two["process"]) == ([0, 2], [1, 2])
     assert one["start"] != two["start"]
     assert one["losses"] == two["losses"]
