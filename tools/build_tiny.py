@@ -15,7 +15,7 @@ from typing import Annotated
 
 import torch
 import typer
-from measure_tiny import LEARNING_RATES, TRAINING, VIRTUAL_TOKENS, Measurement, measure, table
+from measure_tiny import TRAINING, VIRTUAL_TOKENS, Measurement, measure, table
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch.nn.functional import cross_entropy, rms_norm
@@ -313,9 +313,9 @@ def model_card(name: str, recipe: Recipe, seconds: float, measurements: list[Mea
         "minutes": f"{seconds / 60:.1f}",
         "threads": "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads",
         "virtual_tokens": VIRTUAL_TOKENS,
-        "prompt_steps": TRAINING["steps"],
-        "prompt_batch": TRAINING["batch_size"],
-        "prompt_rate": LEARNING_RATES[name],
+        "prompt_steps": TRAINING[name]["steps"],
+        "prompt_batch": TRAINING[name]["batch_size"],
+        "prompt_rate": TRAINING[name]["learning_rate"],
         "table": table(measurements),
         "instructions": "\n".join(f"- {skill}: {wordings}" for skill, wordings in instruction_lists().items()),
     }
