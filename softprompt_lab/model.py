@@ -81,8 +81,7 @@ class SoftPromptModel(nn.Module):
 
     def set_prompt(self, name: str) -> None:
         """Choose the prompt that forward, loss and generate use (PEFT's `set_adapter`)."""
-        if name not in self.prompts:
-            raise ValueError(f"there is no prompt called {name!r}; there are: {', '.join(self.prompts)}.")
+        self.prompt_called(name)  # or a ValueError that names those there are
         self.active_prompt = name
         for key, prompt in self.prompts.items():
             prompt.requires_grad_(key == name)
@@ -194,8 +193,7 @@ class SoftPromptModel(nn.Module):
         """
         _refuse(kwargs)
         mask = _checked_mask(input_ids, attention_mask)
-        prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
-        rows = prompts if len(prompts) == 1 else [prompts[number] for number in numbers]
+        rows = self._prompt_of_rows(prompt_names, len(input_ids))
         batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
         if self.base_model.config.is_encoder_decoder:
             return self.base_model(**batch.inputs, labels=labels, **kwargs)
@@ -259,8 +257,7 @@ class SoftPromptModel(nn.Module):
         """
         _refuse(kwargs)
         mask = _checked_mask(input_ids, attention_mask)
-        prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
-        rows = prompts if len(prompts) == 1 else [prompts[number] for number in numbers]
+        rows = self._prompt_of_rows(prompt_names, len(input_ids))
         if self.base_model.config.is_encoder_decoder:
             batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
             return self.base_model.generate(**batch.inputs, **kwargs)
@@ -282,6 +279,11 @@ class SoftPromptModel(nn.Module):
             raise ValueError(f"prompt_names has {len(names)} names for {rows} rows; give one for each row.")
         distinct = list(dict.fromkeys(names))
         return [self.prompt_called(name) for name in distinct], [distinct.index(name) for name in names]
+
+    def _prompt_of_rows(self, names: Sequence[str] | None, rows: int) -> list[torch.Tensor]:
+        """One prompt for every row, or one for each: what `in_front` takes."""
+        prompts, numbers = self.prompts_of(names, rows)
+        return prompts if len(prompts) == 1 else [prompts[number] for number in numbers]
 
     # ------------------------------------------------------------------------------------------------ the folder
 

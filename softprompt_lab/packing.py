@@ -7,7 +7,7 @@ its own context and its own target, nothing else, so a row's result is what it w
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -52,6 +52,11 @@ class Example:
     def __len__(self) -> int:
         """Tokens that the model must read: a target's last token is predicted, never read."""
         return len(self.context) + sum(max(len(target.ids) - 1, 0) for target in self.targets)
+
+
+def examples_of(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> list[Example]:
+    """Training rows, (context ids, label ids), as examples whose whole label is to be predicted."""
+    return [Example(context, [Target.of(label)]) for context, label in pairs]
 
 
 @dataclass

@@ -19,7 +19,7 @@ from .engine.costs import costs_of
 from .engine.machine import operations_per_second
 from .errors import LabError
 from .model import SoftPromptModel
-from .packing import IGNORE, Example, Target
+from .packing import IGNORE, examples_of
 from .tasks import LABEL_COLUMN, Task
 from .training import backward
 
@@ -64,11 +64,6 @@ def padded_batch(pairs: Sequence[Pair], width: int) -> dict[str, torch.Tensor]:
         "attention_mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows]),
         "labels": torch.tensor([marks + [IGNORE] * (width - len(marks)) for _, marks in rows]),
     }
-
-
-def examples_of(pairs: Sequence[Pair]) -> list[Example]:
-    """The same rows as training here takes them."""
-    return [Example(context, [Target.of(label)]) for context, label in pairs]
 
 
 def step_functions(base_model: nn.Module, virtual_tokens: int, pairs: Sequence[Pair]) -> dict[str, Callable[[], float]]:

@@ -20,7 +20,7 @@ from .engine.scoring import label_logits
 from .errors import LabError
 from .evaluation import evaluate
 from .model import SoftPromptModel
-from .packing import Example, Target
+from .packing import Example, examples_of
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def encode_training_rows(task: Task, tokenizer, max_length: int = MAX_LENGTH) ->
     task.warn_of_cut_texts(tokenizer, task.train[task.text_column], max_length, stacklevel=3)
     rows = zip(task.train[task.text_column], task.train[LABEL_COLUMN], strict=True)
     encoded = (task.encode(tokenizer, text, label, max_length) for text, label in rows)
-    return [Example(context, [Target.of(label)]) for context, label in encoded]
+    return examples_of(encoded)
 
 
 def batches(rows: Sequence[Row], batch_size: int, steps: int, seed: int) -> Iterator[list[Row]]:
