@@ -68,6 +68,7 @@ class PackedRow:
         ids, position_ids, segments, parents: N entries each; `parents` holds the segment that a token also sees.
         label_places: M places in `[prompt | ids]` whose logits predict `label_ids`.
         owners: M pairs (index of the example, index of its target).
+        lengths: tokens of each example, all its targets included.
     """
 
     prompt: int = 0
@@ -78,9 +79,11 @@ class PackedRow:
     label_places: list[int] = field(default_factory=list)
     label_ids: list[int] = field(default_factory=list)
     owners: list[tuple[int, int]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
 
     def add(self, example: Example, index: int, prompt_length: int) -> None:
         """Append one example: its context once, each of its targets as a branch behind it."""
+        self.lengths.append(len(example))
         context = self._new_segment(example.context, prompt_length, parent=PROMPT_SEGMENT)
         last_of_context = prompt_length + len(self.ids) - 1 if example.context else prompt_length - 1
         for number, target in enumerate(example.targets):
@@ -110,7 +113,7 @@ def pack(
 
     Args:
         prompt_lengths: virtual tokens of each prompt.
-        text_tokens: for each prompt the length of text that a row should have (`scoring.Costs.row_tokens`). The rows
+        text_tokens: for each prompt the length of text that a row should have (`engine.costs`). The rows
             come out about equally long; an example longer than that gets a row of its own.
     """
     for prompt, length in enumerate(prompt_lengths):
@@ -127,13 +130,10 @@ def pack(
             yield row
 
 
-def packed_mask(
-    segments: Int[torch.Tensor, "N"], parents: Int[torch.Tensor, "N"], prompt_length: int
-) -> Bool[torch.Tensor, "N_all N_all"]:
+def packed_mask(row: PackedRow, prompt_length: int) -> Bool[torch.Tensor, "N_all N_all"]:
     """True where a token (row) may look at a token (column): behind it, and in the prompt, its parent or its own."""
-    prompt = torch.full((prompt_length,), PROMPT_SEGMENT, dtype=segments.dtype, device=segments.device)
-    segments = torch.cat([prompt, segments])  # (P+N,)
-    parents = torch.cat([prompt, parents])  # (P+N,)
+    segments = torch.tensor([PROMPT_SEGMENT] * prompt_length + row.segments, dtype=torch.long)  # (P+N,)
+    parents = torch.tensor([PROMPT_SEGMENT] * prompt_length + row.parents, dtype=torch.long)  # (P+N,)
     own = segments[:, None] == segments[None, :]
     parent = parents[:, None] == segments[None, :]
     in_prompt = segments[None, :] == PROMPT_SEGMENT

@@ -7,10 +7,17 @@ import torch
 from families import bloom, llama
 
 from softprompt_lab.engine.costs import Costs, costs_of
-from softprompt_lab.engine.scoring import PACKED, PADDED, PREFIXED, cheapest_way
+from softprompt_lab.engine.scoring import BLOCKS, PADDED, PREFIXED, cheapest_way, packed_cost
 from softprompt_lab.packing import Example, Target
 
 COSTS = Costs(per_token=1000.0, per_pair=2.0, per_label=50.0, per_call=500.0)
+
+
+def test_a_row_is_so_long_that_prompt_and_call_are_a_tenth_of_its_text():
+    """Without a dense mask nothing grows with the square."""
+    tokens = COSTS.row_tokens(20)
+    assert tokens * 1000 * 0.1 == pytest.approx(20 * 1000 + 500)
+    assert COSTS.row_tokens(100_000) == 4096
 
 
 @pytest.mark.parametrize("prompt", [1, 20, 100])
@@ -23,7 +30,7 @@ def test_no_other_row_length_is_cheaper(prompt):
         return rows * (500 + 1000 * length + 2 * length**2)
 
     best = min(range(1, 200), key=cost)
-    assert COSTS.row_tokens(prompt) == pytest.approx(tokens / best, rel=0.05)
+    assert COSTS.masked_row_tokens(prompt) == pytest.approx(tokens / best, rel=0.05)
     assert COSTS.packed(prompt, tokens, labels=3) == pytest.approx(cost(best) + 150, rel=0.01)
 
 
@@ -39,10 +46,11 @@ def test_the_costs_are_those_of_the_base_model():
 
 
 def test_the_cheapest_way_is_taken():
-    """Packed where the model packs; without packing the prefix pays for a long prompt and many rows only."""
+    """Blocks where the model packs; without packing the prefix pays for a long prompt and many rows only."""
     rows = [Example([5] * 10, [Target.of([6])]) for _ in range(32)]
     long, short = torch.zeros(100, 32), torch.zeros(2, 32)
-    assert cheapest_way(llama(), [long], rows) is PACKED
+    assert cheapest_way(llama(), [long], rows) is BLOCKS
+    assert BLOCKS.cost(costs_of(llama()), [long], rows) < packed_cost(costs_of(llama()), [long], rows)
     assert cheapest_way(bloom(), [long], rows) is PREFIXED
     assert cheapest_way(bloom(), [short], rows[:1]) is PADDED
     costs = costs_of(bloom())

@@ -10,7 +10,7 @@ from transformers.generation.streamers import BaseStreamer
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine import generation
 from softprompt_lab.engine.generation import PromptedCache, continues_exactly
-from softprompt_lab.engine.scoring import PACKED, PADDED, PREFIXED, ways_through
+from softprompt_lab.engine.scoring import BLOCKS, PADDED, PREFIXED, ways_through
 
 LENGTHS = {"default": 4, "short": 2, "long": 7}
 NAMES = ["short", "long", "default"]
@@ -298,7 +298,7 @@ def test_a_window_of_attention_keeps_rows_as_they_are_alone():
 def test_half_precision_goes_on_prefixes_too():
     """Rounding is no reason to go the plain way."""
     assert continues_exactly(llama().bfloat16())
-    assert ways_through(llama().bfloat16()) == [PACKED, PREFIXED, PADDED]
+    assert ways_through(llama().bfloat16()) == [BLOCKS, PREFIXED, PADDED]
     assert ways_through(bloom().bfloat16()) == [PREFIXED, PADDED]
 
 

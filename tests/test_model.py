@@ -9,9 +9,8 @@ from batches import ROWS, padded, text_of
 from families import VOCABULARY, WIDTH
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, TaskType
-from softprompt_lab.engine import scoring
-from softprompt_lab.engine.costs import costs_of
-from softprompt_lab.engine.scoring import PACKED, PADDED, PREFIXED, label_loss, ways_through
+from softprompt_lab.engine import costs, scoring
+from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, label_loss, ways_through
 from softprompt_lab.model import get_soft_prompt_model
 from softprompt_lab.packing import from_tensors
 from softprompt_lab.training import backward
@@ -121,20 +120,19 @@ def test_right_padded_loss_equals_peft(model):
 
 
 def test_every_way_equals_peft(model, monkeypatch):
-    """Packed, in several packed rows, prefixed, padded: loss to 1e-6, the prompt's gradient to 1e-5."""
+    """Blocks or a mask, in one row and several, prefixed, padded: loss to 1e-6, the prompt's gradient to 1e-5."""
     ids, mask, labels = padded(ROWS, "right")
     reference = as_peft(model)
     theirs = reference(input_ids=ids, attention_mask=mask, labels=labels).loss
     expected = torch.autograd.grad(theirs, reference.prompt_encoder["default"].embedding.weight)[0]
     examples = from_tensors(ids, mask.bool(), labels)
-    costs = costs_of(model.base_model)._replace(per_pair=1e9)  # so dear that each example gets a row of its own
-    ways = [(way, None) for way in ways_through(model.base_model)]
-    ways += [(PACKED, costs)] if (PACKED, None) in ways else []
-    for way, prices in ways:
+    ways = [(way, costs.ROW_TOKENS) for way in ways_through(model.base_model)]
+    if ways[0][0] is BLOCKS:
+        ways += [(PACKED, costs.ROW_TOKENS), (PACKED, 1.0), (BLOCKS, 1.0)]  # 1: each example gets a row of its own
+    for way, row_tokens in ways:
         with monkeypatch.context() as patch:
             patch.setattr(scoring, "cheapest_way", lambda *arguments, way=way: way)
-            if prices:
-                patch.setattr(scoring, "costs_of", lambda base, prices=prices: prices)
+            patch.setattr(costs, "ROW_TOKENS", row_tokens)
             weight = model.prompts["default"].embedding.weight
             weight.grad = None
             (loss,) = backward(model.base_model, [model.prompt], examples)
@@ -166,7 +164,7 @@ def test_the_base_model_never_changes(model):
 
 def test_the_ways_are_found_by_asking(family):
     """Only BLOOM, whose positions come from its mask, takes no packed row."""
-    packed = [] if family.config.model_type == "bloom" else [PACKED]
+    packed = [] if family.config.model_type == "bloom" else [BLOCKS]
     assert ways_through(family) == [*packed, PREFIXED, PADDED]
 
 

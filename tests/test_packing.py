@@ -1,7 +1,6 @@
 """Packed rows: every token once, positions and mask as a loop would write them."""
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +20,7 @@ EXAMPLES = st.lists(
 
 def paths(row: PackedRow, prompt_length: int) -> list[list[int]]:
     """For each place of `[prompt | ids]`, the places that its mask lets it see."""
-    mask = packed_mask(torch.tensor(row.segments), torch.tensor(row.parents), prompt_length)
+    mask = packed_mask(row, prompt_length)
     return [line.nonzero()[:, 0].tolist() for line in mask]
 
 

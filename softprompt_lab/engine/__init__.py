@@ -2,6 +2,7 @@
 
 batch       a padded batch behind its prompts, for whatever takes one row a text
 prefixes    a prompt's keys and values, computed once and put under any number of rows
+blocks      attention of a packed row, text by text
 machine     what this machine multiplies per second
 costs       what a batch costs on each way
 scoring     logits at the labels: the ways, and which one is taken

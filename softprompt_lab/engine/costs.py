@@ -15,7 +15,8 @@ from torch import nn
 from .machine import operations_per_second
 
 READ_TOKENS = 40  # reading a weight takes as long as multiplying it with so many tokens (measured: 30 to 50 on a CPU)
-ROW_TOKENS = 4096  # of text in a packed row at most: its mask has so many squared entries
+ROW_TOKENS = 4096.0  # of text in a packed row at most, for memory: a dense mask has so many squared entries
+OVERHEAD = 0.1  # of a row without a dense mask: its prompt and its call; longer rows gain little and take more memory
 LAUNCH_SECONDS = 5e-4  # of a layer: a few dozen operations, each of some microseconds
 
 
@@ -30,14 +31,18 @@ class Costs(NamedTuple):
 
     def call(self, rows: int, length: int | float, seen: int | float, labels: int) -> float:
         """One call: `rows` of `length` tokens that look at `seen` others, with the vocabulary read at `labels`."""
-        return (
-            self.per_call
-            + rows * length * (self.per_token + seen * self.per_pair)
-            + labels * self.per_label
-        )
+        return self.per_call + self.tokens(rows * length, seen) + labels * self.per_label
+
+    def tokens(self, tokens: int | float, seen: int | float) -> float:
+        """Tokens in the layers, each looking at `seen` others."""
+        return float(tokens) * (self.per_token + seen * self.per_pair)
 
     def row_tokens(self, prompt_length: int) -> float:
-        """The length of text at which one more packed row saves as much attention as its prompt and its call cost.
+        """The length of text behind which prompt and call are but `OVERHEAD` of a row; at most `ROW_TOKENS`."""
+        return min((prompt_length + self.per_call / self.per_token) / OVERHEAD, ROW_TOKENS)
+
+    def masked_row_tokens(self, prompt_length: int) -> float:
+        """With a dense mask: where one more packed row saves as much attention as its prompt and its call cost.
 
         k rows for N tokens behind P cost k (call + P token + P^2 pair) + N^2 / k pair and terms without k; the minimum
         lies at N / k = sqrt((call + P token) / pair + P^2). At most `ROW_TOKENS`, for memory.
@@ -46,18 +51,16 @@ class Costs(NamedTuple):
         return min(best, ROW_TOKENS)
 
     def packed(self, prompt_length: int, text_tokens: int, labels: int) -> float:
-        """The rows of one prompt, as `packing.pack` cuts them."""
-        if not text_tokens and not labels:
-            return 0.0
+        """The rows of one prompt with their dense masks, as `packing.pack` cuts them."""
         if prompt_length + text_tokens > self.window:
             return math.inf
-        rows = max(1, math.ceil(text_tokens / self.row_tokens(prompt_length)))
+        rows = max(1, math.ceil(text_tokens / self.masked_row_tokens(prompt_length)))
         length = prompt_length + text_tokens / rows
         return rows * self.call(1, length, length, 0) + labels * self.per_label
 
 
 class Remembered:
-    """Answers about base models, each for the type, the device and the attention with which it was found."""
+    """Answers about base models, each for the type, device, attention and checkpointing with which it was found."""
 
     def __init__(self) -> None:
         self._found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
@@ -66,7 +69,8 @@ class Remembered:
         """The answer for a base model as it is now; `find` is asked where there is none yet."""
         words = base_model.get_input_embeddings().weight
         attention = getattr(base_model.config, "_attn_implementation", None)
-        answers, key = self._found.setdefault(base_model, {}), (words.dtype, words.device, attention)
+        recomputes = base_model.training and getattr(base_model, "is_gradient_checkpointing", False)
+        answers, key = self._found.setdefault(base_model, {}), (words.dtype, words.device, attention, recomputes)
         if key not in answers:
             answers[key] = find()
         return answers[key]

@@ -1,6 +1,7 @@
-"""Logits at the labels only: four ways through a frozen base model, all giving what a row gives alone.
+"""Logits at the labels only: five ways through a frozen base model, all giving what a row gives alone.
 
-packed            one row holds many texts and one copy of the prompt (`packing.py`)
+blocks            one row holds many texts and one copy of the prompt (`packing.py`), attention by text (`blocks.py`)
+packed            the same row with a dense mask, where attention can't be taken over
 prefixed          the prompt's keys and values once, then every row on top of them (for ALiBi, which packs nothing)
 padded            one row for each target, text directly behind the prompt: the plain way that every decoder takes
 encoder-decoder   the prompt in front of the encoder's input, targets through the decoder
@@ -11,6 +12,7 @@ which of them is cheapest for a batch is counted (`costs.py`).
 
 import inspect
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from transformers import DynamicCache
 
 from ..packing import IGNORE, Example, PackedRow, Target, pack, packed_mask
 from .batch import in_front
+from .blocks import attention_over_blocks, blocks_of
 from .costs import Costs, Remembered, costs_of
 from .prefixes import layers_of, positions, prefix_of
 
@@ -76,37 +79,73 @@ def label_loss(
 # ------------------------------------------------------------------------------------------------------- packed
 
 
+def block_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
+    """Every token once and every pair of tokens once: one call for each packed row."""
+    for prompt, row in _packed_rows(prompts, examples, costs_of(base_model).row_tokens):
+        blocks = blocks_of(row, len(prompt), prompt.device)
+        with attention_over_blocks(base_model):
+            part = _packed_call(base_model, prompt, row, blocks=blocks)
+        yield part
+
+
+def block_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
+    """Each prompt once a row, each token once; a text looks at its prompt and itself."""
+    total = 0.0
+    for prompt, own in _by_prompt(prompts, examples):
+        tokens = sum(map(len, own))
+        rows = max(1, math.ceil(tokens / costs.row_tokens(len(prompt))))
+        total += rows * costs.call(1, len(prompt), len(prompt), labels=0)
+        total += sum(costs.tokens(len(example), len(prompt) + len(example)) for example in own)
+        total += _labels(own) * costs.per_label
+        if len(prompt) + max(map(len, own)) > costs.window:
+            return math.inf
+    return total
+
+
 def packed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
     """Every token once: one ordinary call for each packed row."""
-    lengths = [len(prompt) for prompt in prompts]
-    for row in pack(examples, lengths, [costs_of(base_model).row_tokens(length) for length in lengths]):
-        if row.label_ids:
-            inputs = _packed_inputs(base_model, prompts[row.prompt], row)
-            logits = _call(base_model, row.label_places, **inputs)[0]  # (M, V)
-            yield LabelLogits(logits.float(), torch.tensor(row.label_ids, device=logits.device), row.owners)
+    for prompt, row in _packed_rows(prompts, examples, costs_of(base_model).masked_row_tokens):
+        mask = packed_mask(row, len(prompt)).to(prompt.device)
+        dtype = base_model.get_input_embeddings().weight.dtype
+        yield _packed_call(base_model, prompt, row, attention_mask=additive(mask, dtype)[None, None])
 
 
 def packed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
     """Each prompt once a row, each token once; attention over whole rows."""
-    total = 0.0
+    groups = _by_prompt(prompts, examples)
+    return sum(costs.packed(len(prompt), sum(map(len, own)), _labels(own)) for prompt, own in groups)
+
+
+def _by_prompt(prompts: Prompts, examples: Sequence[Example]) -> Iterator[tuple[torch.Tensor, list[Example]]]:
+    """Each prompt that has examples, with them."""
     for number, prompt in enumerate(prompts):
-        own = [example for example in examples if example.prompt == number]
-        labels = sum(len(target.counted) for example in own for target in example.targets)
-        total += costs.packed(len(prompt), sum(map(len, own)), labels)
-    return total
+        if own := [example for example in examples if example.prompt == number]:
+            yield prompt, own
 
 
-def _packed_inputs(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow) -> dict:
-    """`inputs_embeds` (1, P+N, D), `position_ids` (1, P+N) and an additive mask (1, 1, P+N, P+N)."""
-    device = prompt.device
-    words = base_model.get_input_embeddings()(torch.tensor(row.ids, dtype=torch.long, device=device))  # (N, D)
-    positions = torch.tensor([*range(len(prompt)), *row.position_ids], device=device)
-    segments, parents = (torch.tensor(part, dtype=torch.long, device=device) for part in (row.segments, row.parents))
-    return {
-        "inputs_embeds": torch.cat([prompt.to(words.dtype), words])[None],
-        "position_ids": positions[None],
-        "attention_mask": additive(packed_mask(segments, parents, len(prompt)), words.dtype)[None, None],
-    }
+def _labels(examples: Sequence[Example]) -> int:
+    """Labels of all targets."""
+    return sum(len(target.counted) for example in examples for target in example.targets)
+
+
+def _packed_rows(
+    prompts: Prompts, examples: Sequence[Example], row_tokens: Callable[[int], float]
+) -> Iterator[tuple[torch.Tensor, PackedRow]]:
+    """The rows of a batch that hold labels, each with its prompt."""
+    lengths = [len(prompt) for prompt in prompts]
+    for row in pack(examples, lengths, [row_tokens(length) for length in lengths]):
+        if row.label_ids:
+            yield prompts[row.prompt], row
+
+
+def _packed_call(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow, **attention) -> LabelLogits:
+    """One call with `inputs_embeds` (1, P+N, D) and `position_ids` (1, P+N)."""
+    ids = torch.tensor(row.ids, dtype=torch.long, device=prompt.device)
+    words = base_model.get_input_embeddings()(ids)  # (N, D)
+    places = torch.tensor([*range(len(prompt)), *row.position_ids], device=prompt.device)
+    inputs = {"inputs_embeds": torch.cat([prompt.to(words.dtype), words])[None], "position_ids": places[None]}
+    logits = _call(base_model, row.label_places, **inputs, **attention)[0]  # (M, V)
+    return LabelLogits(logits.float(), torch.tensor(row.label_ids, device=logits.device), row.owners)
 
 
 def additive(mask: Bool[torch.Tensor, "Q K"], dtype: torch.dtype) -> Float[torch.Tensor, "Q K"]:
@@ -145,7 +184,7 @@ def prefixed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[
 def prefixed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
     """Each prompt once a batch, each row with its pads."""
     if min(map(len, prompts)) < 2:
-        return float("inf")
+        return math.inf
     total = 0.0
     for rows in _batches(examples, 1, mixed=False):
         before = len(prompts[rows[0].prompt]) - 1
@@ -154,7 +193,7 @@ def prefixed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -
         total += costs.call(1, before, before, labels=0)
         total += costs.call(len(rows), width, before + width, labels=len(rows) * len(columns))
         if before + width > costs.window:
-            return float("inf")
+            return math.inf
     return total
 
 
@@ -299,6 +338,7 @@ def _call(base_model: nn.Module, places: Sequence[int], **inputs) -> Float[torch
 
 # ------------------------------------------------------------------------------------------------- the choice
 
+BLOCKS = Way(block_logits, block_cost)
 PACKED = Way(packed_logits, packed_cost)
 PREFIXED = Way(prefixed_logits, prefixed_cost)
 PADDED = Way(padded_logits, padded_cost)
@@ -325,7 +365,8 @@ def ways_through(base_model: nn.Module) -> list[Way]:
     def find() -> list[Way]:
         if base_model.config.is_encoder_decoder:
             return [ENCODER_DECODER]
-        return [way for way in (PACKED, PREFIXED) if is_exact(way, base_model)] + [PADDED]
+        packed = next(([way] for way in (BLOCKS, PACKED) if is_exact(way, base_model)), [])
+        return packed + [PREFIXED] * is_exact(PREFIXED, base_model) + [PADDED]
 
     return _ways(base_model, find)
 

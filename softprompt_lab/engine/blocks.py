@@ -1,0 +1,156 @@
+"""Attention over the blocks of a packed row: a text looks at the prompt and at itself, and no other pair is computed.
+
+A dense mask hides the other texts of a row, at the price of a row's length squared. Here the queries, keys and values
+of a row are laid out as one small batch for texts of like length, through transformers' own attention interface.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from ..packing import PROMPT_SEGMENT, PackedRow
+
+NAME = "softprompt_lab_blocks"
+LIKE_LENGTH = 1.5  # texts share a batch while the longest is at most so many times as long as the shortest
+PAD_SEGMENT = -1  # sees the prompt and itself, is seen by pads only
+
+
+class Block(NamedTuple):
+    """A batch of n texts of up to L tokens: True in `mask` where one may look, first at the prompt, then at the L."""
+
+    rows: int
+    length: int
+    mask: Bool[torch.Tensor, "n 1 L K"]
+
+
+class Blocks(NamedTuple):
+    """The texts of a packed row of N tokens behind P virtual tokens, as batches that hold M places, pads included.
+
+    Attributes:
+        there: the token (0 is the first behind the prompt) at each of the M places; some token at a pad.
+        back: the place of each of the N tokens.
+        real: False at pads.
+    """
+
+    prompt_length: int
+    there: Int[torch.Tensor, "M"]
+    back: Int[torch.Tensor, "N"]
+    real: Bool[torch.Tensor, "M"]
+    batches: Sequence[Block]
+
+
+def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Blocks:
+    """Lay the examples of a row, each with all its targets, out by length."""
+    starts = torch.tensor([0, *row.lengths]).cumsum(0).tolist()
+    order = sorted(range(len(row.lengths)), key=lambda number: -row.lengths[number])
+    segments, parents = (torch.tensor(part, dtype=torch.long) for part in (row.segments, row.parents))
+    nothing = torch.empty(0, dtype=torch.long)
+    there, batches = [(nothing, nothing.bool())], []
+    for group in _groups(order, row.lengths):
+        longest = row.lengths[group[0]]
+        inside = torch.arange(longest)
+        lengths = torch.tensor([row.lengths[number] for number in group])[:, None]
+        places = torch.tensor([starts[number] for number in group])[:, None] + inside  # (n, L)
+        pad = inside >= lengths
+        places = places.masked_fill(pad, 0)
+        own, parent = segments[places].masked_fill(pad, PAD_SEGMENT), parents[places].masked_fill(pad, PROMPT_SEGMENT)
+        seen = (own[:, :, None] == own[:, None]) | (parent[:, :, None] == own[:, None])  # (n, L, L)
+        prompt = seen.new_ones(*pad.shape, prompt_length)
+        mask = torch.cat([prompt, seen.tril()], dim=-1)[:, None]
+        batches.append(Block(len(group), longest, mask.to(device)))
+        there.append((places, pad))
+    flat = torch.cat([places.flatten() for places, _ in there])
+    real = torch.cat([~pad.flatten() for _, pad in there])
+    back = torch.empty(len(row.ids), dtype=torch.long)
+    back[flat[real]] = real.nonzero()[:, 0]
+    return Blocks(prompt_length, flat.to(device), back.to(device), real.to(device), batches)
+
+
+def _groups(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Cut texts, longest first, where the next is much shorter than the first of its group; empty ones fall away."""
+    group: list[int] = []
+    for number in order:
+        if group and lengths[number] * LIKE_LENGTH < lengths[group[0]]:
+            yield group
+            group = []
+        if lengths[number]:
+            group.append(number)
+    if group:
+        yield group
+
+
+@contextmanager
+def attention_over_blocks(base_model: nn.Module) -> Iterator[None]:
+    """Let a base model's layers call `attention`; they hand on the `blocks` that the model is called with."""
+    config = base_model.config.get_text_config(decoder=True)
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def attention(
+    module: nn.Module,
+    query: Float[torch.Tensor, "1 H N d"],
+    key: Float[torch.Tensor, "1 G N d"],
+    value: Float[torch.Tensor, "1 G N d"],
+    attention_mask: torch.Tensor | None,
+    blocks: Blocks,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    position_bias: torch.Tensor | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_,
+) -> tuple[Float[torch.Tensor, "1 N H d"], None]:
+    """Scaled dot product attention of a packed row, prompt included, as transformers calls it."""
+    if any(part is not None for part in (attention_mask, softcap, position_bias, s_aux)):
+        raise ValueError("attention with a mask, a cap, a bias or sinks of its own is not cut into blocks.")
+    length, options = blocks.prompt_length, {"scaling": scaling, "dropout": dropout}
+    parts = [part[0].transpose(0, 1) for part in (query, key, value)]  # (P+N, heads, d)
+    front = [part[:length].transpose(0, 1)[None] for part in parts]  # (1, heads, P, d)
+    laid_out = [_Regroup.apply(part[length:], blocks.there, blocks.back) for part in parts]  # (M, heads, d)
+    outputs, start = [query.new_empty(0, query.shape[1], value.shape[3])], 0
+    for rows, longest, mask in blocks.batches:
+        end = start + rows * longest
+        own = [part[start:end].unflatten(0, (rows, longest)).transpose(1, 2) for part in laid_out]  # (n, heads, L, d)
+        keys, values = (
+            torch.cat([seen.expand(rows, -1, -1, -1), text], dim=2)
+            for seen, text in zip(front[1:], own[1:], strict=True)
+        )
+        outputs.append(sdpa_attention_forward(module, own[0], keys, values, mask, **options)[0].flatten(0, 1))
+        start = end
+    texts = _Regroup.apply(torch.cat(outputs) * blocks.real[:, None, None], blocks.back, blocks.there)  # (N, H, d)
+    if length:
+        prompt = sdpa_attention_forward(module, *front, None, is_causal=True, **options)[0][0]  # (P, H, d)
+        texts = torch.cat([prompt, texts])
+    return texts[None], None
+
+
+class _Regroup(torch.autograd.Function):
+    """Rows in another order, some of them twice; the gradient takes the way back, on which copies fall away.
+
+    Right where the copies' gradients are zero: those at pads, whose outputs are multiplied by zero.
+    """
+
+    @staticmethod
+    def forward(ctx, states: torch.Tensor, there: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+        """`states[there]`."""
+        ctx.save_for_backward(back)
+        return states.index_select(0, there)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """`gradient[back]`."""
+        return gradient.index_select(0, *ctx.saved_tensors), None, None
+
+
+AttentionInterface.register(NAME, attention)
