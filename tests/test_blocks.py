@@ -77,7 +77,7 @@ def test_layers_that_recompute_take_the_mask():
     """Gradient checkpointing calls a layer again when its attention has been put back; the ways are asked anew."""
     base = llama()
     assert ways_through(base)[0] is BLOCKS
-    base.gradient_checkpointing_enable()
+    base.activation_checkpointing_enable()
     base.train()
     assert ways_through(base)[0] is PACKED
     base.eval()

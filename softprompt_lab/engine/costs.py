@@ -69,11 +69,16 @@ class Remembered:
         """The answer for a base model as it is now; `find` is asked where there is none yet."""
         words = base_model.get_input_embeddings().weight
         attention = getattr(base_model.config, "_attn_implementation", None)
-        recomputes = base_model.training and getattr(base_model, "is_gradient_checkpointing", False)
-        answers, key = self._found.setdefault(base_model, {}), (words.dtype, words.device, attention, recomputes)
+        key = (words.dtype, words.device, attention, _recomputes(base_model))
+        answers = self._found.setdefault(base_model, {})
         if key not in answers:
             answers[key] = find()
         return answers[key]
+
+
+def _recomputes(base_model: nn.Module) -> bool:
+    """True if the backward pass calls layers again (gradient checkpointing)."""
+    return base_model.training and any(getattr(part, "gradient_checkpointing", False) for part in base_model.modules())
 
 
 def attention_window(base_model: nn.Module) -> float:
