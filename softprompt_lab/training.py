@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import Adafactor, get_constant_schedule, get_linear_schedule_with_warmup
 
 from . import distributed
+from .engine.recording import recorded_backward
 from .engine.scoring import label_logits
 from .errors import LabError
 from .evaluation import evaluate
@@ -265,6 +266,9 @@ def backward(
     if 0 in counts:
         raise ValueError("no token of this batch has a label (all are -100); nothing can be learned from it.")
     own = distributed.share(rows)
+    recorded = recorded_backward(base_model, prompts, own, [1 / count for count in counts])
+    if recorded is not None:
+        return recorded
     losses = torch.zeros(len(prompts), device=prompts[0].device)
     for part in label_logits(base_model, prompts, own):
         numbers = torch.tensor([own[example].prompt for example, _ in part.owners], device=losses.device)

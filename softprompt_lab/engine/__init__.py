@@ -6,6 +6,7 @@ blocks      attention of a packed row, text by text
 machine     what this machine multiplies per second
 costs       what a batch costs on each way
 scoring     logits at the labels: the ways, and which one is taken
+recording   a step as one CUDA graph
 generation  transformers' `generate` on top of a prompt's kept keys and values
 
 `packing`, one level up, lays many texts behind one prompt; chapter 11 builds it.

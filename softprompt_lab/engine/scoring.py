@@ -81,10 +81,10 @@ def label_loss(
 
 def block_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
     """Every token once and every pair of tokens once: one call for each packed row."""
-    for prompt, row in _packed_rows(prompts, examples, costs_of(base_model).row_tokens):
+    for prompt, row in packed_rows(prompts, examples, costs_of(base_model).row_tokens):
         blocks = blocks_of(row, len(prompt), prompt.device)
         with attention_over_blocks(base_model):
-            part = _packed_call(base_model, prompt, row, blocks=blocks)
+            part = packed_call(base_model, prompt, row, blocks=blocks)
         yield part
 
 
@@ -104,10 +104,10 @@ def block_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> f
 
 def packed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
     """Every token once: one ordinary call for each packed row."""
-    for prompt, row in _packed_rows(prompts, examples, costs_of(base_model).masked_row_tokens):
+    for prompt, row in packed_rows(prompts, examples, costs_of(base_model).masked_row_tokens):
         mask = packed_mask(row, len(prompt)).to(prompt.device)
         dtype = base_model.get_input_embeddings().weight.dtype
-        yield _packed_call(base_model, prompt, row, attention_mask=additive(mask, dtype)[None, None])
+        yield packed_call(base_model, prompt, row, attention_mask=additive(mask, dtype)[None, None])
 
 
 def packed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
@@ -128,7 +128,7 @@ def _labels(examples: Sequence[Example]) -> int:
     return sum(len(target.counted) for example in examples for target in example.targets)
 
 
-def _packed_rows(
+def packed_rows(
     prompts: Prompts, examples: Sequence[Example], row_tokens: Callable[[int], float]
 ) -> Iterator[tuple[torch.Tensor, PackedRow]]:
     """The rows of a batch that hold labels, each with its prompt."""
@@ -138,7 +138,7 @@ def _packed_rows(
             yield prompts[row.prompt], row
 
 
-def _packed_call(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow, **attention) -> LabelLogits:
+def packed_call(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow, **attention) -> LabelLogits:
     """One call with `inputs_embeds` (1, P+N, D) and `position_ids` (1, P+N)."""
     ids = torch.tensor(row.ids, dtype=torch.long, device=prompt.device)
     words = base_model.get_input_embeddings()(ids)  # (N, D)
