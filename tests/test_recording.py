@@ -78,7 +78,7 @@ def test_wrong_numbers_are_not_recorded(caplog):
         return replay
 
     def recording_of(step):
-        return inspect.getclosurevars(step).nonlocals["self"]
+        return inspect.getclosurevars(inspect.unwrap(step)).nonlocals["self"]  # type checks wrap it
 
     prompts = prompts_of(llama(), 0)
     assert recorded_steps(llama(), prompts[:1], ROWS, [1.0], stale) is None
