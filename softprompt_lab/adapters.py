@@ -12,6 +12,7 @@ import os
 import shutil
 import struct
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .config import CONFIG_NAME, PromptTuningConfig, TaskType, read_json_object
 from .errors import AdapterError
 
 TENSOR_NAME = "prompt_embeddings"
+HEAD_PREFIX = "base_model."  # before the names of a trained head's weights
 SAFE_NAME = "adapter_model.safetensors"
 PICKLE_NAME = "adapter_model.bin"
 CARD_NAME = "README.md"
@@ -47,6 +49,7 @@ def save_adapter(
     config: PromptTuningConfig,
     prompt: Float[torch.Tensor, "rows D"],
     *,
+    head: dict[str, torch.Tensor] | None = None,
     safe_serialization: bool = True,
     results: dict[str, Any] | None = None,
 ) -> Path:
@@ -54,6 +57,7 @@ def save_adapter(
 
     Args:
         prompt: (P, D), or (2P, D) with two submodules; saved in float32.
+        head: weights that were trained with it, by their names in the base model.
         safe_serialization: `.safetensors`, or PyTorch's `.bin` on request.
         results: measured figures for the card, such as `{"test accuracy": "0.87 (0.83 to 0.90)"}`.
 
@@ -62,7 +66,8 @@ def save_adapter(
         AdapterError: the folder cannot be written.
     """
     _check_tensor(prompt, config, "the prompt", ValueError)
-    tensors = {TENSOR_NAME: prompt.detach().to("cpu", torch.float32).contiguous().clone()}
+    named = {TENSOR_NAME: prompt} | {HEAD_PREFIX + name: weight for name, weight in (head or {}).items()}
+    tensors = {name: value.detach().to("cpu", torch.float32).contiguous().clone() for name, value in named.items()}
     saved = PromptTuningConfig(**{**config.to_dict(), "inference_mode": True})
     weights, other = (SAFE_NAME, PICKLE_NAME) if safe_serialization else (PICKLE_NAME, SAFE_NAME)
     files = {
@@ -143,6 +148,14 @@ def load_adapter(folder: str | Path) -> tuple[PromptTuningConfig, Float[torch.Te
     Raises:
         AdapterError: a file is missing or damaged, or tensor and configuration disagree.
     """
+    config, prompt, _ = load_adapter_with_head(folder)
+    return config, prompt
+
+
+def load_adapter_with_head(
+    folder: str | Path,
+) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"], dict[str, torch.Tensor]]:
+    """`load_adapter`, and the weights of a head that was trained with the prompt, by their names in the base model."""
     folder = Path(folder)
     if not folder.is_dir():
         raise AdapterError(f"{folder} is no folder; give the one that an adapter was saved to.")
@@ -151,17 +164,21 @@ def load_adapter(folder: str | Path) -> tuple[PromptTuningConfig, Float[torch.Te
     path = next((folder / name for name in (SAFE_NAME, PICKLE_NAME) if (folder / name).is_file()), None)
     if path is None:
         raise AdapterError(f"{folder} holds neither {SAFE_NAME} nor {PICKLE_NAME}.")
-    prompt = _read_tensor(path)
+    tensors = _read_tensors(path)
+    prompt = tensors.pop(TENSOR_NAME)
     if config.token_dim is None:
         config.token_dim = prompt.shape[-1]
     if config.task_type is TaskType.SEQ_2_SEQ_LM and len(prompt) == config.num_virtual_tokens:
         config.num_transformer_submodules = 1
     _check_tensor(prompt, config, str(path), AdapterError)
-    return config, prompt.to(torch.float32)
+    for name, tensor in tensors.items():
+        _check_numbers(tensor, f"{path}: {name}", AdapterError)
+    head = {name.removeprefix(HEAD_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()}
+    return config, prompt.to(torch.float32), head
 
 
-def _read_tensor(path: Path) -> torch.Tensor:
-    """The tensor `prompt_embeddings` of a file; a pickle is read by torch's restricted reader only."""
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The prompt and what belongs to a head in a file; a pickle is read by torch's restricted reader only."""
     if path.stat().st_size > MAX_TENSOR_BYTES:
         raise AdapterError(f"{path}: {path.stat().st_size:,} bytes is too large for a prompt.")
     try:
@@ -173,10 +190,18 @@ def _read_tensor(path: Path) -> torch.Tensor:
         raise AdapterError(f"{path} is damaged or no tensor file: {error}") from error
     except Exception as error:  # pickle.UnpicklingError and whatever else a hostile pickle provokes
         raise AdapterError(f"{path} was refused, and nothing in it was run: {_calls(path)}.") from error
-    tensor = tensors.get(TENSOR_NAME) if isinstance(tensors, dict) else None
-    if not isinstance(tensor, torch.Tensor):
+    if not isinstance(tensors, dict) or not isinstance(tensors.get(TENSOR_NAME), torch.Tensor):
         raise AdapterError(f"{path} has no tensor called {TENSOR_NAME!r}.")
-    return tensor
+    used = {name: value for name, value in tensors.items() if _is_head(name, value) or name == TENSOR_NAME}
+    if len(used) < len(tensors):
+        names = ", ".join(sorted(str(name) for name in tensors if name not in used))
+        warnings.warn(f"{path}: {names} belong to no prompt and are passed over.", stacklevel=4)
+    return used
+
+
+def _is_head(name: Any, value: Any) -> bool:
+    """True for a weight of the base model."""
+    return isinstance(name, str) and name.startswith(HEAD_PREFIX) and isinstance(value, torch.Tensor)
 
 
 def _calls(path: Path) -> str:
@@ -193,8 +218,13 @@ def _check_tensor(tensor: torch.Tensor, config: PromptTuningConfig, source: str,
     expected = (config.total_virtual_tokens, config.token_dim)
     if tuple(tensor.shape) != expected:
         raise error(f"{source} has shape {tuple(tensor.shape)}; the configuration says {expected}.")
+    _check_numbers(tensor, source, error)
+
+
+def _check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
+    """Floating point and finite."""
     if not tensor.is_floating_point():
-        raise error(f"{source} holds {tensor.dtype}; a prompt is floating point.")
+        raise error(f"{source} holds {tensor.dtype}; what is learned is floating point.")
     if not torch.isfinite(tensor).all():
         raise error(f"{source} holds values that are not finite (NaN or infinity).")
 

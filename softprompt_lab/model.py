@@ -17,6 +17,7 @@ from .engine.batch import in_front
 from .engine.generation import generate_behind
 from .engine.prefixes import Prefix, PrefixMemory
 from .engine.scoring import label_loss
+from .heads import HEAD_MODULES, Head, classify
 from .packing import IGNORE, from_tensors
 
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter
@@ -33,7 +34,8 @@ class SoftPromptModel(nn.Module):
 
     Text stands directly behind the prompt and pads outside, whatever side the caller pads on, so a row's result does
     not depend on the rows beside it. Logits line up with `input_ids`: the prompt's places are cut off.
-    CAUSAL_LM is complete; SEQ_2_SEQ_LM has its prompt in front of the encoder.
+    SEQ_2_SEQ_LM has its prompt in front of the encoder; SEQ_CLS, TOKEN_CLS and QUESTION_ANS train the base model's
+    head too, on a copy (`heads.py`).
 
     Args:
         base_model: a transformers model; its weights are frozen here and stay as they are.
@@ -42,7 +44,7 @@ class SoftPromptModel(nn.Module):
         start: (P, D) vectors to start from instead of what `config.prompt_tuning_init` says.
 
     Raises:
-        ValueError: a task type without a forward here, or sizes that do not fit the base model.
+        ValueError: a task type that is not the base model's, or sizes that do not fit it.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class SoftPromptModel(nn.Module):
         self.base_model = base_model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.prompts = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
         self.configs: dict[str, PromptTuningConfig] = {}
         self._prefixes = PrefixMemory()
         self.add_prompt(DEFAULT_NAME, config, start=start)
@@ -76,26 +79,28 @@ class SoftPromptModel(nn.Module):
             raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
         config = self._complete(config)
         prompt = PromptEmbedding(config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start)
+        head = Head(self.base_model, config.modules_to_save or ())
         self.prompts[name] = prompt.to(self.device)
+        self.heads[name] = head.to(self.device)
         self.configs[name] = config
 
     def set_prompt(self, name: str) -> None:
         """Choose the prompt that forward, loss and generate use (PEFT's `set_adapter`)."""
         self.prompt_called(name)  # or a ValueError that names those there are
         self.active_prompt = name
-        for key, prompt in self.prompts.items():
-            prompt.requires_grad_(key == name)
+        for key in self.prompts:
+            self.prompts[key].requires_grad_(key == name)
+            self.heads[key].requires_grad_(key == name)
 
     def _complete(self, config: PromptTuningConfig) -> PromptTuningConfig:
         """A copy of the configuration with the base model's sizes and names filled in."""
-        if config.task_type not in (TaskType.CAUSAL_LM, TaskType.SEQ_2_SEQ_LM):
-            raise ValueError(f"task_type={config.task_type}; CAUSAL_LM and SEQ_2_SEQ_LM can be run here.")
         shape = self.base_model.config
         if shape.is_encoder_decoder != (config.task_type is TaskType.SEQ_2_SEQ_LM):
             raise ValueError(
                 f"task_type={config.task_type} does not fit {type(self.base_model).__name__}; an encoder-decoder "
-                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM."
+                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, an encoder one of the others."
             )
+        trained = {*(config.modules_to_save or ()), *HEAD_MODULES.get(config.task_type, ())}
         found = {
             "token_dim": self.word_embeddings.shape[1],
             "num_layers": shape.num_hidden_layers,
@@ -105,7 +110,7 @@ class SoftPromptModel(nn.Module):
         if config.prompt_tuning_init is PromptTuningInit.TEXT:  # PEFT refuses a TEXT folder that names no tokenizer
             found["tokenizer_name_or_path"] = found["base_model_name_or_path"] or "unknown"
         missing = {key: value for key, value in found.items() if getattr(config, key) is None}
-        return dataclasses.replace(config, **missing)
+        return dataclasses.replace(config, **missing, modules_to_save=sorted(trained) or None)
 
     # --------------------------------------------------------------------------------------------- what there is
 
@@ -171,7 +176,7 @@ class SoftPromptModel(nn.Module):
         self,
         input_ids: Int[torch.Tensor, "B T"],
         attention_mask: Int[torch.Tensor, "_ _"] | None = None,
-        labels: Int[torch.Tensor, "_ _"] | None = None,
+        labels: torch.Tensor | None = None,
         *,
         prompt_names: Sequence[str] | None = None,
         **kwargs: Any,
@@ -181,7 +186,7 @@ class SoftPromptModel(nn.Module):
         Args:
             attention_mask: 1 for text and 0 for pads, on either side. Without one every token counts as text.
             labels: for a decoder (B, T), lined up with `input_ids`, -100 where nothing is to be predicted; the first
-                token is predicted by the last virtual token, as in PEFT.
+                token is predicted by the last virtual token, as in PEFT. With a head see `heads.classify`.
             prompt_names: one for each row, where rows stand behind different prompts; lengths may differ.
             kwargs: go to the base model (`output_hidden_states=True`, ...).
 
@@ -194,6 +199,10 @@ class SoftPromptModel(nn.Module):
         _refuse(kwargs)
         mask = _checked_mask(input_ids, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(input_ids))
+        if self.config.task_type in HEAD_MODULES:
+            weights = self._head_of_rows(prompt_names).weights()
+            kwargs |= {} if labels is None else {"labels": labels}
+            return classify(self.base_model, self.config.task_type, rows, input_ids, mask, weights, **kwargs)
         batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
         if self.base_model.config.is_encoder_decoder:
             return self.base_model(**batch.inputs, labels=labels, **kwargs)
@@ -212,7 +221,7 @@ class SoftPromptModel(nn.Module):
         self,
         input_ids: Int[torch.Tensor, "B T"],
         attention_mask: Int[torch.Tensor, "_ _"] | None,
-        labels: Int[torch.Tensor, "_ _"],
+        labels: torch.Tensor,
         *,
         prompt_names: Sequence[str] | None = None,
     ) -> Float[torch.Tensor, ""]:
@@ -222,7 +231,7 @@ class SoftPromptModel(nn.Module):
             ValueError: as `forward`, or no token has a label.
         """
         mask = _checked_mask(input_ids, attention_mask)
-        if self.base_model.config.is_encoder_decoder:
+        if self.config.task_type is not TaskType.CAUSAL_LM:
             return self(input_ids, mask.long(), labels, prompt_names=prompt_names).loss
         _check_labels(labels, mask)
         prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
@@ -256,6 +265,8 @@ class SoftPromptModel(nn.Module):
                 model has positions for, or a cache that nothing can go on from.
         """
         _refuse(kwargs)
+        if self.config.task_type in HEAD_MODULES:
+            raise ValueError(f"task_type={self.config.task_type} generates no text; call the model itself.")
         mask = _checked_mask(input_ids, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(input_ids))
         if self.base_model.config.is_encoder_decoder:
@@ -285,14 +296,22 @@ class SoftPromptModel(nn.Module):
         prompts, numbers = self.prompts_of(names, rows)
         return prompts if len(prompts) == 1 else [prompts[number] for number in numbers]
 
+    def _head_of_rows(self, names: Sequence[str] | None) -> Head:
+        """The head of the prompt that all rows stand behind."""
+        distinct = set(names or [self.active_prompt])
+        if len(distinct) > 1:
+            raise ValueError(f"prompt_names={list(names)}: each prompt has a head of its own; call one by one.")
+        return self.heads[distinct.pop()]
+
     # ------------------------------------------------------------------------------------------------ the folder
 
     def save_pretrained(self, folder: str | Path, safe_serialization: bool = True, **card: Any) -> Path:
         """Write the active prompt as PEFT does: configuration, tensor, README.md (`adapters.save_adapter`)."""
         from .adapters import save_adapter
 
-        tensor = self.prompts[self.active_prompt].embedding.weight.detach()
-        return save_adapter(folder, self.config, tensor, safe_serialization=safe_serialization, **card)
+        name = self.active_prompt
+        tensor, head = self.prompts[name].embedding.weight, self.heads[name].weights()
+        return save_adapter(folder, self.config, tensor, head=head, safe_serialization=safe_serialization, **card)
 
     @classmethod
     def from_pretrained(cls, base_model: nn.Module, folder: str | Path, *, tokenizer=None) -> "SoftPromptModel":
@@ -301,12 +320,14 @@ class SoftPromptModel(nn.Module):
         Raises:
             AdapterError: the folder is damaged, or its prompt does not fit the base model.
         """
-        from .adapters import load_adapter
+        from .adapters import load_adapter_with_head
         from .errors import AdapterError
 
-        config, tensor = load_adapter(folder)
+        config, tensor, head = load_adapter_with_head(folder)
         try:
-            return cls(base_model, config, tokenizer=tokenizer, start=tensor)
+            model = cls(base_model, config, tokenizer=tokenizer, start=tensor)
+            model.heads[DEFAULT_NAME].load(head)
+            return model
         except ValueError as error:
             raise AdapterError(f"{folder} does not fit this base model: {error}") from error
 

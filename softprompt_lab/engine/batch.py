@@ -17,24 +17,31 @@ from ..embedding import concatenate_prompt
 
 @dataclass(frozen=True)
 class PromptedBatch:
-    """B rows of `[prompt | text]` with their pads all on one side; N = P + T with the longest prompt.
+    """B rows of `[prompt | text]` or `[text | prompt]`, pads all on one side; N = P + T with the longest prompt.
 
     Attributes:
         embeddings: what the base model reads.
         mask: True at virtual and text tokens.
         places: where each token of the caller's `(B, T)` stands in the row.
         text: the caller's mask.
+        position_ids: where a base model that counts the places in a row would count otherwise.
     """
 
     embeddings: Float[torch.Tensor, "B N D"]
     mask: Bool[torch.Tensor, "B N"]
     places: Int[torch.Tensor, "B T"]
     text: Bool[torch.Tensor, "B T"]
+    position_ids: Int[torch.Tensor, "B N"] | None = None
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
         """The base model's arguments."""
-        return {"inputs_embeds": self.embeddings, "attention_mask": self.mask.long()}
+        inputs = {"inputs_embeds": self.embeddings, "attention_mask": self.mask.long()}
+        return inputs if self.position_ids is None else inputs | {"position_ids": self.position_ids}
+
+    def lay_out(self, values: Int[torch.Tensor, "B T"]) -> Int[torch.Tensor, "B N"]:
+        """One number for each token of the caller's row, at its place; 0 at virtual tokens."""
+        return torch.zeros_like(self.mask, dtype=values.dtype).scatter(1, self.places, values)
 
     def line_up(self, states: Float[torch.Tensor, "B N X"], behind: int = 0) -> Float[torch.Tensor, "B T X"]:
         """What the base model returned at each token of the caller's row, or `behind` places before it; 0 at pads."""
@@ -54,9 +61,7 @@ def in_front(
         text: True at text, False at pads, on whatever side.
         pads: where they stand in the result; generation wants them on the left.
     """
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=words.device)
-    front = pad_sequence(list(prompts), batch_first=True)  # (1 or B, P, D)
-    front_mask = (torch.arange(front.shape[1], device=words.device) < lengths[:, None]).expand(len(words), -1)
+    front, front_mask = _stacked(prompts, len(words), words.device)
     mask = torch.cat([front_mask, text], dim=1)  # (B, P+T)
     embeddings = concatenate_prompt(words, front)
     order = pads_last(mask) if pads == "right" else pads_first(mask)
@@ -66,6 +71,42 @@ def in_front(
         order.argsort(dim=1)[:, front.shape[1] :],  # the inverse of a permutation is its argsort
         text,
     )
+
+
+def behind(
+    prompts: Sequence[Float[torch.Tensor, "_ D"]],
+    words: Float[torch.Tensor, "B T D"],
+    text: Bool[torch.Tensor, "B T"],
+    first_position: int = 0,
+) -> PromptedBatch:
+    """`[text | prompt | pads]` with the position ids of `[prompt | text]`: the same to a model that looks both ways.
+
+    The text's first token ([CLS]) stays in the first place, where such models' classifiers read.
+
+    Args:
+        first_position: the position id of the first place; RoBERTa's is behind its padding token.
+    """
+    front, front_mask = _stacked(prompts, len(words), words.device)
+    embeddings = torch.cat([words, front.to(words.dtype).expand(len(words), -1, -1)], dim=1)
+    mask = torch.cat([text, front_mask], dim=1)  # (B, T+P)
+    numbers = torch.cat([front_mask.sum(dim=1, keepdim=True) + text.cumsum(dim=1), front_mask.cumsum(dim=1)], dim=1)
+    order = pads_last(mask)
+    return PromptedBatch(
+        embeddings.gather(1, order[..., None].expand_as(embeddings)),
+        mask.gather(1, order),
+        order.argsort(dim=1)[:, : text.shape[1]],
+        text,
+        first_position + (numbers.gather(1, order) - 1).clamp_min(0),
+    )
+
+
+def _stacked(
+    prompts: Sequence[Float[torch.Tensor, "_ D"]], rows: int, device: torch.device
+) -> tuple[Float[torch.Tensor, "_ P D"], Bool[torch.Tensor, "_ P"]]:
+    """Prompts of different lengths as one tensor, and for each of `rows` rows which places are virtual tokens."""
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    front = pad_sequence(list(prompts), batch_first=True)  # (1 or B, P, D)
+    return front, (torch.arange(front.shape[1], device=device) < lengths[:, None]).expand(rows, -1)
 
 
 def pads_last(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:

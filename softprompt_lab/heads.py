@@ -1,0 +1,233 @@
+"""Heads behind a prompt: classes of texts, tokens and spans, and plain features (PEFT's SEQ_CLS, TOKEN_CLS, ...).
+
+A classifier of texts reads one place: an encoder's the first token ([CLS]), a decoder's the last. Where that stands is
+arranged, so that the base model's own head reads what it reads without a prompt:
+
+encoder     [text | prompt | pads], with the position ids of [prompt | text]
+decoder     [pads | prompt | text]
+per token   [prompt | text | pads]; what a head says at the prompt is cut off
+
+The head is trained with the prompt, as a copy: the base model's own stays as it is.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import nn
+from transformers.utils import ModelOutput
+
+from .config import TaskType
+from .engine.batch import PromptedBatch, behind, in_front
+from .engine.costs import Remembered
+from .engine.prefixes import positions
+from .engine.scoring import OBJECTIONS, error_of, tolerance_of
+from .packing import IGNORE
+
+# Modules that PEFT trains and saves with the prompt: those whose name ends so.
+HEAD_MODULES = {
+    TaskType.SEQ_CLS: ("classifier", "score"),
+    TaskType.TOKEN_CLS: ("classifier", "score"),
+    TaskType.QUESTION_ANS: ("qa_outputs",),
+    TaskType.FEATURE_EXTRACTION: (),
+}
+
+
+# --------------------------------------------------------------------------------------------------- the weights
+
+
+class Head(nn.Module):
+    """Trainable copies, in float32, of the weights of a base model's modules whose names end with one of `endings`.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+
+    def __init__(self, base_model: nn.Module, endings: Sequence[str]) -> None:
+        super().__init__()
+        modules = tuple(f"{name}." for name, _ in base_model.named_modules() if name.endswith(tuple(endings)))
+        if endings and not modules:
+            raise ValueError(
+                f"{type(base_model).__name__} has no module called {' or '.join(endings)}; load the base model with "
+                "the head of this task_type: load_base_model(name, task_type=...)."
+            )
+        own = {name: weight for name, weight in base_model.named_parameters() if name.startswith(modules)}
+        self.names = list(own)
+        self.copies = nn.ParameterList(weight.detach().clone().float() for weight in own.values())
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The copies by their names in the base model."""
+        return dict(zip(self.names, self.copies, strict=True))
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take the values of a saved head.
+
+        Raises:
+            ValueError: a weight is missing or has another shape.
+        """
+        for name, weight in self.weights().items():
+            saved = tensors.get(name)
+            if saved is None or saved.shape != weight.shape:
+                found = "is missing" if saved is None else f"has shape {tuple(saved.shape)}"
+                raise ValueError(f"the head's {name} {found}; the base model's has {tuple(weight.shape)}.")
+            weight.copy_(saved)
+
+
+# ------------------------------------------------------------------------------------------------------- forward
+
+
+def classify(
+    base_model: nn.Module,
+    task_type: TaskType,
+    prompts: Sequence[Float[torch.Tensor, "_ D"]],
+    input_ids: Int[torch.Tensor, "B T"],
+    text: Bool[torch.Tensor, "B T"],
+    head: dict[str, torch.Tensor],
+    **kwargs: Any,
+) -> ModelOutput:
+    """A base model with a head behind prompts; every output lines up with `input_ids`.
+
+    Args:
+        head: weights that stand in for the base model's own, by their names there.
+        kwargs: `labels` (B,) or (B, T); `start_positions` and `end_positions` (B,), places in `input_ids`;
+            `token_type_ids`; what else the base model takes.
+
+    Returns:
+        The base model's output. SEQ_CLS: `logits` (B, C). TOKEN_CLS: `logits` (B, T, C), 0 at pads. QUESTION_ANS:
+        `start_logits` and `end_logits` (B, T), the lowest number at pads. FEATURE_EXTRACTION: `last_hidden_state`
+        (B, T, D), 0 at pads. `loss` where labels are given.
+    """
+    batch = _layout(base_model, task_type, prompts, base_model.get_input_embeddings()(input_ids), text)
+    inputs = batch.inputs
+    if (types := kwargs.pop("token_type_ids", None)) is not None:
+        inputs["token_type_ids"] = batch.lay_out(types)
+    labels = {name: kwargs.pop(name, None) for name in ("labels", "start_positions", "end_positions")}
+    if task_type is TaskType.SEQ_CLS and labels["labels"] is not None:
+        inputs["labels"] = labels["labels"]
+    cast = {name: weight.to(base_model.dtype) for name, weight in head.items()}
+    output = torch.func.functional_call(base_model, cast, (), {**inputs, **kwargs}, strict=False)
+    for key in PER_TOKEN & set(output):
+        output[key] = _lined_up(output[key], batch)
+    if task_type is TaskType.TOKEN_CLS:
+        output["logits"] = batch.line_up(output["logits"])
+    if (loss := _loss(task_type, output, labels, text)) is not None:
+        output = type(output)(loss=loss, **output)
+    return output
+
+
+PER_TOKEN = {"last_hidden_state", "hidden_states", "start_logits", "end_logits"}
+
+
+def _lined_up(value: Any, batch: PromptedBatch) -> Any:
+    """A tensor (B, N, X) or (B, N), or each of a tuple, at the caller's tokens."""
+    if isinstance(value, tuple):
+        return tuple(_lined_up(part, batch) for part in value)
+    if value.dim() == 3:
+        return batch.line_up(value)
+    return batch.line_up(value[..., None])[..., 0].masked_fill(~batch.text, torch.finfo(value.dtype).min)
+
+
+def _loss(
+    task_type: TaskType, output: ModelOutput, labels: dict[str, torch.Tensor | None], text: Bool[torch.Tensor, "B T"]
+) -> torch.Tensor | None:
+    """Cross-entropy of tokens or spans, over the caller's own places; a text's is the base model's own."""
+    if task_type is TaskType.TOKEN_CLS and labels["labels"] is not None:
+        if ((labels["labels"] != IGNORE) & ~text).any():
+            raise ValueError("a pad has a label; set labels to -100 wherever attention_mask is 0.")
+        logits = output["logits"].float().flatten(0, 1)
+        return nn.functional.cross_entropy(logits, labels["labels"].flatten(), ignore_index=IGNORE)
+    ends = [labels[f"{end}_positions"] for end in ("start", "end")]
+    if task_type is not TaskType.QUESTION_ANS or all(places is None for places in ends):
+        return None
+    losses = []
+    for end, places in zip(("start", "end"), ends, strict=True):
+        if places is None or not text.gather(1, places[:, None]).all():
+            raise ValueError(f"{end}_positions={places}: give a token of the text for each row.")
+        losses.append(nn.functional.cross_entropy(output[f"{end}_logits"].float(), places))
+    return sum(losses) / 2
+
+
+# ------------------------------------------------------------------------------------------------------ layouts
+
+
+def _layout(
+    base_model: nn.Module,
+    task_type: TaskType,
+    prompts: Sequence[torch.Tensor],
+    words: Float[torch.Tensor, "B T D"],
+    text: Bool[torch.Tensor, "B T"],
+) -> PromptedBatch:
+    """Rows in which the base model's head reads the right place."""
+    first = first_position(base_model)
+    if first is not None:
+        return behind(prompts, words, text, first)
+    if task_type is not TaskType.SEQ_CLS:
+        return in_front(prompts, words, text)
+    if not looks_back_only(base_model):
+        raise ValueError(
+            f"{type(base_model).__name__} takes no position_ids, so its classifier would read the first virtual token "
+            "in place of the text's; choose BERT, RoBERTa, DistilBERT or a decoder."
+        )
+    batch = in_front(prompts, words, text, pads="left")
+    if "position_ids" not in inspect.signature(base_model.forward).parameters:
+        return batch
+    return PromptedBatch(batch.embeddings, batch.mask, batch.places, text, positions(batch.mask))
+
+
+_causal = Remembered()
+_first_positions = Remembered()
+
+
+def looks_back_only(base_model: nn.Module) -> bool:
+    """True if a token's state does not depend on what comes behind it; asked once."""
+
+    def find() -> bool:
+        words = _some_words(base_model)
+        changed = torch.cat([words[:, :-1], words[:, :1]], dim=1)
+        ours, theirs = (_states(base_model, inputs_embeds=row)[:, :-1] for row in (words, changed))
+        return error_of(ours, theirs) <= tolerance_of(words.dtype)
+
+    return _causal(base_model, find)
+
+
+def first_position(base_model: nn.Module) -> int | None:
+    """The position id of the first place of a model that looks both ways; None if it takes none, or looks back only.
+
+    Asked once: the prompt behind the text must give the states of the prompt in front of it.
+    """
+
+    def find() -> int | None:
+        if base_model.config.is_encoder_decoder or looks_back_only(base_model):
+            return None
+        words = _some_words(base_model)
+        prompt, own = words[0, :2], words[:, 2:]
+        text = torch.ones(own.shape[:2], dtype=torch.bool, device=words.device)
+        expected = _states(base_model, inputs_embeds=words)[:, 2:]
+        padding = getattr(base_model.config, "pad_token_id", None)
+        for first in (0, *([] if padding is None else [padding + 1])):
+            try:
+                found = _states(base_model, **behind([prompt], own, text, first).inputs)[:, : own.shape[1]]
+            except OBJECTIONS:
+                continue
+            if error_of(found, expected) <= tolerance_of(words.dtype):
+                return first
+        return None
+
+    return _first_positions(base_model, find)
+
+
+@torch.no_grad()
+def _some_words(base_model: nn.Module) -> Float[torch.Tensor, "1 8 D"]:
+    """Eight word vectors, the same at each call."""
+    weight = base_model.get_input_embeddings().weight
+    ids = torch.randint(0, weight.shape[0], (8,), generator=torch.Generator().manual_seed(0))
+    return base_model.get_input_embeddings()(ids.to(weight.device))[None]
+
+
+@torch.no_grad()
+def _states(base_model: nn.Module, **inputs: torch.Tensor) -> Float[torch.Tensor, "1 N D"]:
+    """The last layer's states."""
+    return base_model(**inputs, output_hidden_states=True).hidden_states[-1]
