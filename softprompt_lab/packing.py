@@ -1,14 +1,17 @@
 """A batch as packed rows: the prompt once, then every text once, with a mask that keeps the texts apart.
 
-    [ prompt | context 1 | target 1 | context 2 | target 2a | target 2b | ... ]
+    [ prompt | shared | context 1 | target 1 | context 2 | target 2a | target 2b | ... ]
 
-Positions restart behind the prompt for each context, and behind the context for each target. A token sees the prompt,
-its own context and its own target, nothing else, so a row's result is what it would be alone. Built in chapter 11.
+What all contexts begin with (a template's first words) is shared: it stands there once, and everyone sees it like the
+prompt. Positions restart behind it for each context, and behind the context for each target. A token sees the prompt,
+what is shared, its own context and its own target, nothing else, so a row's result is what it would be alone. Built in
+chapter 11.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import torch
 from jaxtyping import Bool, Int
@@ -59,19 +62,32 @@ def examples_of(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> list[Ex
     return [Example(context, [Target.of(label)]) for context, label in pairs]
 
 
+def shared_context(examples: Sequence[Example]) -> list[int]:
+    """The tokens that all contexts begin with."""
+    columns = zip(*(example.context for example in examples), strict=False)
+    return [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, columns)]
+
+
+def unique_tokens(examples: Sequence[Example]) -> int:
+    """Tokens that the model must read where these examples stand in one row."""
+    return sum(map(len, examples)) - max(len(examples) - 1, 0) * len(shared_context(examples))
+
+
 @dataclass
 class PackedRow:
     """One row for the base model, without its prompt. N tokens, M labels.
 
     Attributes:
         prompt: number of the prompt that every text of the row shares.
+        shared: number of tokens in front that all contexts begin with.
         ids, position_ids, segments, parents: N entries each; `parents` holds the segment that a token also sees.
         label_places: M places in `[prompt | ids]` whose logits predict `label_ids`.
         owners: M pairs (index of the example, index of its target).
-        lengths: tokens of each example, all its targets included.
+        lengths: tokens of each example, all its targets included, without the shared ones.
     """
 
     prompt: int = 0
+    shared: int = 0
     ids: list[int] = field(default_factory=list)
     position_ids: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
@@ -81,11 +97,23 @@ class PackedRow:
     owners: list[tuple[int, int]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
 
-    def add(self, example: Example, index: int, prompt_length: int) -> None:
+    @classmethod
+    def of(cls, examples: Sequence[tuple[int, Example]], prompt: int, prompt_length: int) -> "PackedRow":
+        """The row of some examples, each with its index."""
+        shared = shared_context([example for _, example in examples])
+        positions = list(range(prompt_length, prompt_length + len(shared)))
+        segments = [PROMPT_SEGMENT] * len(shared)
+        row = cls(prompt, len(shared), shared, positions, segments, list(segments))
+        for index, example in examples:
+            row._add(example, index, prompt_length)
+        return row
+
+    def _add(self, example: Example, index: int, prompt_length: int) -> None:
         """Append one example: its context once, each of its targets as a branch behind it."""
-        self.lengths.append(len(example))
-        context = self._new_segment(example.context, prompt_length, parent=PROMPT_SEGMENT)
-        last_of_context = prompt_length + len(self.ids) - 1 if example.context else prompt_length - 1
+        own, front = example.context[self.shared :], prompt_length + self.shared
+        self.lengths.append(len(example) - self.shared)
+        context = self._new_segment(own, front, parent=PROMPT_SEGMENT)
+        last_of_context = prompt_length + len(self.ids) - 1 if own else front - 1
         for number, target in enumerate(example.targets):
             first = prompt_length + len(self.ids)
             self._new_segment(target.ids[:-1], prompt_length + len(example.context), parent=context)
@@ -118,16 +146,18 @@ def pack(
     """
     for prompt, length in enumerate(prompt_lengths):
         chosen = [(index, example) for index, example in enumerate(examples) if example.prompt == prompt]
-        tokens = sum(len(example) for _, example in chosen)
+        tokens = unique_tokens([example for _, example in chosen])
         aim = tokens / max(1, math.ceil(tokens / text_tokens[prompt]))
-        row = PackedRow(prompt)
+        row: list[tuple[int, Example]] = []
         for index, example in chosen:
-            if row.ids and len(row.ids) + len(example) / 2 > aim:
-                yield row
-                row = PackedRow(prompt)
-            row.add(example, index, length)
-        if row.ids or row.label_ids:
-            yield row
+            longer = [*row, (index, example)]
+            middle = sum(unique_tokens([kept for _, kept in part]) for part in (row, longer)) / 2
+            if row and middle > aim:
+                yield PackedRow.of(row, prompt, length)
+                longer = longer[-1:]
+            row = longer
+        if row:
+            yield PackedRow.of(row, prompt, length)
 
 
 def packed_mask(row: PackedRow, prompt_length: int) -> Bool[torch.Tensor, "N_all N_all"]:

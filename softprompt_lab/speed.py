@@ -19,7 +19,7 @@ from .engine.costs import costs_of
 from .engine.machine import operations_per_second
 from .errors import LabError
 from .model import SoftPromptModel
-from .packing import IGNORE, examples_of
+from .packing import IGNORE, examples_of, unique_tokens
 from .tasks import LABEL_COLUMN, Task
 from .training import backward
 
@@ -121,7 +121,7 @@ def floor_seconds(base_model: nn.Module, virtual_tokens: int, pairs: Sequence[Pa
 
     At the machine's own rate of a matrix product; the label's projection and attention come on top.
     """
-    tokens = virtual_tokens + sum(map(len, examples_of(pairs)))
+    tokens = virtual_tokens + unique_tokens(examples_of(pairs))
     words = base_model.get_input_embeddings().weight
     return 2 * costs_of(base_model).per_token * tokens / operations_per_second(str(words.device), words.dtype)
 

@@ -47,7 +47,7 @@ def test_the_costs_are_those_of_the_base_model():
 
 def test_the_cheapest_way_is_taken():
     """Blocks where the model packs; without packing the prefix pays for a long prompt and many rows only."""
-    rows = [Example([5] * 10, [Target.of([6])]) for _ in range(32)]
+    rows = [Example([n, *[5] * 9], [Target.of([6])]) for n in range(32)]
     long, short = torch.zeros(100, 32), torch.zeros(2, 32)
     assert cheapest_way(llama(), [long], rows) is BLOCKS
     assert BLOCKS.cost(costs_of(llama()), [long], rows) < packed_cost(costs_of(llama()), [long], rows)

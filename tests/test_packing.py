@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softprompt_lab.packing import Example, PackedRow, Target, from_tensors, pack, packed_mask
+from softprompt_lab.packing import Example, PackedRow, Target, from_tensors, pack, packed_mask, unique_tokens
 
 TOKENS = st.lists(st.integers(0, 50), min_size=1, max_size=6)
 EXAMPLES = st.lists(
     st.builds(
         Example,
-        st.lists(st.integers(0, 50), max_size=6),
+        st.one_of(st.lists(st.integers(0, 50), max_size=6), st.lists(st.integers(0, 1), max_size=6)),
         st.lists(st.builds(Target.of, TOKENS), min_size=1, max_size=3),
     ),
     min_size=1,
@@ -26,9 +26,8 @@ def paths(row: PackedRow, prompt_length: int) -> list[list[int]]:
 
 def test_two_rows_laid_out_by_hand():
     """Two virtual tokens, two texts, the second with two competing targets."""
-    row = PackedRow()
-    row.add(Example([10, 11], [Target.of([12, 13])]), 0, prompt_length=2)
-    row.add(Example([20], [Target.of([21, 22]), Target.of([23, 24])]), 1, prompt_length=2)
+    examples = [Example([10, 11], [Target.of([12, 13])]), Example([20], [Target.of([21, 22]), Target.of([23, 24])])]
+    row = PackedRow.of(list(enumerate(examples)), prompt=0, prompt_length=2)
     assert row.ids == [10, 11, 12, 20, 21, 23]
     assert row.position_ids == [2, 3, 4, 2, 3, 3]
     assert row.label_ids == [12, 13, 21, 22, 23, 24]
@@ -44,6 +43,17 @@ def test_two_rows_laid_out_by_hand():
         [0, 1, 5, 6],
         [0, 1, 5, 7],
     ]
+
+
+def test_what_contexts_share_stands_there_once():
+    """Two texts that begin with the same two tokens, one of them with nothing more; each sees the two and its own."""
+    examples = [Example([7, 8, 9], [Target.of([1, 2])]), Example([7, 8], [Target.of([3, 4]), Target.of([5])])]
+    row = PackedRow.of(list(enumerate(examples)), prompt=0, prompt_length=1)
+    assert row.ids == [7, 8, 9, 1, 3]
+    assert row.position_ids == [1, 2, 3, 4, 3]
+    assert row.label_places == [3, 4, 2, 5, 2]
+    assert paths(row, 1) == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 2, 5]]
+    assert unique_tokens(examples) == 5
 
 
 @settings(max_examples=60, deadline=None)
@@ -76,12 +86,13 @@ def test_rows_are_about_as_long_as_asked(examples, text_tokens):
     for row in rows:
         assert row.label_ids
         assert len(row.ids) <= text_tokens + longest / 2 or len({index for index, _ in row.owners}) == 1
-    assert sum(len(row.ids) for row in rows) == sum(len(example) for example in examples)
+        own = [examples[index] for index in dict.fromkeys(index for index, _ in row.owners)]
+        assert len(row.ids) == unique_tokens(own)
 
 
 def test_each_prompt_has_rows_of_its_own():
     """Positions go on from its own length."""
-    examples = [Example([10, 11], [Target.of([12])], prompt) for prompt in (1, 0, 1)]
+    examples = [Example([10 + n, 11], [Target.of([12])], prompt) for n, prompt in enumerate((1, 0, 1))]
     first, second = pack(examples, [3, 5], [100.0, 100.0])
     assert (first.prompt, second.prompt) == (0, 1)
     assert (first.position_ids, second.position_ids) == ([3, 4], [5, 6, 5, 6])

@@ -30,15 +30,16 @@ class Block(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The texts of a packed row of N tokens behind P virtual tokens, as batches that hold M places, pads included.
+    """The texts of a packed row, N tokens behind P that all of them see, as batches that hold M places, pads included.
 
     Attributes:
-        there: the token (0 is the first behind the prompt) at each of the M places; some token at a pad.
+        front: P, the prompt and what the texts share.
+        there: the token (0 is the first behind the front) at each of the M places; some token at a pad.
         back: the place of each of the N tokens.
         real: False at pads.
     """
 
-    prompt_length: int
+    front: int
     there: Int[torch.Tensor, "M"]
     back: Int[torch.Tensor, "N"]
     real: Bool[torch.Tensor, "M"]
@@ -49,7 +50,8 @@ def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Block
     """Lay the examples of a row, each with all its targets, out by length."""
     starts = torch.tensor([0, *row.lengths]).cumsum(0).tolist()
     order = sorted(range(len(row.lengths)), key=lambda number: -row.lengths[number])
-    segments, parents = (torch.tensor(part, dtype=torch.long) for part in (row.segments, row.parents))
+    front, own = prompt_length + row.shared, slice(row.shared, None)
+    segments, parents = (torch.tensor(part[own], dtype=torch.long) for part in (row.segments, row.parents))
     nothing = torch.empty(0, dtype=torch.long)
     there, batches = [(nothing, nothing.bool())], []
     for group in _groups(order, row.lengths):
@@ -59,17 +61,17 @@ def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Block
         places = torch.tensor([starts[number] for number in group])[:, None] + inside  # (n, L)
         pad = inside >= lengths
         places = places.masked_fill(pad, 0)
-        own, parent = segments[places].masked_fill(pad, PAD_SEGMENT), parents[places].masked_fill(pad, PROMPT_SEGMENT)
-        seen = (own[:, :, None] == own[:, None]) | (parent[:, :, None] == own[:, None])  # (n, L, L)
-        prompt = seen.new_ones(*pad.shape, prompt_length)
-        mask = torch.cat([prompt, seen.tril()], dim=-1)[:, None]
+        segment = segments[places].masked_fill(pad, PAD_SEGMENT)
+        parent = parents[places].masked_fill(pad, PROMPT_SEGMENT)
+        seen = (segment[:, :, None] == segment[:, None]) | (parent[:, :, None] == segment[:, None])  # (n, L, L)
+        mask = torch.cat([seen.new_ones(*pad.shape, front), seen.tril()], dim=-1)[:, None]
         batches.append(Block(len(group), longest, mask.to(device)))
         there.append((places, pad))
     flat = torch.cat([places.flatten() for places, _ in there])
     real = torch.cat([~pad.flatten() for _, pad in there])
-    back = torch.empty(len(row.ids), dtype=torch.long)
+    back = torch.empty(len(segments), dtype=torch.long)
     back[flat[real]] = real.nonzero()[:, 0]
-    return Blocks(prompt_length, flat.to(device), back.to(device), real.to(device), batches)
+    return Blocks(front, flat.to(device), back.to(device), real.to(device), batches)
 
 
 def _groups(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -114,7 +116,7 @@ def attention(
     """Scaled dot product attention of a packed row, prompt included, as transformers calls it."""
     if any(part is not None for part in (attention_mask, softcap, position_bias, s_aux)):
         raise ValueError("attention with a mask, a cap, a bias or sinks of its own is not cut into blocks.")
-    length, options = blocks.prompt_length, {"scaling": scaling, "dropout": dropout}
+    length, options = blocks.front, {"scaling": scaling, "dropout": dropout}
     parts = [part[0].transpose(0, 1) for part in (query, key, value)]  # (P+N, heads, d)
     front = [part[:length].transpose(0, 1)[None] for part in parts]  # (1, heads, P, d)
     laid_out = [_Regroup.apply(part[length:], blocks.there, blocks.back) for part in parts]  # (M, heads, d)

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from ..packing import IGNORE, Example, PackedRow, Target, pack, packed_mask
+from ..packing import IGNORE, Example, PackedRow, Target, pack, packed_mask, shared_context, unique_tokens
 from .batch import in_front
 from .blocks import attention_over_blocks, blocks_of
 from .costs import Costs, Remembered, costs_of
@@ -92,11 +92,12 @@ def block_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> f
     """Each prompt once a row, each token once; a text looks at its prompt and itself."""
     total = 0.0
     for prompt, own in _by_prompt(prompts, examples):
-        tokens = sum(map(len, own))
+        tokens, front = unique_tokens(own), len(prompt) + len(shared_context(own))
         rows = max(1, math.ceil(tokens / costs.row_tokens(len(prompt))))
-        total += rows * costs.call(1, len(prompt), len(prompt), labels=0)
-        total += sum(costs.tokens(len(example), len(prompt) + len(example)) for example in own)
-        total += _labels(own) * costs.per_label
+        lengths = [len(prompt) + len(example) - front for example in own]
+        pairs = front**2 + sum(length * (front + length) for length in lengths)
+        total += rows * costs.call(1, len(prompt), seen=0, labels=0)
+        total += costs.tokens(tokens, seen=0) + pairs * costs.per_pair + _labels(own) * costs.per_label
         if len(prompt) + max(map(len, own)) > costs.window:
             return math.inf
     return total
@@ -113,7 +114,7 @@ def packed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Ex
 def packed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
     """Each prompt once a row, each token once; attention over whole rows."""
     groups = _by_prompt(prompts, examples)
-    return sum(costs.packed(len(prompt), sum(map(len, own)), _labels(own)) for prompt, own in groups)
+    return sum(costs.packed(len(prompt), unique_tokens(own), _labels(own)) for prompt, own in groups)
 
 
 def _by_prompt(prompts: Prompts, examples: Sequence[Example]) -> Iterator[tuple[torch.Tensor, list[Example]]]:
