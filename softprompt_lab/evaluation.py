@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 from torch import nn
 
 from .engine.scoring import label_logits
+from .heads import check_predicts_text
 from .model import SoftPromptModel
 from .packing import Example, Target
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
@@ -203,6 +204,7 @@ def score_labels(
 def _parts(model: nn.Module, tokenizer) -> tuple[nn.Module, Any]:
     """Base model and tokenizer."""
     if isinstance(model, SoftPromptModel):
+        check_predicts_text(model.config.task_type)
         model, tokenizer = model.base_model, tokenizer or model.tokenizer
     if tokenizer is None:
         raise ValueError("there is no tokenizer; pass tokenizer= here or to SoftPromptModel.")

@@ -109,6 +109,7 @@ def classify(
         inputs["labels"] = labels["labels"]
     cast = {name: weight.to(base_model.dtype) for name, weight in head.items()}
     output = torch.func.functional_call(base_model, cast, (), {**inputs, **kwargs}, strict=False)
+    _check_kind(base_model, task_type, output)
     for key in PER_TOKEN & set(output):
         output[key] = _lined_up(output[key], batch)
     if task_type is TaskType.TOKEN_CLS:
@@ -116,6 +117,25 @@ def classify(
     if (loss := _loss(task_type, output, labels, text)) is not None:
         output = type(output)(loss=loss, **output)
     return output
+
+
+# What the base model of a task returns, and in how many dimensions.
+RETURNED = {
+    TaskType.SEQ_CLS: ("logits", 2),
+    TaskType.TOKEN_CLS: ("logits", 3),
+    TaskType.QUESTION_ANS: ("start_logits", 2),
+    TaskType.FEATURE_EXTRACTION: ("last_hidden_state", 3),
+}
+
+
+def _check_kind(base_model: nn.Module, task_type: TaskType, output: ModelOutput) -> None:
+    """Raise ValueError where the base model was built for another task."""
+    name, dimensions = RETURNED[task_type]
+    if name not in output or output[name].dim() != dimensions:
+        raise ValueError(
+            f"{type(base_model).__name__} is no model for task_type={task_type}; load the base model for it: "
+            "load_base_model(name, task_type=...)."
+        )
 
 
 PER_TOKEN = {"last_hidden_state", "hidden_states", "start_logits", "end_logits"}
@@ -148,6 +168,15 @@ def _loss(
             raise ValueError(f"{end}_positions={places}: give a token of the text for each row.")
         losses.append(nn.functional.cross_entropy(output[f"{end}_logits"].float(), places))
     return sum(losses) / 2
+
+
+def check_predicts_text(task_type: TaskType) -> None:
+    """Raise ValueError for a model that scores no label words, which `train` and `evaluate` need."""
+    if task_type in HEAD_MODULES:
+        raise ValueError(
+            f"task_type={task_type} predicts no text, and train and evaluate compare label words; use transformers' "
+            "Trainer, or a loop over model(input_ids, attention_mask, labels).loss.backward()."
+        )
 
 
 # ------------------------------------------------------------------------------------------------------ layouts

@@ -20,6 +20,7 @@ from .engine.recording import recorded_backward
 from .engine.scoring import label_logits
 from .errors import LabError
 from .evaluation import evaluate
+from .heads import check_predicts_text
 from .model import SoftPromptModel
 from .packing import Example, examples_of
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
@@ -292,6 +293,7 @@ def _optimizer(weight: torch.Tensor, settings: dict[str, Any]) -> tuple[torch.op
 
 def _check(settings: dict[str, Any], model: SoftPromptModel) -> None:
     """Refuse settings that cannot be meant, naming the value."""
+    check_predicts_text(model.config.task_type)
     for name in ("steps", "batch_size", "snapshot_every", "evaluate_every", "patience"):
         value = settings[name]
         if value is not None and value < 1:

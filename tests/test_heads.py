@@ -6,7 +6,7 @@ import torch
 import transformers
 from families import _IDS, _ROTARY, _SHAPE, SCALE, _build
 
-from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel
+from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, evaluate, load_task, train
 from softprompt_lab.heads import first_position, looks_back_only
 
 P, CLASSES = 4, 3
@@ -255,3 +255,11 @@ def test_wrong_heads_are_refused(tmp_path):
         model(torch.tensor([ROWS[0]] * 2), prompt_names=["default", "second"])
     with pytest.raises(ValueError, match="generates no text"):
         model.generate(torch.tensor([ROWS[0]]))
+    with pytest.raises(ValueError, match="task_type=SEQ_CLS predicts no text"):
+        train(model, load_task("complaints"))
+    with pytest.raises(ValueError, match="task_type=SEQ_CLS predicts no text"):
+        evaluate(model, load_task("complaints"))
+    for task, other in (("TOKEN_CLS", "SEQ_CLS"), ("SEQ_CLS", "TOKEN_CLS"), ("FEATURE_EXTRACTION", "SEQ_CLS")):
+        wrong = SoftPromptModel(base_of("GPT2", other), PromptTuningConfig(P, task_type=task))
+        with pytest.raises(ValueError, match=f"is no model for task_type={task}"):
+            wrong(torch.tensor([ROWS[0]]))

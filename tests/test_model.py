@@ -271,7 +271,7 @@ def test_task_types_that_do_not_fit_are_refused():
 
     with pytest.raises(ValueError, match="needs SEQ_2_SEQ_LM"):
         SoftPromptModel(gpt2(), PromptTuningConfig(task_type=TaskType.SEQ_2_SEQ_LM))
-    with pytest.raises(ValueError, match="SEQ_CLS"):
+    with pytest.raises(ValueError, match="no module called classifier or score"):
         SoftPromptModel(gpt2(), PromptTuningConfig(task_type="SEQ_CLS"))
     with pytest.raises(ValueError, match="token_dim=8, but the base model's words are 32 wide"):
         SoftPromptModel(gpt2(), PromptTuningConfig(token_dim=8))
