@@ -9,7 +9,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine import generation
-from softprompt_lab.engine.generation import PromptedCache, continues_exactly
+from softprompt_lab.engine.costs import Costs
+from softprompt_lab.engine.generation import PromptedCache, continues_exactly, reads_exactly
 from softprompt_lab.engine.scoring import BLOCKS, PADDED, PREFIXED, ways_through
 
 LENGTHS = {"default": 4, "short": 2, "long": 7}
@@ -41,9 +42,34 @@ def plainly(monkeypatch):
     return lambda: monkeypatch.setattr(generation, "continues_exactly", lambda base: False)
 
 
+@pytest.fixture(params=["packed", "padded"])
+def first_step(request, monkeypatch):
+    """How the texts are read, whatever is cheaper here: in one packed row (not by BLOOM), or with their pads."""
+    monkeypatch.setattr(generation, "saves", lambda *arguments: request.param == "packed")
+
+
 def test_every_family_takes_prefixes(family):
-    """Asked numerically, once."""
+    """Asked numerically, once; all but BLOOM read packed texts onto them."""
     assert continues_exactly(family)
+    assert reads_exactly(family) == (family.config.model_type != "bloom")
+
+
+def test_texts_are_read_packed_where_pads_cost_more(monkeypatch):
+    """Not where nothing is padded, and not where something looks at the text."""
+    read = []
+    real = generation.read_texts
+    monkeypatch.setattr(generation, "read_texts", lambda *arguments: read.append(1) or real(*arguments))
+    base = llama()
+    assert reads_exactly(base)
+    read.clear()
+    monkeypatch.setattr(generation, "costs_of", lambda base: Costs(1.0, 0.0, 0.0, per_call=3.0))
+    model = with_prompts(base)
+    ids, mask, _ = padded(ROWS, "left")
+    model.generate(ids, mask, **NEW)
+    assert len(read) == 1
+    model.generate(ids[:, -3:], mask[:, -3:], **NEW)
+    model.generate(ids, mask, repetition_penalty=1.5, **NEW)
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize(
@@ -53,7 +79,7 @@ def test_every_family_takes_prefixes(family):
 )
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("names", [None, NAMES], ids=["one prompt", "three prompts"])
-def test_prefixes_change_no_token(model, plainly, options, side, names):
+def test_prefixes_change_no_token(model, plainly, first_step, options, side, names):
     """One prompt or one for each row, either padding side."""
     ids, mask, _ = padded(ROWS, side)
     found = model.generate(ids, mask, prompt_names=names, **NEW, **options)
@@ -61,7 +87,7 @@ def test_prefixes_change_no_token(model, plainly, options, side, names):
     assert torch.equal(found, model.generate(ids, mask, prompt_names=names, **NEW, **options))
 
 
-def test_rows_of_several_prompts_equal_each_row_alone(model):
+def test_rows_of_several_prompts_equal_each_row_alone(model, first_step):
     """Forward, loss, gradient, generate: a row knows nothing of the other prompts."""
     ids, mask, labels = padded(ROWS, "left")
     together = model(ids, mask, labels, prompt_names=NAMES)
@@ -109,7 +135,7 @@ def test_a_prefix_is_computed_once_and_again_when_its_prompt_has_changed(monkeyp
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_conversation_goes_on_where_it_stood(model, side):
+def test_a_conversation_goes_on_where_it_stood(model, first_step, side):
     """The second turn on the first one's cache equals the second turn from nothing."""
     ids, mask, _ = padded(ROWS, side)
     options = {**NEW, "return_dict_in_generate": True}

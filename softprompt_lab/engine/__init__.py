@@ -7,6 +7,7 @@ machine     what this machine multiplies per second
 costs       what a batch costs on each way
 scoring     logits at the labels: the ways, and which one is taken
 recording   a step as one CUDA graph
+prefill     the texts of a batch read onto prefixes in one packed row
 generation  transformers' `generate` on top of a prompt's kept keys and values
 
 `packing`, one level up, lays many texts behind one prompt; chapter 11 builds it.

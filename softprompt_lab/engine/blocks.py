@@ -22,18 +22,23 @@ PAD_SEGMENT = -1  # sees the prompt and itself, is seen by pads only
 
 
 class Block(NamedTuple):
-    """A batch of n texts of up to L tokens: True in `mask` where one may look, first at the prompt, then at the L."""
+    """A batch of n texts of up to L tokens: True in `mask` where one may look, first at its prompt, then at the L.
+
+    Attributes:
+        seen: first and last but one of the places in front that these texts look at.
+    """
 
     rows: int
     length: int
+    seen: tuple[int, int]
     mask: Bool[torch.Tensor, "n 1 L K"]
 
 
 class Blocks(NamedTuple):
-    """The texts of a packed row, N tokens behind P that all of them see, as batches that hold M places, pads included.
+    """The texts of a packed row, N tokens behind P in front, as batches that hold M places, pads included.
 
     Attributes:
-        front: P, the prompt and what the texts share.
+        front: P, the prompt and what the texts share, or several prompts whose keys and values are there already.
         there: the token (0 is the first behind the front) at each of the M places; some token at a pad.
         back: the place of each of the N tokens.
         real: False at pads.
@@ -48,24 +53,40 @@ class Blocks(NamedTuple):
 
 def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Blocks:
     """Lay the examples of a row, each with all its targets, out by length."""
-    starts = torch.tensor([0, *row.lengths]).cumsum(0).tolist()
-    order = sorted(range(len(row.lengths)), key=lambda number: -row.lengths[number])
-    front, own = prompt_length + row.shared, slice(row.shared, None)
-    segments, parents = (torch.tensor(part[own], dtype=torch.long) for part in (row.segments, row.parents))
+    front = prompt_length + row.shared
+    segments, parents = row.segments[row.shared :], row.parents[row.shared :]
+    return lay_out(front, [(0, front)] * len(row.lengths), row.lengths, segments, parents, device)
+
+
+def lay_out(
+    front: int,
+    seen: Sequence[tuple[int, int]],
+    lengths: Sequence[int],
+    segments: Sequence[int],
+    parents: Sequence[int],
+    device: torch.device,
+) -> Blocks:
+    """Texts that stand one behind the other, as batches of those that see the same of the front and are of like length.
+
+    Args:
+        seen, lengths: what each text sees of the front, and its tokens.
+        segments, parents: of each token, as in a `PackedRow`.
+    """
+    starts = torch.tensor([0, *lengths]).cumsum(0).tolist()
+    segments, parents = (torch.tensor(part, dtype=torch.long) for part in (segments, parents))
     nothing = torch.empty(0, dtype=torch.long)
     there, batches = [(nothing, nothing.bool())], []
-    for group in _groups(order, row.lengths):
-        longest = row.lengths[group[0]]
+    for group in _groups(seen, lengths):
+        longest, (first, last) = lengths[group[0]], seen[group[0]]
         inside = torch.arange(longest)
-        lengths = torch.tensor([row.lengths[number] for number in group])[:, None]
         places = torch.tensor([starts[number] for number in group])[:, None] + inside  # (n, L)
-        pad = inside >= lengths
+        pad = inside >= torch.tensor([lengths[number] for number in group])[:, None]
         places = places.masked_fill(pad, 0)
         segment = segments[places].masked_fill(pad, PAD_SEGMENT)
         parent = parents[places].masked_fill(pad, PROMPT_SEGMENT)
-        seen = (segment[:, :, None] == segment[:, None]) | (parent[:, :, None] == segment[:, None])  # (n, L, L)
-        mask = torch.cat([seen.new_ones(*pad.shape, front), seen.tril()], dim=-1)[:, None]
-        batches.append(Block(len(group), longest, mask.to(device)))
+        looks = (segment[:, :, None] == segment[:, None]) | (parent[:, :, None] == segment[:, None])  # (n, L, L)
+        mask = torch.cat([looks.new_ones(*pad.shape, last - first), looks.tril()], dim=-1)[:, None]
+        batches.append(Block(len(group), longest, (first, last), mask.to(device)))
         there.append((places, pad))
     flat = torch.cat([places.flatten() for places, _ in there])
     real = torch.cat([~pad.flatten() for _, pad in there])
@@ -74,11 +95,12 @@ def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Block
     return Blocks(front, flat.to(device), back.to(device), real.to(device), batches)
 
 
-def _groups(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Cut texts, longest first, where the next is much shorter than the first of its group; empty ones fall away."""
+def _groups(seen: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Texts that see the same, longest first, cut where the next is much shorter; empty ones fall away."""
     group: list[int] = []
-    for number in order:
-        if group and lengths[number] * LIKE_LENGTH < lengths[group[0]]:
+    for number in sorted(range(len(lengths)), key=lambda number: (seen[number], -lengths[number])):
+        apart = group and (seen[number] != seen[group[0]] or lengths[number] * LIKE_LENGTH < lengths[group[0]])
+        if apart:
             yield group
             group = []
         if lengths[number]:
@@ -101,7 +123,7 @@ def attention_over_blocks(base_model: nn.Module) -> Iterator[None]:
 
 def attention(
     module: nn.Module,
-    query: Float[torch.Tensor, "1 H N d"],
+    query: Float[torch.Tensor, "1 H Q d"],
     key: Float[torch.Tensor, "1 G N d"],
     value: Float[torch.Tensor, "1 G N d"],
     attention_mask: torch.Tensor | None,
@@ -112,27 +134,32 @@ def attention(
     position_bias: torch.Tensor | None = None,
     s_aux: torch.Tensor | None = None,
     **_,
-) -> tuple[Float[torch.Tensor, "1 N H d"], None]:
-    """Scaled dot product attention of a packed row, prompt included, as transformers calls it."""
+) -> tuple[Float[torch.Tensor, "1 Q H d"], None]:
+    """Scaled dot product attention of a packed row, as transformers calls it.
+
+    The queries are those of the front and the texts, or of the texts alone on a cache that holds the front.
+    """
     if any(part is not None for part in (attention_mask, softcap, position_bias, s_aux)):
         raise ValueError("attention with a mask, a cap, a bias or sinks of its own is not cut into blocks.")
-    length, options = blocks.front, {"scaling": scaling, "dropout": dropout}
+    texts_length, options = len(blocks.back), {"scaling": scaling, "dropout": dropout}
     parts = [part[0].transpose(0, 1) for part in (query, key, value)]  # (P+N, heads, d)
-    front = [part[:length].transpose(0, 1)[None] for part in parts]  # (1, heads, P, d)
-    laid_out = [_Regroup.apply(part[length:], blocks.there, blocks.back) for part in parts]  # (M, heads, d)
+    fronts = [part[: len(part) - texts_length].transpose(0, 1)[None] for part in parts]  # (1, heads, P, d)
+    laid_out = [
+        _Regroup.apply(part[len(part) - texts_length :], blocks.there, blocks.back) for part in parts
+    ]  # (M, heads, d)
     outputs, start = [query.new_empty(0, query.shape[1], value.shape[3])], 0
-    for rows, longest, mask in blocks.batches:
+    for rows, longest, (first, last), mask in blocks.batches:
         end = start + rows * longest
         own = [part[start:end].unflatten(0, (rows, longest)).transpose(1, 2) for part in laid_out]  # (n, heads, L, d)
         keys, values = (
-            torch.cat([seen.expand(rows, -1, -1, -1), text], dim=2)
-            for seen, text in zip(front[1:], own[1:], strict=True)
+            torch.cat([front[:, :, first:last].expand(rows, -1, -1, -1), text], dim=2)
+            for front, text in zip(fronts[1:], own[1:], strict=True)
         )
         outputs.append(sdpa_attention_forward(module, own[0], keys, values, mask, **options)[0].flatten(0, 1))
         start = end
     texts = _Regroup.apply(torch.cat(outputs) * blocks.real[:, None, None], blocks.back, blocks.there)  # (N, H, d)
-    if length:
-        prompt = sdpa_attention_forward(module, *front, None, is_causal=True, **options)[0][0]  # (P, H, d)
+    if fronts[0].shape[2]:
+        prompt = sdpa_attention_forward(module, *fronts, None, is_causal=True, **options)[0][0]  # (P, H, d)
         texts = torch.cat([prompt, texts])
     return texts[None], None
 

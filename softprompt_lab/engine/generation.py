@@ -11,13 +11,27 @@ from torch import nn
 from transformers import Cache, DynamicCache
 
 from .batch import in_front, pads_first
-from .costs import Remembered, attention_window
+from .costs import Remembered, attention_window, costs_of
+from .prefill import ReadTexts, read_texts, saves
 from .prefixes import Prefix, layers_of, prefix_mask, prefix_of
 from .scoring import OBJECTIONS, error_of, tolerance_of
 
 logger = logging.getLogger(__name__)
 
 OWN_CACHE = ("cache_implementation", "custom_generate", "prefill_chunk_size")  # these go the plain way
+# These look at the ids of the text: the first step must be given all of them.
+LOOKING_BACK = (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "bad_words_ids",
+    "sequence_bias",
+    "prefix_allowed_tokens_fn",
+    "logits_processor",
+    "stopping_criteria",
+    "stop_strings",
+    "streamer",
+    "watermarking_config",
+)
 REFUSED = {
     "assistant_model": "the assistant would not see the prompt",
     "prompt_lookup_num_tokens": "virtual tokens cannot be looked up",
@@ -33,12 +47,27 @@ class PromptedCache(DynamicCache):
         beams: beam search has sorted the rows anew, so nothing can go on from here.
     """
 
-    def __init__(self, prefixes: Sequence[Prefix], rows: int, beams: bool = False) -> None:
-        super().__init__(layers_of(prefixes, rows))
-        self.virtual = prefix_mask(prefixes, rows)
-        self.order = torch.empty(rows, 0, dtype=torch.long, device=self.virtual.device)
-        self.beams = beams
+    def __init__(
+        self, layers: Prefix, virtual: Bool[torch.Tensor, "B P"], order: Int[torch.Tensor, "B N"], beams: bool = False
+    ) -> None:
+        super().__init__(layers)
+        self.virtual, self.order, self.beams = virtual, order, beams
         self.read: Int[torch.Tensor, "B N"] | None = None  # ids of the columns that are here, when a call has ended
+
+    @classmethod
+    def of(cls, prefixes: Sequence[Prefix], rows: int, beams: bool = False) -> "PromptedCache":
+        """Nothing but prefixes: one under every row, or one for each."""
+        virtual = prefix_mask(prefixes, rows)
+        return cls(layers_of(prefixes, rows), virtual, virtual.new_empty(rows, 0, dtype=torch.long), beams)
+
+    @classmethod
+    def reading(
+        cls, read: ReadTexts, copies: int = 1, beams: bool = False
+    ) -> "PromptedCache":
+        """Prefixes and all texts but their last tokens, each row `copies` times."""
+        layers, virtual, order = read
+        layers = [tuple(part.repeat_interleave(copies, dim=0) for part in pair) for pair in layers]
+        return cls(layers, *(part.repeat_interleave(copies, dim=0) for part in (virtual, order)), beams)
 
     @property
     def text_length(self) -> int:
@@ -47,7 +76,8 @@ class PromptedCache(DynamicCache):
 
     def places(self, text: Bool[torch.Tensor, "B T"]) -> Int[torch.Tensor, "B T"]:
         """`order` for more text: new columns come pads first, so that each row ends with its last token."""
-        known, cached = self.order.shape[1], self.text_length
+        known = self.order.shape[1]
+        cached = max(known, self.text_length)  # a packed first step knows all columns, and has read all but the last
         generated = torch.arange(known, cached, device=text.device).expand(len(text), -1)
         return torch.cat([self.order, generated, cached + pads_first(text[:, cached:])], dim=1)
 
@@ -87,14 +117,32 @@ def generate_behind(
         output = generate_from_embeddings(base_model, prompts, input_ids, text, **kwargs)
         return _behind_input(input_ids, output, given=0)
     if past is None:
-        under = prefixes()
-        under = under if len(under) == 1 else [prefix for prefix in under for _ in range(copies)]
-        past = PromptedCache(under, len(input_ids) * copies, beams > 1)
+        past = _begin(base_model, prefixes(), asked, input_ids, text, copies, beams > 1)
     given = input_ids.shape[1] - past.text_length
     output = _behind_input(input_ids, generate_on_prefixes(base_model, past, input_ids, text, **kwargs), given)
     if not isinstance(output, torch.Tensor):
         past.read = output.sequences[:, : past.text_length]
     return output
+
+
+def _begin(
+    base_model: nn.Module,
+    prefixes: Sequence[Prefix],
+    asked: "_Asked",
+    input_ids: Int[torch.Tensor, "B T"],
+    text: Bool[torch.Tensor, "B T"],
+    copies: int,
+    beams: bool,
+) -> PromptedCache:
+    """The cache that the first step goes on from: the prefixes, or also the texts where reading them packed pays."""
+    looks_back = any(asked(name) not in (None, 0, 1.0) for name in LOOKING_BACK)
+    if len(text) > 1 and not looks_back and saves(costs_of(base_model), prefixes, text) and reads_exactly(base_model):
+        distinct = list({id(prefix): prefix for prefix in prefixes}.values())
+        numbers = [next(n for n, one in enumerate(distinct) if one is prefix) for prefix in prefixes]
+        numbers = numbers if len(numbers) > 1 else numbers * len(text)
+        return PromptedCache.reading(read_texts(base_model, distinct, numbers, input_ids, text), copies, beams)
+    under = prefixes if len(prefixes) == 1 else [prefix for prefix in prefixes for _ in range(copies)]
+    return PromptedCache.of(under, len(input_ids) * copies, beams)
 
 
 class _Asked:
@@ -235,37 +283,48 @@ def _check_positions(base_model: nn.Module, virtual: int, tokens: int, new: int)
 
 # ------------------------------------------------------------------------------------------------- the question
 
-_exact = Remembered()
+_continues = Remembered()
+_reads = Remembered()
+
+
+def continues_exactly(base_model: nn.Module) -> bool:
+    """True if a batch on prefixes of two lengths gives the logits of its rows alone, from embeddings; asked once."""
+    return _continues(base_model, lambda: _is_exact(base_model, lambda prefixes, *_: PromptedCache.of(prefixes, 2)))
+
+
+def reads_exactly(base_model: nn.Module) -> bool:
+    """The same of texts that were read in one packed row."""
+
+    def begin(prefixes: Sequence[Prefix], rows: torch.Tensor, text: torch.Tensor) -> PromptedCache:
+        return PromptedCache.reading(read_texts(base_model, prefixes, [0, 1], rows, text))
+
+    return _reads(base_model, lambda: _is_exact(base_model, begin))
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def continues_exactly(base_model: nn.Module) -> bool:
-    """True if a batch on prefixes of two lengths gives the logits of its rows alone, from embeddings; asked once."""
-
-    def find() -> bool:
-        words = base_model.get_input_embeddings().weight
-        ids = torch.randint(0, words.shape[0], (14,), generator=torch.Generator().manual_seed(0)).to(words.device)
-        prompts = [words[ids[:2]].float(), words[ids[2:6]].float()]
-        rows, text = torch.stack([ids[6:10], ids[10:14]]), torch.ones(2, 4, dtype=torch.bool, device=words.device)
-        text[0, 2:] = False
-        options = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0, "num_beams": 1}
-        options |= {"return_dict_in_generate": True, "output_logits": True}
-        try:
-            cache = PromptedCache([prefix_of(base_model, prompt) for prompt in prompts], 2)
-            ours = generate_on_prefixes(base_model, cache, rows, text, **options)
-            alone = [
-                generate_from_embeddings(base_model, [prompt], row[kept][None], kept[kept][None], **options)
-                for prompt, row, kept in zip(prompts, rows, text, strict=True)
-            ]
-            return all(_agree(ours, theirs, row, words.dtype) for row, theirs in enumerate(alone))
-        except torch.OutOfMemoryError:
-            raise
-        except OBJECTIONS as error:
-            logger.info("%s takes no prefix: %r", type(base_model).__name__, error)
-            return False
-
-    return _exact(base_model, find)
+def _is_exact(base_model: nn.Module, begin: Callable[..., PromptedCache]) -> bool:
+    """True if two rows of different lengths behind different prompts give from a cache the logits of each alone."""
+    words = base_model.get_input_embeddings().weight
+    ids = torch.randint(0, words.shape[0], (14,), generator=torch.Generator().manual_seed(0)).to(words.device)
+    prompts = [words[ids[:2]].float(), words[ids[2:6]].float()]
+    rows, text = torch.stack([ids[6:10], ids[10:14]]), torch.ones(2, 4, dtype=torch.bool, device=words.device)
+    text[0, 2:] = False
+    options = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0, "num_beams": 1}
+    options |= {"return_dict_in_generate": True, "output_logits": True}
+    try:
+        cache = begin([prefix_of(base_model, prompt) for prompt in prompts], rows, text)
+        ours = generate_on_prefixes(base_model, cache, rows, text, **options)
+        alone = [
+            generate_from_embeddings(base_model, [prompt], row[kept][None], kept[kept][None], **options)
+            for prompt, row, kept in zip(prompts, rows, text, strict=True)
+        ]
+        return all(_agree(ours, theirs, row, words.dtype) for row, theirs in enumerate(alone))
+    except torch.OutOfMemoryError:
+        raise
+    except OBJECTIONS as error:
+        logger.info("%s does not go on: %r", type(base_model).__name__, error)
+        return False
 
 
 def _agree(ours: Any, theirs: Any, row: int, dtype: torch.dtype) -> bool:

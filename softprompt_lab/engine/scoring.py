@@ -145,7 +145,7 @@ def packed_call(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: 
     words = base_model.get_input_embeddings()(ids)  # (N, D)
     places = torch.tensor([*range(len(prompt)), *row.position_ids], device=prompt.device)
     inputs = {"inputs_embeds": torch.cat([prompt.to(words.dtype), words])[None], "position_ids": places[None]}
-    logits = _call(base_model, row.label_places, **inputs, **attention)[0]  # (M, V)
+    logits = call_at(base_model, row.label_places, **inputs, **attention)[0]  # (M, V)
     return LabelLogits(logits.float(), torch.tensor(row.label_ids, device=logits.device), row.owners)
 
 
@@ -230,7 +230,7 @@ def _gather(base_model: nn.Module, inputs: dict, found: list[tuple[int, int, int
     """Run a padded batch and pick each (row, place): logits are made only at places that some row needs."""
     rows, places, labels, owners = zip(*found, strict=True)
     kept = sorted(set(places))
-    logits = _call(base_model, kept, **inputs)  # (B, len(kept), V)
+    logits = call_at(base_model, kept, **inputs)  # (B, len(kept), V)
     picked = logits[list(rows), [kept.index(place) for place in places]]
     return LabelLogits(picked.float(), torch.tensor(labels, device=logits.device), list(owners))
 
@@ -327,7 +327,7 @@ def _embed_padded(base_model: nn.Module, texts: list[Int[torch.Tensor, "_"]]) ->
     return base_model.get_input_embeddings()(ids), torch.arange(ids.shape[1], device=device) < lengths[:, None]
 
 
-def _call(base_model: nn.Module, places: Sequence[int], **inputs) -> Float[torch.Tensor, "B M V"]:
+def call_at(base_model: nn.Module, places: Sequence[int], **inputs) -> Float[torch.Tensor, "B M V"]:
     """The base model's logits at some places: it makes no others if it knows `logits_to_keep`."""
     inputs.setdefault("use_cache", "past_key_values" in inputs)
     spread = len(set(getattr(base_model, "hf_device_map", {}).values())) > 1  # the index would be on another device
