@@ -7,7 +7,8 @@ import torch
 from families import bloom, llama
 
 from softprompt_lab.engine.costs import Costs, costs_of
-from softprompt_lab.engine.scoring import BLOCKS, PADDED, PREFIXED, cheapest_way, packed_cost
+from softprompt_lab.engine.scoring import BLOCKS, PADDED, PREFIXED, cheapest_way
+from softprompt_lab.engine.ways import packed_cost
 from softprompt_lab.packing import Example, Target
 
 COSTS = Costs(per_token=1000.0, per_pair=2.0, per_label=50.0, per_call=500.0)

@@ -5,7 +5,8 @@ prefixes    a prompt's keys and values, computed once and put under any number o
 blocks      attention of a packed row, text by text
 machine     what this machine multiplies per second
 costs       what a batch costs on each way
-scoring     logits at the labels: the ways, and which one is taken
+ways        five ways to the logits at the labels
+scoring     which of them is taken
 recording   a step as one CUDA graph
 prefill     the texts of a batch read onto prefixes in one packed row
 generation  transformers' `generate` on top of a prompt's kept keys and values

@@ -16,7 +16,7 @@ from .batch import pads_first
 from .blocks import attention_over_blocks, lay_out
 from .costs import Costs
 from .prefixes import Prefix, prefix_mask
-from .scoring import call_at
+from .ways import call_at
 
 
 class ReadTexts(NamedTuple):

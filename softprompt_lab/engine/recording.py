@@ -16,7 +16,8 @@ from torch import nn
 
 from ..packing import Example, PackedRow, packed_mask
 from .costs import Remembered, costs_of
-from .scoring import OBJECTIONS, additive, error_of, packed_call, packed_rows, tolerance_of
+from .scoring import OBJECTIONS, error_of, tolerance_of
+from .ways import additive, packed_call, packed_rows
 
 logger = logging.getLogger(__name__)
 
