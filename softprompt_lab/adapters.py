@@ -25,8 +25,10 @@ from safetensors.torch import save as save_safetensors
 
 from .config import CONFIG_NAME, PromptTuningConfig, TaskType, read_json_object
 from .errors import AdapterError
+from .untrusted import check_archive, plain_file
 
 TENSOR_NAME = "prompt_embeddings"
+TASK_FACTORS = ("prefix_task_cols", "prefix_task_rows")  # (K, rows, r) and (K, r, D) of MULTITASK_PROMPT_TUNING
 HEAD_PREFIX = "base_model."  # before the names of a trained head's weights
 SAFE_NAME = "adapter_model.safetensors"
 PICKLE_NAME = "adapter_model.bin"
@@ -113,12 +115,16 @@ def _write_all_or_none(folder: Path, files: dict[str, bytes], remove: str) -> No
 def finish_pending(folder: Path) -> None:
     """Move the files of a save that was interrupted after it was complete to their places."""
     pending = folder / PENDING
-    if not pending.is_dir():
+    if not os.path.lexists(pending):
         return
+    parts = [pending / name for name in (SAFE_NAME, PICKLE_NAME, CONFIG_NAME, CARD_NAME, "remove")]
+    strange = pending.is_symlink() or not pending.is_dir() or not set(pending.iterdir()) <= set(parts)
+    if strange or any(path.is_symlink() or path.is_dir() for path in parts):
+        raise AdapterError(f"{pending} is no interrupted save of this package; delete it if you trust the folder.")
     order = pending / "remove"
     outdated = order.read_text(encoding="utf-8") if order.exists() else ""
-    for path in sorted(pending.iterdir()):
-        if path != order:
+    for path in parts[:-1]:
+        if path.exists():
             os.replace(path, folder / path.name)
     if outdated in (SAFE_NAME, PICKLE_NAME):
         (folder / outdated).unlink(missing_ok=True)
@@ -139,8 +145,16 @@ def _sync_folder(folder: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-def load_adapter(folder: str | Path) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"]]:
+def load_adapter(
+    folder: str | Path, *, task_id: int | None = None
+) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"]]:
     """Read a folder that this package or PEFT has saved; nothing in it is executed.
+
+    Besides PROMPT_TUNING, P_TUNING folders are read, whose saved vectors are a plain prompt, and
+    MULTITASK_PROMPT_TUNING folders, one task at a time.
+
+    Args:
+        task_id: which of the K tasks of a MULTITASK_PROMPT_TUNING folder, from 0.
 
     Returns:
         The checked configuration and the prompt in float32, (P, D) or (2P, D).
@@ -148,24 +162,28 @@ def load_adapter(folder: str | Path) -> tuple[PromptTuningConfig, Float[torch.Te
     Raises:
         AdapterError: a file is missing or damaged, or tensor and configuration disagree.
     """
-    config, prompt, _ = load_adapter_with_head(folder)
+    config, prompt, _ = load_adapter_with_head(folder, task_id=task_id)
     return config, prompt
 
 
 def load_adapter_with_head(
-    folder: str | Path,
+    folder: str | Path, *, task_id: int | None = None
 ) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"], dict[str, torch.Tensor]]:
     """`load_adapter`, and the weights of a head that was trained with the prompt, by their names in the base model."""
     folder = Path(folder)
     if not folder.is_dir():
         raise AdapterError(f"{folder} is no folder; give the one that an adapter was saved to.")
-    finish_pending(folder)
+    try:
+        finish_pending(folder)
+    except OSError as error:
+        raise AdapterError(f"an interrupted save in {folder} cannot be finished: {error}") from error
     config = PromptTuningConfig.from_dict(read_json_object(folder / CONFIG_NAME), folder / CONFIG_NAME)
-    path = next((folder / name for name in (SAFE_NAME, PICKLE_NAME) if (folder / name).is_file()), None)
+    path = next((folder / name for name in (SAFE_NAME, PICKLE_NAME) if os.path.lexists(folder / name)), None)
     if path is None:
         raise AdapterError(f"{folder} holds neither {SAFE_NAME} nor {PICKLE_NAME}.")
     tensors = _read_tensors(path)
-    prompt = tensors.pop(TENSOR_NAME)
+    factors = [tensors.pop(name, None) for name in TASK_FACTORS]
+    prompt = _of_task(tensors.pop(TENSOR_NAME), factors, task_id, path)
     if config.token_dim is None:
         config.token_dim = prompt.shape[-1]
     if config.task_type is TaskType.SEQ_2_SEQ_LM and len(prompt) == config.num_virtual_tokens:
@@ -177,10 +195,33 @@ def load_adapter_with_head(
     return config, prompt.to(torch.float32), head
 
 
+def _of_task(
+    prompt: torch.Tensor, factors: list[torch.Tensor | None], task_id: int | None, path: Path
+) -> torch.Tensor:
+    """A prompt as it is, or what the shared prompt of several tasks becomes for one: times its low-rank matrix.
+
+    Wang et al. 2023 (arXiv 2303.02861), section 3; PEFT's `MultitaskPromptEmbedding`.
+    """
+    columns, rows = factors
+    if columns is None or rows is None:
+        if task_id is not None:
+            raise AdapterError(f"{path} holds one prompt; task_id={task_id} is for MULTITASK_PROMPT_TUNING.")
+        return prompt
+    for name, factor in zip(TASK_FACTORS, factors, strict=True):
+        _check_numbers(factor, f"{path}: {name}", AdapterError)
+    tasks = len(columns) if columns.dim() == 3 else 0
+    if rows.dim() != 3 or (*columns.shape[::2], *prompt.shape) != (*rows.shape[:2], *columns.shape[1:2], rows.shape[2]):
+        raise AdapterError(f"{path}: {tuple(columns.shape)} and {tuple(rows.shape)} do not fit {tuple(prompt.shape)}.")
+    if task_id is None or not 0 <= task_id < tasks:
+        raise AdapterError(f"{path} holds prompts of {tasks} tasks; pass task_id=, a number from 0 to {tasks - 1}.")
+    return prompt.float() * (columns[task_id].float() @ rows[task_id].float())
+
+
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The prompt and what belongs to a head in a file; a pickle is read by torch's restricted reader only."""
-    if path.stat().st_size > MAX_TENSOR_BYTES:
-        raise AdapterError(f"{path}: {path.stat().st_size:,} bytes is too large for a prompt.")
+    plain_file(path, MAX_TENSOR_BYTES)
+    if path.name == PICKLE_NAME:
+        check_archive(path, MAX_TENSOR_BYTES)
     try:
         if path.name == SAFE_NAME:
             tensors = load_safetensors(path.read_bytes())
@@ -192,11 +233,16 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise AdapterError(f"{path} was refused, and nothing in it was run: {_calls(path)}.") from error
     if not isinstance(tensors, dict) or not isinstance(tensors.get(TENSOR_NAME), torch.Tensor):
         raise AdapterError(f"{path} has no tensor called {TENSOR_NAME!r}.")
-    used = {name: value for name, value in tensors.items() if _is_head(name, value) or name == TENSOR_NAME}
+    used = {name: value for name, value in tensors.items() if _is_head(name, value) or _is_prompt(name, value)}
     if len(used) < len(tensors):
         names = ", ".join(sorted(str(name) for name in tensors if name not in used))
         warnings.warn(f"{path}: {names} belong to no prompt and are passed over.", stacklevel=4)
     return used
+
+
+def _is_prompt(name: Any, value: Any) -> bool:
+    """True for the prompt and the factors that make it one task's."""
+    return name in (TENSOR_NAME, *TASK_FACTORS) and isinstance(value, torch.Tensor)
 
 
 def _is_head(name: Any, value: Any) -> bool:
@@ -222,10 +268,12 @@ def _check_tensor(tensor: torch.Tensor, config: PromptTuningConfig, source: str,
 
 
 def _check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
-    """Floating point and finite."""
+    """Floating point, as many numbers as are stored, finite."""
     if not tensor.is_floating_point():
         raise error(f"{source} holds {tensor.dtype}; what is learned is floating point.")
-    if not torch.isfinite(tensor).all():
+    if tensor.layout is not torch.strided or tensor.numel() > max(1, tensor.untyped_storage().nbytes()):
+        raise error(f"{source} is no plain tensor: {tensor.layout}, shape {tuple(tensor.shape)}.")
+    if not torch.isfinite(tensor.to(torch.float32)).all():
         raise error(f"{source} holds values that are not finite (NaN or infinity).")
 
 

@@ -7,10 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from .errors import AdapterError
+from .untrusted import plain_file
 
 CONFIG_NAME = "adapter_config.json"
 PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
 MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
+# Methods of PEFT whose saved vectors are a plain soft prompt, with the keys that describe how they were trained.
+PLAIN_WHEN_SAVED = {
+    "P_TUNING": (
+        "encoder_reparameterization_type",
+        "encoder_hidden_size",
+        "encoder_num_layers",
+        "encoder_dropout",
+    ),
+    "MULTITASK_PROMPT_TUNING": (
+        "prompt_tuning_init",
+        "prompt_tuning_init_state_dict_path",
+        "prompt_tuning_init_task",
+        "num_ranks",
+        "num_tasks",
+    ),
+}
 
 
 class TaskType(StrEnum):
@@ -82,6 +99,7 @@ class PromptTuningConfig:
             raise ValueError(f"peft_type={self.peft_type!r}; this package holds PROMPT_TUNING only.")
         self._check_counts()
         self._check_text()
+        self._check_kinds()
         self._check_tokenizer_kwargs()
 
     def _check_counts(self) -> None:
@@ -108,6 +126,16 @@ class PromptTuningConfig:
                 f"prompt_tuning_init=TEXT with prompt_tuning_init_text={self.prompt_tuning_init_text!r}; "
                 "give the text that the prompt shall start from, or choose SAMPLE_VOCAB."
             )
+
+    def _check_kinds(self) -> None:
+        """A flag, a list of names, a mapping, where PEFT has them."""
+        names = self.modules_to_save
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ValueError(f"modules_to_save={names!r}; it must be a list of names of modules.")
+        if not isinstance(self.inference_mode, bool):
+            raise ValueError(f"inference_mode={self.inference_mode!r}; it must be true or false.")
+        if self.auto_mapping is not None and not isinstance(self.auto_mapping, dict):
+            raise ValueError(f"auto_mapping={self.auto_mapping!r}; it must be a mapping.")
 
     def _check_tokenizer_kwargs(self) -> None:
         """PEFT passes these to a tokenizer; here the caller passes the tokenizer itself, so they are refused."""
@@ -152,8 +180,15 @@ class PromptTuningConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str | Path = "the configuration") -> "PromptTuningConfig":
-        """Check the keys and values of a saved configuration; `source` is named in errors."""
+        """Check the keys and values of a saved configuration; `source` is named in errors.
+
+        P_TUNING and MULTITASK_PROMPT_TUNING become what their saved vectors are: PROMPT_TUNING.
+        """
         values = dict(values)
+        kind = values.get("peft_type")
+        if isinstance(kind, str) and kind in PLAIN_WHEN_SAVED:
+            values = {key: value for key, value in values.items() if key not in PLAIN_WHEN_SAVED[kind]}
+            values["peft_type"] = "PROMPT_TUNING"
         for key in ("peft_type", "task_type", "num_virtual_tokens"):
             if values.get(key) is None:
                 raise AdapterError(f"{source}: {key!r} is missing; PEFT and this package need it.")
@@ -178,15 +213,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file of at most 1 MB.
 
     Raises:
-        AdapterError: no such file, too large, not UTF-8, not JSON, or not an object.
+        AdapterError: no plain file of its folder, too large, not UTF-8, not JSON, or not an object.
     """
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise AdapterError(f"{path}: {path.stat().st_size} bytes is too large for a configuration.")
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AdapterError(f"{path} does not exist; give a folder that an adapter was saved to.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        values = json.loads(plain_file(path, MAX_CONFIG_BYTES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise AdapterError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
         raise AdapterError(f"{path} holds a {type(values).__name__}, not a JSON object.")

@@ -314,8 +314,13 @@ class SoftPromptModel(nn.Module):
         return save_adapter(folder, self.config, tensor, head=head, safe_serialization=safe_serialization, **card)
 
     @classmethod
-    def from_pretrained(cls, base_model: nn.Module, folder: str | Path, *, tokenizer=None) -> "SoftPromptModel":
+    def from_pretrained(
+        cls, base_model: nn.Module, folder: str | Path, *, tokenizer=None, task_id: int | None = None
+    ) -> "SoftPromptModel":
         """Wrap a base model with a saved prompt; it can be used or trained on.
+
+        Args:
+            task_id: of a MULTITASK_PROMPT_TUNING folder, whose tasks have a prompt each (`adapters.load_adapter`).
 
         Raises:
             AdapterError: the folder is damaged, or its prompt does not fit the base model.
@@ -323,7 +328,7 @@ class SoftPromptModel(nn.Module):
         from .adapters import load_adapter_with_head
         from .errors import AdapterError
 
-        config, tensor, head = load_adapter_with_head(folder)
+        config, tensor, head = load_adapter_with_head(folder, task_id=task_id)
         try:
             model = cls(base_model, config, tokenizer=tokenizer, start=tensor)
             model.heads[DEFAULT_NAME].load(head)

@@ -19,18 +19,19 @@ from safetensors.torch import save as save_tensors
 
 from .adapters import load_adapter
 from .base_models import load_base_model
-from .config import PromptTuningConfig
+from .config import PromptTuningConfig, read_json_object
 from .embedding import class_label_start
 from .errors import AdapterError, LabError
 from .evaluation import Evaluation
 from .model import SoftPromptModel
 from .tasks import Task
 from .training import TrainingHistory
+from .untrusted import plain_file
 
 TASK_FILE = "task.json"
 SNAPSHOTS_FILE = "snapshots.safetensors"  # key: the step; value: the prompt (P, D) after it
 STARTS = ("text", "sample-vocab", "random", "class-labels")
-MAX_TASK_BYTES = 1_000_000
+MAX_SNAPSHOTS_BYTES = 4_000_000_000
 
 
 def new_model(
@@ -183,16 +184,11 @@ def saved_task(folder: Path, template: str | None = None) -> Task:
 
 def _read_task_file(path: Path) -> dict[str, Any]:
     """What `save_run` wrote about the task, its types checked; empty where there is no such file."""
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    try:
-        if path.stat().st_size > MAX_TASK_BYTES:
-            raise ValueError(f"{path.stat().st_size:,} bytes is too large")
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{path} cannot be read: {error}. Train again, or delete it.") from error
+    saved = read_json_object(path)
     kinds = {"name": str, "text_column": str, "template": str, "labels": list}
-    usable = isinstance(saved, dict) and all(isinstance(saved.get(key), kind) for key, kind in kinds.items())
+    usable = all(isinstance(saved.get(key), kind) for key, kind in kinds.items())
     if not usable or not all(isinstance(label, str) for label in saved["labels"]):
         raise AdapterError(f"{path} lacks a usable {', '.join(kinds)}. Train again, or delete it.")
     return saved
@@ -205,10 +201,10 @@ def saved_start(folder: Path, shape: Sequence[int]) -> Float[torch.Tensor, "P D"
         AdapterError: the snapshots are damaged or of another shape than the prompt.
     """
     path = folder / SNAPSHOTS_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
-        start = load_file(path).get("0")
+        start = load_file(plain_file(path, MAX_SNAPSHOTS_BYTES)).get("0")
     except SafetensorError as error:
         raise AdapterError(f"{path} is damaged ({error}); delete it to go on without it.") from error
     if start is not None and tuple(start.shape) != tuple(shape):

@@ -24,7 +24,7 @@ from .blocks import attention_over_blocks, blocks_of
 from .costs import Costs, costs_of
 from .prefixes import layers_of, positions, prefix_of
 
-CALL_TOKENS = 2048  # tokens in one padded call at most, pads included: larger calls are no faster and take more memory
+CALL_TOKENS = 1024  # tokens in one padded call at most, pads included: larger calls are no faster and take more memory
 Prompts = Sequence[Float[torch.Tensor, "_ D"]]
 
 

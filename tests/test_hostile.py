@@ -1,0 +1,278 @@
+"""Folders from strangers: refused with the reason, whatever is in them; nothing runs, hangs or fills the memory."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from families import WIDTH
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter, save_adapter
+from softprompt_lab.adapters import PENDING, PICKLE_NAME, SAFE_NAME
+from softprompt_lab.config import CONFIG_NAME
+
+P = 5
+MANY = int(os.environ.get("SOFTPROMPT_LAB_FUZZ", "1000"))  # damaged folders of each of two kinds in the slow tests
+OWNED = "owned"  # a file that an attack would make
+
+
+class Bomb:
+    """Unpickled, it would write a file."""
+
+    def __reduce__(self):
+        return (open, (OWNED, "w"))
+
+
+def pickled(value) -> bytes:
+    """What torch.save writes."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def as_bin(folder: Path, content: bytes) -> None:
+    """Weights as a pickle, in place of safetensors."""
+    (folder / SAFE_NAME).unlink()
+    (folder / PICKLE_NAME).write_bytes(content)
+
+
+def configured(folder: Path, **change) -> None:
+    """Change fields of the configuration."""
+    path = folder / CONFIG_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def compressed(content: bytes) -> bytes:
+    """The same archive, its records deflated, one of them a gigabyte of zeros."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as plain, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, b"\0" * 2**24 if "/data/" in name else plain.read(name))
+    return buffer.getvalue()
+
+
+def outside(folder: Path, name: str) -> None:
+    """Put a link in place of a file, to the file outside."""
+    target = folder.parent / f"outside-{name}"
+    shutil.move(folder / name, target)
+    (folder / name).symlink_to(target)
+
+
+def pipe(folder: Path, name: str) -> None:
+    """A pipe that nobody writes to: whoever reads it waits for ever."""
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+
+
+def pending(folder: Path, link: bool) -> None:
+    """An interrupted save that is none: somebody's files, moved here and deleted there."""
+    place = folder.parent / "somebody" if link else folder / PENDING
+    place.mkdir()
+    (place / "letter.txt").write_text("dear reader")
+    if link:
+        (folder / PENDING).symlink_to(place)
+
+
+PROMPT = torch.zeros(P, WIDTH)
+ATTACKS = {
+    "a pickle that calls": (lambda f: as_bin(f, pickled({"prompt_embeddings": Bomb()})), "no call of (io|_io).open"),
+    "a bare pickle": (lambda f: as_bin(f, pickle.dumps(Bomb())), "no plain file of tensors"),
+    "a compressed archive": (
+        lambda f: as_bin(f, compressed(pickled({"prompt_embeddings": PROMPT}))),
+        r"is compressed; a saved prompt is small and plain",
+    ),
+    "an expanded tensor": (
+        lambda f: as_bin(
+            f, pickled({"prompt_embeddings": PROMPT, "base_model.score.weight": torch.zeros(1).expand(10**6, 10**6)})
+        ),
+        r"no plain tensor: torch.strided, shape \(1000000, 1000000\)",
+    ),
+    "a sparse tensor": (lambda f: as_bin(f, pickled({"prompt_embeddings": PROMPT.to_sparse()})), "no plain tensor"),
+    "a list of tensors": (lambda f: as_bin(f, pickled([PROMPT])), "no tensor called 'prompt_embeddings'"),
+    "a header without end": (
+        lambda f: (f / SAFE_NAME).write_bytes(struct.pack("<Q", 2**60) + b"{}"),
+        "is damaged or no tensor file",
+    ),
+    "weights that are a link": (lambda f: outside(f, SAFE_NAME), "is a link that leaves its folder"),
+    "a configuration that is a link": (lambda f: outside(f, CONFIG_NAME), "is a link that leaves its folder"),
+    "a configuration that is a pipe": (lambda f: pipe(f, CONFIG_NAME), "is no plain file"),
+    "weights that are a pipe": (lambda f: pipe(f, SAFE_NAME), "is no plain file"),
+    "a link to a device": (
+        lambda f: (f / CONFIG_NAME).unlink() or (f / CONFIG_NAME).symlink_to("/dev/zero"),
+        "is a link that leaves its folder",
+    ),
+    "a link to itself": (
+        lambda f: (f / CONFIG_NAME).unlink() or (f / CONFIG_NAME).symlink_to(CONFIG_NAME),
+        "cannot be opened",
+    ),
+    "a large configuration": (lambda f: (f / CONFIG_NAME).write_text(" " * 2_000_000), "2,000,000 bytes is too large"),
+    "a deep configuration": (lambda f: (f / CONFIG_NAME).write_text("[" * 100_000), "cannot be read as JSON"),
+    "a long number": (
+        lambda f: (f / CONFIG_NAME).write_text('{"num_virtual_tokens": ' + "9" * 10_000 + "}"),
+        "cannot be read as JSON",
+    ),
+    "more tokens than there are": (
+        lambda f: configured(f, num_virtual_tokens=10**15),
+        r"has shape \(5, 32\); the configuration says \(1000000000000000, 32\)",
+    ),
+    "modules that are no names": (lambda f: configured(f, modules_to_save=[1]), r"modules_to_save=\[1\]"),
+    "another method": (lambda f: configured(f, peft_type="LORA"), "peft_type='LORA'"),
+    "an interrupted save of others": (lambda f: pending(f, link=False), "is no interrupted save of this package"),
+    "an interrupted save elsewhere": (lambda f: pending(f, link=True), "is no interrupted save of this package"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A good adapter, to be spoiled."""
+    monkeypatch.chdir(tmp_path)
+    return save_adapter(tmp_path / "adapter", PromptTuningConfig(P, token_dim=WIDTH), PROMPT)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_hostile_folder_is_refused_with_its_reason(folder, name):
+    """Nothing outside the folder is touched, and nothing ran."""
+    spoil, reason = ATTACKS[name]
+    spoil(folder)
+    others = {path: path.read_bytes() for path in folder.parent.rglob("*.txt")}
+    with pytest.raises(AdapterError, match=reason):
+        load_adapter(folder)
+    assert not Path(OWNED).exists()
+    assert all(path.read_bytes() == content for path, content in others.items())
+
+
+def test_no_tokenizer_is_loaded_on_a_configs_word(folder):
+    """peft issue 2888: its arguments are dropped, whatever they ask for."""
+    configured(folder, tokenizer_kwargs={"trust_remote_code": True}, tokenizer_name_or_path="somebody/code")
+    config, prompt = load_adapter(folder)
+    assert config.tokenizer_kwargs is None
+    assert torch.equal(prompt, PROMPT)
+
+
+# ----------------------------------------------------------------------------------------------------- damaged files
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = sorted(PromptTuningConfig().to_dict())
+EDITS = st.lists(
+    st.tuples(st.sampled_from(["flip", "cut", "insert", "drop"]), st.integers(0, 10**6), st.binary(max_size=8)),
+    min_size=1,
+    max_size=4,
+)
+
+
+def damaged(content: bytes, edits) -> bytes:
+    """A file after some accidents."""
+    data = bytearray(content)
+    for kind, place, new in edits:
+        place %= max(len(data), 1)
+        if kind == "flip" and data:
+            data[place] ^= 1 << (len(new) % 8)
+        elif kind == "cut":
+            del data[place:]
+        elif kind == "insert":
+            data[place:place] = new
+        else:
+            del data[place : place + len(new)]
+    return bytes(data)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, bytes]:
+    """The files of good adapters in both formats."""
+    folder = tmp_path_factory.mktemp("good")
+    found = {}
+    for safe in (True, False):
+        save_adapter(folder / str(safe), PromptTuningConfig(P, token_dim=WIDTH), PROMPT, safe_serialization=safe)
+        found |= {path.name: path.read_bytes() for path in (folder / str(safe)).iterdir()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory) -> Path:
+    """A folder whose files are replaced again and again."""
+    return tmp_path_factory.mktemp("spoiled")
+
+
+def only_adapter_errors(folder: Path) -> None:
+    """Load a folder: it is right, or an AdapterError says what is wrong."""
+    try:
+        _, prompt = load_adapter(folder)
+    except AdapterError:
+        return
+    assert prompt.dtype == torch.float32
+    assert torch.isfinite(prompt).all()
+
+
+def fuzz(examples: int):
+    """Two seconds are a hang."""
+    return settings(max_examples=examples, deadline=2000, suppress_health_check=list(HealthCheck), database=None)
+
+
+def check_config(files, spoiled, changes) -> None:
+    """A configuration with fields of any JSON."""
+    values = json.loads(files[CONFIG_NAME]) | changes
+    (spoiled / CONFIG_NAME).write_text(json.dumps(values))
+    (spoiled / SAFE_NAME).write_bytes(files[SAFE_NAME])
+    (spoiled / PICKLE_NAME).unlink(missing_ok=True)
+    only_adapter_errors(spoiled)
+
+
+def check_bytes(files, spoiled, name, edits) -> None:
+    """A file with bytes changed, cut off, put in or left out."""
+    weights = PICKLE_NAME if name == PICKLE_NAME else SAFE_NAME
+    for other in (PICKLE_NAME, SAFE_NAME):
+        (spoiled / other).unlink(missing_ok=True)
+    for part in (CONFIG_NAME, weights):
+        (spoiled / part).write_bytes(damaged(files[part], edits) if part == name else files[part])
+    only_adapter_errors(spoiled)
+
+
+CHANGES = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, min_size=1, max_size=4)
+NAMES = st.sampled_from([CONFIG_NAME, SAFE_NAME, PICKLE_NAME])
+
+
+@pytest.mark.filterwarnings("ignore")
+@fuzz(200)
+@given(changes=CHANGES)
+def test_damaged_fields(files, spoiled, changes):
+    """A few hundred in every run."""
+    check_config(files, spoiled, changes)
+
+
+@pytest.mark.filterwarnings("ignore")
+@fuzz(200)
+@given(name=NAMES, edits=EDITS)
+def test_damaged_bytes(files, spoiled, name, edits):
+    """A few hundred in every run."""
+    check_bytes(files, spoiled, name, edits)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@fuzz(MANY)
+@given(changes=CHANGES)
+def test_many_damaged_fields(files, spoiled, changes):
+    """Fields of any JSON, some of them PEFT's."""
+    check_config(files, spoiled, changes)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@fuzz(MANY)
+@given(name=NAMES, edits=EDITS)
+def test_many_damaged_bytes(files, spoiled, name, edits):
+    """Configurations, safetensors, pickles."""
+    check_bytes(files, spoiled, name, edits)
