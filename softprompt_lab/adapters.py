@@ -5,7 +5,6 @@ A save is all or nothing. The new files are written and flushed into a hidden fo
 next after a crash finishes the moving. What else lies in the folder is left alone.
 """
 
-import contextlib
 import io
 import json
 import os
@@ -24,6 +23,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from .config import CONFIG_NAME, PromptTuningConfig, TaskType, read_json_object
+from .durable import sync_folder, write_through
 from .errors import AdapterError
 from .untrusted import check_archive, plain_file
 
@@ -100,15 +100,13 @@ def _write_all_or_none(folder: Path, files: dict[str, bytes], remove: str) -> No
     try:
         for name, content in files.items():
             with open(stage / name, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                write_through(file, content)
         (stage / "remove").write_text(remove, encoding="utf-8")
         os.rename(stage, folder / PENDING)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
     finish_pending(folder)
 
 
@@ -129,17 +127,7 @@ def finish_pending(folder: Path) -> None:
     if outdated in (SAFE_NAME, PICKLE_NAME):
         (folder / outdated).unlink(missing_ok=True)
     shutil.rmtree(pending)
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames durable where the system can (Windows has no such call)."""
-    with contextlib.suppress(OSError, AttributeError):
-        descriptor = os.open(folder, os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync_folder(folder)
 
 
 # ------------------------------------------------------------------------------------------------------- reading

@@ -1,11 +1,13 @@
 """One readable loop that moves nothing but the prompt."""
 
+import hashlib
 import math
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
@@ -16,9 +18,10 @@ from tqdm import tqdm
 from transformers import Adafactor, get_constant_schedule, get_linear_schedule_with_warmup
 
 from . import distributed
+from .checkpoints import CHECKPOINT_NAME, State, below, flat, load_checkpoint, save_checkpoint
 from .engine.recording import recorded_backward
 from .engine.scoring import label_logits
-from .errors import LabError
+from .errors import AdapterError, LabError
 from .evaluation import evaluate
 from .heads import check_predicts_text
 from .model import SoftPromptModel
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from .plots import Figure
 
 Row = TypeVar("Row")
+# Arguments of `train` that change nothing in the numbers.
+NO_SETTINGS = ("model", "task", "on_step", "progress", "checkpoint", "checkpoint_every", "resume")
 LEARNING_RATES = {
     "adamw": 0.03,  # with linear decay; on smollm2 and complaints 0.01 had not left chance after 50 steps
     "adafactor": 0.3,  # constant, parameter scaling off: Lester et al. 2021, section 3
@@ -84,6 +89,9 @@ def train(
     snapshot_every: int = 10,
     evaluate_every: int | None = None,
     patience: int | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 50,
+    resume: bool = False,
     progress: bool = True,
     on_step: Callable[..., bool | None] | None = None,
 ) -> TrainingHistory | dict[str, TrainingHistory]:
@@ -102,6 +110,8 @@ def train(
         max_length: tokens of text, template and label; a longer text loses its end, and a warning says so.
         evaluate_every: steps between evaluations on the validation split.
         patience: stop after so many evaluations without a lower loss, and go back to the best prompt.
+        checkpoint: a folder that takes the state of the run after each `checkpoint_every` steps and at the end.
+        resume: go on from the checkpoint there, if there is one: the run ends as one that was never stopped.
         on_step: called after each step with what `train` will return; training stops when it returns True.
 
     Returns:
@@ -110,27 +120,34 @@ def train(
     Raises:
         ValueError: an argument that cannot be meant.
         LabError: the loss is not finite, or memory ran out; the prompts are left as they were before that step.
+        AdapterError: the checkpoint is damaged, is another run's, or cannot be written.
     """
-    settings = {key: value for key, value in locals().items() if key not in ("model", "task", "on_step", "progress")}
+    settings = {key: value for key, value in locals().items() if key not in NO_SETTINGS}
     _check(settings, model)
     tasks = {model.active_prompt: task} if isinstance(task, Task) else dict(task)
     if not tasks:
         raise ValueError("there is no task; give one, or one for each prompt by name.")
     runs = [_Run(model, name, each, settings) for name, each in tasks.items()]
+    path = Path(checkpoint) / CHECKPOINT_NAME if checkpoint is not None else None
+    done = _begin(path, resume, runs, model)
     histories = {run.name: run.history for run in runs}
     result = histories if isinstance(task, Mapping) else runs[0].history
-    began = time.perf_counter()
+    began = time.perf_counter() - max(run.history.seconds for run in runs)
     model.train()
     quiet = not (progress and distributed.is_main())
     try:
-        for step in tqdm(range(1, steps + 1), desc="training", disable=quiet, file=sys.stdout, mininterval=1):
+        bar = {"desc": "training", "initial": done, "total": steps, "file": sys.stdout, "mininterval": 1}
+        for step in tqdm(range(done + 1, steps + 1), disable=quiet, **bar):
             running = [run for run in runs if not run.finished]
             _step(model, running, max_grad_norm, step)
             for run in running:
                 run.record(model, step)
                 run.history.seconds = time.perf_counter() - began
+            ended = all(run.finished for run in runs)
+            if path is not None and distributed.is_main() and (ended or step % checkpoint_every == 0):
+                save_checkpoint(path, _state(runs, step))
             stop = bool(on_step and on_step(result))
-            if distributed.from_main(stop) or all(run.finished for run in runs):
+            if distributed.from_main(stop) or ended:
                 break
     finally:
         model.eval()
@@ -139,12 +156,35 @@ def train(
     return result
 
 
+def _begin(path: Path | None, resume: bool, runs: Sequence["_Run"], model: SoftPromptModel) -> int:
+    """The step after which the runs go on: that of their checkpoint, or 0."""
+    found = path is not None and distributed.from_main(path.exists())
+    if path is None and resume:
+        raise ValueError("resume=True needs checkpoint=, the folder of the run that is to go on.")
+    if found and not resume:
+        raise AdapterError(f"{path} is there already; pass resume=True to go on from it, or delete it.")
+    if not found:
+        return 0
+    tensors, values = distributed.from_main(load_checkpoint(path) if distributed.is_main() else None)
+    for run in runs:
+        run.restore(model, below(tensors, run.name), values.get(run.name), path)
+    return values["step"]
+
+
+def _state(runs: Sequence["_Run"], step: int) -> State:
+    """All runs after a step."""
+    states = {run.name: run.state() for run in runs}
+    tensors = {f"{name}/{key}": value for name, (own, _) in states.items() for key, value in own.items()}
+    return tensors, {"step": step} | {name: values for name, (_, values) in states.items()}
+
+
 class _Run:
     """One prompt in training: its rows, its optimizer, its history."""
 
     def __init__(self, model: SoftPromptModel, name: str, task: Task, settings: dict[str, Any]) -> None:
         self.name, self.task, self.settings = name, task, settings
         examples = encode_training_rows(task, model.tokenizer, settings["max_length"])
+        self.digest = hashlib.sha256(repr((len(model.word_embeddings), examples)).encode()).hexdigest()
         self.order = batches(examples, settings["batch_size"], settings["steps"], settings["seed"])
         start = distributed.from_main(self.prompt(model))
         self.weight = model.prompts[name].embedding.weight.requires_grad_()
@@ -154,6 +194,44 @@ class _Run:
         self.history = TrainingHistory(settings=settings)
         self.history.snapshots[0] = self.prompt(model)
         self.finished = False
+
+    def state(self) -> State:
+        """Everything that the next step depends on, and what the run has to tell."""
+        (memory,) = self.optimizer.state_dict()["state"].values()
+        tensors, numbers = flat(memory, "optimizer")
+        tensors |= {f"snapshot/{step}": snapshot for step, snapshot in self.history.snapshots.items()}
+        told = {key: getattr(self.history, key) for key in ("losses", "evaluations", "seconds")}
+        values = {"settings": self.settings, "rows": self.digest, "finished": self.finished, "history": told}
+        values |= {"optimizer": numbers, "schedule": self.schedule.state_dict()}
+        return tensors | {"prompt": self.weight}, values
+
+    @torch.no_grad()
+    def restore(self, model: SoftPromptModel, tensors: dict[str, torch.Tensor], values: Any, path: Path) -> None:
+        """Take over a saved state.
+
+        Raises:
+            AdapterError: it is that of another run; the message names what differs.
+        """
+        try:
+            settings, history = values["settings"], values["history"]
+            other = [key for key in self.settings if settings[key] != self.settings[key]]
+            if other or values["rows"] != self.digest or tensors["prompt"].shape != self.weight.shape:
+                now = ", ".join(f"{key}={settings[key]!r}, now {self.settings[key]!r}" for key in other)
+                raise AdapterError(f"{path} is of another run: {now or 'other rows, another prompt or base model'}.")
+            group = self.optimizer.state_dict()["param_groups"]
+            memory = {**below(tensors, "optimizer"), **values["optimizer"]}
+            self.optimizer.load_state_dict({"state": {0: memory}, "param_groups": group})
+            self.schedule.load_state_dict(values["schedule"])
+            for each, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+                each["lr"] = rate
+            self.weight.copy_(tensors["prompt"])
+            self.history.losses, self.history.evaluations = list(history["losses"]), list(history["evaluations"])
+            self.history.seconds, self.finished = history["seconds"], values["finished"]
+            self.history.snapshots = {int(step): kept for step, kept in below(tensors, "snapshot").items()}
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise AdapterError(f"{path} lacks what a run needs, or is damaged: {error!r}") from error
+        for _ in history["losses"]:
+            next(self.order)
 
     def prompt(self, model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
         """The prompt as it is now, on the CPU."""

@@ -12,12 +12,13 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from .machine import operations_per_second
-
 READ_TOKENS = 40  # reading a weight takes as long as multiplying it with so many tokens (measured: 30 to 50 on a CPU)
 ROW_TOKENS = 4096.0  # of text in a packed row at most, for memory: a dense mask has so many squared entries
 OVERHEAD = 0.1  # of a row without a dense mask: its prompt and its call; longer rows gain little and take more memory
-LAUNCH_SECONDS = 5e-4  # of a layer: a few dozen operations, each of some microseconds
+# A layer's few dozen launches, in the operations of a matrix product that would take as long. Not measured on this
+# machine: how a batch is cut decides about rounding, and the same seed must give the same prompt every time.
+LAUNCH = {"cpu": 5e7}
+LAUNCH_ELSEWHERE = 5e10
 
 
 class Costs(NamedTuple):
@@ -92,7 +93,7 @@ _costs = Remembered()
 
 
 def costs_of(base_model: nn.Module) -> Costs:
-    """The costs of a base model on the device where it is, from its sizes and the machine's rate."""
+    """The costs of a base model on the kind of device where it is, from its sizes."""
 
     def find() -> Costs:
         shape = base_model.config.get_text_config(decoder=True)
@@ -101,12 +102,12 @@ def costs_of(base_model: nn.Module) -> Costs:
         head = base_model.get_output_embeddings()
         outside = {id(weight): weight.numel() for weight in (words, head.weight if head else words)}
         weights = sum(parameter.numel() for parameter in base_model.parameters()) - sum(outside.values())
-        launch = LAUNCH_SECONDS * shape.num_hidden_layers
+        launch = LAUNCH.get(words.device.type, LAUNCH_ELSEWHERE) * shape.num_hidden_layers
         return Costs(
             per_token=2 * weights,
             per_pair=4 * width * shape.num_hidden_layers,
             per_label=2 * vocabulary * width,
-            per_call=READ_TOKENS * 2 * weights + launch * operations_per_second(str(words.device), words.dtype),
+            per_call=READ_TOKENS * 2 * weights + launch,
             window=attention_window(base_model),
         )
 
