@@ -1,6 +1,7 @@
 """Frozen base models by name: "tiny", "tiny-seq2seq", "smollm2", any hub id or local folder."""
 
 import os
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import distributed, fetching
+from .config import HEAD_MODULES
 from .engine.machine import fastest_dtype
 from .errors import LabError
 from .fetching import fetch, quiet_transformers
@@ -20,7 +22,14 @@ __all__ = ["choose_device", "fetch", "is_fetched", "load_base_model"]
 ASSETS = Path(__file__).parent / "assets"
 SHIPPED = ("tiny", "tiny-seq2seq")
 NAMES = (*SHIPPED, *fetching.SOURCES)
-MODEL_CLASSES = {"CAUSAL_LM": "AutoModelForCausalLM", "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM"}
+MODEL_CLASSES = {
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+    "FEATURE_EXTRACTION": "AutoModel",
+}
 FASTEST = "fastest"
 DTYPES = {
     "auto": torch.float32,
@@ -49,25 +58,31 @@ def load_base_model(
     prompt, loss and optimizer stay in float32. `model.name_or_path` is `name` as given, `tokenizer.name_or_path`
     where it was read.
 
+    A classifier's head that the files lack (SEQ_CLS and TOKEN_CLS with `num_labels=`, QUESTION_ANS) begins at random:
+    it is trained with the prompt.
+
     A model that is too large for one device: `device_map="auto"` (or a map of its parts) spreads it over the devices,
     the memory and the disk of this machine by Accelerate's means, and `loading` (`max_memory`, `offload_folder`, ...)
     goes to transformers' `from_pretrained`. The device that holds the word embeddings holds the prompt.
 
     Raises:
-        ValueError: an unknown `task_type`, `device` or `dtype`.
+        ValueError: an unknown `task_type`, `device` or `dtype`, or `trust_remote_code`.
         LabError: the model is not there, is broken, or is of another kind; the message says what to do.
     """
     name = str(name)
     head = _model_class(task_type)
+    if loading.pop("trust_remote_code", False):
+        raise ValueError("trust_remote_code=True: no code of a repository runs here; choose a model of transformers.")
     place = choose_device(device)
     precision = _dtype(dtype, place)
     source = _locate(name)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-            _check_kind(name, config, head)
+            _check_kind(name, config, task_type)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            model = _load_weights(name, source, head, dtype=precision, device_map=device_map, **loading)
+            endings = HEAD_MODULES.get(task_type, ())
+            model = _load_weights(name, source, head, endings, dtype=precision, device_map=device_map, **loading)
     except _LOADING_ERRORS as error:
         raise _explain(name, source, error) from error
     _pad(name, model, tokenizer)
@@ -178,23 +193,27 @@ def _no_safetensors(where: str, pickled: list[str]) -> str:
     )
 
 
-def _check_kind(name: str, config: PretrainedConfig, head: str) -> None:
+def _check_kind(name: str, config: PretrainedConfig, task_type: str) -> None:
     """Refuse a decoder where an encoder-decoder is asked for, and the other way round."""
     wanted = "SEQ_2_SEQ_LM" if config.is_encoder_decoder else "CAUSAL_LM"
-    if MODEL_CLASSES[wanted] != head:
+    if task_type not in HEAD_MODULES and task_type != wanted:
         kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder"
         raise LabError(f"{name!r} is {kind} ({config.model_type}): load it with task_type={wanted!r}.")
 
 
-def _load_weights(name: str, source: str, head: str, **loading: Any) -> PreTrainedModel:
-    """The model in `source`; weights that its files lack are an error, not random numbers."""
+def _load_weights(name: str, source: str, head: str, endings: Sequence[str], **loading: Any) -> PreTrainedModel:
+    """The model in `source`; weights that its files lack are an error, not random numbers.
+
+    `endings`: of the modules of a head that is to be trained, which may be missing.
+    """
     options = {**loading, "use_safetensors": True, "trust_remote_code": False}
     model, report = getattr(transformers, head).from_pretrained(source, output_loading_info=True, **options)
-    missing = sorted(report["missing_keys"])
+    modules = tuple(f"{part}." for part, _ in model.named_modules() if endings and part.endswith(tuple(endings)))
+    missing = sorted(key for key in report["missing_keys"] if not (modules and key.startswith(modules)))
     if missing:
         raise LabError(
-            f"{name!r} ({model.config.model_type}) does not predict text: its files lack {missing[0]!r} and "
-            f"{len(missing) - 1} other weights. Choose a text-generation model, or {_names()}."
+            f"{name!r} ({model.config.model_type}) holds no {head}: its files lack {missing[0]!r} and "
+            f"{len(missing) - 1} other weights. Choose a model that was trained for it, or {_names()}."
         )
     return model
 
@@ -205,13 +224,15 @@ def _pad(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
         if tokenizer.eos_token is None:
             raise LabError(f"The tokenizer of {name!r} has no end token (eos_token): set one and save it.")
         tokenizer.pad_token = tokenizer.eos_token
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise LabError(
             f"The tokenizer of {name!r} knows {len(tokenizer)} tokens and the model {rows}: they do not "
             "belong together. Put the model's own tokenizer into its folder."
         )
-    if model.generation_config is not None and model.generation_config.pad_token_id is None:
+    if getattr(model, "generation_config", None) is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 

@@ -78,6 +78,8 @@ def train(
     evaluate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many validations without gain.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the start and the order of rows.")] = 0,
+    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if it has one.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace a prompt that the folder holds.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -101,6 +103,9 @@ def train(
         before = evaluate(model, task)
     schedule = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     checks = {"evaluate_every": evaluate_every, "patience": patience}
+    if checkpoint_every or resume:
+        every = {"checkpoint_every": checkpoint_every} if checkpoint_every else {}
+        checks |= {"checkpoint": folder, "resume": resume, **every}
     history = training.train(model, task, **schedule, **checks, progress=not as_json)
     with console.status("measuring the trained prompt"):
         after = evaluate(model, task)

@@ -41,6 +41,15 @@ class TaskType(StrEnum):
     FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
 
 
+# Modules that PEFT trains and saves with the prompt: those whose name ends so.
+HEAD_MODULES = {
+    TaskType.SEQ_CLS: ("classifier", "score"),
+    TaskType.TOKEN_CLS: ("classifier", "score"),
+    TaskType.QUESTION_ANS: ("qa_outputs",),
+    TaskType.FEATURE_EXTRACTION: (),
+}
+
+
 class PromptTuningInit(StrEnum):
     """Where the prompt starts (PEFT's `PromptTuningInit`)."""
 

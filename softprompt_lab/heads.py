@@ -19,21 +19,12 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from transformers.utils import ModelOutput
 
-from .config import TaskType
+from .config import HEAD_MODULES, TaskType
 from .engine.batch import PromptedBatch, behind, in_front
 from .engine.costs import Remembered
 from .engine.prefixes import positions
 from .engine.scoring import OBJECTIONS, error_of, tolerance_of
 from .packing import IGNORE
-
-# Modules that PEFT trains and saves with the prompt: those whose name ends so.
-HEAD_MODULES = {
-    TaskType.SEQ_CLS: ("classifier", "score"),
-    TaskType.TOKEN_CLS: ("classifier", "score"),
-    TaskType.QUESTION_ANS: ("qa_outputs",),
-    TaskType.FEATURE_EXTRACTION: (),
-}
-
 
 # --------------------------------------------------------------------------------------------------- the weights
 

@@ -11,13 +11,13 @@ from torch import nn
 from transformers import Cache
 from transformers.utils import ModelOutput
 
-from .config import PromptTuningConfig, PromptTuningInit, TaskType
+from .config import HEAD_MODULES, PromptTuningConfig, PromptTuningInit, TaskType
 from .embedding import PromptEmbedding
 from .engine.batch import in_front
 from .engine.generation import generate_behind
 from .engine.prefixes import Prefix, PrefixMemory
 from .engine.scoring import label_loss
-from .heads import HEAD_MODULES, Head, classify
+from .heads import Head, classify
 from .packing import IGNORE, from_tensors
 
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter

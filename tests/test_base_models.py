@@ -11,7 +11,7 @@ from families import FAMILIES, byte_tokenizer, save_byte_model
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
-from softprompt_lab import LabError, TaskType, base_models, load_base_model
+from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, TaskType, base_models, load_base_model
 from softprompt_lab.base_models import choose_device, is_fetched
 
 
@@ -33,6 +33,7 @@ def test_a_folder_loads_frozen_padded_and_under_its_own_name(saved):
     assert tokenizer.name_or_path == str(saved)
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model.config.pad_token_id == 0
     assert (tokenizer.pad_token, model.generation_config.pad_token_id) == ("<end>", 0)
     expected = load_file(saved / "model.safetensors")
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in expected.items())
@@ -173,7 +174,7 @@ def test_an_encoder_does_not_pass_for_a_language_model(tmp_path):
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=260, **sizes)).save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(LabError, match="does not predict text"):
+    with pytest.raises(LabError, match="holds no AutoModelForCausalLM"):
         load_base_model(tmp_path)
 
 
@@ -246,3 +247,33 @@ def test_smollm2_tokenizer_splits_as_its_makers_does():
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
     assert chat.endswith("<|im_start|>user\nHi<|im_end|>\n")
+
+
+@pytest.mark.parametrize("task", ["SEQ_CLS", "TOKEN_CLS", "FEATURE_EXTRACTION"])  # Llama's QUESTION_ANS has other names
+def test_a_base_model_without_the_head_gets_one_to_train(saved, task):
+    """Its other weights are those of the files; prompt and head learn a label of a batch."""
+    labels = {"num_labels": 3} if task != "FEATURE_EXTRACTION" else {}
+    base, tokenizer = load_base_model(saved, task_type=task, **labels)
+    files = load_file(saved / "model.safetensors")
+    body = base if task == "FEATURE_EXTRACTION" else base.base_model
+    assert torch.equal(body.get_input_embeddings().weight, files["model.embed_tokens.weight"])
+    model = SoftPromptModel(base, PromptTuningConfig(4, task_type=task), tokenizer=tokenizer)
+    batch = tokenizer(["one", "and two"], return_tensors="pt", padding=True)
+    output = model(batch["input_ids"], batch["attention_mask"])
+    shapes = {"SEQ_CLS": (2, 3), "TOKEN_CLS": (2, 7, 3), "FEATURE_EXTRACTION": (2, 7, 32)}
+    assert output[0].shape == shapes[task]
+
+
+def test_missing_weights_outside_the_head_are_refused(saved, folder):
+    """A head may begin at random, a layer may not."""
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LabError, match=r"its files lack 'model.layers.1.mlp.up_proj.weight'"):
+        load_base_model(folder, task_type="SEQ_CLS")
+
+
+def test_no_code_of_a_repository_is_run(saved):
+    """Not even when asked for."""
+    with pytest.raises(ValueError, match="trust_remote_code=True: no code of a repository runs here"):
+        load_base_model(saved, trust_remote_code=True)

@@ -111,6 +111,18 @@ def test_train_writes_pefts_files_and_its_record(trained, base):
     assert f"| test accuracy | {task['trained']['accuracy']:.3f} (95 % interval" in card
 
 
+def test_a_run_goes_on_from_its_checkpoint(options, trained, tmp_path):
+    """Stopped before it saved its prompt: the same command with --resume ends with the same prompt."""
+    out = ["--output", tmp_path / "out"]
+    assert run("train", *options, *out, "--checkpoint-every", 2).exit_code == 0
+    (tmp_path / "out" / "adapter_config.json").unlink()
+    refused = run("train", *options, *out, "--checkpoint-every", 2)
+    assert refused.exit_code == 1
+    assert "pass resume=True to go on from it" in refused.stderr
+    assert run("train", *options, *out, "--resume").exit_code == 0
+    assert load_adapter(tmp_path / "out")[1].equal(load_adapter(trained)[1])
+
+
 def test_peft_loads_what_train_saved(trained, base):
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), trained)
     assert model.get_prompt_embedding_to_save("default").equal(load_adapter(trained)[1])
