@@ -7,11 +7,10 @@ import torch
 from families import bloom, llama
 
 from softprompt_lab.engine.costs import Costs, costs_of
-from softprompt_lab.engine.scoring import BLOCKS, PADDED, PREFIXED, cheapest_way
-from softprompt_lab.engine.ways import packed_cost
+from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, cheapest_way
 from softprompt_lab.packing import Example, Target
 
-COSTS = Costs(per_token=1000.0, per_pair=2.0, per_label=50.0, per_call=500.0)
+COSTS = Costs(per_token=1000.0, per_pair=2.0, per_label=50.0, per_call=500.0, per_batch=0.0)
 
 
 def test_a_row_is_so_long_that_prompt_and_call_are_a_tenth_of_its_text():
@@ -47,11 +46,13 @@ def test_the_costs_are_those_of_the_base_model():
 
 
 def test_the_cheapest_way_is_taken():
-    """Blocks where the model packs; without packing the prefix pays for a long prompt and many rows only."""
+    """Blocks for much text, a mask for little, the plain way for one row; BLOOM's prefix for a long prompt and many rows."""
     rows = [Example([n, *[5] * 9], [Target.of([6])]) for n in range(32)]
     long, short = torch.zeros(100, 32), torch.zeros(2, 32)
-    assert cheapest_way(llama(), [long], rows) is BLOCKS
-    assert BLOCKS.cost(costs_of(llama()), [long], rows) < packed_cost(costs_of(llama()), [long], rows)
+    assert cheapest_way(llama(), [long], rows) is PACKED
+    much = [Example([n, *[5] * 99], [Target.of([6])]) for n in range(256)]
+    assert cheapest_way(llama(), [long], much) is BLOCKS
+    assert cheapest_way(llama(), [long], rows[:1]) is PADDED
     assert cheapest_way(bloom(), [long], rows) is PREFIXED
     assert cheapest_way(bloom(), [short], rows[:1]) is PADDED
     costs = costs_of(bloom())

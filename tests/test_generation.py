@@ -11,7 +11,7 @@ from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine import generation
 from softprompt_lab.engine.costs import Costs
 from softprompt_lab.engine.generation import PromptedCache, continues_exactly, reads_exactly
-from softprompt_lab.engine.scoring import BLOCKS, PADDED, PREFIXED, ways_through
+from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, ways_through
 
 LENGTHS = {"default": 4, "short": 2, "long": 7}
 NAMES = ["short", "long", "default"]
@@ -62,7 +62,7 @@ def test_texts_are_read_packed_where_pads_cost_more(monkeypatch):
     base = llama()
     assert reads_exactly(base)
     read.clear()
-    monkeypatch.setattr(generation, "costs_of", lambda base: Costs(1.0, 0.0, 0.0, per_call=3.0))
+    monkeypatch.setattr(generation, "costs_of", lambda base: Costs(1.0, 0.0, 0.0, per_call=3.0, per_batch=0.0))
     model = with_prompts(base)
     ids, mask, _ = padded(ROWS, "left")
     model.generate(ids, mask, **NEW)
@@ -324,7 +324,7 @@ def test_a_window_of_attention_keeps_rows_as_they_are_alone():
 def test_half_precision_goes_on_prefixes_too():
     """Rounding is no reason to go the plain way."""
     assert continues_exactly(llama().bfloat16())
-    assert ways_through(llama().bfloat16()) == [BLOCKS, PREFIXED, PADDED]
+    assert ways_through(llama().bfloat16()) == [BLOCKS, PACKED, PREFIXED, PADDED]
     assert ways_through(bloom().bfloat16()) == [PREFIXED, PADDED]
 
 
@@ -332,5 +332,5 @@ def test_the_question_is_asked_rightly_in_inference_mode():
     """Whoever asks first."""
     base = llama()
     with torch.inference_mode():
-        assert len(ways_through(base)) == 3
+        assert len(ways_through(base)) == 4
         assert continues_exactly(base)

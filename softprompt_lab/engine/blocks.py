@@ -109,6 +109,11 @@ def _groups(seen: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Iterator
         yield group
 
 
+def groups_of(lengths: Sequence[int]) -> int:
+    """How many batches texts of these lengths make that see the same."""
+    return len(list(_groups([(0, 0)] * len(lengths), lengths)))
+
+
 @contextmanager
 def attention_over_blocks(base_model: nn.Module) -> Iterator[None]:
     """Let a base model's layers call `attention`; they hand on the `blocks` that the model is called with."""

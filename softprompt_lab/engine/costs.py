@@ -19,6 +19,7 @@ OVERHEAD = 0.1  # of a row without a dense mask: its prompt and its call; longer
 # machine: how a batch is cut decides about rounding, and the same seed must give the same prompt every time.
 LAUNCH = {"cpu": 5e7}
 LAUNCH_ELSEWHERE = 5e10
+BATCH_LAUNCH = 0.5  # of them for each batch of texts whose attention is computed apart
 
 
 class Costs(NamedTuple):
@@ -28,6 +29,7 @@ class Costs(NamedTuple):
     per_pair: float
     per_label: float
     per_call: float
+    per_batch: float
     window: float = math.inf
 
     def call(self, rows: int, length: int | float, seen: int | float, labels: int) -> float:
@@ -108,6 +110,7 @@ def costs_of(base_model: nn.Module) -> Costs:
             per_pair=4 * width * shape.num_hidden_layers,
             per_label=2 * vocabulary * width,
             per_call=READ_TOKENS * 2 * weights + launch,
+            per_batch=BATCH_LAUNCH * launch,
             window=attention_window(base_model),
         )
 

@@ -54,12 +54,12 @@ _ways = Remembered()
 
 
 def cheapest_way(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Way:
-    """Of the ways that this base model takes exactly, the one that costs least for these examples."""
+    """Of the ways that this base model takes exactly, the one that costs least; of two that cost the same the plainer."""
     ways = ways_through(base_model)
     if len(ways) == 1:
         return ways[0]
     costs = costs_of(base_model)
-    return min(ways, key=lambda way: way.cost(costs, prompts, examples))
+    return min(reversed(ways), key=lambda way: way.cost(costs, prompts, examples))
 
 
 def ways_through(base_model: nn.Module) -> list[Way]:
@@ -68,8 +68,7 @@ def ways_through(base_model: nn.Module) -> list[Way]:
     def find() -> list[Way]:
         if base_model.config.is_encoder_decoder:
             return [ENCODER_DECODER]
-        packed = next(([way] for way in (BLOCKS, PACKED) if is_exact(way, base_model)), [])
-        return packed + [PREFIXED] * is_exact(PREFIXED, base_model) + [PADDED]
+        return [way for way in (BLOCKS, PACKED, PREFIXED) if is_exact(way, base_model)] + [PADDED]
 
     return _ways(base_model, find)
 

@@ -20,7 +20,7 @@ from transformers import DynamicCache
 
 from ..packing import IGNORE, Example, PackedRow, Target, pack, packed_mask, shared_context, unique_tokens
 from .batch import in_front
-from .blocks import attention_over_blocks, blocks_of
+from .blocks import attention_over_blocks, blocks_of, groups_of
 from .costs import Costs, costs_of
 from .prefixes import layers_of, positions, prefix_of
 
@@ -65,6 +65,7 @@ def block_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> f
         pairs = front**2 + sum(length * (front + length) for length in lengths)
         total += rows * costs.call(1, len(prompt), seen=0, labels=0)
         total += costs.tokens(tokens, seen=0) + pairs * costs.per_pair + _labels(own) * costs.per_label
+        total += (rows + groups_of(lengths)) * costs.per_batch
         if len(prompt) + max(map(len, own)) > costs.window:
             return math.inf
     return total
