@@ -46,7 +46,7 @@ def test_the_costs_are_those_of_the_base_model():
 
 
 def test_the_cheapest_way_is_taken():
-    """Blocks for much text, a mask for little, the plain way for one row; BLOOM's prefix for a long prompt and many rows."""
+    """Blocks for much text, a mask for little, the plain way for one row; BLOOM's prefix for a long prompt."""
     rows = [Example([n, *[5] * 9], [Target.of([6])]) for n in range(32)]
     long, short = torch.zeros(100, 32), torch.zeros(2, 32)
     assert cheapest_way(llama(), [long], rows) is PACKED

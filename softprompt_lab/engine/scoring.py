@@ -54,7 +54,7 @@ _ways = Remembered()
 
 
 def cheapest_way(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Way:
-    """Of the ways that this base model takes exactly, the one that costs least; of two that cost the same the plainer."""
+    """Of the ways that this base model takes exactly, the one that costs least; of two equal ones the plainer."""
     ways = ways_through(base_model)
     if len(ways) == 1:
         return ways[0]
