@@ -257,13 +257,14 @@ def bench(
     base_model, tokenizer = load_base_model(base, dtype=dtype)
     pairs = speed.pairs_of(task, tokenizer, batch_size)
     functions = speed.step_functions(base_model, virtual_tokens, pairs)
+    floor = speed.floor_operations(base_model, virtual_tokens, pairs)
+    functions[speed.FLOOR] = speed.matrix_products(base_model, floor)
     with Console(quiet=as_json).status("stepping"):
         found = speed.alternate(functions, rounds)
-    own = found[speed.OURS].median
-    floor = speed.floor_seconds(base_model, virtual_tokens, pairs)
+    own, least = found[speed.OURS].median, found.pop(speed.FLOOR).median
     if as_json:
         seconds = {name: measured.seconds for name, measured in found.items()}
-        typer.echo(json.dumps({"seconds": seconds, "share_of_floor": floor / own}))
+        typer.echo(json.dumps({"seconds": seconds, "share_of_floor": least / own}))
         return
     kept_in = str(base_model.dtype).removeprefix("torch.")
     title = f"{base} in {kept_in}: a step of {batch_size} rows behind {virtual_tokens} virtual tokens"
@@ -271,7 +272,7 @@ def bench(
     for name, measured in found.items():
         table.add_row(name, f"{measured.median:.3f}", f"{measured.median / own:.2f}")
     Console().print(table)
-    typer.echo(f"The matrix products alone, at this machine's rate, take {floor:.3f} s: {floor / own:.0%} of our step.")
+    typer.echo(f"The matrix products alone, timed beside them, take {least:.3f} s: {least / own:.0%} of our step.")
 
 
 @app.command()

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from .config import PromptTuningConfig
+from .engine import machine
 from .engine.costs import costs_of
-from .engine.machine import operations_per_second
 from .errors import LabError
 from .model import SoftPromptModel
 from .packing import IGNORE, examples_of, unique_tokens
@@ -24,6 +24,7 @@ from .tasks import LABEL_COLUMN, Task
 from .training import backward
 
 OURS = "softprompt_lab"
+FLOOR = "matrix products alone"
 TUTORIAL_LENGTH = 64  # to which the tutorial pads every row
 Pair = tuple[Sequence[int], Sequence[int]]  # ids of a context and of its label
 
@@ -116,14 +117,26 @@ def alternate(functions: Mapping[str, Callable[[], object]], rounds: int, warm_u
     return {name: Measured(tuple(values)) for name, values in seconds.items()}
 
 
-def floor_seconds(base_model: nn.Module, virtual_tokens: int, pairs: Sequence[Pair]) -> float:
-    """The least that a step can take: every weight of the layers times every unique token, forward and backward.
+def floor_operations(base_model: nn.Module, virtual_tokens: int, pairs: Sequence[Pair]) -> float:
+    """The least work of a step: every weight of the layers times every unique token, forward and backward.
 
-    At the machine's own rate of a matrix product; the label's projection and attention come on top.
+    The label's projection and attention come on top.
     """
-    tokens = virtual_tokens + unique_tokens(examples_of(pairs))
+    return 2 * costs_of(base_model).per_token * (virtual_tokens + unique_tokens(examples_of(pairs)))
+
+
+def matrix_products(base_model: nn.Module, operations: float) -> Callable[[], None]:
+    """So much work as plain matrix products in the base model's type and on its device: what a step stands beside."""
     words = base_model.get_input_embeddings().weight
-    return 2 * costs_of(base_model).per_token * tokens / operations_per_second(str(words.device), words.dtype)
+    side = machine.side(words.device)
+    a, b = (torch.ones(side, side, dtype=words.dtype, device=words.device) for _ in range(2))
+    times = max(1, round(operations / (2 * side**3)))
+
+    def multiply() -> None:
+        for _ in range(times):
+            a @ b
+
+    return multiply
 
 
 def peak_memory(function: Callable[[], object], device: str = "cpu") -> int:

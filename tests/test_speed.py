@@ -39,8 +39,8 @@ def test_the_floor_counts_unique_tokens():
     """Twice the tokens, twice the floor."""
     model, pairs = llama(), speed.random_pairs(99, rows=4, length=8)
     tokens = 4 + sum(len(context) + len(label) - 1 for context, label in pairs)
-    doubled = speed.floor_seconds(model, 4 + tokens, pairs)
-    assert doubled == pytest.approx(2 * speed.floor_seconds(model, 4, pairs))
+    doubled = speed.floor_operations(model, 4 + tokens, pairs)
+    assert doubled == pytest.approx(2 * speed.floor_operations(model, 4, pairs))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")

@@ -11,11 +11,16 @@ SLOW_SECONDS = 0.1  # a type that takes longer for one product is emulated; ther
 FASTER = 1.3  # how much faster bfloat16 must be before the base model is kept in it
 
 
+def side(device: str | torch.device) -> int:
+    """Of matrices that reach the rate of a device."""
+    return SIDE.get(torch.device(device).type, SIDE_ELSEWHERE)
+
+
 @cache
 def operations_per_second(device: str, dtype: torch.dtype) -> float:
     """Multiplications and additions of a matrix product on `device` ("cpu", "cuda:0", ...), the best of a few runs."""
-    side = SIDE.get(torch.device(device).type, SIDE_ELSEWHERE)
-    a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
+    length = side(device)
+    a, b = (torch.ones(length, length, dtype=dtype, device=device) for _ in range(2))
     best = float("inf")
     for attempt in range(6):
         _wait(device)
@@ -27,7 +32,7 @@ def operations_per_second(device: str, dtype: torch.dtype) -> float:
             best = min(best, seconds)
         if attempt and best > SLOW_SECONDS:
             break
-    return 2 * side**3 / best
+    return 2 * length**3 / best
 
 
 def _wait(device: str) -> None:
