@@ -1,4 +1,4 @@
-"""Small random models, a decoder per family that the package promises and a T5: D = 32, L = 2, V = 99, float32, seed 0.
+"""Small random models, the decoder families that the package promises, T5 and BART: D = 32, L = 2, V = 99, float32, seed 0.
 
 Weights are drawn at 0.2, about 1 / sqrt(D), so that a wrong position or mask moves the logits visibly.
 """
@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BloomConfig,
     BloomForCausalLM,
     GPT2Config,
@@ -31,6 +33,7 @@ from transformers import (
 VOCABULARY, WIDTH, LAYERS, HEADS, POSITIONS, SCALE = 99, 32, 2, 4, 256, 0.2
 _IDS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _SHAPE = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
+_BART_SIDE = {"layers": LAYERS, "attention_heads": HEADS, "ffn_dim": 64}
 _ROTARY = {"intermediate_size": 64, "max_position_embeddings": POSITIONS, "initializer_range": SCALE}
 
 
@@ -80,6 +83,14 @@ def t5() -> PreTrainedModel:
     sizes = {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": LAYERS, "num_heads": HEADS}
     ids = {"vocab_size": VOCABULARY, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
     return _build(T5ForConditionalGeneration, T5Config(**sizes, **ids, dropout_rate=0.0))
+
+
+def bart() -> PreTrainedModel:
+    """An encoder-decoder with learned positions, whose decoder begins with the end token."""
+    sizes = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in _BART_SIDE.items()}
+    ids = {**_IDS, "decoder_start_token_id": 2, "forced_eos_token_id": None}
+    shape = {"d_model": WIDTH, "max_position_embeddings": POSITIONS, "init_std": SCALE, "dropout": 0.0}
+    return _build(BartForConditionalGeneration, BartConfig(**ids, **shape, **sizes))
 
 
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {

@@ -1,4 +1,4 @@
-"""A T5 behind a prompt, against PEFT: the prompt stands in front of the encoder."""
+"""A T5 and a BART behind a prompt, against PEFT: the prompt stands in front of the encoder."""
 
 import copy
 
@@ -6,7 +6,7 @@ import peft
 import pytest
 import torch
 from batches import ROWS, padded
-from families import t5
+from families import bart, t5
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine.scoring import label_loss
@@ -17,9 +17,9 @@ P, WIDTH = 4, 32
 TARGETS = [[31, 7, 1], [40, 1], [8, 9, 10, 1]]
 
 
-@pytest.fixture(scope="module")
-def base():
-    return t5()
+@pytest.fixture(scope="module", params=[t5, bart], ids=["t5", "bart"])
+def base(request):
+    return request.param()
 
 
 @pytest.fixture
@@ -102,3 +102,21 @@ def test_several_targets_share_one_pass_of_the_encoder(model):
     lengths = torch.tensor([len(target.ids) for _, target in pairs])
     expected = (torch.stack(losses) * lengths).sum() / lengths.sum()
     torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("submodules", [1, 2])
+def test_folders_go_both_ways(model, tmp_path, submodules):
+    """P rows or PEFT's 2P, of which the second half is read by nobody."""
+    config = {"num_virtual_tokens": P, "num_transformer_submodules": submodules}
+    ids, labels = torch.tensor([ROWS[0]]), target_batch()[:1]
+    theirs = peft.get_peft_model(
+        copy.deepcopy(model.base_model), peft.PromptTuningConfig(task_type="SEQ_2_SEQ_LM", **config)
+    ).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = SoftPromptModel.from_pretrained(model.base_model, tmp_path / "theirs")
+    assert ours.prompts["default"].embedding.weight.shape == (P * submodules, WIDTH)
+    expected = theirs(input_ids=ids, labels=labels)
+    torch.testing.assert_close(ours(ids, labels=labels).logits, expected.logits, rtol=1e-5, atol=1e-5)
+    ours.save_pretrained(tmp_path / "ours")
+    back = peft.PeftModel.from_pretrained(copy.deepcopy(model.base_model), tmp_path / "ours").eval()
+    torch.testing.assert_close(back(input_ids=ids, labels=labels).logits, expected.logits, rtol=1e-5, atol=1e-5)
