@@ -1,6 +1,6 @@
-"""Small random models, the decoder families that the package promises, T5 and BART: D = 32, L = 2, V = 99, float32, seed 0.
+"""Small random models: the decoder families that the package promises, T5, BART. D = 32, L = 2, V = 99, float32.
 
-Weights are drawn at 0.2, about 1 / sqrt(D), so that a wrong position or mask moves the logits visibly.
+Seed 0. Weights are drawn at 0.2, about 1 / sqrt(D), so that a wrong position or mask moves the logits visibly.
 """
 
 from collections.abc import Callable
