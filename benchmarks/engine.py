@@ -36,7 +36,8 @@ FOLDER = Path(__file__).parent
 LENGTHS = {"short": 30, "long": 100}  # tokens of text, on average
 GRID = [(prompt, batch, length) for prompt in (1, 8, 20, 100) for batch in (1, 8, 32) for length in LENGTHS]
 FEW = [(20, 8, "short"), (100, 8, "short")]  # for the large shapes, whose PEFT steps take a minute
-SHORT_ROUNDS = 5  # times as many for tiny, whose steps take hundredths of a second
+SHORT_ROUNDS = 5  # times as many for tiny, whose steps take hundredths of a second,
+ROW_ROUNDS = 8  # and so many times as many for a single row, which takes as long as this machine's noise lasts
 PARTS = ("tutorial", "steps", "memory", "evaluation", "generation")
 
 
@@ -95,7 +96,7 @@ def measure_steps(name: str, cells: list[tuple[int, int, str]], rounds: int) -> 
     for prompt, batch, length in tqdm(cells, desc=name):
         pairs = speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
         cell = {"model": name, "P": prompt, "batch": batch, "rows": length}
-        lines.append(cell | measure_step(model, prompt, [pairs], rounds))
+        lines.append(cell | measure_step(model, prompt, [pairs], rounds * (ROW_ROUNDS if batch == 1 else 1)))
     return lines
 
 
