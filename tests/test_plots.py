@@ -191,3 +191,20 @@ def test_any_token_can_be_drawn(text, shown, recwarn):
     figure = plots.wording_spread({text: 0.5, "other": 0.6})
     assert len(figure.png()) > 1000
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_a_kind_of_batch_looks_the_same_in_every_panel():
+    """A model with fewer cells than the first one keeps the colours of the legend."""
+    from softprompt_lab.plots import engine_ratios
+
+    cells = [("a", p, batch, rows) for p in (1, 100) for batch in (1, 8) for rows in ("short", "long")]
+    cells += [("b", 100, 8, "short")]
+    table = pd.DataFrame(cells, columns=["model", "P", "batch", "rows"])
+    table["ratio, PEFT, padded to the longest"] = [0.5 + n for n in range(len(table))]
+    figure = engine_ratios(table)
+    first, second = figure.axes
+    drawn = {line.get_label(): line for line in second.lines}
+    for line in first.lines:
+        assert drawn[line.get_label()].get_color() == line.get_color()
+    assert list(drawn["8 short rows"].get_ydata()) == [8.5]
+    assert "from 0.50 (a, P = 1, 1 short rows) to 8.50 (b, P = 100, 8 short rows)" in figure.alt

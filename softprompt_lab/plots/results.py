@@ -155,19 +155,21 @@ def engine_ratios(table: pd.DataFrame, against: str = "ratio, PEFT, padded to th
     """
     drawn = table[table["rows"].isin(["short", "long"])]
     models = list(dict.fromkeys(drawn["model"]))
+    kinds = sorted(drawn.groupby(["batch", "rows"]).groups, key=lambda kind: (kind[0], kind[1] == "long"))
+    styles = dict(zip(kinds, SERIES, strict=False))  # the same in every panel
     fig = Figure(figsize=(3.2 * len(models), 3.2))
     axes = fig.subplots(1, len(models), squeeze=False, sharey=True)[0]
     for ax, name in zip(axes, models, strict=True):
         own = drawn[drawn["model"] == name]
-        for (batch, rows), (colour, marker, style) in zip(
-            own.groupby(["batch", "rows"], sort=True).groups, SERIES, strict=False
-        ):
+        for (batch, rows), (colour, marker, style) in styles.items():
             line = own[(own["batch"] == batch) & (own["rows"] == rows)].sort_values("P")
-            ax.plot(
-                line["P"], line[against], color=colour, marker=marker, linestyle=style, label=f"{batch} {rows} rows"
-            )
+            label = f"{batch} {rows} row{'s' * (batch > 1)}"
+            ax.plot(line["P"], line[against], color=colour, marker=marker, linestyle=style, label=label)
         ax.axhline(1, color=BLACK, linewidth=0.8)
-        ax.set(title=drawable(name), xlabel="virtual tokens, P", xscale="symlog", yscale="log")
+        ax.set(title=drawable(name), xlabel="virtual tokens, P", xscale="log", yscale="log")
+        for axis, ticks in ((ax.xaxis, sorted(drawn["P"].unique())), (ax.yaxis, (0.5, 1, 2, 3, 5))):
+            axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+            axis.set_ticks([], minor=True)
     axes[0].set_ylabel("PEFT's seconds / ours")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     least = drawn.loc[drawn[against].idxmin()]
