@@ -12,6 +12,7 @@ from transformers.utils import ModelOutput
 
 from .config import TaskType
 from .embedding import concatenate_prompt
+from .heads import call_with
 from .model import SoftPromptModel
 from .packing import IGNORE
 
@@ -45,6 +46,4 @@ def forward_like_peft(
         kwargs["labels"] = labels
     words = model.word_embeddings_module(input_ids)
     inputs = {"inputs_embeds": concatenate_prompt(words, prompt), "attention_mask": attention_mask, **kwargs}
-    head = model.heads[model.active_prompt].weights()
-    cast = {name: weight.to(model.base_model.dtype) for name, weight in head.items()}
-    return torch.func.functional_call(model.base_model, cast, (), inputs, strict=False)
+    return call_with(model.base_model, model.heads[model.active_prompt].weights(), inputs)

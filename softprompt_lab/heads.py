@@ -12,6 +12,7 @@ The head is trained with the prompt, as a copy: the base model's own stays as it
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -98,8 +99,7 @@ def classify(
     labels = {name: kwargs.pop(name, None) for name in ("labels", "start_positions", "end_positions")}
     if task_type is TaskType.SEQ_CLS and labels["labels"] is not None:
         inputs["labels"] = labels["labels"]
-    cast = {name: weight.to(base_model.dtype) for name, weight in head.items()}
-    output = torch.func.functional_call(base_model, cast, (), {**inputs, **kwargs}, strict=False)
+    output = call_with(base_model, head, {**inputs, **kwargs})
     _check_kind(base_model, task_type, output)
     for key in PER_TOKEN & set(output):
         output[key] = _lined_up(output[key], batch)
@@ -108,6 +108,12 @@ def classify(
     if (loss := _loss(task_type, output, labels, text)) is not None:
         output = type(output)(loss=loss, **output)
     return output
+
+
+def call_with(base_model: nn.Module, head: dict[str, torch.Tensor], inputs: dict[str, Any]) -> ModelOutput:
+    """The base model with other weights in its head; its own stay as they are."""
+    cast = {name: weight.to(base_model.dtype) for name, weight in head.items()}
+    return torch.func.functional_call(base_model, cast, (), inputs, strict=False)
 
 
 # What the base model of a task returns, and in how many dimensions.
@@ -194,7 +200,7 @@ def _layout(
     batch = in_front(prompts, words, text, pads="left")
     if "position_ids" not in inspect.signature(base_model.forward).parameters:
         return batch
-    return PromptedBatch(batch.embeddings, batch.mask, batch.places, text, positions(batch.mask))
+    return replace(batch, position_ids=positions(batch.mask))
 
 
 _causal = Remembered()

@@ -35,16 +35,16 @@ class Block(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The texts of a packed row, N tokens behind P in front, as batches that hold M places, pads included.
+    """The N last tokens of a packed row, its texts, as batches that hold M places, pads included.
+
+    In front of them stand the prompt and what the texts share, or several prompts whose keys and values are there.
 
     Attributes:
-        front: P, the prompt and what the texts share, or several prompts whose keys and values are there already.
         there: the token (0 is the first behind the front) at each of the M places; some token at a pad.
         back: the place of each of the N tokens.
         real: False at pads.
     """
 
-    front: int
     there: Int[torch.Tensor, "M"]
     back: Int[torch.Tensor, "N"]
     real: Bool[torch.Tensor, "M"]
@@ -55,11 +55,10 @@ def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Block
     """Lay the examples of a row, each with all its targets, out by length."""
     front = prompt_length + row.shared
     segments, parents = row.segments[row.shared :], row.parents[row.shared :]
-    return lay_out(front, [(0, front)] * len(row.lengths), row.lengths, segments, parents, device)
+    return lay_out([(0, front)] * len(row.lengths), row.lengths, segments, parents, device)
 
 
 def lay_out(
-    front: int,
     seen: Sequence[tuple[int, int]],
     lengths: Sequence[int],
     segments: Sequence[int],
@@ -92,7 +91,7 @@ def lay_out(
     real = torch.cat([~pad.flatten() for _, pad in there])
     back = torch.empty(len(segments), dtype=torch.long)
     back[flat[real]] = real.nonzero()[:, 0]
-    return Blocks(front, flat.to(device), back.to(device), real.to(device), batches)
+    return Blocks(flat.to(device), back.to(device), real.to(device), batches)
 
 
 def _groups(seen: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Iterator[list[int]]:

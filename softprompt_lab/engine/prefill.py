@@ -80,7 +80,7 @@ def _read(
     places = [place for start, length in zip(starts, lengths, strict=True) for place in range(start, start + length)]
     segments = [number for number, length in enumerate(lengths, 1) for _ in range(length)]
     seen = [(fronts[number], fronts[number + 1]) for number in numbers]
-    blocks = lay_out(fronts[-1], seen, lengths, segments, [0] * len(segments), device)
+    blocks = lay_out(seen, lengths, segments, [0] * len(segments), device)
     layers = [
         tuple(torch.cat(parts, dim=2) for parts in zip(*pairs, strict=True)) for pairs in zip(*prefixes, strict=True)
     ]
