@@ -21,7 +21,7 @@ from torch import nn
 from transformers.utils import ModelOutput
 
 from .config import HEAD_MODULES, TaskType
-from .engine.batch import PromptedBatch, behind, in_front
+from .engine.batch import PromptedBatch, behind, check_labels, in_front
 from .engine.costs import Remembered
 from .engine.prefixes import positions
 from .engine.scoring import OBJECTIONS, error_of, tolerance_of
@@ -152,8 +152,7 @@ def _loss(
 ) -> torch.Tensor | None:
     """Cross-entropy of tokens or spans, over the caller's own places; a text's is the base model's own."""
     if task_type is TaskType.TOKEN_CLS and labels["labels"] is not None:
-        if ((labels["labels"] != IGNORE) & ~text).any():
-            raise ValueError("a pad has a label; set labels to -100 wherever attention_mask is 0.")
+        check_labels(labels["labels"], text)
         logits = output["logits"].float().flatten(0, 1)
         return nn.functional.cross_entropy(logits, labels["labels"].flatten(), ignore_index=IGNORE)
     ends = [labels[f"{end}_positions"] for end in ("start", "end")]

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 
 from .config import HEAD_MODULES, PromptTuningConfig, PromptTuningInit, TaskType
 from .embedding import PromptEmbedding
-from .engine.batch import in_front
+from .engine.batch import check_labels, checked_mask, in_front
 from .engine.generation import generate_behind
 from .engine.prefixes import Prefix, PrefixMemory
 from .engine.scoring import label_loss
@@ -197,7 +197,7 @@ class SoftPromptModel(nn.Module):
             ValueError: shapes that do not fit, a labelled pad, or an argument that a prompt makes meaningless.
         """
         _refuse(kwargs)
-        mask = _checked_mask(input_ids, attention_mask)
+        mask = checked_mask(input_ids, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(input_ids))
         if self.config.task_type in HEAD_MODULES:
             weights = self._head_of_rows(prompt_names).weights()
@@ -206,7 +206,7 @@ class SoftPromptModel(nn.Module):
         batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
         if self.base_model.config.is_encoder_decoder:
             return self.base_model(**batch.inputs, labels=labels, **kwargs)
-        _check_labels(labels, mask)
+        check_labels(labels, mask)
         output = self.base_model(**batch.inputs, **{"use_cache": False, **kwargs})
         if labels is not None:
             predicting = batch.line_up(output.logits, behind=1).float()  # (B, T, V)
@@ -230,10 +230,10 @@ class SoftPromptModel(nn.Module):
         Raises:
             ValueError: as `forward`, or no token has a label.
         """
-        mask = _checked_mask(input_ids, attention_mask)
+        mask = checked_mask(input_ids, attention_mask)
         if self.config.task_type is not TaskType.CAUSAL_LM:
             return self(input_ids, mask.long(), labels, prompt_names=prompt_names).loss
-        _check_labels(labels, mask)
+        check_labels(labels, mask)
         prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
         return label_loss(self.base_model, prompts, from_tensors(input_ids, mask, labels, numbers))
 
@@ -267,7 +267,7 @@ class SoftPromptModel(nn.Module):
         _refuse(kwargs)
         if self.config.task_type in HEAD_MODULES:
             raise ValueError(f"task_type={self.config.task_type} generates no text; call the model itself.")
-        mask = _checked_mask(input_ids, attention_mask)
+        mask = checked_mask(input_ids, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(input_ids))
         if self.base_model.config.is_encoder_decoder:
             batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
@@ -342,7 +342,7 @@ def get_soft_prompt_model(base_model: nn.Module, config: PromptTuningConfig, *, 
     return SoftPromptModel(base_model, config, tokenizer=tokenizer)
 
 
-# ---------------------------------------------------------------------------------------------- the batch's shape
+# ------------------------------------------------------------------------------------- arguments and outputs
 
 
 def _refuse(kwargs: dict[str, Any]) -> None:
@@ -350,31 +350,6 @@ def _refuse(kwargs: dict[str, Any]) -> None:
     for name, reason in REFUSED.items():
         if kwargs.get(name) is not None:
             raise ValueError(f"{name} cannot be passed: {reason}.")
-
-
-def _checked_mask(
-    input_ids: Int[torch.Tensor, "B T"], attention_mask: Int[torch.Tensor, "_ _"] | None
-) -> torch.Tensor:
-    """The attention mask as booleans; every row must have at least one token of text."""
-    if attention_mask is None:
-        return torch.ones_like(input_ids, dtype=torch.bool)
-    if attention_mask.shape != input_ids.shape:
-        raise ValueError(f"attention_mask is {tuple(attention_mask.shape)}, input_ids {tuple(input_ids.shape)}.")
-    mask = attention_mask.bool()
-    if not mask.any(dim=1).all():
-        empty = (~mask.any(dim=1)).nonzero()[:, 0].tolist()
-        raise ValueError(f"rows {empty} hold no text: their attention mask is all 0.")
-    return mask
-
-
-def _check_labels(labels: Int[torch.Tensor, "_ _"] | None, mask: torch.Tensor) -> None:
-    """Labels line up with the text; a label on a pad would teach the prompt to predict pads."""
-    if labels is None:
-        return
-    if labels.shape != mask.shape:
-        raise ValueError(f"labels are {tuple(labels.shape)}, input_ids {tuple(mask.shape)}.")
-    if ((labels != IGNORE) & ~mask).any():
-        raise ValueError("a pad has a label; set labels to -100 wherever attention_mask is 0.")
 
 
 def _map(value: Any, function: Any) -> Any:

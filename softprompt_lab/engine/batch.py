@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch.nn.utils.rnn import pad_sequence
 
 from ..embedding import concatenate_prompt
+from ..packing import IGNORE
 
 
 @dataclass(frozen=True)
@@ -117,3 +118,31 @@ def pads_last(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
 def pads_first(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
     """Places in an order that puts each row's pads first and keeps the order of the rest."""
     return mask.long().argsort(dim=1, stable=True)
+
+
+# ------------------------------------------------------------------------------------------ what the caller gave
+
+
+def checked_mask(
+    input_ids: Int[torch.Tensor, "B T"], attention_mask: Int[torch.Tensor, "_ _"] | None
+) -> torch.Tensor:
+    """The attention mask as booleans; every row must have at least one token of text."""
+    if attention_mask is None:
+        return torch.ones_like(input_ids, dtype=torch.bool)
+    if attention_mask.shape != input_ids.shape:
+        raise ValueError(f"attention_mask is {tuple(attention_mask.shape)}, input_ids {tuple(input_ids.shape)}.")
+    mask = attention_mask.bool()
+    if not mask.any(dim=1).all():
+        empty = (~mask.any(dim=1)).nonzero()[:, 0].tolist()
+        raise ValueError(f"rows {empty} hold no text: their attention mask is all 0.")
+    return mask
+
+
+def check_labels(labels: Int[torch.Tensor, "_ _"] | None, mask: torch.Tensor) -> None:
+    """Labels line up with the text; a label on a pad would teach the prompt to predict pads."""
+    if labels is None:
+        return
+    if labels.shape != mask.shape:
+        raise ValueError(f"labels are {tuple(labels.shape)}, input_ids {tuple(mask.shape)}.")
+    if ((labels != IGNORE) & ~mask).any():
+        raise ValueError("a pad has a label; set labels to -100 wherever attention_mask is 0.")
