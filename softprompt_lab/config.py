@@ -1,7 +1,7 @@
 """The configuration of a soft prompt: the keys of PEFT's `adapter_config.json`, each one checked."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,30 @@ class PromptTuningConfig:
     def total_virtual_tokens(self) -> int:
         """Rows of the saved tensor: P times the number of submodules."""
         return self.num_virtual_tokens * self.num_transformer_submodules
+
+    def completed_for(self, base_model: Any) -> "PromptTuningConfig":
+        """A copy with what is left out read off a transformers model: sizes, its name, the modules trained with it.
+
+        Raises:
+            ValueError: the task type is not the base model's.
+        """
+        shape = base_model.config
+        if shape.is_encoder_decoder != (self.task_type is TaskType.SEQ_2_SEQ_LM):
+            raise ValueError(
+                f"task_type={self.task_type} does not fit {type(base_model).__name__}; an encoder-decoder "
+                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, an encoder one of the others."
+            )
+        trained = {*(self.modules_to_save or ()), *HEAD_MODULES.get(self.task_type, ())}
+        found = {
+            "token_dim": base_model.get_input_embeddings().weight.shape[1],
+            "num_layers": shape.num_hidden_layers,
+            "num_attention_heads": shape.num_attention_heads,
+            "base_model_name_or_path": getattr(base_model, "name_or_path", "") or None,
+        }
+        if self.prompt_tuning_init is PromptTuningInit.TEXT:  # PEFT refuses a TEXT folder that names no tokenizer
+            found["tokenizer_name_or_path"] = found["base_model_name_or_path"] or "unknown"
+        missing = {key: value for key, value in found.items() if getattr(self, key) is None}
+        return replace(self, **missing, modules_to_save=sorted(trained) or None)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, sorted by key as PEFT writes them."""

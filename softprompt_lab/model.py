@@ -1,6 +1,5 @@
 """SoftPromptModel: a frozen base model with one or several trainable prompts in front of its input."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from torch import nn
 from transformers import Cache
 from transformers.utils import ModelOutput
 
-from .config import HEAD_MODULES, PromptTuningConfig, PromptTuningInit, TaskType
+from .config import HEAD_MODULES, PromptTuningConfig, TaskType
 from .embedding import PromptEmbedding
 from .engine.batch import check_labels, checked_mask, in_front
 from .engine.generation import generate_behind
@@ -77,7 +76,7 @@ class SoftPromptModel(nn.Module):
             raise ValueError(f"a prompt cannot be called {name!r}; use letters, digits and underscores.")
         if name in self.prompts:
             raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
-        config = self._complete(config)
+        config = config.completed_for(self.base_model)
         prompt = PromptEmbedding(config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start)
         head = Head(self.base_model, config.modules_to_save or ())
         self.prompts[name] = prompt.to(self.device)
@@ -91,26 +90,6 @@ class SoftPromptModel(nn.Module):
         for key in self.prompts:
             self.prompts[key].requires_grad_(key == name)
             self.heads[key].requires_grad_(key == name)
-
-    def _complete(self, config: PromptTuningConfig) -> PromptTuningConfig:
-        """A copy of the configuration with the base model's sizes and names filled in."""
-        shape = self.base_model.config
-        if shape.is_encoder_decoder != (config.task_type is TaskType.SEQ_2_SEQ_LM):
-            raise ValueError(
-                f"task_type={config.task_type} does not fit {type(self.base_model).__name__}; an encoder-decoder "
-                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, an encoder one of the others."
-            )
-        trained = {*(config.modules_to_save or ()), *HEAD_MODULES.get(config.task_type, ())}
-        found = {
-            "token_dim": self.word_embeddings.shape[1],
-            "num_layers": shape.num_hidden_layers,
-            "num_attention_heads": shape.num_attention_heads,
-            "base_model_name_or_path": getattr(self.base_model, "name_or_path", "") or None,
-        }
-        if config.prompt_tuning_init is PromptTuningInit.TEXT:  # PEFT refuses a TEXT folder that names no tokenizer
-            found["tokenizer_name_or_path"] = found["base_model_name_or_path"] or "unknown"
-        missing = {key: value for key, value in found.items() if getattr(config, key) is None}
-        return dataclasses.replace(config, **missing, modules_to_save=sorted(trained) or None)
 
     # --------------------------------------------------------------------------------------------- what there is
 
