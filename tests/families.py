@@ -1,4 +1,4 @@
-"""Small random models: the decoder families that the package promises, T5, BART. D = 32, L = 2, V = 99, float32.
+"""Small random models: the families that the package promises, with every head. D = 32, L = 2, V = 99, float32.
 
 Seed 0. Weights are drawn at 0.2, about 1 / sqrt(D), so that a wrong position or mask moves the logits visibly.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     BartConfig,
@@ -101,6 +102,35 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
     "gpt_neox": gpt_neox,
     "qwen2": qwen2,
 }
+
+
+# ----------------------------------------------------------------------------------------------------- with heads
+
+CLASSES = 3
+_GPT2 = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": POSITIONS, "initializer_range": SCALE}
+_ENCODER = {"intermediate_size": 64, "max_position_embeddings": 64, "initializer_range": SCALE}
+_DISTIL = {"dim": WIDTH, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": 64, "max_position_embeddings": 64}
+CONFIGS = {
+    "Bert": lambda **more: transformers.BertConfig(**_IDS, **_SHAPE, **_ENCODER, **more),
+    "Roberta": lambda **more: transformers.RobertaConfig(**_IDS, **_SHAPE, **_ENCODER, **more),
+    "DistilBert": lambda **more: transformers.DistilBertConfig(**_IDS, **_DISTIL, initializer_range=SCALE, **more),
+    "GPT2": lambda **more: transformers.GPT2Config(**_IDS, **_GPT2, **more),
+    "Llama": lambda **more: transformers.LlamaConfig(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more),
+    "Qwen2": lambda **more: transformers.Qwen2Config(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more),
+}
+ENCODERS = ("Bert", "Roberta", "DistilBert")
+CLASSES_OF = {
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+    "FEATURE_EXTRACTION": "Model",
+}
+
+
+def base_of(family: str, task: str) -> PreTrainedModel:
+    """An encoder or decoder with the head of a task."""
+    labels = {"num_labels": CLASSES} if task in ("SEQ_CLS", "TOKEN_CLS") else {}
+    return _build(getattr(transformers, family + CLASSES_OF[task]), CONFIGS[family](**labels))
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

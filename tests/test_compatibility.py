@@ -1,35 +1,25 @@
 """PEFT's numbers on request, each place where ours differ from them, and the table in README.md that lists those."""
 
-import copy
 import re
 from pathlib import Path
 
 import peft
 import pytest
 import torch
-from batches import padded
-from families import t5
-from test_heads import CONFIGS, ENCODERS, P, base_of
-from test_heads import ROWS as TEXTS
+from batches import ROWS, padded
+from families import CONFIGS, ENCODERS, base_of, t5
+from prompted import P, as_peft, with_prompt
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel
+from softprompt_lab import SoftPromptModel
 from softprompt_lab.compatibility import forward_like_peft
 
 ROOT = Path(__file__).parents[1]
-ROWS = [[5, 17, 33, 8, 61, 12, 44], [9, 70, 3], [21, 22, 23, 24, 25]]
 
 
 def pair(base, task: str) -> tuple[SoftPromptModel, peft.PeftModel]:
     """Ours and PEFT's over copies of one base model, behind the same prompt."""
-    start = 0.2 * torch.randn(P, 32, generator=torch.Generator().manual_seed(1))
-    sizes = {"token_dim": 32, "num_layers": 2, "num_attention_heads": 4}
-    theirs = peft.get_peft_model(
-        copy.deepcopy(base),
-        peft.PromptTuningConfig(task_type=task, num_virtual_tokens=P, num_transformer_submodules=1, **sizes),
-    ).eval()
-    with torch.no_grad():
-        theirs.prompt_encoder["default"].embedding.weight.copy_(start)
-    return SoftPromptModel(base, PromptTuningConfig(P, task_type=task), start=start), theirs
+    ours = with_prompt(base, task)
+    return ours, as_peft(ours)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -64,7 +54,7 @@ def test_left_padding_changes_pefts_results():
 def test_numbers_of_heads_are_pefts(family, task):
     """A right-padded batch, the prompt's places and all."""
     ours, theirs = pair(base_of(family, task), task)
-    ids, mask, _ = padded(TEXTS, "right")
+    ids, mask, _ = padded(ROWS, "right")
     labels = {"SEQ_CLS": {"labels": torch.tensor([0, 1, 2])}}.get(task, {})
     if task == "QUESTION_ANS":
         labels = {"start_positions": torch.tensor([1, 0, 2]), "end_positions": torch.tensor([2, 1, 3])}
@@ -88,8 +78,8 @@ def test_encoder_decoder_numbers_are_pefts():
 def test_padding_changes_pefts_decoder_classes(family):
     """Its classifier reads a pad of the right-padded row; ours the last word."""
     ours, theirs = pair(base_of(family, "SEQ_CLS"), "SEQ_CLS")
-    ids, mask, _ = padded(TEXTS, "right")
-    alone = torch.tensor([TEXTS[1]])
+    ids, mask, _ = padded(ROWS, "right")
+    alone = torch.tensor([ROWS[1]])
     moved = (theirs(input_ids=ids, attention_mask=mask).logits[1] - theirs(input_ids=alone).logits[0]).abs().max()
     assert moved > 1e-2
     assert (ours(ids, mask).logits[1] - ours(alone).logits[0]).abs().max() < 1e-5
@@ -98,7 +88,7 @@ def test_padding_changes_pefts_decoder_classes(family):
 def test_peft_takes_no_labels_of_tokens():
     """Its logits have P places more than the labels; here they line up."""
     ours, theirs = pair(base_of("Bert", "TOKEN_CLS"), "TOKEN_CLS")
-    ids = torch.tensor([TEXTS[0]])
+    ids = torch.tensor([ROWS[0]])
     with pytest.raises(ValueError, match="batch_size"):
         theirs(input_ids=ids, labels=ids % 3)
     with pytest.raises(ValueError, match="PEFT takes no labels for TOKEN_CLS"):
@@ -109,7 +99,7 @@ def test_peft_takes_no_labels_of_tokens():
 def test_pefts_spans_count_from_the_prompt():
     """Its place 1 is the second virtual token; ours the text's second token."""
     ours, theirs = pair(base_of("Bert", "QUESTION_ANS"), "QUESTION_ANS")
-    ids = torch.tensor([TEXTS[0]])
+    ids = torch.tensor([ROWS[0]])
     torch.testing.assert_close(theirs(input_ids=ids).start_logits[:, P:], ours(ids).start_logits)
     places = {"start_positions": torch.tensor([1]), "end_positions": torch.tensor([2])}
     shifted = {name: place + P for name, place in places.items()}

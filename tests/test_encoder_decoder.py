@@ -7,6 +7,7 @@ import pytest
 import torch
 from batches import ROWS, padded
 from families import bart, t5
+from prompted import as_peft
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine.scoring import label_loss
@@ -31,11 +32,7 @@ def model(base):
 
 @pytest.fixture
 def reference(model):
-    config = peft.PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=P, num_transformer_submodules=1)
-    wrapped = peft.get_peft_model(copy.deepcopy(model.base_model), config).eval()
-    with torch.no_grad():
-        wrapped.prompt_encoder["default"].embedding.weight.copy_(model.prompt)
-    return wrapped
+    return as_peft(model)
 
 
 def target_batch() -> torch.Tensor:

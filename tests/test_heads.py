@@ -4,55 +4,15 @@ import peft
 import pytest
 import torch
 import transformers
-from families import _IDS, _ROTARY, _SHAPE, SCALE, _build
+from batches import ROWS
+from families import CLASSES, CLASSES_OF, CONFIGS, ENCODERS, _build, base_of
+from prompted import P, as_peft, model_of, outputs
 
 from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, evaluate, load_task, train
 from softprompt_lab.heads import first_position, looks_back_only
 
-P, CLASSES = 4, 3
-ROWS = [[5, 17, 33, 8, 61, 12, 44], [9, 70, 3], [21, 22, 23, 24, 25]]
-GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": SCALE}
-ENCODER = {"intermediate_size": 64, "max_position_embeddings": 64, "initializer_range": SCALE}
-DISTIL = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64}
-CONFIGS = {
-    "Bert": lambda **more: transformers.BertConfig(**_IDS, **_SHAPE, **ENCODER, **more),
-    "Roberta": lambda **more: transformers.RobertaConfig(**_IDS, **_SHAPE, **ENCODER, **more),
-    "DistilBert": lambda **more: transformers.DistilBertConfig(**_IDS, **DISTIL, initializer_range=SCALE, **more),
-    "GPT2": lambda **more: transformers.GPT2Config(**_IDS, **GPT2, **more),
-    "Llama": lambda **more: transformers.LlamaConfig(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more),
-    "Qwen2": lambda **more: transformers.Qwen2Config(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more),
-}
-ENCODERS = ("Bert", "Roberta", "DistilBert")
-CLASSES_OF = {
-    "SEQ_CLS": "ForSequenceClassification",
-    "TOKEN_CLS": "ForTokenClassification",
-    "QUESTION_ANS": "ForQuestionAnswering",
-    "FEATURE_EXTRACTION": "Model",
-}
 FAMILIES = pytest.mark.parametrize("family", CONFIGS)
 TASKS = pytest.mark.parametrize("task", CLASSES_OF)
-
-
-def base_of(family: str, task: str):
-    """A small random model with the task's head."""
-    labels = {"num_labels": CLASSES} if task in ("SEQ_CLS", "TOKEN_CLS") else {}
-    return _build(getattr(transformers, family + CLASSES_OF[task]), CONFIGS[family](**labels))
-
-
-def model_of(family: str, task: str) -> SoftPromptModel:
-    """A base model behind P random vectors of the words' scale."""
-    start = SCALE * torch.randn(P, 32, generator=torch.Generator().manual_seed(1))
-    return SoftPromptModel(base_of(family, task), PromptTuningConfig(P, task_type=task), start=start)
-
-
-def as_peft(model: SoftPromptModel, task: str) -> peft.PeftModel:
-    """PEFT's model with the same prompt."""
-    sizes = {"token_dim": 32, "num_layers": 2, "num_attention_heads": 4}  # PEFT does not find DistilBERT's
-    config = peft.PromptTuningConfig(task_type=task, num_virtual_tokens=P, **sizes)
-    wrapped = peft.get_peft_model(model.base_model, config).eval()
-    with torch.no_grad():
-        wrapped.prompt_encoder["default"].embedding.weight.copy_(model.prompt)
-    return wrapped
 
 
 def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,12 +23,6 @@ def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
     ones = [[1] * len(row) for row in ROWS]
     mask = [pad + row if side == "left" else row + pad for pad, row in zip(pads, ones, strict=True)]
     return torch.tensor(ids), torch.tensor(mask)
-
-
-def outputs(task: str, output) -> list[torch.Tensor]:
-    """What a task is asked for."""
-    names = {"QUESTION_ANS": ("start_logits", "end_logits"), "FEATURE_EXTRACTION": ("last_hidden_state",)}
-    return [output[name] for name in names.get(task, ("logits",))]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -95,7 +49,7 @@ def test_unpadded_outputs_equal_peft_where_it_reads_the_right_place(family, task
     model = model_of(family, task)
     ids = torch.tensor([ROWS[0]])
     for ours, theirs in zip(
-        outputs(task, model(ids)), outputs(task, as_peft(model, task)(input_ids=ids)), strict=True
+        outputs(task, model(ids)), outputs(task, as_peft(model)(input_ids=ids)), strict=True
     ):
         kept = theirs if task == "SEQ_CLS" else theirs[:, P:]
         torch.testing.assert_close(ours, kept, rtol=1e-5, atol=1e-5)
@@ -117,7 +71,7 @@ def test_an_encoders_classifier_reads_the_texts_first_token(family):
     states = base(inputs_embeds=words, output_hidden_states=True).hidden_states[-1]
     ours = model(ids).logits
     torch.testing.assert_close(ours, HEADS[family](base, states[:, P:]), rtol=1e-5, atol=1e-5)
-    theirs = as_peft(model, "SEQ_CLS")(input_ids=ids).logits
+    theirs = as_peft(model)(input_ids=ids).logits
     torch.testing.assert_close(theirs, HEADS[family](base, states), rtol=1e-5, atol=1e-5)
     assert (ours - theirs).abs().max() > 1e-3
 
@@ -176,7 +130,7 @@ def test_text_losses_and_gradients_equal_peft_or_the_rows(family):
     if family not in ENCODERS:
         one = {"input_ids": ids[:1], "attention_mask": mask[:1], "labels": labels[:1]}
         model(**one).loss.backward()
-        reference = as_peft(model, "SEQ_CLS")
+        reference = as_peft(model)
         reference(**one).loss.backward()
         ours = model.prompts["default"].embedding.weight.grad
         torch.testing.assert_close(ours, reference.prompt_encoder["default"].embedding.weight.grad)
@@ -236,7 +190,7 @@ def test_pairs_of_texts_keep_their_types():
     types = torch.tensor([[0, 0, 0, 1, 1, 1, 1]])
     ids = torch.tensor([ROWS[0]])
     ours, untyped = model(ids, token_type_ids=types).logits, model(ids).logits
-    theirs = as_peft(model, "TOKEN_CLS")(input_ids=ids, token_type_ids=types).logits[:, P:]
+    theirs = as_peft(model)(input_ids=ids, token_type_ids=types).logits[:, P:]
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     assert (untyped - theirs).abs().max() > 1e-3
 

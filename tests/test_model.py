@@ -2,11 +2,11 @@
 
 import copy
 
-import peft
 import pytest
 import torch
 from batches import ROWS, padded, text_of
 from families import VOCABULARY, WIDTH
+from prompted import as_peft
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, TaskType
 from softprompt_lab.engine import costs, scoring
@@ -24,18 +24,6 @@ def model(family):
     """A family's model behind a random prompt at the scale of its words."""
     start = torch.randn(P, WIDTH, generator=torch.Generator().manual_seed(3)) * 0.2
     return SoftPromptModel(family, PromptTuningConfig(num_virtual_tokens=P), start=start)
-
-
-def as_peft(model: SoftPromptModel) -> peft.PeftModel:
-    """PEFT's model on a copy of the same base, with the same prompt."""
-    reference = peft.get_peft_model(
-        copy.deepcopy(model.base_model),
-        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(model.prompt)),
-    )
-    reference.eval()
-    with torch.no_grad():
-        reference.prompt_encoder["default"].embedding.weight.copy_(model.prompt)
-    return reference
 
 
 def gradient(model: SoftPromptModel, loss: torch.Tensor) -> torch.Tensor:
