@@ -56,24 +56,29 @@ def _pad(states: Float[torch.Tensor, "_ H _ d"], length: int) -> Float[torch.Ten
 class PrefixMemory:
     """The prefixes of named prompts over one frozen base model; one is computed again when its prompt has changed.
 
-    Who changes the base model itself (it is frozen, so nothing here does) calls `clear`.
+    Or a weight of the base model, to which others may be loaded. Who changes it otherwise calls `clear`.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[torch.Tensor, torch.dtype, Prefix]] = {}
+        self._kept: dict[str, tuple[torch.Tensor, tuple, Prefix]] = {}
 
     def get(self, base_model: nn.Module, name: str, prompt: Float[torch.Tensor, "P D"]) -> Prefix:
         """The prefix of a prompt as it is now."""
-        prompt, dtype = prompt.detach(), base_model.get_input_embeddings().weight.dtype
+        prompt, state = prompt.detach(), (base_model.get_input_embeddings().weight.dtype, _changes(base_model))
         kept = self._kept.get(name)
-        if kept is None or kept[1] != dtype or not _same(kept[0], prompt):
+        if kept is None or kept[1] != state or not _same(kept[0], prompt):
             with torch.no_grad():
-                self._kept[name] = (prompt.clone(), dtype, prefix_of(base_model, prompt))
+                self._kept[name] = (prompt.clone(), state, prefix_of(base_model, prompt))
         return self._kept[name][2]
 
     def clear(self) -> None:
         """Forget them all."""
         self._kept.clear()
+
+
+def _changes(base_model: nn.Module) -> int:
+    """How often a weight was written to in place; torch counts that, but not of tensors made in inference mode."""
+    return sum(weight._version for weight in base_model.parameters() if not weight.is_inference())
 
 
 def _same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
