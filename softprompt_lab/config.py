@@ -11,6 +11,7 @@ from .untrusted import plain_file
 
 CONFIG_NAME = "adapter_config.json"
 PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
+UNKNOWN = "unknown"  # stands for a tokenizer without a name; PEFT refuses a TEXT folder that names none
 MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
 # Methods of PEFT whose saved vectors are a plain soft prompt, with the keys that describe how they were trained.
 PLAIN_WHEN_SAVED = {
@@ -178,8 +179,8 @@ class PromptTuningConfig:
             "num_attention_heads": shape.num_attention_heads,
             "base_model_name_or_path": getattr(base_model, "name_or_path", "") or None,
         }
-        if self.prompt_tuning_init is PromptTuningInit.TEXT:  # PEFT refuses a TEXT folder that names no tokenizer
-            found["tokenizer_name_or_path"] = found["base_model_name_or_path"] or "unknown"
+        if self.prompt_tuning_init is PromptTuningInit.TEXT:
+            found["tokenizer_name_or_path"] = found["base_model_name_or_path"] or UNKNOWN
         missing = {key: value for key, value in found.items() if getattr(self, key) is None}
         return replace(self, **missing, modules_to_save=sorted(trained) or None)
 

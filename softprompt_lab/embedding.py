@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from .config import PromptTuningConfig, PromptTuningInit
+from .config import UNKNOWN, PromptTuningConfig, PromptTuningInit
 
 TOP_VOCABULARY = 5_000  # Lester et al. 2021, section 3.2: sample from the 5,000 most common tokens
 
@@ -111,7 +111,7 @@ def configured_start(
 
 def _tokenizer_named_by(config: PromptTuningConfig):
     """The tokenizer that a configuration *written by the caller* names; never reached when a folder is loaded."""
-    if config.tokenizer_name_or_path is None:
+    if config.tokenizer_name_or_path in (None, UNKNOWN):
         raise ValueError("prompt_tuning_init=TEXT needs a tokenizer; pass tokenizer= or set tokenizer_name_or_path.")
     from transformers import AutoTokenizer
 
