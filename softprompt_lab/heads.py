@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import nn
 from transformers.utils import ModelOutput
 
@@ -75,16 +75,17 @@ def classify(
     base_model: nn.Module,
     task_type: TaskType,
     prompts: Sequence[Float[torch.Tensor, "_ D"]],
-    input_ids: Int[torch.Tensor, "B T"],
+    words: Float[torch.Tensor, "B T D"],
     text: Bool[torch.Tensor, "B T"],
     head: dict[str, torch.Tensor],
     **kwargs: Any,
 ) -> ModelOutput:
-    """A base model with a head behind prompts; every output lines up with `input_ids`.
+    """A base model with a head behind prompts; every output lines up with the text.
 
     Args:
+        words: the text's word vectors.
         head: weights that stand in for the base model's own, by their names there.
-        kwargs: `labels` (B,) or (B, T); `start_positions` and `end_positions` (B,), places in `input_ids`;
+        kwargs: `labels` (B,) or (B, T); `start_positions` and `end_positions` (B,), places in the text;
             `token_type_ids`; what else the base model takes.
 
     Returns:
@@ -92,7 +93,7 @@ def classify(
         `start_logits` and `end_logits` (B, T), the lowest number at pads. FEATURE_EXTRACTION: `last_hidden_state`
         (B, T, D), 0 at pads. `loss` where labels are given.
     """
-    batch = _layout(base_model, task_type, prompts, base_model.get_input_embeddings()(input_ids), text)
+    batch = _layout(base_model, task_type, prompts, words, text)
     inputs = batch.inputs
     if (types := kwargs.pop("token_type_ids", None)) is not None:
         inputs["token_type_ids"] = batch.lay_out(types)

@@ -1,6 +1,9 @@
 """SoftPromptModel: a frozen base model with one or several trainable prompts in front of its input."""
 
-from collections.abc import Sequence
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,7 @@ class SoftPromptModel(nn.Module):
         self.heads = nn.ModuleDict()
         self.configs: dict[str, PromptTuningConfig] = {}
         self._prefixes = PrefixMemory()
+        self._disabled = False
         self.add_prompt(DEFAULT_NAME, config, start=start)
         self.set_prompt(DEFAULT_NAME)
 
@@ -72,15 +76,23 @@ class SoftPromptModel(nn.Module):
         self, name: str, config: PromptTuningConfig, *, start: Float[torch.Tensor, "P D"] | None = None
     ) -> None:
         """Put one more prompt beside the others (PEFT's `add_adapter`); the active one stays active."""
-        if not name.isidentifier():
-            raise ValueError(f"a prompt cannot be called {name!r}; use letters, digits and underscores.")
-        if name in self.prompts:
-            raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
         config = config.completed_for(self.base_model)
         prompt = PromptEmbedding(config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start)
-        head = Head(self.base_model, config.modules_to_save or ())
-        self.prompts[name] = prompt.to(self.device)
-        self.heads[name] = head.to(self.device)
+        self._put(name, prompt, Head(self.base_model, config.modules_to_save or ()), config)
+
+    def load_prompt(self, folder: str | Path, name: str, **options: Any) -> None:
+        """Put a saved prompt beside the others (PEFT's `load_adapter`); arguments and errors of `from_pretrained`."""
+        loaded = type(self).from_pretrained(self.base_model, folder, **options)
+        self._put(name, loaded.prompts[DEFAULT_NAME], loaded.heads[DEFAULT_NAME], loaded.config)
+
+    def _put(self, name: str, prompt: PromptEmbedding, head: Head, config: PromptTuningConfig) -> None:
+        """Keep a prompt under a name that is free; it learns once it is chosen."""
+        if name in self.prompts:
+            raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
+        if not re.fullmatch(r"[\w-]+", name) or hasattr(self.prompts, name):
+            raise ValueError(f"a prompt cannot be called {name!r}; take another word of letters, digits, '_' and '-'.")
+        self.prompts[name] = prompt.to(self.device).requires_grad_(False)
+        self.heads[name] = head.to(self.device).requires_grad_(False)
         self.configs[name] = config
 
     def set_prompt(self, name: str) -> None:
@@ -90,6 +102,30 @@ class SoftPromptModel(nn.Module):
         for key in self.prompts:
             self.prompts[key].requires_grad_(key == name)
             self.heads[key].requires_grad_(key == name)
+
+    def delete_prompt(self, name: str) -> None:
+        """Remove a prompt and its head (PEFT's `delete_adapter`); the first of the others takes an active one's place.
+
+        Raises:
+            ValueError: there is none of that name, or no other.
+        """
+        self.prompt_called(name)  # or a ValueError that names those there are
+        if len(self.prompts) == 1:
+            raise ValueError(f"{name!r} is the only prompt; the model without one is model.base_model.")
+        del self.prompts[name], self.heads[name], self.configs[name]
+        self._prefixes.clear()
+        if self.active_prompt == name:
+            self.set_prompt(next(iter(self.prompts)))
+            warnings.warn(f"{name!r} was active; {self.active_prompt!r} is from now on.", stacklevel=2)
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """Inside, forward, loss, generate and `evaluate` are the bare base model's, its own head included (as PEFT)."""
+        before, self._disabled = self._disabled, True
+        try:
+            yield
+        finally:
+            self._disabled = before
 
     # --------------------------------------------------------------------------------------------- what there is
 
@@ -153,10 +189,11 @@ class SoftPromptModel(nn.Module):
 
     def forward(
         self,
-        input_ids: Int[torch.Tensor, "B T"],
+        input_ids: Int[torch.Tensor, "B T"] | None = None,
         attention_mask: Int[torch.Tensor, "_ _"] | None = None,
         labels: torch.Tensor | None = None,
         *,
+        inputs_embeds: Float[torch.Tensor, "B T D"] | None = None,
         prompt_names: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> ModelOutput:
@@ -166,6 +203,7 @@ class SoftPromptModel(nn.Module):
             attention_mask: 1 for text and 0 for pads, on either side. Without one every token counts as text.
             labels: for a decoder (B, T), lined up with `input_ids`, -100 where nothing is to be predicted; the first
                 token is predicted by the last virtual token, as in PEFT. With a head see `heads.classify`.
+            inputs_embeds: word vectors in place of `input_ids`.
             prompt_names: one for each row, where rows stand behind different prompts; lengths may differ.
             kwargs: go to the base model (`output_hidden_states=True`, ...).
 
@@ -175,14 +213,20 @@ class SoftPromptModel(nn.Module):
         Raises:
             ValueError: shapes that do not fit, a labelled pad, or an argument that a prompt makes meaningless.
         """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass either input_ids or inputs_embeds.")
+        if self._disabled:
+            given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "labels": labels}
+            return self.base_model(**_bare(prompt_names, attention_mask=attention_mask, **given), **kwargs)
         _refuse(kwargs)
-        mask = checked_mask(input_ids, attention_mask)
-        rows = self._prompt_of_rows(prompt_names, len(input_ids))
+        words = self.word_embeddings_module(input_ids) if inputs_embeds is None else inputs_embeds
+        mask = checked_mask(words, attention_mask)
+        rows = self._prompt_of_rows(prompt_names, len(words))
         if self.config.task_type in HEAD_MODULES:
             weights = self._head_of_rows(prompt_names).weights()
             kwargs |= {} if labels is None else {"labels": labels}
-            return classify(self.base_model, self.config.task_type, rows, input_ids, mask, weights, **kwargs)
-        batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
+            return classify(self.base_model, self.config.task_type, rows, words, mask, weights, **kwargs)
+        batch = in_front(rows, words, mask)
         if self.base_model.config.is_encoder_decoder:
             return self.base_model(**batch.inputs, labels=labels, **kwargs)
         check_labels(labels, mask)
@@ -209,9 +253,9 @@ class SoftPromptModel(nn.Module):
         Raises:
             ValueError: as `forward`, or no token has a label.
         """
+        if self._disabled or self.config.task_type is not TaskType.CAUSAL_LM:
+            return self(input_ids, attention_mask, labels, prompt_names=prompt_names).loss
         mask = checked_mask(input_ids, attention_mask)
-        if self.config.task_type is not TaskType.CAUSAL_LM:
-            return self(input_ids, mask.long(), labels, prompt_names=prompt_names).loss
         check_labels(labels, mask)
         prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
         return label_loss(self.base_model, prompts, from_tensors(input_ids, mask, labels, numbers))
@@ -243,9 +287,12 @@ class SoftPromptModel(nn.Module):
             ValueError: as `forward`, `max_length` leaves no room, prompt, text and new tokens are more than the base
                 model has positions for, or a cache that nothing can go on from.
         """
-        _refuse(kwargs)
         if self.config.task_type in HEAD_MODULES:
             raise ValueError(f"task_type={self.config.task_type} generates no text; call the model itself.")
+        if self._disabled:
+            given = {"attention_mask": attention_mask, "past_key_values": past_key_values}
+            return self.base_model.generate(**_bare(prompt_names, input_ids=input_ids, **given), **kwargs)
+        _refuse(kwargs)
         mask = checked_mask(input_ids, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(input_ids))
         if self.base_model.config.is_encoder_decoder:
@@ -262,7 +309,10 @@ class SoftPromptModel(nn.Module):
         return generate_behind(self.base_model, rows, prefixes, input_ids, mask, past_key_values, **kwargs)
 
     def prompts_of(self, names: Sequence[str] | None, rows: int) -> tuple[list[torch.Tensor], list[int]]:
-        """The prompts at work, each once, and for each row the number of its own."""
+        """The prompts at work, each once, and for each row the number of its own; while disabled, one of length 0."""
+        if self._disabled:
+            _bare(names)
+            return [self.prompt[:0]], [0] * rows
         if names is None:
             return [self.prompt], [0] * rows
         if len(names) != rows:
@@ -329,6 +379,13 @@ def _refuse(kwargs: dict[str, Any]) -> None:
     for name, reason in REFUSED.items():
         if kwargs.get(name) is not None:
             raise ValueError(f"{name} cannot be passed: {reason}.")
+
+
+def _bare(names: Sequence[str] | None, **arguments: Any) -> dict[str, Any]:
+    """The arguments that were given, for the base model while the prompts are disabled."""
+    if names is not None:
+        raise ValueError(f"prompt_names={list(names)} cannot be passed inside disable_adapter().")
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _map(value: Any, function: Any) -> Any:

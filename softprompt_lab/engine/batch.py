@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch.nn.utils.rnn import pad_sequence
 
 from ..embedding import concatenate_prompt
@@ -124,13 +124,14 @@ def pads_first(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
 
 
 def checked_mask(
-    input_ids: Int[torch.Tensor, "B T"], attention_mask: Int[torch.Tensor, "_ _"] | None
-) -> torch.Tensor:
-    """The attention mask as booleans; every row must have at least one token of text."""
+    tokens: Shaped[torch.Tensor, "B T *D"], attention_mask: Int[torch.Tensor, "_ _"] | None
+) -> Bool[torch.Tensor, "B T"]:
+    """The mask of tokens, ids or vectors, as booleans; every row must have at least one token of text."""
+    shape = tokens.shape[:2]
     if attention_mask is None:
-        return torch.ones_like(input_ids, dtype=torch.bool)
-    if attention_mask.shape != input_ids.shape:
-        raise ValueError(f"attention_mask is {tuple(attention_mask.shape)}, input_ids {tuple(input_ids.shape)}.")
+        return torch.ones(shape, dtype=torch.bool, device=tokens.device)
+    if attention_mask.shape != shape:
+        raise ValueError(f"attention_mask is {tuple(attention_mask.shape)}, input_ids {tuple(shape)}.")
     mask = attention_mask.bool()
     if not mask.any(dim=1).all():
         empty = (~mask.any(dim=1)).nonzero()[:, 0].tolist()
