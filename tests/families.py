@@ -118,13 +118,19 @@ CONFIGS = {
     "Llama": lambda **more: transformers.LlamaConfig(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more),
     "Qwen2": lambda **more: transformers.Qwen2Config(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more),
 }
-ENCODERS = ("Bert", "Roberta", "DistilBert")
 CLASSES_OF = {
     "SEQ_CLS": "ForSequenceClassification",
     "TOKEN_CLS": "ForTokenClassification",
     "QUESTION_ANS": "ForQuestionAnswering",
     "FEATURE_EXTRACTION": "Model",
 }
+# What an encoder's classifier says of the last layer's states (B, N, D), of which it reads the first.
+HEADS_BY_HAND = {
+    "Bert": lambda base, states: base.classifier(base.bert.pooler(states)),
+    "Roberta": lambda base, states: base.classifier(states),
+    "DistilBert": lambda base, states: base.classifier(base.pre_classifier(states[:, 0]).relu()),
+}
+ENCODERS = tuple(HEADS_BY_HAND)
 
 
 def base_of(family: str, task: str) -> PreTrainedModel:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 
 P = 4
+OUTPUTS = {"QUESTION_ANS": ("start_logits", "end_logits"), "FEATURE_EXTRACTION": ("last_hidden_state",)}
 
 
 def random_start(rows: int = P, seed: int = 1) -> torch.Tensor:
@@ -46,5 +47,4 @@ def as_peft(model: SoftPromptModel) -> peft.PeftModel:
 
 def outputs(task: str, output) -> list[torch.Tensor]:
     """What a task is asked for."""
-    names = {"QUESTION_ANS": ("start_logits", "end_logits"), "FEATURE_EXTRACTION": ("last_hidden_state",)}
-    return [output[name] for name in names.get(task, ("logits",))]
+    return [output[name] for name in OUTPUTS.get(task, ("logits",))]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 from batches import ROWS
-from families import CLASSES, CLASSES_OF, CONFIGS, ENCODERS, _build, base_of
+from families import CLASSES, CLASSES_OF, CONFIGS, ENCODERS, HEADS_BY_HAND, _build, base_of
 from prompted import P, as_peft, model_of, outputs
 
 from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, evaluate, load_task, train
@@ -25,43 +25,6 @@ def padded(side: str) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(ids), torch.tensor(mask)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@FAMILIES
-@TASKS
-def test_a_rows_result_does_not_depend_on_its_batch(family, task, side):
-    """Invariant 2 for every head: any padding gives what the row gives alone."""
-    model = model_of(family, task)
-    ids, mask = padded(side)
-    together = outputs(task, model(ids, mask))
-    for number, row in enumerate(ROWS):
-        alone = outputs(task, model(torch.tensor([row])))
-        for ours, theirs in zip(together, alone, strict=True):
-            found = ours[number] if task == "SEQ_CLS" else ours[number][mask[number].bool()]
-            torch.testing.assert_close(found, theirs[0], rtol=1e-5, atol=1e-5)
-
-
-@FAMILIES
-@TASKS
-def test_unpadded_outputs_equal_peft_where_it_reads_the_right_place(family, task):
-    """Its outputs keep the prompt's places, which are cut off here; an encoder's classifier reads a virtual token."""
-    if task == "SEQ_CLS" and family in ENCODERS:
-        pytest.skip("PEFT reads the first virtual token; see the next test")
-    model = model_of(family, task)
-    ids = torch.tensor([ROWS[0]])
-    for ours, theirs in zip(
-        outputs(task, model(ids)), outputs(task, as_peft(model)(input_ids=ids)), strict=True
-    ):
-        kept = theirs if task == "SEQ_CLS" else theirs[:, P:]
-        torch.testing.assert_close(ours, kept, rtol=1e-5, atol=1e-5)
-
-
-HEADS = {
-    "Bert": lambda base, states: base.classifier(base.bert.pooler(states)),
-    "Roberta": lambda base, states: base.classifier(states),
-    "DistilBert": lambda base, states: base.classifier(base.pre_classifier(states[:, 0]).relu()),
-}
-
-
 @pytest.mark.parametrize("family", ENCODERS)
 def test_an_encoders_classifier_reads_the_texts_first_token(family):
     """The plain model's states of [prompt | text], the head on the text's part; PEFT's head reads the prompt's."""
@@ -70,9 +33,9 @@ def test_an_encoders_classifier_reads_the_texts_first_token(family):
     words = torch.cat([model.prompt[None], model.word_embeddings_module(ids)], dim=1)
     states = base(inputs_embeds=words, output_hidden_states=True).hidden_states[-1]
     ours = model(ids).logits
-    torch.testing.assert_close(ours, HEADS[family](base, states[:, P:]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours, HEADS_BY_HAND[family](base, states[:, P:]), rtol=1e-5, atol=1e-5)
     theirs = as_peft(model)(input_ids=ids).logits
-    torch.testing.assert_close(theirs, HEADS[family](base, states), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(theirs, HEADS_BY_HAND[family](base, states), rtol=1e-5, atol=1e-5)
     assert (ours - theirs).abs().max() > 1e-3
 
 

@@ -5,32 +5,30 @@ layout, or one for all: "equal" where PEFT's numbers are ours, "mended" with a l
 ours must be those of the plain base model on [prompt | text], row by row; `Wrong` is raised otherwise.
 """
 
-import copy
 import tempfile
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 from batches import ROWS, padded, text_of
-from families import FAMILIES, bart, t5
-from test_heads import CLASSES, CLASSES_OF, CONFIGS, HEADS, base_of
+from families import CLASSES, CLASSES_OF, CONFIGS, FAMILIES, HEADS_BY_HAND, bart, base_of, t5
+from prompted import OUTPUTS, P, as_peft, random_start, with_prompt
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel
+from softprompt_lab import SoftPromptModel
 
 TABLE = Path(__file__).with_suffix(".md")
-P, WIDTH, IGNORE = 4, 32, -100
+IGNORE = -100
 LAYOUTS = ("alone", "right", "left")
 OPERATIONS = ("forward", "loss", "gradient", "generate", "PEFT loads ours", "ours loads PEFT's")
 GENERATE = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
 GENERATE |= {"return_dict_in_generate": True, "output_logits": True}
 STARTS, ENDS = (1, 0, 3), (4, 2, 4)  # of the spans, in each row
 TARGETS = [[31, 7, 1], [40, 8, 1], [8, 9, 1]]
-OUTPUTS = {"QUESTION_ANS": ("start_logits", "end_logits"), "FEATURE_EXTRACTION": ("last_hidden_state",)}
 NOTES = {
     "a": "pads stand between prompt and text in PEFT, and move positions",
     "b": "PEFT's classifier reads the first virtual token in place of the text's ([CLS])",
@@ -74,23 +72,10 @@ class Case:
 
     def __init__(self, task: str, family: str, build: Callable[[], Any]) -> None:
         self.task, self.family, self.build = task, family, build
-        start = 0.2 * torch.randn(P, WIDTH, generator=torch.Generator().manual_seed(1))
         self.base = build()
-        self.ours = SoftPromptModel(copy.deepcopy(self.base), self.config(PromptTuningConfig), start=start)
-        self.prompt = self.ours.prompt.detach().clone().requires_grad_()
-
-    def config(self, kind: type, **more: Any) -> Any:
-        """The configuration, ours or PEFT's."""
-        return kind(task_type=self.task, num_virtual_tokens=P, num_transformer_submodules=1, **more)
-
-    @cached_property
-    def peft(self) -> peft.PeftModel:
-        """PEFT's model; it does not find DistilBERT's sizes."""
-        sizes = {"token_dim": WIDTH, "num_layers": 2, "num_attention_heads": 4}
-        model = peft.get_peft_model(self.build(), self.config(peft.PromptTuningConfig, **sizes)).eval()
-        with torch.no_grad():
-            model.prompt_encoder["default"].embedding.weight.copy_(self.prompt)
-        return model
+        self.ours = with_prompt(build(), task)
+        self.prompt = random_start().requires_grad_()
+        self.peft = as_peft(self.ours)
 
     # ---------------------------------------------------------------------------------------- what each one says
 
@@ -102,8 +87,8 @@ class Case:
             if self.task == "SEQ_2_SEQ_LM":
                 inputs |= {"labels": batch.labels(self.task)["labels"][number : number + 1]}
             output = self.base(**inputs, output_hidden_states=True)
-            if self.task == "SEQ_CLS" and self.family in HEADS:
-                found.append({"logits": HEADS[self.family](self.base, output.hidden_states[-1][:, P:])[0]})
+            if self.task == "SEQ_CLS" and self.family in HEADS_BY_HAND:
+                found.append({"logits": HEADS_BY_HAND[self.family](self.base, output.hidden_states[-1][:, P:])[0]})
                 continue
             found.append({name: output[name][0] for name in self.names})
         return found
@@ -220,8 +205,8 @@ class Case:
         """Why PEFT's numbers are others."""
         if operation in ("loss", "gradient") and self.task in ("TOKEN_CLS", "QUESTION_ANS"):
             return "d" if self.task == "TOKEN_CLS" else "e"
-        if self.task == "SEQ_CLS" and (self.family in HEADS or layout == "right"):
-            return "b" if self.family in HEADS else "c"
+        if self.task == "SEQ_CLS" and (self.family in HEADS_BY_HAND or layout == "right"):
+            return "b" if self.family in HEADS_BY_HAND else "c"
         return "f" if operation == "generate" and layout == "right" else "a"
 
     def changed(self) -> None:
