@@ -2,17 +2,20 @@
 
 A save is all or nothing. The new files are written and flushed into a hidden folder first, which is then renamed to
 `.pending`: from that moment the save holds. The files are moved to their places one by one; whoever opens the folder
-next after a crash finishes the moving. What else lies in the folder is left alone.
+next after a crash finishes the moving, or, where nothing can be written, reads the files where they are. Of several
+processes one saves at a time, and none while one reads. What else lies in the folder is left alone.
 """
 
+import contextlib
 import io
 import json
 import os
 import shutil
+import stat
 import struct
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from .config import CONFIG_NAME, PromptTuningConfig, TaskType, read_json_object
-from .durable import sync_folder, write_through
+from .durable import held, sync_folder, write_through
 from .errors import AdapterError
 from .untrusted import check_archive, plain_file
 
@@ -34,6 +37,9 @@ SAFE_NAME = "adapter_model.safetensors"
 PICKLE_NAME = "adapter_model.bin"
 CARD_NAME = "README.md"
 PENDING = ".pending"
+STAGE = ".stage-"  # before the name of a folder that a save is being written to
+REMOVE = "remove"  # the file of a save that names the weights of the other format
+MOVED = (SAFE_NAME, PICKLE_NAME, CONFIG_NAME, CARD_NAME)  # in this order
 MAX_TENSOR_BYTES = 1_000_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB
 
 
@@ -95,39 +101,63 @@ def _pickled(tensors: dict[str, torch.Tensor]) -> bytes:
 def _write_all_or_none(folder: Path, files: dict[str, bytes], remove: str) -> None:
     """Stage every file, rename the stage to `.pending` (the moment that counts), then move the files out."""
     folder.mkdir(parents=True, exist_ok=True)
-    finish_pending(folder)
-    stage = Path(tempfile.mkdtemp(prefix=".stage-", dir=folder))
-    try:
-        for name, content in files.items():
-            with open(stage / name, "wb") as file:
-                write_through(file, content)
-        (stage / "remove").write_text(remove, encoding="utf-8")
-        os.rename(stage, folder / PENDING)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
-    sync_folder(folder)
-    finish_pending(folder)
+    with held(folder):
+        finish_pending(folder)
+        for left in [path for path in folder.iterdir() if path.name.startswith(STAGE)]:
+            _clear_stage(left)
+        stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
+        try:
+            for name, content in (files | {REMOVE: remove.encode()}).items():
+                with open(stage / name, "wb") as file:
+                    write_through(file, content)
+            sync_folder(stage)
+            os.rename(stage, folder / PENDING)
+        except BaseException:
+            _clear_stage(stage)
+            raise
+        sync_folder(folder)
+        finish_pending(folder)
+
+
+def _clear_stage(stage: Path) -> None:
+    """Delete what a save that broke off has written; anything else in there stays, and so does its folder."""
+    with contextlib.suppress(OSError):
+        if not stage.is_symlink():
+            for name in (*MOVED, REMOVE):
+                (stage / name).unlink(missing_ok=True)
+            stage.rmdir()
 
 
 def finish_pending(folder: Path) -> None:
     """Move the files of a save that was interrupted after it was complete to their places."""
-    pending = folder / PENDING
-    if not os.path.lexists(pending):
+    pending, outdated = folder / PENDING, _outdated(folder)
+    if outdated is None:
         return
-    parts = [pending / name for name in (SAFE_NAME, PICKLE_NAME, CONFIG_NAME, CARD_NAME, "remove")]
-    strange = pending.is_symlink() or not pending.is_dir() or not set(pending.iterdir()) <= set(parts)
-    if strange or any(path.is_symlink() or path.is_dir() for path in parts):
-        raise AdapterError(f"{pending} is no interrupted save of this package; delete it if you trust the folder.")
-    order = pending / "remove"
-    outdated = order.read_text(encoding="utf-8") if order.exists() else ""
-    for path in parts[:-1]:
-        if path.exists():
-            os.replace(path, folder / path.name)
-    if outdated in (SAFE_NAME, PICKLE_NAME):
+    for name in MOVED:
+        if (pending / name).exists():
+            os.replace(pending / name, folder / name)
+    if outdated:
         (folder / outdated).unlink(missing_ok=True)
     shutil.rmtree(pending)
     sync_folder(folder)
+
+
+def _outdated(folder: Path) -> str | None:
+    """The weights that an interrupted save puts out of use ("" for none); None where there is no such save.
+
+    Raises:
+        AdapterError: what lies there is no save of this package.
+    """
+    pending = folder / PENDING
+    if not os.path.lexists(pending):
+        return None
+    allowed = {pending / name for name in (*MOVED, REMOVE)}
+    found = set(pending.iterdir()) if pending.is_dir() and not pending.is_symlink() else {pending}
+    if not found <= allowed or not all(stat.S_ISREG(path.lstat().st_mode) for path in found):
+        raise AdapterError(f"{pending} is no interrupted save of this package; delete it if you trust the folder.")
+    order = pending / REMOVE
+    name = plain_file(order, 100).read_bytes().decode("utf-8", "replace") if order in found else ""
+    return name if name in (SAFE_NAME, PICKLE_NAME) else ""
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -162,14 +192,9 @@ def load_adapter_with_head(
     if not folder.is_dir():
         raise AdapterError(f"{folder} is no folder; give the one that an adapter was saved to.")
     try:
-        finish_pending(folder)
+        config, path, tensors = _read_save(folder)
     except OSError as error:
-        raise AdapterError(f"an interrupted save in {folder} cannot be finished: {error}") from error
-    config = PromptTuningConfig.from_dict(read_json_object(folder / CONFIG_NAME), folder / CONFIG_NAME)
-    path = next((folder / name for name in (SAFE_NAME, PICKLE_NAME) if os.path.lexists(folder / name)), None)
-    if path is None:
-        raise AdapterError(f"{folder} holds neither {SAFE_NAME} nor {PICKLE_NAME}.")
-    tensors = _read_tensors(path)
+        raise AdapterError(f"{folder} cannot be read: {error}") from error
     factors = [tensors.pop(name, None) for name in TASK_FACTORS]
     prompt = _of_task(tensors.pop(TENSOR_NAME), factors, task_id, path)
     if config.token_dim is None:
@@ -181,6 +206,28 @@ def load_adapter_with_head(
         _check_numbers(tensor, f"{path}: {name}", AdapterError)
     head = {name.removeprefix(HEAD_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()}
     return config, prompt.to(torch.float32), head
+
+
+def _read_save(folder: Path) -> tuple[PromptTuningConfig, Path, dict[str, torch.Tensor]]:
+    """Configuration and tensors of one save, whoever saves meanwhile, and the path that the tensors came from."""
+    if os.path.lexists(folder / PENDING):
+        with contextlib.suppress(OSError), held(folder):  # a read-only folder stays as it is
+            finish_pending(folder)
+    with held(folder, shared=True):
+        outdated = _outdated(folder)
+        where = _find(folder, (CONFIG_NAME,), outdated) or folder / CONFIG_NAME
+        config = PromptTuningConfig.from_dict(read_json_object(where), where)
+        path = _find(folder, (SAFE_NAME, PICKLE_NAME), outdated)
+        if path is None:
+            raise AdapterError(f"{folder} holds neither {SAFE_NAME} nor {PICKLE_NAME}.")
+        return config, path, _read_tensors(path)
+
+
+def _find(folder: Path, names: Sequence[str], outdated: str | None) -> Path | None:
+    """Where the first of these files is: in an interrupted save, if there is one, else in the folder."""
+    places = [folder / PENDING / name for name in names] if outdated is not None else []
+    places += [folder / name for name in names if name != outdated]
+    return next((place for place in places if os.path.lexists(place)), None)
 
 
 def _of_task(
@@ -223,8 +270,8 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise AdapterError(f"{path} has no tensor called {TENSOR_NAME!r}.")
     used = {name: value for name, value in tensors.items() if _is_head(name, value) or _is_prompt(name, value)}
     if len(used) < len(tensors):
-        names = ", ".join(sorted(str(name) for name in tensors if name not in used))
-        warnings.warn(f"{path}: {names} belong to no prompt and are passed over.", stacklevel=4)
+        names = ", ".join(sorted(repr(name) for name in tensors if name not in used))
+        warnings.warn(f"{path}: {names} belong to no prompt and are passed over.", stacklevel=5)
     return used
 
 

@@ -6,6 +6,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
+from .durable import write_whole
 from .errors import AdapterError
 from .untrusted import plain_file
 
@@ -196,8 +197,7 @@ class PromptTuningConfig:
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `adapter_config.json` alone into `folder` (PEFT's `PeftConfig.save_pretrained`)."""
         path = Path(folder) / CONFIG_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_json(), encoding="utf-8")
+        write_whole(path, self.to_json().encode())
         return path
 
     @classmethod
@@ -230,7 +230,8 @@ class PromptTuningConfig:
         if unknown:
             import warnings
 
-            warnings.warn(f"{source}: keys that prompt tuning does not use: {', '.join(unknown)}.", stacklevel=3)
+            names = ", ".join(map(repr, unknown))
+            warnings.warn(f"{source}: keys that prompt tuning does not use: {names}.", stacklevel=3)
         known = {key: value for key, value in values.items() if key not in unknown}
         known.setdefault("prompt_tuning_init", "RANDOM")  # PEFT's default, in folders older than the key
         for key, default in (("num_transformer_submodules", 1), ("peft_version", PEFT_VERSION)):

@@ -1,27 +1,43 @@
-"""Files that are there whole or not at all, whatever stops the machine."""
+"""Files that are there whole or not at all, whatever stops the machine and whoever writes beside us."""
 
 import contextlib
 import os
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+PATIENCE = 60  # seconds that a writer waits for another; a save takes milliseconds
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file in one move: whoever reads it finds the old content or the new, and after a return the new.
 
+    What killed writers left behind of the same file is cleared away.
+
     Raises:
         OSError: it cannot be written; the old file is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, stage = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write_through(file, content)
-        os.replace(stage, path)
-    except BaseException:
-        Path(stage).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    prefix = f".{path.name}-"
+    with held(path.parent):
+        for left in [found for found in path.parent.iterdir() if found.name.startswith(prefix)]:
+            with contextlib.suppress(OSError):
+                left.unlink()
+        descriptor, stage = tempfile.mkstemp(prefix=prefix, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                write_through(file, content)
+            os.replace(stage, path)
+        except BaseException:
+            Path(stage).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
 
 
 def write_through(file, content: bytes) -> None:
@@ -39,3 +55,41 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keep a folder to oneself, or with `shared` to readers, against other processes that ask for it here.
+
+    The lock is the system's, on the folder itself: no file is made, a read-only folder has it too, and it ends with
+    the process. Where there is none (Windows, some network drives) nothing is held.
+
+    Raises:
+        TimeoutError: another process holds the folder for longer than `PATIENCE`.
+    """
+    descriptor = None
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
+        end = time.monotonic() + PATIENCE
+        while descriptor is not None and not _locked(descriptor, shared):
+            if time.monotonic() > end:
+                raise TimeoutError(f"another process has been writing there for {PATIENCE} seconds")
+            time.sleep(0.002)
+        yield
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have the descriptor too
+            os.close(descriptor)
+
+
+def _locked(descriptor: int, shared: bool) -> bool:
+    """Try to take the lock; False where another process has it, True too where there are no locks."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

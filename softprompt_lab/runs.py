@@ -20,6 +20,7 @@ from safetensors.torch import save as save_tensors
 from .adapters import load_adapter
 from .base_models import load_base_model
 from .config import PromptTuningConfig, read_json_object
+from .durable import write_whole
 from .embedding import class_label_start
 from .errors import AdapterError, LabError
 from .evaluation import Evaluation
@@ -120,10 +121,10 @@ def save_run(
     }
     snapshots = {str(step): prompt.contiguous() for step, prompt in history.snapshots.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / TASK_FILE, json.dumps(described, indent=2, ensure_ascii=False).encode())
-    _replace(folder / "history.csv", history.to_pandas().to_csv(index=False).encode())
-    _replace(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
-    _replace(folder / SNAPSHOTS_FILE, save_tensors(snapshots))
+    write_whole(folder / TASK_FILE, json.dumps(described, indent=2, ensure_ascii=False).encode())
+    write_whole(folder / "history.csv", history.to_pandas().to_csv(index=False).encode())
+    write_whole(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
+    write_whole(folder / SNAPSHOTS_FILE, save_tensors(snapshots))
     model.save_pretrained(folder, results=_card(task, before, after))
 
 
@@ -137,13 +138,6 @@ def _card(task: Task, before: Evaluation, after: Evaluation) -> dict[str, str]:
         "test accuracy of the untrained start": f"{before.accuracy:.3f}",
         "test accuracy of the majority class": f"{after.majority_baseline:.3f}",
     }
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: readers see the old one or the new one."""
-    staged = path.with_name(f".{path.name}.new")
-    staged.write_bytes(content)
-    os.replace(staged, path)
 
 
 # --------------------------------------------------------------------------------------------------- reading

@@ -17,7 +17,7 @@ from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, ad
 
 P = 5
 IDS = torch.tensor([ROWS[0]])
-REPORTED = {0, 1, 2, 3, 5, 6, 7}  # of the file operations of a save; a folder that cannot be synced is not an error
+REPORTED = {0, 1, 2, 3, 5, 7, 8, 9}  # of the file operations of a save; a folder that cannot be synced is not an error
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_saving_again_replaces_the_other_format(model, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["README.md", "adapter_config.json", "adapter_model.bin", "notes.txt"]
 
 
-@pytest.mark.parametrize("call", range(10))
+@pytest.mark.parametrize("call", range(12))
 def test_a_save_that_breaks_anywhere_leaves_a_complete_adapter(tmp_path, monkeypatch, call):
     """The n-th file operation fails: whatever n, the folder then holds the old prompt or the new one, whole."""
     old, new = torch.zeros(4, WIDTH), torch.ones(6, WIDTH)
