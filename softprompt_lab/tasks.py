@@ -1,17 +1,25 @@
 """Labelled text: its template, its labels and its splits, from the package, the hub, or a file of the user's own."""
 
 import csv
+import io
+import itertools
 import json
+import math
+import os
+import reprlib
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from datasets import Dataset, load_dataset
 from sklearn.model_selection import train_test_split
 
 from .errors import LabError
+from .untrusted import plain_file
 
 LABEL_COLUMN = "text_label"
 ASSETS = Path(__file__).parent / "assets"
@@ -19,6 +27,10 @@ COMPLAINT_LABELLINGS = ("text_label", "topic", "tone")  # the columns of `compla
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.15, 0.25)  # of a user's own file; the test split is what an accuracy is reported on
 MAX_LENGTH = 128  # tokens of text and label
+MAX_FILE_BYTES = 100_000_000  # of a user's own file: it is held in memory
+MAX_CELL = 131_072  # characters; the csv module's own limit
+SHORT = reprlib.Repr()  # how a value is shown in a message
+SHORT.maxstring = SHORT.maxother = 60
 
 
 @dataclass(frozen=True)
@@ -213,13 +225,15 @@ def _load_file(
     path: Path, text_column: str | None, label_column: str | None, labels: Sequence[str] | None, seed: int
 ) -> Task:
     """A CSV with a header, or one JSON object a line, in UTF-8."""
-    if not path.is_file():
-        raise LabError(f"there is no file {path}; give the path of a CSV or JSONL file.")
-    rows = list(_read_csv(path) if path.suffix.lower() == ".csv" else _read_jsonl(path))
-    if not rows:
-        raise LabError(f"{path} holds no rows.")
     text_column, label_column = text_column or "text", label_column or "label"
+    if text_column in (label_column, LABEL_COLUMN):
+        raise LabError(f"text_column={text_column!r} is the column of the labels; rename the column of the texts.")
+    if not os.path.lexists(path):
+        raise LabError(f"there is no file {path}; give the path of a CSV or JSONL file.")
+    rows = _read_csv(path) if path.suffix.lower() == ".csv" else _read_jsonl(path)
     cleaned = _check_rows(path, rows, text_column, label_column, labels)
+    if not cleaned:
+        raise LabError(f"{path} holds no rows.")
     table = pd.DataFrame(cleaned)
     repeated = table.duplicated(text_column)
     if repeated.any():
@@ -232,35 +246,45 @@ def _load_file(
     return _task(path.stem, _split(table, LABEL_COLUMN, seed, str(path)), text_column)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> io.StringIO:
     """The lines of a UTF-8 file; another encoding is an error that names the line."""
-    content = path.read_bytes()
     try:
-        return content.decode("utf-8-sig").splitlines(keepends=True)
+        content = plain_file(path, MAX_FILE_BYTES, error=LabError, missing="give a CSV or JSONL file").read_bytes()
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error}") from error
+    try:
+        place, text = content.find(0), content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        place, text = error.start, ""
+    if place >= 0:
+        line = content[:place].count(b"\n") + 1
         raise LabError(
-            f"{path}, line {line}: byte {content[error.start]:#04x} is not UTF-8. Save the file as UTF-8 "
+            f"{path}, line {line}: byte {content[place]:#04x} is not UTF-8 text. Save the file as UTF-8 "
             "(spreadsheets: 'CSV UTF-8')."
-        ) from None
+        )
+    return io.StringIO(text, newline="")  # a line ends with \n or \r, not with the other signs of `str.splitlines`
 
 
 def _read_csv(path: Path) -> Iterable[tuple[int, dict]]:
     """(line, row) of a CSV with a header; comma, semicolon or tab is found out."""
     lines = _lines(path)
-    header = lines[0] if lines else ""
+    header = lines.readline()
     delimiter = max(",;\t", key=header.count)
+    lines.seek(0)
     reader = csv.DictReader(lines, delimiter=delimiter)
     try:
+        twice = _named_twice(reader.fieldnames or ())
+        if twice:
+            raise LabError(f"{path}, line {reader.line_num} names {twice} more than once; rename one of them.")
         for row in reader:
             if None in row or None in row.values():
                 raise LabError(
-                    f"{path}, line {reader.line_num}: {len(header.split(delimiter))} columns were expected; put texts "
+                    f"{path}, line {reader.line_num}: {len(reader.fieldnames)} columns were expected; put texts "
                     f"with {delimiter!r} or a line break in them in double quotes."
                 )
             yield reader.line_num, row
     except csv.Error as error:
-        raise LabError(f"{path}, line {reader.line_num}: {error}.") from error
+        raise LabError(f"{path}, line {reader.reader.line_num}: {error}.") from error
 
 
 def _read_jsonl(path: Path) -> Iterable[tuple[int, dict]]:
@@ -269,17 +293,25 @@ def _read_jsonl(path: Path) -> Iterable[tuple[int, dict]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            row = json.loads(line, object_pairs_hook=_each_once)
+        except (ValueError, RecursionError) as error:
             raise LabError(f"{path}, line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
             raise LabError(f"{path}, line {number} holds a {type(row).__name__}; one JSON object a line is needed.")
         yield number, row
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys all differ; of two that are the same Python would keep the last."""
+    twice = _named_twice(key for key, _ in pairs)
+    if twice:
+        raise ValueError(f"it names {twice} more than once")
+    return dict(pairs)
+
+
 def _check_rows(
     path: Path,
-    rows: list[tuple[int, dict]],
+    rows: Iterable[tuple[int, dict]],
     text_column: str,
     label_column: str,
     labels: Sequence[str] | None,
@@ -290,20 +322,48 @@ def _check_rows(
         for column in (text_column, label_column):
             if column not in row:
                 raise LabError(
-                    f"{path}, line {line} has no column {column!r}; it has: {', '.join(map(repr, row))}. Name yours "
+                    f"{path}, line {line} has no column {column!r}; it has: {_names(row)}. Name yours "
                     "with text_column= and label_column= (--text-column, --label-column)."
                 )
-        text, label = row[text_column], str(row[label_column]).strip()
-        if not isinstance(text, str) or not text.strip():
-            raise LabError(f"{path}, line {line}, column {text_column!r} holds {text!r}; a text is needed.")
-        if row[label_column] is None or not label:
-            raise LabError(f"{path}, line {line}, column {label_column!r} is empty; every row needs a label.")
+        text = _text(row[text_column], f"{path}, line {line}, column {text_column!r}")
+        label = _label(row[label_column], f"{path}, line {line}, column {label_column!r}")
         if labels is not None and label not in labels:
             raise LabError(
-                f"{path}, line {line}, column {label_column!r} holds {label!r}; allowed are: {', '.join(labels)}."
+                f"{path}, line {line}, column {label_column!r} holds {SHORT.repr(label)}; allowed are: "
+                f"{', '.join(labels)}."
             )
-        cleaned.append({text_column: text.strip(), LABEL_COLUMN: label})
+        cleaned.append({text_column: text, LABEL_COLUMN: label})
     return cleaned
+
+
+def _text(value: Any, where: str) -> str:
+    """A cell that holds a text."""
+    if not isinstance(value, str) or not value.strip():
+        raise LabError(f"{where} holds {SHORT.repr(value)}; a text is needed.")
+    if len(value) > MAX_CELL:
+        raise LabError(f"{where} holds {SHORT.repr(value)}: {len(value):,} characters; at most {MAX_CELL:,} are read.")
+    if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise LabError(f"{where} holds {SHORT.repr(value)}: a NUL, or half of a character; a text is needed.")
+    return value.strip()
+
+
+def _label(value: Any, where: str) -> str:
+    """A cell that holds a label: a word, or a number that is one."""
+    if isinstance(value, dict | list) or (isinstance(value, float) and not math.isfinite(value)):
+        raise LabError(f"{where} holds {SHORT.repr(value)}; a label is a word or a number.")
+    if value is None or not str(value).strip() or str(value).strip().lower() == "nan":
+        raise LabError(f"{where} is empty (it holds {value!r}); every row needs a label.")
+    return _text(str(value), where)
+
+
+def _named_twice(names: Iterable[str]) -> str:
+    """The names that occur more than once; spreadsheets leave columns without a name, which may be many."""
+    return _names(name for name, count in Counter(names).items() if name and count > 1)
+
+
+def _names(names: Iterable[Any]) -> str:
+    """The first columns of a row, for a message."""
+    return ", ".join(map(SHORT.repr, itertools.islice(names, 20)))
 
 
 def _split(table: pd.DataFrame, label_column: str, seed: int, source: str) -> dict[str, Dataset]:

@@ -2,12 +2,16 @@
 
 import itertools
 import json
+import os
 
 import pandas as pd
 import pytest
+from damage import EDITS, damaged
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from softprompt_lab import LabError, load_task
-from softprompt_lab.tasks import ASSETS
+from softprompt_lab.tasks import ASSETS, MAX_FILE_BYTES, SPLITS
 
 LABELLINGS = {
     "text_label": {"complaint", "no complaint"},
@@ -120,12 +124,118 @@ def test_a_users_file_is_split_with_its_shares(write):
         ("a.jsonl", "[1, 2]\n", r"line 1 holds a list"),
         ("a.jsonl", '{"text": 5, "label": "b"}\n', r"line 1, column 'text' holds 5"),
         ("a.jsonl", '{"text": "x", "label": null}\n', r"line 1, column 'label' is empty"),
+        ("a.jsonl", '{"text": "x", "label": NaN}\n', r"line 1, column 'label' holds nan; a label is a word"),
+        ("a.csv", csv_of([*ROWS, ("hello there", "NaN")]), r"line 42, column 'label' is empty \(it holds 'NaN'\)"),
+        ("a.jsonl", '{"text": "x", "label": ["b"]}\n', r"line 1, column 'label' holds \['b'\]; a label is a word"),
+        ("a.jsonl", '{"text": "x", "label": "b", "text": "y"}\n', r"line 1 is not JSON: it names 'text' more than"),
+        ("a.jsonl", '{"text": "x", "label": ' + "9" * 5000 + "}\n", r"line 1 is not JSON: Exceeds the limit"),
+        ("a.jsonl", "[" * 100_000, r"line 1 is not JSON: maximum recursion"),
+        ("a.jsonl", '{"text": "x\\ud800", "label": "b"}\n', r"line 1, column 'text' holds .*half of a character"),
+        ("a.jsonl", '{"text": "x\\u0000", "label": "b"}\n', r"line 1, column 'text' holds 'x\\x00': a NUL"),
+        ("a.csv", csv_of(ROWS) + "a\0b,good\n", r"line 42: byte 0x00 is not UTF-8 text"),
+        ("a.csv", csv_of(ROWS).encode("utf-16-le"), r"line 1: byte 0x00 is not UTF-8 text"),
+        ("a.csv", "text,label,text\na,b,c\n", r"line 1 names 'text' more than once"),
+        ("a.csv", csv_of([*ROWS, ("long " * 30_000, "bad")]), r"line 42: field larger than field limit \(131072\)"),
+        ("a.jsonl", json.dumps({"text": "long " * 30_000, "label": "b"}), r"line 1, column 'text' holds .*150,000"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(write, name, content, message):
     """File, line, column, value."""
     with pytest.raises(LabError, match=message):
         load_task(write(content, name))
+
+
+def test_a_line_ends_where_the_format_says(write):
+    """Not at a form feed, a Unicode line separator or the like, which a text may hold."""
+    rows = [(f"{text} one\u2028two\x0cthree\x85four", label) for text, label in ROWS]
+    lines = "\n".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows)
+    for path in (write(csv_of(rows)), write(lines, "mine.jsonl")):
+        task = load_task(path)
+        assert sorted(t for s in SPLITS for t in task.split(s)["text"]) == sorted(text for text, _ in rows)
+    old = csv_of(ROWS).replace("\n", "\r")
+    assert load_task(write(old)).test["text"] == load_task(write(csv_of(ROWS))).test["text"]
+
+
+def test_a_column_cannot_be_both(write):
+    """Nor can the texts stand where the labels will."""
+    for columns in ({"text_column": "label"}, {"text_column": "text_label"}):
+        with pytest.raises(LabError, match="is the column of the labels"):
+            load_task(write(csv_of(ROWS)), **columns)
+
+
+def _sparse(path):
+    """More than is read, without filling the disk."""
+    with open(path, "wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkfifo, "is no plain file"),
+        (os.mkdir, "is no plain file"),
+        (lambda path: os.symlink("/dev/zero", path), "is a link that leaves its folder, to /dev/zero"),
+        (lambda path: os.symlink("/etc/hostname", path), "is a link that leaves its folder"),
+        (lambda path: os.symlink(path, path), "cannot be opened"),
+        (lambda path: os.symlink(f"{path}.gone", path), "does not exist; give a CSV or JSONL file"),
+        (_sparse, "100,000,001 bytes is too large"),
+    ],
+    ids=["pipe", "folder", "device", "link", "loop", "dangling", "huge"],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_what_is_no_plain_file_is_not_read(tmp_path, name, make, message):
+    """Nothing waits for ever, and nothing outside is shown in a message."""
+    make(tmp_path / name)
+    with pytest.raises(LabError, match=message):
+        load_task(tmp_path / name)
+
+
+def test_a_message_shows_the_start_of_a_value(write):
+    """Not all of it."""
+    path = write(json.dumps({"x" * 10_000: 1} | {f"column {n}": 1 for n in range(1000)}), "a.jsonl")
+    with pytest.raises(LabError, match="has no column") as raised:
+        load_task(path)
+    assert len(str(raised.value)) < 1000
+
+
+CELLS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.just("good")
+LINES = st.lists(st.dictionaries(st.sampled_from(["text", "label", "x"]), CELLS | st.lists(CELLS), max_size=3))
+FEW = settings(max_examples=100, deadline=2000, suppress_health_check=list(HealthCheck), database=None)
+
+
+def only_lab_errors(path) -> None:
+    """A task with its rows, or a LabError that names the file."""
+    try:
+        task = load_task(path)
+    except LabError as error:
+        if str(path) not in str(error):
+            raise
+        return
+    assert len(task.labels) > 1
+    assert all(label in task.labels for split in SPLITS for label in task.split(split)["text_label"])
+
+
+@pytest.mark.filterwarnings("ignore")
+@FEW
+@given(table=LINES, good=st.booleans())
+def test_any_json_lines(tmp_path_factory, table, good):
+    """Rows of any JSON, behind good ones or alone."""
+    path = tmp_path_factory.getbasetemp() / "any.jsonl"
+    rows = [{"text": text, "label": label} for text, label in ROWS] if good else []
+    path.write_text("\n".join(map(json.dumps, rows + table)))
+    only_lab_errors(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@FEW
+@given(name=st.sampled_from(["any.csv", "any.jsonl"]), edits=EDITS)
+def test_damaged_tables(tmp_path_factory, name, edits):
+    """Bytes changed, cut off, put in or left out."""
+    lines = "\n".join(json.dumps({"text": text, "label": label}) for text, label in ROWS)
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(damaged((csv_of(ROWS) if name.endswith("csv") else lines).encode(), edits))
+    only_lab_errors(path)
 
 
 def test_an_unknown_label_is_named(write):
