@@ -303,11 +303,15 @@ def _check_tensor(tensor: torch.Tensor, config: PromptTuningConfig, source: str,
 
 
 def _check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
-    """Floating point, as many numbers as are stored, finite."""
+    """Floating point, as many numbers as are stored, not too many, finite."""
     if not tensor.is_floating_point():
         raise error(f"{source} holds {tensor.dtype}; what is learned is floating point.")
     if tensor.layout is not torch.strided or tensor.numel() > max(1, tensor.untyped_storage().nbytes()):
         raise error(f"{source} is no plain tensor: {tensor.layout}, shape {tuple(tensor.shape)}.")
+    if 4 * tensor.numel() > MAX_TENSOR_BYTES:
+        raise error(
+            f"{source} holds {tensor.numel():,} numbers; as float32 they take more than {MAX_TENSOR_BYTES:,} bytes."
+        )
     if not torch.isfinite(tensor.to(torch.float32)).all():
         raise error(f"{source} holds values that are not finite (NaN or infinity).")
 

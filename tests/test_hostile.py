@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from families import WIDTH
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter, save_adapter
+from softprompt_lab import AdapterError, PromptTuningConfig, adapters, load_adapter, save_adapter
 from softprompt_lab.adapters import PENDING, PICKLE_NAME, SAFE_NAME
 from softprompt_lab.config import CONFIG_NAME
 
 P = 5
-MANY = int(os.environ.get("SOFTPROMPT_LAB_FUZZ", "1000"))  # damaged folders of each of two kinds in the slow tests
 OWNED = "owned"  # a file that an attack would make
 
 
@@ -81,6 +79,12 @@ def pending(folder: Path, link: bool) -> None:
         (folder / PENDING).symlink_to(place)
 
 
+def stuck(folder: Path) -> None:
+    """An interrupted save with a pipe in it."""
+    (folder / PENDING).mkdir()
+    os.mkfifo(folder / PENDING / "remove")
+
+
 PROMPT = torch.zeros(P, WIDTH)
 ATTACKS = {
     "a pickle that calls": (lambda f: as_bin(f, pickled({"prompt_embeddings": Bomb()})), "no call of (io|_io).open"),
@@ -127,6 +131,7 @@ ATTACKS = {
     "another method": (lambda f: configured(f, peft_type="LORA"), "peft_type='LORA'"),
     "an interrupted save of others": (lambda f: pending(f, link=False), "is no interrupted save of this package"),
     "an interrupted save elsewhere": (lambda f: pending(f, link=True), "is no interrupted save of this package"),
+    "an interrupted save with a pipe": (stuck, "is no interrupted save of this package"),
 }
 
 
@@ -150,129 +155,19 @@ def test_a_hostile_folder_is_refused_with_its_reason(folder, name):
     assert all(path.read_bytes() == content for path, content in others.items())
 
 
+def test_a_tensor_that_grows_in_float32_is_refused(folder, monkeypatch):
+    """A byte a number in the file, four in memory: the limit is on what is made."""
+    configured(folder, num_virtual_tokens=40)
+    save_file({"prompt_embeddings": torch.zeros(40, WIDTH).to(torch.float8_e4m3fn)}, folder / SAFE_NAME)
+    assert load_adapter(folder)[1].shape == (40, WIDTH)
+    monkeypatch.setattr(adapters, "MAX_TENSOR_BYTES", 4 * 40 * WIDTH - 1)
+    with pytest.raises(AdapterError, match=r"holds 1,280 numbers; as float32 they take more than 5,119 bytes"):
+        load_adapter(folder)
+
+
 def test_no_tokenizer_is_loaded_on_a_configs_word(folder):
     """peft issue 2888: its arguments are dropped, whatever they ask for."""
     configured(folder, tokenizer_kwargs={"trust_remote_code": True}, tokenizer_name_or_path="somebody/code")
     config, prompt = load_adapter(folder)
     assert config.tokenizer_kwargs is None
     assert torch.equal(prompt, PROMPT)
-
-
-# ----------------------------------------------------------------------------------------------------- damaged files
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
-    max_leaves=5,
-)
-FIELDS = sorted(PromptTuningConfig().to_dict())
-EDITS = st.lists(
-    st.tuples(st.sampled_from(["flip", "cut", "insert", "drop"]), st.integers(0, 10**6), st.binary(max_size=8)),
-    min_size=1,
-    max_size=4,
-)
-
-
-def damaged(content: bytes, edits) -> bytes:
-    """A file after some accidents."""
-    data = bytearray(content)
-    for kind, place, new in edits:
-        place %= max(len(data), 1)
-        if kind == "flip" and data:
-            data[place] ^= 1 << (len(new) % 8)
-        elif kind == "cut":
-            del data[place:]
-        elif kind == "insert":
-            data[place:place] = new
-        else:
-            del data[place : place + len(new)]
-    return bytes(data)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory) -> dict[str, bytes]:
-    """The files of good adapters in both formats."""
-    folder = tmp_path_factory.mktemp("good")
-    found = {}
-    for safe in (True, False):
-        save_adapter(folder / str(safe), PromptTuningConfig(P, token_dim=WIDTH), PROMPT, safe_serialization=safe)
-        found |= {path.name: path.read_bytes() for path in (folder / str(safe)).iterdir()}
-    return found
-
-
-@pytest.fixture(scope="module")
-def spoiled(tmp_path_factory) -> Path:
-    """A folder whose files are replaced again and again."""
-    return tmp_path_factory.mktemp("spoiled")
-
-
-def only_adapter_errors(folder: Path) -> None:
-    """Load a folder: it is right, or an AdapterError says what is wrong."""
-    try:
-        _, prompt = load_adapter(folder)
-    except AdapterError:
-        return
-    assert prompt.dtype == torch.float32
-    assert torch.isfinite(prompt).all()
-
-
-def fuzz(examples: int):
-    """Two seconds are a hang."""
-    return settings(max_examples=examples, deadline=2000, suppress_health_check=list(HealthCheck), database=None)
-
-
-def check_config(files, spoiled, changes) -> None:
-    """A configuration with fields of any JSON."""
-    values = json.loads(files[CONFIG_NAME]) | changes
-    (spoiled / CONFIG_NAME).write_text(json.dumps(values))
-    (spoiled / SAFE_NAME).write_bytes(files[SAFE_NAME])
-    (spoiled / PICKLE_NAME).unlink(missing_ok=True)
-    only_adapter_errors(spoiled)
-
-
-def check_bytes(files, spoiled, name, edits) -> None:
-    """A file with bytes changed, cut off, put in or left out."""
-    weights = PICKLE_NAME if name == PICKLE_NAME else SAFE_NAME
-    for other in (PICKLE_NAME, SAFE_NAME):
-        (spoiled / other).unlink(missing_ok=True)
-    for part in (CONFIG_NAME, weights):
-        (spoiled / part).write_bytes(damaged(files[part], edits) if part == name else files[part])
-    only_adapter_errors(spoiled)
-
-
-CHANGES = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, min_size=1, max_size=4)
-NAMES = st.sampled_from([CONFIG_NAME, SAFE_NAME, PICKLE_NAME])
-
-
-@pytest.mark.filterwarnings("ignore")
-@fuzz(200)
-@given(changes=CHANGES)
-def test_damaged_fields(files, spoiled, changes):
-    """A few hundred in every run."""
-    check_config(files, spoiled, changes)
-
-
-@pytest.mark.filterwarnings("ignore")
-@fuzz(200)
-@given(name=NAMES, edits=EDITS)
-def test_damaged_bytes(files, spoiled, name, edits):
-    """A few hundred in every run."""
-    check_bytes(files, spoiled, name, edits)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-@fuzz(MANY)
-@given(changes=CHANGES)
-def test_many_damaged_fields(files, spoiled, changes):
-    """Fields of any JSON, some of them PEFT's."""
-    check_config(files, spoiled, changes)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-@fuzz(MANY)
-@given(name=NAMES, edits=EDITS)
-def test_many_damaged_bytes(files, spoiled, name, edits):
-    """Configurations, safetensors, pickles."""
-    check_bytes(files, spoiled, name, edits)
