@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import stat
-import struct
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,7 +27,8 @@ from safetensors.torch import save as save_safetensors
 from .config import CONFIG_NAME, PromptTuningConfig, TaskType, read_json_object
 from .durable import held, sync_folder, write_through
 from .errors import AdapterError
-from .untrusted import check_archive, plain_file
+from .pickles import Refused, load_pickled
+from .untrusted import plain_file
 
 TENSOR_NAME = "prompt_embeddings"
 TASK_FACTORS = ("prefix_task_cols", "prefix_task_rows")  # (K, rows, r) and (K, r, D) of MULTITASK_PROMPT_TUNING
@@ -40,7 +40,8 @@ PENDING = ".pending"
 STAGE = ".stage-"  # before the name of a folder that a save is being written to
 REMOVE = "remove"  # the file of a save that names the weights of the other format
 MOVED = (SAFE_NAME, PICKLE_NAME, CONFIG_NAME, CARD_NAME)  # in this order
-MAX_TENSOR_BYTES = 1_000_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB
+MAX_HEADER_BYTES = 1_000_000  # the names and shapes in a safetensors file: thousands of tensors
+MAX_TENSOR_BYTES = 250_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB; held up to three times
 
 
 def default_folder_name(config: PromptTuningConfig) -> str:
@@ -253,26 +254,31 @@ def _of_task(
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The prompt and what belongs to a head in a file; a pickle is read by torch's restricted reader only."""
-    plain_file(path, MAX_TENSOR_BYTES)
-    if path.name == PICKLE_NAME:
-        check_archive(path, MAX_TENSOR_BYTES)
-    try:
-        if path.name == SAFE_NAME:
-            tensors = load_safetensors(path.read_bytes())
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, struct.error) as error:
-        raise AdapterError(f"{path} is damaged or no tensor file: {error}") from error
-    except Exception as error:  # pickle.UnpicklingError and whatever else a hostile pickle provokes
-        raise AdapterError(f"{path} was refused, and nothing in it was run: {_calls(path)}.") from error
-    if not isinstance(tensors, dict) or not isinstance(tensors.get(TENSOR_NAME), torch.Tensor):
+    """The prompt and what belongs to a head in a file."""
+    content = plain_file(path, MAX_TENSOR_BYTES).read_bytes()
+    tensors = _unpacked(path, content)
+    if not isinstance(tensors.get(TENSOR_NAME), torch.Tensor):
         raise AdapterError(f"{path} has no tensor called {TENSOR_NAME!r}.")
     used = {name: value for name, value in tensors.items() if _is_head(name, value) or _is_prompt(name, value)}
     if len(used) < len(tensors):
         names = ", ".join(sorted(repr(name) for name in tensors if name not in used))
         warnings.warn(f"{path}: {names} belong to no prompt and are passed over.", stacklevel=5)
     return used
+
+
+def _unpacked(path: Path, content: bytes) -> dict[str, Any]:
+    """What is in a file of either format; nothing in it is run."""
+    if path.name == PICKLE_NAME:
+        try:
+            return load_pickled(content, MAX_TENSOR_BYTES)
+        except Refused as error:
+            raise AdapterError(f"{path} was refused, and nothing in it was run: {error}.") from error
+    if int.from_bytes(content[:8], "little") > MAX_HEADER_BYTES:
+        raise AdapterError(f"{path} is damaged or no tensor file: the header has over {MAX_HEADER_BYTES:,} bytes.")
+    try:
+        return load_safetensors(content)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"{path} is damaged or no tensor file: {error}") from error
 
 
 def _is_prompt(name: Any, value: Any) -> bool:
@@ -283,15 +289,6 @@ def _is_prompt(name: Any, value: Any) -> bool:
 def _is_head(name: Any, value: Any) -> bool:
     """True for a weight of the base model."""
     return isinstance(name, str) and name.startswith(HEAD_PREFIX) and isinstance(value, torch.Tensor)
-
-
-def _calls(path: Path) -> str:
-    """What a refused pickle wants to call, read without running it."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # no file of torch.save at all
-        names = []
-    return f"a prompt needs no call of {', '.join(names)}" if names else "it is no plain file of tensors"
 
 
 def _check_tensor(tensor: torch.Tensor, config: PromptTuningConfig, source: str, error: Callable) -> None:

@@ -1,7 +1,6 @@
 """Files from strangers: what is opened is a plain file of a sane size, in the folder where it was looked for."""
 
 import stat
-import zipfile
 from pathlib import Path
 
 from .errors import AdapterError, LabError
@@ -34,21 +33,3 @@ def plain_file(
     if found.st_size > most_bytes:
         raise error(f"{path}: {found.st_size:,} bytes is too large; at most {most_bytes:,} are read.")
     return path
-
-
-def check_archive(path: Path, most_bytes: int) -> None:
-    """Refuse an archive that unpacks to more than it holds; torch writes its own uncompressed.
-
-    Raises:
-        AdapterError: it is no archive, is compressed, or is larger inside than `most_bytes`.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise AdapterError(f"{path} was refused, and nothing in it was run: it is no plain file of tensors.") from error
-    packed = [part.filename for part in parts if part.compress_type != zipfile.ZIP_STORED]
-    size = sum(part.file_size for part in parts)
-    if packed or size > most_bytes:
-        what = f"{packed[0]} is compressed" if packed else f"it holds {size:,} bytes"
-        raise AdapterError(f"{path} was refused, and nothing in it was run: {what}; a saved prompt is small and plain.")

@@ -57,6 +57,21 @@ def compressed(content: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def program() -> bytes:
+    """The pickle in what torch.save writes."""
+    with zipfile.ZipFile(io.BytesIO(pickled({"prompt_embeddings": PROMPT}))) as plain:
+        return plain.read("archive/data.pkl")
+
+
+def archive(program: bytes, numbers: bytes = b"") -> bytes:
+    """What torch.save would write of it, with one storage."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        made.writestr("archive/data.pkl", program)
+        made.writestr("archive/data/0", numbers)
+    return buffer.getvalue()
+
+
 def outside(folder: Path, name: str) -> None:
     """Put a link in place of a file, to the file outside."""
     target = folder.parent / f"outside-{name}"
@@ -99,8 +114,31 @@ ATTACKS = {
         ),
         r"no plain tensor: torch.strided, shape \(1000000, 1000000\)",
     ),
-    "a sparse tensor": (lambda f: as_bin(f, pickled({"prompt_embeddings": PROMPT.to_sparse()})), "no plain tensor"),
+    "a sparse tensor": (
+        lambda f: as_bin(f, pickled({"prompt_embeddings": PROMPT.to_sparse()})),
+        "no call of torch.serialization._get_layout",
+    ),
     "a list of tensors": (lambda f: as_bin(f, pickled([PROMPT])), "no tensor called 'prompt_embeddings'"),
+    "a pickle that asks for 4 GB": (
+        lambda f: as_bin(f, archive(b"\x80\x02ctorch\nFloatTensor\nJ\0\0\0\x40\x85R.")),
+        "no call of torch.FloatTensor",
+    ),
+    "a key that takes years to hash": (
+        lambda f: as_bin(f, archive(b"\x80\x02)q\0" + b"h\0h\0\x86q\0" * 60 + b"}h\0K\1s.")),
+        "no plain file of tensors",
+    ),
+    "a storage that takes years to hash": (
+        lambda f: as_bin(f, archive(b"\x80\x02)q\0" + b"h\0h\0\x86q\0" * 60 + b"(h\0h\0h\0h\0h\0tQ.")),
+        "no plain file of tensors",
+    ),
+    "a tensor larger than its record": (
+        lambda f: as_bin(f, archive(program().replace(b"K\xa0t", b"K\xa1t"), bytes(640))),
+        "no plain file of tensors",
+    ),
+    "a tensor beyond its storage": (
+        lambda f: as_bin(f, archive(program().replace(b"K\x05K \x86", b"K\x06K \x86"), bytes(640))),
+        "no plain file of tensors",
+    ),
     "a header without end": (
         lambda f: (f / SAFE_NAME).write_bytes(struct.pack("<Q", 2**60) + b"{}"),
         "is damaged or no tensor file",
