@@ -13,8 +13,17 @@ import torch
 from datasets import Dataset
 from families import byte_tokenizer, llama
 
-from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, load_base_model, load_task, train
+from softprompt_lab import (
+    AdapterError,
+    PromptTuningConfig,
+    SoftPromptModel,
+    load_adapter,
+    load_base_model,
+    load_task,
+    train,
+)
 from softprompt_lab.checkpoints import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
+from softprompt_lab.config import CONFIG_NAME
 from softprompt_lab.tasks import Task
 
 KILLS = int(os.environ.get("SOFTPROMPT_LAB_KILLS", "20"))
@@ -180,8 +189,13 @@ def test_killed_processes_leave_the_last_complete_state(tmp_path):
                 tensors, values = load_checkpoint(path)
                 assert values["step"] >= 1
                 assert tensors["default/prompt"].shape == (6, 128)
+            if os.path.lexists(folder / "adapter" / CONFIG_NAME):
+                assert load_adapter(folder / "adapter")[1].shape == (6, 128)
         run += 1
     _killed(folder, 600)
     ends = [(tmp_path / f"run{number}" / "end.json").read_text() for number in range(run)]
     assert ends
     assert all(end == expected for end in ends)
+    for number in range(run):
+        assert json.loads(expected) == load_adapter(tmp_path / f"run{number}" / "adapter")[1].tolist()
+    print(f"{broken} kills; {run} runs that were killed and resumed end as the unbroken one, bit for bit")
