@@ -120,7 +120,7 @@ class SoftPromptModel(nn.Module):
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Inside, forward, loss, generate and `evaluate` are the bare base model's, its own head included (as PEFT)."""
+        """Inside, forward, loss, generate and `evaluate` are the bare base model's, with its own head."""
         before, self._disabled = self._disabled, True
         try:
             yield
