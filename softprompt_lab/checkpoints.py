@@ -37,7 +37,7 @@ def save_checkpoint(path: Path, state: State) -> None:
 
 
 def load_checkpoint(path: Path) -> State:
-    """What `save_checkpoint` wrote.
+    """What `save_checkpoint` wrote of a run: its values name the "step".
 
     Raises:
         AdapterError: there is none, or it is damaged.
@@ -49,6 +49,9 @@ def load_checkpoint(path: Path) -> State:
         values = json.loads(header["__metadata__"]["values"])
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(f"{path} is no checkpoint of this package or is damaged: {error!r}") from error
+    step = values.get("step") if isinstance(values, dict) else None
+    if type(step) is not int or step < 0:
+        raise AdapterError(f"{path} is no checkpoint of this package or is damaged: step={step!r}")
     return tensors, values
 
 

@@ -225,13 +225,15 @@ class _Run:
             for each, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
                 each["lr"] = rate
             self.weight.copy_(tensors["prompt"])
-            self.history.losses, self.history.evaluations = list(history["losses"]), list(history["evaluations"])
-            self.history.seconds, self.finished = history["seconds"], values["finished"]
+            self.history.losses = [float(loss) for loss in history["losses"]]
+            figures = ("step", "loss", "accuracy")
+            self.history.evaluations = [{name: each[name] for name in figures} for each in history["evaluations"]]
+            self.history.seconds, self.finished = float(history["seconds"]), bool(values["finished"])
             self.history.snapshots = {int(step): kept for step, kept in below(tensors, "snapshot").items()}
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise AdapterError(f"{path} lacks what a run needs, or is damaged: {error!r}") from error
-        for _ in history["losses"]:
-            next(self.order)
+        for _ in self.history.losses:
+            next(self.order, None)
 
     def prompt(self, model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
         """The prompt as it is now, on the CPU."""
