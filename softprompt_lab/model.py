@@ -75,7 +75,7 @@ class SoftPromptModel(nn.Module):
     def add_prompt(
         self, name: str, config: PromptTuningConfig, *, start: Float[torch.Tensor, "P D"] | None = None
     ) -> None:
-        """Put one more prompt beside the others (PEFT's `add_adapter`); the active one stays active."""
+        """Put one more prompt beside the others (PEFT's `add_adapter`), frozen; the active one stays active."""
         config = config.completed_for(self.base_model)
         prompt = PromptEmbedding(config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start)
         self._put(name, prompt, Head(self.base_model, config.modules_to_save or ()), config)
