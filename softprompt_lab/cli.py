@@ -97,7 +97,7 @@ def train(
     console.print(escape(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}"))
     begin = {"start": start.value, "start_text": start_text, "seed": seed, "dtype": dtype}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
-    folder = output or Path(default_folder_name(model.config))
+    folder = output or Path(default_folder_name(model.prompt_config))
     _check_output(folder, overwrite)
     with console.status("measuring the untrained start"):
         before = evaluate(model, task)

@@ -204,7 +204,7 @@ def score_labels(
 def _parts(model: nn.Module, tokenizer) -> tuple[nn.Module, Any]:
     """Base model and tokenizer."""
     if isinstance(model, SoftPromptModel):
-        check_predicts_text(model.config.task_type)
+        check_predicts_text(model.prompt_config.task_type)
         model, tokenizer = model.base_model, tokenizer or model.tokenizer
     if tokenizer is None:
         raise ValueError("there is no tokenizer; pass tokenizer= here or to SoftPromptModel.")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 from transformers import Cache
+from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.utils import ModelOutput
 
 from .config import HEAD_MODULES, PromptTuningConfig, TaskType
@@ -20,6 +21,7 @@ from .engine.generation import generate_behind
 from .engine.prefixes import Prefix, PrefixMemory
 from .engine.scoring import label_loss
 from .heads import Head, classify
+from .interface import TransformersInterface
 from .packing import IGNORE, from_tensors
 
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter
@@ -31,7 +33,7 @@ REFUSED = {
 }
 
 
-class SoftPromptModel(nn.Module):
+class SoftPromptModel(TransformersInterface):
     """A frozen base model with trainable virtual tokens in front of its input (PEFT's `PeftModelForCausalLM`).
 
     Text stands directly behind the prompt and pads outside, whatever side the caller pads on, so a row's result does
@@ -83,7 +85,7 @@ class SoftPromptModel(nn.Module):
     def load_prompt(self, folder: str | Path, name: str, **options: Any) -> None:
         """Put a saved prompt beside the others (PEFT's `load_adapter`); arguments and errors of `from_pretrained`."""
         loaded = type(self).from_pretrained(self.base_model, folder, **options)
-        self._put(name, loaded.prompts[DEFAULT_NAME], loaded.heads[DEFAULT_NAME], loaded.config)
+        self._put(name, loaded.prompts[DEFAULT_NAME], loaded.heads[DEFAULT_NAME], loaded.prompt_config)
 
     def _put(self, name: str, prompt: PromptEmbedding, head: Head, config: PromptTuningConfig) -> None:
         """Keep a prompt under a name that is free; it learns once it is chosen."""
@@ -130,8 +132,8 @@ class SoftPromptModel(nn.Module):
     # --------------------------------------------------------------------------------------------- what there is
 
     @property
-    def config(self) -> PromptTuningConfig:
-        """The active prompt's configuration."""
+    def prompt_config(self) -> PromptTuningConfig:
+        """The active prompt's configuration (PEFT's `active_peft_config`); `config` is the base model's."""
         return self.configs[self.active_prompt]
 
     @property
@@ -194,6 +196,9 @@ class SoftPromptModel(nn.Module):
         labels: torch.Tensor | None = None,
         *,
         inputs_embeds: Float[torch.Tensor, "B T D"] | None = None,
+        token_type_ids: Int[torch.Tensor, "B T"] | None = None,
+        start_positions: Int[torch.Tensor, " B"] | None = None,
+        end_positions: Int[torch.Tensor, " B"] | None = None,
         prompt_names: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> ModelOutput:
@@ -204,8 +209,10 @@ class SoftPromptModel(nn.Module):
             labels: for a decoder (B, T), lined up with `input_ids`, -100 where nothing is to be predicted; the first
                 token is predicted by the last virtual token, as in PEFT. With a head see `heads.classify`.
             inputs_embeds: word vectors in place of `input_ids`.
+            token_type_ids, start_positions, end_positions: see `heads.classify`.
             prompt_names: one for each row, where rows stand behind different prompts; lengths may differ.
             kwargs: go to the base model (`output_hidden_states=True`, ...).
+            num_items_in_batch: what a decoder's summed loss is divided by, in place of the number of labels here.
 
         Returns:
             The base model's output: `logits` (B, T, V), zero at pads; `loss` is the mean over labelled tokens.
@@ -215,6 +222,8 @@ class SoftPromptModel(nn.Module):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass either input_ids or inputs_embeds.")
+        given = {"token_type_ids": token_type_ids, "start_positions": start_positions, "end_positions": end_positions}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
         if self._disabled:
             given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "labels": labels}
             return self.base_model(**_bare(prompt_names, attention_mask=attention_mask, **given), **kwargs)
@@ -222,18 +231,19 @@ class SoftPromptModel(nn.Module):
         words = self.word_embeddings_module(input_ids) if inputs_embeds is None else inputs_embeds
         mask = checked_mask(words, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(words))
-        if self.config.task_type in HEAD_MODULES:
+        if self.prompt_config.task_type in HEAD_MODULES:
             weights = self._head_of_rows(prompt_names).weights()
             kwargs |= {} if labels is None else {"labels": labels}
-            return classify(self.base_model, self.config.task_type, rows, words, mask, weights, **kwargs)
+            return classify(self.base_model, self.prompt_config.task_type, rows, words, mask, weights, **kwargs)
         batch = in_front(rows, words, mask)
         if self.base_model.config.is_encoder_decoder:
             return self.base_model(**batch.inputs, labels=labels, **kwargs)
         check_labels(labels, mask)
+        num_items = kwargs.pop("num_items_in_batch", None)
         output = self.base_model(**batch.inputs, **{"use_cache": False, **kwargs})
         if labels is not None:
             predicting = batch.line_up(output.logits, behind=1).float()  # (B, T, V)
-            loss = nn.functional.cross_entropy(predicting.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
+            loss = fixed_cross_entropy(predicting.flatten(0, 1), labels.flatten(), num_items, ignore_index=IGNORE)
             output = type(output)(loss=loss, **output)
         for key in ("logits", "hidden_states"):
             if output.get(key) is not None:
@@ -253,7 +263,7 @@ class SoftPromptModel(nn.Module):
         Raises:
             ValueError: as `forward`, or no token has a label.
         """
-        if self._disabled or self.config.task_type is not TaskType.CAUSAL_LM:
+        if self._disabled or self.prompt_config.task_type is not TaskType.CAUSAL_LM:
             return self(input_ids, attention_mask, labels, prompt_names=prompt_names).loss
         mask = checked_mask(input_ids, attention_mask)
         check_labels(labels, mask)
@@ -287,8 +297,8 @@ class SoftPromptModel(nn.Module):
             ValueError: as `forward`, `max_length` leaves no room, prompt, text and new tokens are more than the base
                 model has positions for, or a cache that nothing can go on from.
         """
-        if self.config.task_type in HEAD_MODULES:
-            raise ValueError(f"task_type={self.config.task_type} generates no text; call the model itself.")
+        if self.prompt_config.task_type in HEAD_MODULES:
+            raise ValueError(f"task_type={self.prompt_config.task_type} generates no text; call the model itself.")
         if self._disabled:
             given = {"attention_mask": attention_mask, "past_key_values": past_key_values}
             return self.base_model.generate(**_bare(prompt_names, input_ids=input_ids, **given), **kwargs)
@@ -338,9 +348,9 @@ class SoftPromptModel(nn.Module):
         """Write the active prompt as PEFT does: configuration, tensor, README.md (`adapters.save_adapter`)."""
         from .adapters import save_adapter
 
-        name = self.active_prompt
+        name, config = self.active_prompt, self.prompt_config
         tensor, head = self.prompts[name].embedding.weight, self.heads[name].weights()
-        return save_adapter(folder, self.config, tensor, head=head, safe_serialization=safe_serialization, **card)
+        return save_adapter(folder, config, tensor, head=head, safe_serialization=safe_serialization, **card)
 
     @classmethod
     def from_pretrained(

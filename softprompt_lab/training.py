@@ -373,7 +373,7 @@ def _optimizer(weight: torch.Tensor, settings: dict[str, Any]) -> tuple[torch.op
 
 def _check(settings: dict[str, Any], model: SoftPromptModel) -> None:
     """Refuse settings that cannot be meant, naming the value."""
-    check_predicts_text(model.config.task_type)
+    check_predicts_text(model.prompt_config.task_type)
     for name in ("steps", "batch_size", "snapshot_every", "evaluate_every", "patience"):
         value = settings[name]
         if value is not None and value < 1:

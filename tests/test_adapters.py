@@ -68,7 +68,7 @@ def test_the_tutorials_folder_has_three_files_and_33_kilobytes(tmp_path):
     base = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=1024, n_layer=1, n_head=16))
     base.name_or_path = "bigscience/bloomz-560m"
     model = SoftPromptModel(base, PromptTuningConfig(num_virtual_tokens=8))
-    folder = tmp_path / adapters.default_folder_name(model.config)
+    folder = tmp_path / adapters.default_folder_name(model.prompt_config)
     model.save_pretrained(folder, safe_serialization=False)
     assert folder.name == "bloomz-560m_PROMPT_TUNING_CAUSAL_LM"
     assert sorted(os.listdir(folder)) == ["README.md", "adapter_config.json", "adapter_model.bin"]
@@ -86,7 +86,7 @@ def test_the_card_says_what_was_measured(model, tmp_path):
     assert "library_name: peft" in card
     assert "pipeline_tag: text-generation" in card
     assert "| test accuracy | 0.87 |" in card
-    assert card.rstrip().endswith(f"- PEFT {model.config.peft_version}")
+    assert card.rstrip().endswith(f"- PEFT {model.prompt_config.peft_version}")
 
 
 def test_saving_again_replaces_the_other_format(model, tmp_path):

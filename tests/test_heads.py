@@ -126,7 +126,7 @@ def test_what_is_saved_loads_in_peft_and_back(family, task, tmp_path):
     back = SoftPromptModel.from_pretrained(base_of(family, task), tmp_path / "theirs")
     for ours, expected in zip(outputs(task, back(ids)), outputs(task, model(ids)), strict=True):
         torch.testing.assert_close(ours, expected)
-    assert back.config.modules_to_save == model.config.modules_to_save  # PEFT's list grows each time
+    assert back.prompt_config.modules_to_save == model.prompt_config.modules_to_save  # PEFT's list grows each time
 
 
 def test_where_a_head_reads_is_found_by_asking():
@@ -142,7 +142,7 @@ def test_a_model_whose_positions_cannot_be_given_is_refused():
     base = _build(transformers.T5ForTokenClassification, transformers.T5Config(**shape, is_encoder_decoder=False))
     model = SoftPromptModel(base, PromptTuningConfig(P, task_type="TOKEN_CLS"))
     assert model(torch.tensor([ROWS[0]])).logits.shape == (1, 7, 2)
-    model.config.task_type = type(model.config.task_type)("SEQ_CLS")
+    model.prompt_config.task_type = type(model.prompt_config.task_type)("SEQ_CLS")
     with pytest.raises(ValueError, match="takes no position_ids"):
         model(torch.tensor([ROWS[0]]))
 

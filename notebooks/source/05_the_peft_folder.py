@@ -83,7 +83,7 @@ assert trained == model.prompt.numel()
 # is `{model}_{peft_type}_{task_type}`.
 
 # %%
-used = model.config  # the configuration, completed with the base model's sizes
+used = model.prompt_config  # the configuration, completed with the base model's sizes
 name = f"{used.base_model_name_or_path}_{used.peft_type}_{used.task_type}"
 print(name)
 assert name == default_folder_name(used)
