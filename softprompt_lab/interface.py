@@ -47,6 +47,14 @@ class TransformersInterface(nn.Module):
         """True where `forward` takes `num_items_in_batch`, by which Trainer divides when it accumulates gradients."""
         return self.prompt_config.task_type is TaskType.CAUSAL_LM
 
+    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
+        """Let the base model's layers compute their activations again in the backward pass, to save memory."""
+        self.base_model.activation_checkpointing_enable(**kwargs)
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """`activation_checkpointing_enable` by its older name."""
+        self.activation_checkpointing_enable(activation_checkpointing_kwargs=gradient_checkpointing_kwargs)
+
     def can_generate(self) -> bool:
         """True if the task is one of writing text."""
         return self.prompt_config.task_type not in HEAD_MODULES

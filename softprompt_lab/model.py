@@ -19,6 +19,7 @@ from .embedding import PromptEmbedding
 from .engine.batch import check_labels, checked_mask, in_front
 from .engine.generation import generate_behind
 from .engine.prefixes import Prefix, PrefixMemory
+from .engine.recomputing import recomputes_layers
 from .engine.scoring import label_loss
 from .heads import Head, classify
 from .interface import TransformersInterface
@@ -189,6 +190,7 @@ class SoftPromptModel(TransformersInterface):
 
     # ------------------------------------------------------------------------------------------------------- use
 
+    @recomputes_layers
     def forward(
         self,
         input_ids: Int[torch.Tensor, "B T"] | None = None,

@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from .recomputing import checkpointed_layers
+
 READ_TOKENS = 40  # reading a weight takes as long as multiplying it with so many tokens (measured: 30 to 50 on a CPU)
 ROW_TOKENS = 4096.0  # of text in a packed row at most, for memory: a dense mask has so many squared entries
 OVERHEAD = 0.1  # of a row without a dense mask: its prompt and its call; longer rows gain little and take more memory
@@ -81,7 +83,8 @@ class Remembered:
 
 def _recomputes(base_model: nn.Module) -> bool:
     """True if the backward pass calls layers again (gradient checkpointing)."""
-    return base_model.training and any(getattr(part, "gradient_checkpointing", False) for part in base_model.modules())
+    layers = base_model.modules() if base_model.training else checkpointed_layers(base_model)
+    return any(layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers)
 
 
 def attention_window(base_model: nn.Module) -> float:

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..packing import Example, Target
 from .costs import Remembered, costs_of
+from .recomputing import recomputing
 from .ways import BLOCKS, ENCODER_DECODER, PACKED, PADDED, PREFIXED, LabelLogits, Prompts, Way
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def label_logits(
         prompts: one (P, D), or several; `Example.prompt` is the number of the one that stands in front.
     """
     prompts = [prompts] if isinstance(prompts, torch.Tensor) else prompts
-    yield from cheapest_way(base_model, prompts, examples).logits(base_model, prompts, examples)
+    with recomputing(base_model):
+        yield from cheapest_way(base_model, prompts, examples).logits(base_model, prompts, examples)
 
 
 def label_loss(
