@@ -34,7 +34,7 @@ class Head(nn.Module):
     """Trainable copies, in float32, of the weights of a base model's modules whose names end with one of `endings`.
 
     Raises:
-        ValueError: there is no such module.
+        ValueError: there is no such module, or PEFT has put one of its own in its place.
     """
 
     def __init__(self, base_model: nn.Module, endings: Sequence[str]) -> None:
@@ -46,6 +46,11 @@ class Head(nn.Module):
                 "the head of this task_type: load_base_model(name, task_type=...)."
             )
         own = {name: weight for name, weight in base_model.named_parameters() if name.startswith(modules)}
+        if any(".modules_to_save." in name for name in own):
+            raise ValueError(
+                "PEFT trains the base model's head already, and so would the prompt; make the LoRA without a head: "
+                "LoraConfig(task_type=None)."
+            )
         self.names = list(own)
         self.copies = nn.ParameterList(weight.detach().clone().float() for weight in own.values())
 

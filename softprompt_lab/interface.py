@@ -60,6 +60,20 @@ class TransformersInterface(nn.Module):
         return self.prompt_config.task_type not in HEAD_MODULES
 
 
+def out_of_peft(base_model: nn.Module) -> nn.Module:
+    """The model inside a `PeftModel`, with the layers (LoRA and the like) that PEFT has put into it.
+
+    Raises:
+        ValueError: PEFT has put a prompt in front of it.
+    """
+    if not hasattr(base_model, "get_base_model"):
+        return base_model
+    if base_model.active_peft_config.is_prompt_learning:
+        kind = base_model.active_peft_config.peft_type.value
+        raise ValueError(f"the base model stands behind PEFT's {kind} already; pass base_model.get_base_model().")
+    return base_model.get_base_model()
+
+
 def _trained_names(model: TransformersInterface) -> Set[str]:
     """Names of the base model's weights that are not frozen."""
     named = model.base_model.named_parameters(remove_duplicate=False)

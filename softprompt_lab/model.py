@@ -22,7 +22,7 @@ from .engine.prefixes import Prefix, PrefixMemory
 from .engine.recomputing import recomputes_layers
 from .engine.scoring import label_loss
 from .heads import Head, classify
-from .interface import TransformersInterface
+from .interface import TransformersInterface, out_of_peft
 from .packing import IGNORE, from_tensors
 
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter
@@ -43,7 +43,8 @@ class SoftPromptModel(TransformersInterface):
     head too, on a copy (`heads.py`).
 
     Args:
-        base_model: a transformers model; its weights are frozen here and stay as they are.
+        base_model: a transformers model; its weights are frozen here and stay as they are. One that PEFT has given a
+            LoRA is taken out of its `PeftModel` with it; to train the LoRA too, set its `requires_grad` afterwards.
         config: what the prompt is; sizes that it leaves out are read off the base model.
         tokenizer: needed by a TEXT start and by `evaluate`, `train` and the command line.
         start: (P, D) vectors to start from instead of what `config.prompt_tuning_init` says.
@@ -61,6 +62,7 @@ class SoftPromptModel(TransformersInterface):
         start: Float[torch.Tensor, "P D"] | None = None,
     ) -> None:
         super().__init__()
+        base_model = out_of_peft(base_model)
         if base_model.get_input_embeddings().weight.is_meta:
             raise ValueError("the base model's word embeddings are offloaded; keep them on a device in device_map.")
         self.base_model = base_model.requires_grad_(False).eval()

@@ -1,6 +1,6 @@
 """Prefixes: a prompt's keys and values in every layer, computed once and put under any number of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -54,17 +54,14 @@ def _pad(states: Float[torch.Tensor, "_ H _ d"], length: int) -> Float[torch.Ten
 
 
 class PrefixMemory:
-    """The prefixes of named prompts over one frozen base model; one is computed again when its prompt has changed.
-
-    Or a weight of the base model, to which others may be loaded. Who changes it otherwise calls `clear`.
-    """
+    """The prefixes of named prompts over one base model; one is computed again when its prompt or the model changed."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[torch.Tensor, tuple, Prefix]] = {}
+        self._kept: dict[str, tuple[torch.Tensor, Hashable, Prefix]] = {}
 
     def get(self, base_model: nn.Module, name: str, prompt: Float[torch.Tensor, "P D"]) -> Prefix:
         """The prefix of a prompt as it is now."""
-        prompt, state = prompt.detach(), (base_model.get_input_embeddings().weight.dtype, _changes(base_model))
+        prompt, state = prompt.detach(), _state_of(base_model)
         kept = self._kept.get(name)
         if kept is None or kept[1] != state or not _same(kept[0], prompt):
             with torch.no_grad():
@@ -76,9 +73,14 @@ class PrefixMemory:
         self._kept.clear()
 
 
-def _changes(base_model: nn.Module) -> int:
-    """How often a weight was written to in place; torch counts that, but not of tensors made in inference mode."""
-    return sum(weight._version for weight in base_model.parameters() if not weight.is_inference())
+def _state_of(base_model: nn.Module) -> Hashable:
+    """What is another when a base model has changed: its weights, their versions and type, PEFT's active adapters."""
+    modules = [*base_model.modules()]
+    weights = [weight for module in modules for weight in module._parameters.values() if weight is not None]
+    versions = [(id(weight), None if weight.is_inference() else weight._version) for weight in weights]
+    layers = [module for module in modules if "_active_adapter" in module.__dict__]  # PEFT's
+    adapters = [(layer._disable_adapters, str(layer._active_adapter)) for layer in layers]
+    return base_model.get_input_embeddings().weight.dtype, tuple(versions), tuple(adapters)
 
 
 def _same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
