@@ -32,12 +32,12 @@ def model_of(family: str, task: str) -> SoftPromptModel:
 def as_peft(model: SoftPromptModel) -> peft.PeftModel:
     """PEFT's model over a copy of the same base, behind the same prompt; PEFT changes the base that it wraps."""
     config = peft.PromptTuningConfig(
-        task_type=model.config.task_type.value,
-        num_virtual_tokens=model.config.num_virtual_tokens,
-        num_transformer_submodules=model.config.num_transformer_submodules,
-        token_dim=model.config.token_dim,  # PEFT does not find DistilBERT's sizes
-        num_layers=model.config.num_layers,
-        num_attention_heads=model.config.num_attention_heads,
+        task_type=model.prompt_config.task_type.value,
+        num_virtual_tokens=model.prompt_config.num_virtual_tokens,
+        num_transformer_submodules=model.prompt_config.num_transformer_submodules,
+        token_dim=model.prompt_config.token_dim,  # PEFT does not find DistilBERT's sizes
+        num_layers=model.prompt_config.num_layers,
+        num_attention_heads=model.prompt_config.num_attention_heads,
     )
     wrapped = peft.get_peft_model(copy.deepcopy(model.base_model), config).eval()
     with torch.no_grad():

@@ -468,7 +468,7 @@ assert target == task.encode(tokenizer, "", truth[0])[1]  # the whole label
 # %%
 evaluations = []
 for epoch in sorted({0, 1, EPOCHS // 2, EPOCHS}):
-    earlier = SoftPromptModel(base, tutorial.config, tokenizer=tokenizer, start=tutorial_prompts[7 * epoch])
+    earlier = SoftPromptModel(base, tutorial.prompt_config, tokenizer=tokenizer, start=tutorial_prompts[7 * epoch])
     evaluations.append({"step": 7 * epoch} | in_tutorial_form(earlier, "validation", 50))
 plots.training_curve(tutorial_losses, evaluations, majority=trained.majority_baseline)
 

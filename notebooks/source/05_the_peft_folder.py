@@ -230,7 +230,7 @@ bloom = BloomForCausalLM(shape)
 bloom_prompt = SoftPromptModel(
     bloom, PromptTuningConfig(num_virtual_tokens=8, base_model_name_or_path="bigscience/bloomz-560m")
 )
-bloom_folder = Path(temporary.name) / default_folder_name(bloom_prompt.config)
+bloom_folder = Path(temporary.name) / default_folder_name(bloom_prompt.prompt_config)
 bloom_prompt.save_pretrained(bloom_folder, safe_serialization=False)
 print(bloom_folder.name)
 sizes = pd.Series({path.name: path.stat().st_size for path in sorted(bloom_folder.iterdir())}, name="bytes")

@@ -78,7 +78,7 @@ def test_a_trained_prompt_answers_the_same_when_it_is_loaded(build, task, tmp_pa
 def test_named_prompts_go_both_ways(build, task, safe, tmp_path):
     """PEFT writes the prompts that are not called default to sub-folders: so can we, and each loads by a name."""
     model = with_prompt(build(), task)
-    config = PromptTuningConfig(2, task_type=model.config.task_type, num_transformer_submodules=1)
+    config = PromptTuningConfig(2, task_type=model.prompt_config.task_type, num_transformer_submodules=1)
     model.add_prompt("new-adapter", config, start=random_start(2, 7))
     with torch.no_grad():
         for weight in model.heads["new-adapter"].parameters():
@@ -133,10 +133,10 @@ def test_a_loaded_configuration_is_the_folders(tmp_path):
     model = with_prompt(gpt2())
     model.save_pretrained(tmp_path)
     loaded = SoftPromptModel.from_pretrained(gpt2(), tmp_path)
-    assert loaded.config.inference_mode
-    assert loaded.config.to_dict() == {**model.config.to_dict(), "inference_mode": True}
+    assert loaded.prompt_config.inference_mode
+    assert loaded.prompt_config.to_dict() == {**model.prompt_config.to_dict(), "inference_mode": True}
     with pytest.raises(TypeError, match="config"):
-        SoftPromptModel.from_pretrained(gpt2(), tmp_path, config=model.config)
+        SoftPromptModel.from_pretrained(gpt2(), tmp_path, config=model.prompt_config)
 
 
 def test_what_is_loaded_can_be_trained_on(tmp_path):

@@ -71,4 +71,4 @@ def test_the_tasks_of_a_multitask_folder_answer_in_one_batch(tmp_path):
         input_ids=IDS, attention_mask=torch.ones_like(IDS), task_ids=torch.tensor([2, 0, 1]), **NEW
     )
     assert torch.equal(model.generate(IDS, prompt_names=names, **NEW), expected)
-    assert model.config == PromptTuningConfig(**model.configs["task-1"].to_dict())
+    assert model.prompt_config == PromptTuningConfig(**model.configs["task-1"].to_dict())

@@ -38,7 +38,7 @@ NAMES = {
 def two_prompts(base, task: str | None = None) -> SoftPromptModel:
     """A second prompt of another length beside the first."""
     model = with_prompt(base, task)
-    model.add_prompt("delete_me", PromptTuningConfig(2, task_type=model.config.task_type), start=random_start(2, 5))
+    model.add_prompt("delete_me", PromptTuningConfig(2, task_type=model.prompt_config.task_type), start=random_start(2, 5))
     return model
 
 
@@ -74,7 +74,7 @@ def test_the_active_prompt_is_read_by_its_name():
     assert [model.active_prompt] == as_peft(model).active_adapters
     model.set_prompt("delete_me")
     assert model.active_prompt == "delete_me"
-    assert model.config is model.configs["delete_me"]
+    assert model.prompt_config is model.configs["delete_me"]
 
 
 @pytest.mark.parametrize("active", [True, False], ids=["active", "inactive"])
