@@ -49,7 +49,7 @@ def test_keys_of_later_releases_are_passed_over(tmp_path):
     config.save_pretrained(tmp_path)
     values = json.loads((tmp_path / CONFIG_NAME).read_text())
     (tmp_path / CONFIG_NAME).write_text(json.dumps({**values, "foobar": "baz", "spam": 123, "runtime_config": {}}))
-    with pytest.warns(UserWarning, match="foobar, runtime_config, spam") as caught:
+    with pytest.warns(UserWarning, match="'foobar', 'runtime_config', 'spam'") as caught:
         assert PromptTuningConfig.from_pretrained(tmp_path) == config
     assert len(caught) == 1
 
