@@ -7,6 +7,7 @@ processes one saves at a time, and none while one reads. What else lies in the f
 """
 
 import contextlib
+import html
 import io
 import json
 import os
@@ -316,6 +317,11 @@ def _check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
 # ---------------------------------------------------------------------------------------------------- the card
 
 
+def _one_line(text: Any) -> str:
+    """Somebody's text within a line of Markdown, its HTML and its table borders shown as they are written."""
+    return html.escape(" ".join(str(text).split()), quote=False).replace("|", r"\|").replace("`", r"\`")
+
+
 def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
     """`README.md`: PEFT's front matter, what the folder is, how to load it, and what was measured."""
     base = config.base_model_name_or_path or ""
@@ -330,17 +336,18 @@ def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
         "- transformers",
         "---",
     ]
-    rows = [f"| {key} | {value} |" for key, value in results.items()]
+    rows = [f"| {_one_line(key)} | {_one_line(value)} |" for key, value in results.items()]
     table = ["## Measured", "", "| figure | value |", "|---|---|", *rows, ""] if rows else []
     start = config.prompt_tuning_init.value + (
-        f" ({config.prompt_tuning_init_text})" if config.prompt_tuning_init_text else ""
+        f" ({_one_line(config.prompt_tuning_init_text)})" if config.prompt_tuning_init_text else ""
     )
+    name = " ".join(base.split()).replace("`", "'")  # within backticks nothing is read as HTML
     body = [
         "",
         "# A soft prompt",
         "",
         f"{config.num_virtual_tokens} trained vectors of width {config.token_dim} that stand in front of the input of",
-        f"the frozen base model `{base or 'unknown'}` ({config.task_type}). Start: {start}.",
+        f"the frozen base model `{name or 'unknown'}` ({config.task_type}). Start: {start}.",
         "",
         "```python",
         "from softprompt_lab import SoftPromptModel, load_base_model",
