@@ -8,7 +8,9 @@ AdapterError, takes 2 seconds or 1 GiB of memory, or runs anything.
 """
 
 import contextlib
-import encodings.cp437  # noqa: F401  (zipfile imports it when a name asks for it)
+import encodings.cp437  # zipfile and pickletools import these two when a file asks for them
+import encodings.raw_unicode_escape  # noqa: F401
+import gc
 import io
 import json
 import os
@@ -73,14 +75,16 @@ class Watch:
     @contextlib.contextmanager
     def case(self) -> Iterator[None]:
         """Raise Caught when what is done in it runs something, hangs or fills the memory."""
+        gc.disable()  # thousands of cases leave much to collect, which is not this one's time
         (size, peak), began = _memory(), time.perf_counter()
         ran = _watched[threading.get_ident()] = []
         try:
             yield
         finally:
             del _watched[threading.get_ident()]
-            new_peak = _memory()[1]
-            self._judge(ran, time.perf_counter() - began, new_peak - size if new_peak > peak else 0)
+            seconds, new_peak = time.perf_counter() - began, _memory()[1]
+            gc.enable()
+            self._judge(ran, seconds, new_peak - size if new_peak > peak else 0)
 
     def _judge(self, ran: list[str], seconds: float, grown: int) -> None:
         """Count a case, and say what was wrong with it."""

@@ -198,7 +198,7 @@ def test_what_atheris_finds(tmp_path):
     command = [sys.executable, fuzzing.__file__, str(MANY)]
     path = os.pathsep.join([str(Path(adapters.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     said = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path)
-    assert said.returncode == 0, said.stderr[-3000:]
+    assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     print(next(line for line in said.stdout.splitlines() if line.startswith("atheris: ")))
 
 
