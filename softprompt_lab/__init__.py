@@ -23,6 +23,8 @@ _HOMES = {
     "Evaluation": "evaluation",
     "save_adapter": "adapters",
     "load_adapter": "adapters",
+    "export_prompt": "vectors",
+    "import_prompt": "vectors",
     "nearest_tokens": "reading",
     "LabError": "errors",
     "AdapterError": "errors",

@@ -205,7 +205,7 @@ def load_adapter_with_head(
         config.num_transformer_submodules = 1
     _check_tensor(prompt, config, str(path), AdapterError)
     for name, tensor in tensors.items():
-        _check_numbers(tensor, f"{path}: {name}", AdapterError)
+        check_numbers(tensor, f"{path}: {name}", AdapterError)
     head = {name.removeprefix(HEAD_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()}
     return config, prompt.to(torch.float32), head
 
@@ -245,7 +245,7 @@ def _of_task(
             raise AdapterError(f"{path} holds one prompt; task_id={task_id} is for MULTITASK_PROMPT_TUNING.")
         return prompt
     for name, factor in zip(TASK_FACTORS, factors, strict=True):
-        _check_numbers(factor, f"{path}: {name}", AdapterError)
+        check_numbers(factor, f"{path}: {name}", AdapterError)
     tasks = len(columns) if columns.dim() == 3 else 0
     if rows.dim() != 3 or (*columns.shape[::2], *prompt.shape) != (*rows.shape[:2], *columns.shape[1:2], rows.shape[2]):
         raise AdapterError(f"{path}: {tuple(columns.shape)} and {tuple(rows.shape)} do not fit {tuple(prompt.shape)}.")
@@ -297,10 +297,10 @@ def _check_tensor(tensor: torch.Tensor, config: PromptTuningConfig, source: str,
     expected = (config.total_virtual_tokens, config.token_dim)
     if tuple(tensor.shape) != expected:
         raise error(f"{source} has shape {tuple(tensor.shape)}; the configuration says {expected}.")
-    _check_numbers(tensor, source, error)
+    check_numbers(tensor, source, error)
 
 
-def _check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
+def check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
     """Floating point, as many numbers as are stored, not too many, finite."""
     if not tensor.is_floating_point():
         raise error(f"{source} holds {tensor.dtype}; what is learned is floating point.")

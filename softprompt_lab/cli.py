@@ -1,4 +1,4 @@
-"""The command line: softprompt-lab train, generate, read, fetch, doctor.
+"""The command line: softprompt-lab train, generate, read, export, import, fetch, bench, doctor.
 
 Thin over the package's functions; torch is imported inside the commands, so that `--help` is quick.
 """
@@ -222,6 +222,45 @@ def _print_neighbours(found: dict[str, Any], metric: Metric) -> None:
     medians = {name: frame.loc[frame["rank"] == 1, "score"].median() for name, frame in found.items()}
     scores = ", ".join(f"{name} {score:.2f}" for name, score in medians.items())
     typer.echo(f"Median score of rank 1: {scores}. A prompt no nearer than the random vectors says nothing.")
+
+
+@app.command(name="export")
+@plain_errors
+def export_vectors(
+    folder: Folder,
+    file: Annotated[Path, typer.Argument(help="A .safetensors, .npy or .json file.", show_default=False)],
+    task_id: Annotated[int | None, typer.Option(help="Of PEFT's MULTITASK_PROMPT_TUNING: which task, from 0.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write the vectors of a saved prompt, and nothing else, to a file."""
+    from .adapters import load_adapter_with_head
+    from .vectors import export_prompt
+
+    if file.exists() and not overwrite:
+        raise LabError(f"{file} is there already; choose another file, or add --overwrite.")
+    config, prompt, head = load_adapter_with_head(folder, task_id=task_id)
+    prompt = prompt[: config.num_virtual_tokens]  # of an encoder-decoder's 2P rows, those that are read
+    typer.echo(f"{export_prompt(prompt, file)}: {len(prompt)} vectors of width {prompt.shape[1]}")
+    if head:
+        typer.echo(f"Left in {folder}: the trained head ({', '.join(sorted(head))}).")
+
+
+@app.command(name="import")
+@plain_errors
+def import_vectors(
+    file: Annotated[Path, typer.Argument(help="A .safetensors, .npy or .json file.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder for the prompt.", show_default=False)],
+    base: Annotated[str, typer.Option(help="Base model that the vectors were made for.", show_default=False)],
+    task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
+    overwrite: Annotated[bool, typer.Option(help="Replace a prompt that the folder holds.")] = False,
+) -> None:
+    """Make an adapter folder, which this package and PEFT load, of vectors from anywhere."""
+    from . import runs
+    from .vectors import import_prompt
+
+    _check_output(folder, overwrite)
+    model = runs.model_of_vectors(base, import_prompt(file), task_type)
+    typer.echo(f"{model.save_pretrained(folder)}: {len(model.prompt)} virtual tokens in front of {base}")
 
 
 @app.command()

@@ -64,6 +64,21 @@ def new_model(
     return SoftPromptModel(base_model, config, tokenizer=tokenizer, start=rows)
 
 
+def model_of_vectors(
+    base: str, vectors: Float[torch.Tensor, "P D"], task_type: str = "CAUSAL_LM"
+) -> SoftPromptModel:
+    """A base model behind vectors that were made elsewhere.
+
+    Raises:
+        LabError: a base model that is not there.
+        ValueError: the vectors have another width than its word embeddings, or an unknown task type.
+    """
+    sizes = {"num_virtual_tokens": len(vectors), "token_dim": vectors.shape[1]}
+    config = PromptTuningConfig(task_type=task_type, prompt_tuning_init="RANDOM", **sizes)  # PEFT has no word for it
+    base_model, tokenizer = load_base_model(base, task_type=task_type)
+    return SoftPromptModel(base_model, config, tokenizer=tokenizer, start=vectors)
+
+
 def _start_config(task: Task, start: str, start_text: str | None, **sizes: Any) -> PromptTuningConfig:
     """The configuration of a start; PEFT has no name for class labels, whose other rows are sampled."""
     if start not in STARTS:
