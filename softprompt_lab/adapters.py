@@ -11,6 +11,7 @@ import html
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -25,9 +26,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from .config import CONFIG_NAME, PromptTuningConfig, TaskType, read_json_object
+from .config import CONFIG_NAME, MAX_CONFIG_BYTES, PromptTuningConfig, TaskType, read_json_object
 from .durable import held, sync_folder, write_through
 from .errors import AdapterError
+from .hub import local_folder
 from .pickles import Refused, load_pickled
 from .untrusted import plain_file
 
@@ -43,6 +45,8 @@ REMOVE = "remove"  # the file of a save that names the weights of the other form
 MOVED = (SAFE_NAME, PICKLE_NAME, CONFIG_NAME, CARD_NAME)  # in this order
 MAX_HEADER_BYTES = 1_000_000  # the names and shapes in a safetensors file: thousands of tensors
 MAX_TENSOR_BYTES = 250_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB; held up to three times
+MODEL_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+READ_FILES = {CONFIG_NAME: MAX_CONFIG_BYTES, SAFE_NAME: MAX_TENSOR_BYTES, PICKLE_NAME: MAX_TENSOR_BYTES}
 
 
 def default_folder_name(config: PromptTuningConfig) -> str:
@@ -166,7 +170,7 @@ def _outdated(folder: Path) -> str | None:
 
 
 def load_adapter(
-    folder: str | Path, *, task_id: int | None = None
+    folder: str | Path, *, task_id: int | None = None, revision: str | None = None
 ) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"]]:
     """Read a folder that this package or PEFT has saved; nothing in it is executed.
 
@@ -174,7 +178,9 @@ def load_adapter(
     MULTITASK_PROMPT_TUNING folders, one task at a time.
 
     Args:
+        folder: where it lies, or the id `user/name` of a repository on a model hub (`hub.local_folder`).
         task_id: which of the K tasks of a MULTITASK_PROMPT_TUNING folder, from 0.
+        revision: a branch, tag or commit of that repository.
 
     Returns:
         The checked configuration and the prompt in float32, (P, D) or (2P, D).
@@ -182,8 +188,16 @@ def load_adapter(
     Raises:
         AdapterError: a file is missing or damaged, or tensor and configuration disagree.
     """
-    config, prompt, _ = load_adapter_with_head(folder, task_id=task_id)
+    with local_folder(folder, revision, READ_FILES) as place:
+        config, prompt, _ = load_adapter_with_head(place, task_id=task_id)
     return config, prompt
+
+
+def adapters_below(folder: Path) -> list[str]:
+    """The sub-folders that hold an adapter: PEFT saves one that is not called "default" in a folder of its name."""
+    whole = [path.parent for path in folder.glob(f"*/{CONFIG_NAME}")]
+    pending = [path.parent.parent for path in folder.glob(f"*/{PENDING}/{CONFIG_NAME}")]  # finished when it is read
+    return sorted({place.name for place in whole + pending if not place.is_symlink()})
 
 
 def load_adapter_with_head(
@@ -192,7 +206,7 @@ def load_adapter_with_head(
     """`load_adapter`, and the weights of a head that was trained with the prompt, by their names in the base model."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise AdapterError(f"{folder} is no folder; give the one that an adapter was saved to.")
+        raise AdapterError(f"{folder} is no folder; give the one that an adapter was saved to, or a hub id, user/name.")
     try:
         config, path, tensors = _read_save(folder)
     except OSError as error:
@@ -217,12 +231,22 @@ def _read_save(folder: Path) -> tuple[PromptTuningConfig, Path, dict[str, torch.
             finish_pending(folder)
     with held(folder, shared=True):
         outdated = _outdated(folder)
-        where = _find(folder, (CONFIG_NAME,), outdated) or folder / CONFIG_NAME
+        where = _find(folder, (CONFIG_NAME,), outdated)
+        if where is None:
+            raise AdapterError(_no_adapter(folder))
         config = PromptTuningConfig.from_dict(read_json_object(where), where)
         path = _find(folder, (SAFE_NAME, PICKLE_NAME), outdated)
         if path is None:
             raise AdapterError(f"{folder} holds neither {SAFE_NAME} nor {PICKLE_NAME}.")
         return config, path, _read_tensors(path)
+
+
+def _no_adapter(folder: Path) -> str:
+    """What to say of a folder without a configuration."""
+    names = adapters_below(folder)
+    listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    found = f"its sub-folders do: {listed}. Give one of them" if names else "give a folder that an adapter was saved to"
+    return f"{folder} holds no {CONFIG_NAME}; {found}."
 
 
 def _find(folder: Path, names: Sequence[str], outdated: str | None) -> Path | None:
@@ -326,13 +350,15 @@ def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
     """`README.md`: PEFT's front matter, what the folder is, how to load it, and what was measured."""
     base = config.base_model_name_or_path or ""
     pipeline = ["pipeline_tag: text-generation"] if config.task_type is TaskType.CAUSAL_LM else []
+    known = MODEL_ID.fullmatch(base) is not None  # a hub refuses a card that names a folder of somebody's machine
+    name = base if known else "folder of the base model"
     front = [
         "---",
-        f"base_model: {json.dumps(base, ensure_ascii=False)}",
+        *([f"base_model: {json.dumps(base)}"] if known else []),
         "library_name: peft",
         *pipeline,
         "tags:",
-        f"- {json.dumps(f'base_model:adapter:{base}', ensure_ascii=False)}",
+        *([f"- {json.dumps(f'base_model:adapter:{base}')}"] if known else []),
         "- transformers",
         "---",
     ]
@@ -341,18 +367,17 @@ def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
     start = config.prompt_tuning_init.value + (
         f" ({_one_line(config.prompt_tuning_init_text)})" if config.prompt_tuning_init_text else ""
     )
-    name = " ".join(base.split()).replace("`", "'")  # within backticks nothing is read as HTML
     body = [
         "",
         "# A soft prompt",
         "",
         f"{config.num_virtual_tokens} trained vectors of width {config.token_dim} that stand in front of the input of",
-        f"the frozen base model `{name or 'unknown'}` ({config.task_type}). Start: {start}.",
+        f"the frozen base model `{name if known else 'unknown'}` ({config.task_type}). Start: {start}.",
         "",
         "```python",
         "from softprompt_lab import SoftPromptModel, load_base_model",
         "",
-        f"base_model, tokenizer = load_base_model({base!r})",
+        f"base_model, tokenizer = load_base_model({name!r})",
         'model = SoftPromptModel.from_pretrained(base_model, "this folder", tokenizer=tokenizer)',
         "```",
         "",

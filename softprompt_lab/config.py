@@ -1,6 +1,7 @@
 """The configuration of a soft prompt: the keys of PEFT's `adapter_config.json`, each one checked."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ from .untrusted import plain_file
 
 CONFIG_NAME = "adapter_config.json"
 PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
+PROMPT_NAME = re.compile(r"[\w-]+")  # what a prompt may be called: it is the name of a folder too
 UNKNOWN = "unknown"  # stands for a tokenizer without a name; PEFT refuses a TEXT folder that names none
 MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
 # Methods of PEFT whose saved vectors are a plain soft prompt, with the keys that describe how they were trained.
@@ -173,6 +175,8 @@ class PromptTuningConfig:
                 f"task_type={self.task_type} does not fit {type(base_model).__name__}; an encoder-decoder "
                 "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, an encoder one of the others."
             )
+        if self.modules_to_save and self.task_type not in HEAD_MODULES:
+            raise ValueError(f"modules_to_save={self.modules_to_save}: a prompt for {self.task_type} trains none.")
         trained = {*(self.modules_to_save or ()), *HEAD_MODULES.get(self.task_type, ())}
         found = {
             "token_dim": base_model.get_input_embeddings().weight.shape[1],

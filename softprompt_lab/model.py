@@ -1,6 +1,5 @@
 """SoftPromptModel: a frozen base model with one or several trainable prompts in front of its input."""
 
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,9 @@ from transformers import Cache
 from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.utils import ModelOutput
 
-from .config import HEAD_MODULES, PromptTuningConfig, TaskType
+from .config import HEAD_MODULES, PROMPT_NAME, PromptTuningConfig, TaskType
 from .embedding import PromptEmbedding
-from .engine.batch import check_labels, checked_mask, in_front
+from .engine.batch import check_labels, checked_mask, in_front, refuse
 from .engine.generation import generate_behind
 from .engine.prefixes import Prefix, PrefixMemory
 from .engine.recomputing import recomputes_layers
@@ -26,12 +25,6 @@ from .interface import TransformersInterface, out_of_peft
 from .packing import IGNORE, from_tensors
 
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter
-REFUSED = {
-    "position_ids": "positions are counted from the attention mask",
-    "past_key_values": "a cache would hold the prompt already",
-    "inputs_embeds": "pass input_ids",
-    "logits_to_keep": "logits line up with input_ids; training and evaluation make those at the labels only",
-}
 
 
 class SoftPromptModel(TransformersInterface):
@@ -87,14 +80,14 @@ class SoftPromptModel(TransformersInterface):
 
     def load_prompt(self, folder: str | Path, name: str, **options: Any) -> None:
         """Put a saved prompt beside the others (PEFT's `load_adapter`); arguments and errors of `from_pretrained`."""
-        loaded = type(self).from_pretrained(self.base_model, folder, **options)
+        loaded = type(self).from_pretrained(self.base_model, folder, prompt_names=[], **options)
         self._put(name, loaded.prompts[DEFAULT_NAME], loaded.heads[DEFAULT_NAME], loaded.prompt_config)
 
     def _put(self, name: str, prompt: PromptEmbedding, head: Head, config: PromptTuningConfig) -> None:
         """Keep a prompt under a name that is free; it learns once it is chosen."""
         if name in self.prompts:
             raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
-        if not re.fullmatch(r"[\w-]+", name) or hasattr(self.prompts, name):
+        if not PROMPT_NAME.fullmatch(name) or hasattr(self.prompts, name):
             raise ValueError(f"a prompt cannot be called {name!r}; take another word of letters, digits, '_' and '-'.")
         self.prompts[name] = prompt.to(self.device).requires_grad_(False)
         self.heads[name] = head.to(self.device).requires_grad_(False)
@@ -231,7 +224,7 @@ class SoftPromptModel(TransformersInterface):
         if self._disabled:
             given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "labels": labels}
             return self.base_model(**_bare(prompt_names, attention_mask=attention_mask, **given), **kwargs)
-        _refuse(kwargs)
+        refuse(kwargs.get)
         words = self.word_embeddings_module(input_ids) if inputs_embeds is None else inputs_embeds
         mask = checked_mask(words, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(words))
@@ -306,7 +299,7 @@ class SoftPromptModel(TransformersInterface):
         if self._disabled:
             given = {"attention_mask": attention_mask, "past_key_values": past_key_values}
             return self.base_model.generate(**_bare(prompt_names, input_ids=input_ids, **given), **kwargs)
-        _refuse(kwargs)
+        refuse(kwargs.get)
         mask = checked_mask(input_ids, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(input_ids))
         if self.base_model.config.is_encoder_decoder:
@@ -349,35 +342,48 @@ class SoftPromptModel(TransformersInterface):
     # ------------------------------------------------------------------------------------------------ the folder
 
     def save_pretrained(self, folder: str | Path, safe_serialization: bool = True, **card: Any) -> Path:
-        """Write the active prompt as PEFT does: configuration, tensor, README.md (`adapters.save_adapter`)."""
-        from .adapters import save_adapter
+        """Write every prompt as PEFT does: configuration, tensor, README.md (`adapters.save_adapter`).
 
-        name, config = self.active_prompt, self.prompt_config
-        tensor, head = self.prompts[name].embedding.weight, self.heads[name].weights()
-        return save_adapter(folder, config, tensor, head=head, safe_serialization=safe_serialization, **card)
+        The one called "default" goes to the folder itself, each other one to a sub-folder of its name.
+        """
+        from .folders import save_prompts
+
+        return save_prompts(self, folder, safe_serialization, card)
 
     @classmethod
     def from_pretrained(
-        cls, base_model: nn.Module, folder: str | Path, *, tokenizer=None, task_id: int | None = None
+        cls,
+        base_model: nn.Module,
+        folder: str | Path,
+        *,
+        tokenizer=None,
+        task_id: int | None = None,
+        revision: str | None = None,
+        prompt_names: Sequence[str] | None = None,
     ) -> "SoftPromptModel":
         """Wrap a base model with a saved prompt; it can be used or trained on.
 
         Args:
-            task_id: of a MULTITASK_PROMPT_TUNING folder, whose tasks have a prompt each (`adapters.load_adapter`).
+            folder: a folder, or the id `user/name` of a repository on a model hub; `task_id` and `revision` are
+                those of `adapters.load_adapter`.
+            prompt_names: the prompts to load from its sub-folders; left out all, `[]` none.
 
         Raises:
-            AdapterError: the folder is damaged, or its prompt does not fit the base model.
+            AdapterError: the folder is damaged, or a prompt in it does not fit the base model.
         """
-        from .adapters import load_adapter_with_head
-        from .errors import AdapterError
+        from .folders import load_prompts
 
-        config, tensor, head = load_adapter_with_head(folder, task_id=task_id)
-        try:
-            model = cls(base_model, config, tokenizer=tokenizer, start=tensor)
-            model.heads[DEFAULT_NAME].load(head)
-            return model
-        except ValueError as error:
-            raise AdapterError(f"{folder} does not fit this base model: {error}") from error
+        which = {"task_id": task_id, "revision": revision, "prompt_names": prompt_names}
+        return load_prompts(cls, base_model, folder, tokenizer=tokenizer, **which)
+
+    def push_to_hub(self, repo_id: str, *, results: dict[str, Any] | None = None, **options: Any) -> str:
+        """Send what `save_pretrained` writes to the repository `user/name` of a model hub; the commit's address.
+
+        `options`: `revision`, `private`, `message` (`hub.push`, which raises AdapterError where it cannot).
+        """
+        from .folders import push_prompts
+
+        return push_prompts(self, repo_id, results, **options)
 
 
 def get_soft_prompt_model(base_model: nn.Module, config: PromptTuningConfig, *, tokenizer=None) -> SoftPromptModel:
@@ -386,13 +392,6 @@ def get_soft_prompt_model(base_model: nn.Module, config: PromptTuningConfig, *, 
 
 
 # ------------------------------------------------------------------------------------- arguments and outputs
-
-
-def _refuse(kwargs: dict[str, Any]) -> None:
-    """Arguments that would be silently wrong behind a prompt."""
-    for name, reason in REFUSED.items():
-        if kwargs.get(name) is not None:
-            raise ValueError(f"{name} cannot be passed: {reason}.")
 
 
 def _bare(names: Sequence[str] | None, **arguments: Any) -> dict[str, Any]:

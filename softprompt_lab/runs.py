@@ -170,7 +170,7 @@ def saved_model(folder: Path, base: str | None = None) -> SoftPromptModel:
     if not name:
         raise LabError(f"{folder} names no base model; give one with --base.")
     base_model, tokenizer = load_base_model(name, task_type=config.task_type.value)
-    return SoftPromptModel.from_pretrained(base_model, folder, tokenizer=tokenizer)
+    return SoftPromptModel.from_pretrained(base_model, folder, tokenizer=tokenizer, prompt_names=[])
 
 
 def saved_task(folder: Path, template: str | None = None) -> Task:

@@ -4,9 +4,9 @@ Text stands directly behind its prompt and every pad outside, whatever side the 
 are what they would be alone. `places` tells where each token of the caller's row went, which lines outputs up again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -121,6 +121,21 @@ def pads_first(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
 
 
 # ------------------------------------------------------------------------------------------ what the caller gave
+
+
+REFUSED = {
+    "position_ids": "positions are counted from the attention mask",
+    "past_key_values": "a cache would hold the prompt already",
+    "inputs_embeds": "pass input_ids",
+    "logits_to_keep": "logits line up with input_ids; training and evaluation make those at the labels only",
+}
+
+
+def refuse(given: Callable[[str], Any], reasons: Mapping[str, str] = REFUSED) -> None:
+    """Raise ValueError for arguments that would be silently wrong behind a prompt."""
+    for name, reason in reasons.items():
+        if given(name) is not None:
+            raise ValueError(f"{name} cannot be passed: {reason}.")
 
 
 def checked_mask(

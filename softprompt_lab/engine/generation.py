@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from transformers import Cache, DynamicCache
 
-from .batch import in_front, pads_first
+from .batch import in_front, pads_first, refuse
 from .costs import Remembered, attention_window, costs_of
 from .prefill import ReadTexts, read_texts, saves
 from .prefixes import Prefix, layers_of, prefix_mask, prefix_of
@@ -102,9 +102,7 @@ def generate_behind(
         ValueError: there is no room, an argument that a prompt makes meaningless, or nothing can go on from `past`.
     """
     asked = _Asked(base_model, kwargs)
-    for name, reason in REFUSED.items():
-        if asked(name) is not None:
-            raise ValueError(f"{name} cannot be passed: {reason}.")
+    refuse(asked, REFUSED)
     kwargs |= _lengths_of_new_text(asked, input_ids.shape[1])
     beams = asked("num_beams") or 1
     copies = max(beams, asked("num_return_sequences") or 1)

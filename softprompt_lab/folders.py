@@ -1,0 +1,94 @@
+"""A model's prompts in one folder, laid out as PEFT does: the one called "default" in it, each other in `<name>/`."""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .adapters import READ_FILES, adapters_below, load_adapter_with_head, save_adapter
+from .config import PROMPT_NAME
+from .errors import AdapterError
+from .hub import local_folder, push
+from .model import DEFAULT_NAME, SoftPromptModel
+
+CHECKPOINT = re.compile(r"checkpoint-\d+")
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Where the prompt called `name` lies."""
+    return folder if name == DEFAULT_NAME else folder / name
+
+
+def save_prompts(model: SoftPromptModel, folder: str | Path, safe_serialization: bool, card: Mapping) -> Path:
+    """Write every prompt with its head, the default one last; each folder is written whole or not at all."""
+    folder = Path(folder)
+    for name in reversed(list(model.prompts)):
+        save_adapter(
+            place_of(folder, name),
+            model.configs[name],
+            model.prompts[name].embedding.weight,
+            head=model.heads[name].weights(),
+            safe_serialization=safe_serialization,
+            **(card if name == model.active_prompt else {}),
+        )
+    return folder
+
+
+def load_prompts(
+    model_class: type[SoftPromptModel],
+    base_model: nn.Module,
+    source: str | Path,
+    *,
+    tokenizer,
+    task_id: int | None,
+    revision: str | None,
+    prompt_names: Sequence[str] | None,
+) -> SoftPromptModel:
+    """`SoftPromptModel.from_pretrained`: everything is read and checked before the base model is touched."""
+    if prompt_names is None and task_id is not None:  # the number of a task is of one prompt
+        prompt_names = []
+    with local_folder(source, revision, READ_FILES, sub_folders=prompt_names is None or any(prompt_names)) as folder:
+        if prompt_names is None:
+            prompt_names = [name for name in adapters_below(folder) if _is_a_prompts(name)]
+        names = [DEFAULT_NAME, *prompt_names]
+        saved = {name: load_adapter_with_head(place_of(folder, name), task_id=task_id) for name in names}
+    model = None
+    for name, (config, tensor, head) in saved.items():
+        try:
+            if model is None:
+                model = model_class(base_model, config, tokenizer=tokenizer, start=tensor)
+            else:
+                model.add_prompt(name, config, start=tensor)
+            model.heads[name].load(head)
+            _check_rest(base_model, {key: head[key] for key in head.keys() - set(model.heads[name].names)})
+        except ValueError as error:
+            raise AdapterError(f"{place_of(Path(source), name)} does not fit this base model: {error}") from error
+    model.set_prompt(DEFAULT_NAME)
+    return model
+
+
+def _is_a_prompts(name: str) -> bool:
+    """True for a sub-folder that `save_prompts` may have made; Trainer's `checkpoint-10` beside it is another thing."""
+    return PROMPT_NAME.fullmatch(name) is not None and name != DEFAULT_NAME and not CHECKPOINT.fullmatch(name)
+
+
+def _check_rest(base_model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Raise ValueError for a saved weight that is no head's and differs from the base model's own."""
+    own = base_model.state_dict()
+    for name, weight in sorted(weights.items()):
+        there = own.get(name)
+        if there is None or there.shape != weight.shape or not torch.equal(there.cpu(), weight.to(there.dtype)):
+            raise ValueError(
+                f"another {name} of shape {tuple(weight.shape)} is saved with it (PEFT saves resized word embeddings); "
+                "give it to the base model first: base_model.load_state_dict({...}, strict=False)."
+            )
+
+
+def push_prompts(model: SoftPromptModel, repo_id: str, results: Mapping[str, Any] | None, **options: Any) -> str:
+    """Save every prompt and send the folder to the hub (`hub.push`)."""
+    with tempfile.TemporaryDirectory(prefix="softprompt-lab-") as folder:
+        return push(save_prompts(model, folder, True, {"results": results}), repo_id, **options)
