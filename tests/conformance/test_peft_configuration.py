@@ -118,4 +118,5 @@ def test_a_config_that_was_used_is_as_it_was():
     before = config.to_dict()
     model = SoftPromptModel(gpt2(), config)
     assert config.to_dict() == before
-    assert model.prompt_config.token_dim == with_prompt(gpt2()).prompt_config.token_dim == model.word_embeddings.shape[1]
+    width = model.word_embeddings.shape[1]
+    assert with_prompt(gpt2()).prompt_config.token_dim == model.prompt_config.token_dim == width

@@ -38,7 +38,8 @@ NAMES = {
 def two_prompts(base, task: str | None = None) -> SoftPromptModel:
     """A second prompt of another length beside the first."""
     model = with_prompt(base, task)
-    model.add_prompt("delete_me", PromptTuningConfig(2, task_type=model.prompt_config.task_type), start=random_start(2, 5))
+    config = PromptTuningConfig(2, task_type=model.prompt_config.task_type)
+    model.add_prompt("delete_me", config, start=random_start(2, 5))
     return model
 
 
