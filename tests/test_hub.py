@@ -80,7 +80,8 @@ def test_only_an_adapters_files_are_fetched(visited):
     got = {line.split("/", 1)[1] for line in asked}
     assert got == {CONFIG_NAME, SAFE_NAME, PICKLE_NAME, f"mail/{CONFIG_NAME}", f"mail/{SAFE_NAME}"}
     assert not any("/me/large/resolve/" in line for line in server.requests)
-    assert said["large"] == f"me/large: {SAFE_NAME} has 1000000001 bytes; at most 1,000,000,000 are brought."
+    most = f"has {MAX_TENSOR_BYTES + 1} bytes; at most {MAX_TENSOR_BYTES:,} are brought."
+    assert said["large"] == f"me/large: {SAFE_NAME} {most}"
     assert said["left"] == []  # nothing is left behind where the visitor stood
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from damage import EDITS, damaged
 from families import gpt2, save_byte_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,6 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as save_tensors
 from test_cli import run
-from test_hostile import EDITS, damaged
 
 from softprompt_lab import (
     AdapterError,

@@ -84,32 +84,35 @@ def test_named_prompts_go_both_ways(build, task, safe, tmp_path):
         for weight in model.heads["new-adapter"].parameters():
             weight += 1
     expected = {}
-    for name, folder in (("new-adapter", tmp_path / "ours" / "new-adapter"), ("default", tmp_path / "ours")):
+    for name in ("new-adapter", "default"):
         model.set_prompt(name)
         expected[name] = answer(model, task)
-        model.save_pretrained(folder, safe_serialization=safe)
+    model.save_pretrained(tmp_path / "ours", safe_serialization=safe)
     theirs = peft.PeftModel.from_pretrained(build(), tmp_path / "ours")
     theirs.load_adapter(tmp_path / "ours" / "new-adapter", "new-adapter")
     theirs.save_pretrained(tmp_path / "theirs", safe_serialization=safe)
     for folder in (tmp_path / "ours", tmp_path / "theirs"):
         loaded = SoftPromptModel.from_pretrained(build(), folder)
-        loaded.load_prompt(folder / "new-adapter", "new-adapter")
         assert loaded.active_prompt == "default"
         for name, right in expected.items():
             loaded.set_prompt(name)
             assert torch.equal(answer(loaded, task), right)
 
 
-def test_one_prompt_of_several_is_saved(tmp_path):
-    """The active one, whatever the others are called."""
+def test_the_prompts_that_are_asked_for_are_loaded(tmp_path):
+    """All of several without a word, whatever they are called; or the folder's own and those that are named."""
     model = with_prompt(gpt2())
     for name in ("default2", "other_default", "foodefault_bar", "efaul"):
         model.add_prompt(name, PromptTuningConfig(2), start=random_start(2))
     model.save_pretrained(tmp_path)
-    loaded = SoftPromptModel.from_pretrained(gpt2(), tmp_path)
-    assert list(loaded.configs) == ["default"]
-    assert torch.equal(loaded.prompt, model.prompt_called("default"))
-    assert sorted(os.listdir(tmp_path)) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    model.save_pretrained(tmp_path / "checkpoint-10")  # as Trainer would put it there: not a prompt of this folder
+    for asked, names in ((None, set(model.configs)), (["efaul"], {"default", "efaul"}), ([], {"default"})):
+        loaded = SoftPromptModel.from_pretrained(gpt2(), tmp_path, prompt_names=asked)
+        assert set(loaded.configs) == names
+        for name in names:
+            assert torch.equal(loaded.prompt_called(name), model.prompt_called(name))
+    loaded.load_prompt(tmp_path / "efaul", "again")
+    assert torch.equal(loaded.prompt_called("again"), model.prompt_called("efaul"))
 
 
 def test_a_prompt_that_does_not_fit_is_not_added(tmp_path):
