@@ -2,7 +2,8 @@
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import torch
 from torch import nn
 
 from .adapters import READ_FILES, adapters_below, load_adapter_with_head, save_adapter
-from .config import PROMPT_NAME
+from .config import PROMPT_NAME, PromptTuningConfig
 from .errors import AdapterError
+from .heads import Head
 from .hub import local_folder, push
 from .model import DEFAULT_NAME, SoftPromptModel
 
+Saved = tuple[PromptTuningConfig, torch.Tensor, dict[str, torch.Tensor]]  # what `load_adapter_with_head` gives
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
@@ -24,7 +27,10 @@ def place_of(folder: Path, name: str) -> Path:
 
 
 def save_prompts(model: SoftPromptModel, folder: str | Path, safe_serialization: bool, card: Mapping) -> Path:
-    """Write every prompt with its head, the default one last; each folder is written whole or not at all."""
+    """Write every prompt with its head, the default one last; each folder is written whole or not at all.
+
+    A sub-folder of an earlier save stays, as whatever else lies there.
+    """
     folder = Path(folder)
     for name in reversed(list(model.prompts)):
         save_adapter(
@@ -56,19 +62,40 @@ def load_prompts(
             prompt_names = [name for name in adapters_below(folder) if _is_a_prompts(name)]
         names = [DEFAULT_NAME, *prompt_names]
         saved = {name: load_adapter_with_head(place_of(folder, name), task_id=task_id) for name in names}
-    model = None
-    for name, (config, tensor, head) in saved.items():
-        try:
-            if model is None:
-                model = model_class(base_model, config, tokenizer=tokenizer, start=tensor)
-            else:
-                model.add_prompt(name, config, start=tensor)
-            model.heads[name].load(head)
-            _check_rest(base_model, {key: head[key] for key in head.keys() - set(model.heads[name].names)})
-        except ValueError as error:
-            raise AdapterError(f"{place_of(Path(source), name)} does not fit this base model: {error}") from error
-    model.set_prompt(DEFAULT_NAME)
+    config, tensor, head = saved.pop(DEFAULT_NAME)
+    with _fitting(source):
+        model = model_class(base_model, config, tokenizer=tokenizer, start=tensor)
+        _load_head(model.base_model, model.heads[DEFAULT_NAME], head)
+    for name, each in saved.items():
+        _put(model, name, each, place_of(Path(source), name))
     return model
+
+
+def load_prompt(
+    model: SoftPromptModel, source: str | Path, name: str, *, task_id: int | None, revision: str | None
+) -> None:
+    """`SoftPromptModel.load_prompt`: the folder's own prompt; the model is as it was where it does not fit."""
+    with local_folder(source, revision, READ_FILES) as folder:
+        saved = load_adapter_with_head(folder, task_id=task_id)
+    _put(model, name, saved, source)
+
+
+def _put(model: SoftPromptModel, name: str, saved: Saved, source: str | Path) -> None:
+    """Put what was read beside a model's prompts."""
+    config, tensor, weights = saved
+    with _fitting(source):
+        prompt, head, config = model.new_prompt(config, tensor)
+        _load_head(model.base_model, head, weights)
+    model.put_prompt(name, prompt, head, config)
+
+
+@contextmanager
+def _fitting(source: str | Path) -> Iterator[None]:
+    """Name the folder whose prompt does not fit."""
+    try:
+        yield
+    except ValueError as error:
+        raise AdapterError(f"{source} does not fit this base model: {error}") from error
 
 
 def _is_a_prompts(name: str) -> bool:
@@ -76,8 +103,10 @@ def _is_a_prompts(name: str) -> bool:
     return PROMPT_NAME.fullmatch(name) is not None and name != DEFAULT_NAME and not CHECKPOINT.fullmatch(name)
 
 
-def _check_rest(base_model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Raise ValueError for a saved weight that is no head's and differs from the base model's own."""
+def _load_head(base_model: nn.Module, head: Head, weights: dict[str, torch.Tensor]) -> None:
+    """Fill a head; ValueError for a saved weight that is no head's and differs from the base model's own."""
+    head.load(weights)
+    weights = {name: weight for name, weight in weights.items() if name not in head.names}
     own = base_model.state_dict()
     for name, weight in sorted(weights.items()):
         there = own.get(name)

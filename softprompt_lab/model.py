@@ -74,17 +74,26 @@ class SoftPromptModel(TransformersInterface):
         self, name: str, config: PromptTuningConfig, *, start: Float[torch.Tensor, "P D"] | None = None
     ) -> None:
         """Put one more prompt beside the others (PEFT's `add_adapter`), frozen; the active one stays active."""
+        self.put_prompt(name, *self.new_prompt(config, start))
+
+    def load_prompt(
+        self, folder: str | Path, name: str, *, task_id: int | None = None, revision: str | None = None
+    ) -> None:
+        """Put a saved prompt beside the others (PEFT's `load_adapter`); arguments and errors of `from_pretrained`."""
+        from .folders import load_prompt
+
+        load_prompt(self, folder, name, task_id=task_id, revision=revision)
+
+    def new_prompt(
+        self, config: PromptTuningConfig, start: Float[torch.Tensor, "P D"] | None
+    ) -> tuple[PromptEmbedding, Head, PromptTuningConfig]:
+        """A prompt that fits the base model, with the head of its task and its configuration, not yet put anywhere."""
         config = config.completed_for(self.base_model)
         prompt = PromptEmbedding(config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start)
-        self._put(name, prompt, Head(self.base_model, config.modules_to_save or ()), config)
+        return prompt, Head(self.base_model, config.modules_to_save or ()), config
 
-    def load_prompt(self, folder: str | Path, name: str, **options: Any) -> None:
-        """Put a saved prompt beside the others (PEFT's `load_adapter`); arguments and errors of `from_pretrained`."""
-        loaded = type(self).from_pretrained(self.base_model, folder, prompt_names=[], **options)
-        self._put(name, loaded.prompts[DEFAULT_NAME], loaded.heads[DEFAULT_NAME], loaded.prompt_config)
-
-    def _put(self, name: str, prompt: PromptEmbedding, head: Head, config: PromptTuningConfig) -> None:
-        """Keep a prompt under a name that is free; it learns once it is chosen."""
+    def put_prompt(self, name: str, prompt: PromptEmbedding, head: Head, config: PromptTuningConfig) -> None:
+        """Keep a new prompt under a name that is free; it learns once it is chosen."""
         if name in self.prompts:
             raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
         if not PROMPT_NAME.fullmatch(name) or hasattr(self.prompts, name):
