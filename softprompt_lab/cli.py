@@ -233,8 +233,7 @@ def export_vectors(
     overwrite: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write the vectors of a saved prompt, and nothing else, to a file."""
-    from .adapters import load_adapter_with_head
-    from .vectors import export_prompt
+    from .adapters import export_prompt, load_adapter_with_head
 
     if file.exists() and not overwrite:
         raise LabError(f"{file} is there already; choose another file, or add --overwrite.")
@@ -256,7 +255,7 @@ def import_vectors(
 ) -> None:
     """Make an adapter folder, which this package and PEFT load, of vectors from anywhere."""
     from . import runs
-    from .vectors import import_prompt
+    from .adapters import import_prompt
 
     _check_output(folder, overwrite)
     model = runs.model_of_vectors(base, import_prompt(file), task_type)

@@ -80,7 +80,7 @@ class SoftPromptModel(TransformersInterface):
         self, folder: str | Path, name: str, *, task_id: int | None = None, revision: str | None = None
     ) -> None:
         """Put a saved prompt beside the others (PEFT's `load_adapter`); arguments and errors of `from_pretrained`."""
-        from .folders import load_prompt
+        from .adapters.prompts import load_prompt
 
         load_prompt(self, folder, name, task_id=task_id, revision=revision)
 
@@ -355,7 +355,7 @@ class SoftPromptModel(TransformersInterface):
 
         The one called "default" goes to the folder itself, each other one to a sub-folder of its name.
         """
-        from .folders import save_prompts
+        from .adapters.prompts import save_prompts
 
         return save_prompts(self, folder, safe_serialization, card)
 
@@ -380,7 +380,7 @@ class SoftPromptModel(TransformersInterface):
         Raises:
             AdapterError: the folder is damaged, or a prompt in it does not fit the base model.
         """
-        from .folders import load_prompts
+        from .adapters.prompts import load_prompts
 
         which = {"task_id": task_id, "revision": revision, "prompt_names": prompt_names}
         return load_prompts(cls, base_model, folder, tokenizer=tokenizer, **which)
@@ -390,7 +390,7 @@ class SoftPromptModel(TransformersInterface):
 
         `options`: `revision`, `private`, `message` (`hub.push`, which raises AdapterError where it cannot).
         """
-        from .folders import push_prompts
+        from .adapters.prompts import push_prompts
 
         return push_prompts(self, repo_id, results, **options)
 

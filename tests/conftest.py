@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 
 # Before softprompt_lab is imported. Not config: what it is given is checked by its own code, with its own messages.
 CHECKED = ["base_models", "tasks", "embedding", "packing", "engine", "model", "training", "evaluation", "adapters"]
-CHECKED += ["reading", "plots", "vectors", "folders", "hub"]
+CHECKED += ["reading", "plots"]
 install_import_hook([f"softprompt_lab.{name}" for name in CHECKED], "beartype.beartype")
 
 import pytest

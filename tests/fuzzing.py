@@ -127,9 +127,10 @@ class Folder:
         import torch
 
         from softprompt_lab import PromptTuningConfig, adapters, checkpoints
+        from softprompt_lab.config import CONFIG_NAME
 
         self.place, self.watch = place, watch
-        self.names = (adapters.SAFE_NAME, adapters.PICKLE_NAME, adapters.CONFIG_NAME)
+        self.names = (adapters.SAFE_NAME, adapters.PICKLE_NAME, CONFIG_NAME)
         self.good: dict[str, bytes] = {}
         self.pending, self.checkpoint = place / adapters.PENDING, place / checkpoints.CHECKPOINT_NAME
         for safe in (True, False):

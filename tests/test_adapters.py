@@ -116,7 +116,7 @@ def test_a_save_that_breaks_anywhere_leaves_a_complete_adapter(tmp_path, monkeyp
 
     with monkeypatch.context() as patch:
         for name in ("rename", "replace", "fsync"):
-            patch.setattr(adapters.os, name, failing(getattr(os, name)))
+            patch.setattr(adapters.folder.os, name, failing(getattr(os, name)))
         broken = pytest.raises(AdapterError, match="no space left on device") if call in REPORTED else nullcontext()
         with broken:
             save_adapter(tmp_path, PromptTuningConfig(6, token_dim=WIDTH), new)

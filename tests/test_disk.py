@@ -14,8 +14,9 @@ import pytest
 import torch
 from families import WIDTH
 
-from softprompt_lab import AdapterError, PromptTuningConfig, adapters, durable, load_adapter, save_adapter
+from softprompt_lab import AdapterError, PromptTuningConfig, durable, load_adapter, save_adapter
 from softprompt_lab.adapters import CARD_NAME, PENDING, PICKLE_NAME, SAFE_NAME
+from softprompt_lab.adapters.folder import REMOVE
 from softprompt_lab.checkpoints import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
 from softprompt_lab.config import CONFIG_NAME
 from softprompt_lab.runs import TASK_FILE
@@ -138,7 +139,7 @@ def interrupted(folder: Path, moved: int) -> None:
     save(folder, 1, safe=False)
     save(folder / "new", 2, rows=9)
     os.rename(folder / "new", folder / PENDING)
-    (folder / PENDING / adapters.REMOVE).write_text(PICKLE_NAME)
+    (folder / PENDING / REMOVE).write_text(PICKLE_NAME)
     for name in (SAFE_NAME, CONFIG_NAME, CARD_NAME)[:moved]:
         os.replace(folder / PENDING / name, folder / name)
 

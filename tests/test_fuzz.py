@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_checkpoints import RUN, fresh, rows
 
-from softprompt_lab import AdapterError, PromptTuningConfig, adapters, train
+from softprompt_lab import AdapterError, PromptTuningConfig, train
+from softprompt_lab.adapters import folder as adapter_folder
 from softprompt_lab.checkpoints import load_checkpoint, save_checkpoint
 
 MANY = int(os.environ.get("SOFTPROMPT_LAB_FUZZ", "1000"))  # cases of each kind in the slow tests
@@ -71,10 +72,10 @@ def test_the_watch_sees_through_the_reader(folder, monkeypatch):
     """The whole way: a reader that unpickled would not get past this file's tests, nor one with another error."""
     folder.put(pickle=archive(pickle.dumps({"prompt_embeddings": Command()})))
     folder.load()
-    monkeypatch.setattr(adapters, "load_pickled", lambda content, _: pickle.loads(fuzzing.program_of(content)))
+    monkeypatch.setattr(adapter_folder, "load_pickled", lambda content, _: pickle.loads(fuzzing.program_of(content)))
     with pytest.raises(Caught, match=r"os\.system"):
         folder.load()
-    monkeypatch.setattr(adapters, "load_pickled", lambda *_: {}["another error"])
+    monkeypatch.setattr(adapter_folder, "load_pickled", lambda *_: {}["another error"])
     with pytest.raises(KeyError):
         folder.load()
 
@@ -196,7 +197,7 @@ def test_many_damaged_folders(folder, kind):
 def test_what_atheris_finds(tmp_path):
     """Cases mutated towards lines of the reader that none has reached before."""
     command = [sys.executable, fuzzing.__file__, str(MANY)]
-    path = os.pathsep.join([str(Path(adapters.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(adapter_folder.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     said = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path)
     assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     print(next(line for line in said.stdout.splitlines() if line.startswith("atheris: ")))

@@ -14,8 +14,9 @@ import torch
 from families import WIDTH
 from safetensors.torch import save_file
 
-from softprompt_lab import AdapterError, PromptTuningConfig, adapters, load_adapter, save_adapter
+from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter, save_adapter
 from softprompt_lab.adapters import PENDING, PICKLE_NAME, SAFE_NAME
+from softprompt_lab.adapters import folder as adapter_folder
 from softprompt_lab.config import CONFIG_NAME
 
 P = 5
@@ -198,7 +199,7 @@ def test_a_tensor_that_grows_in_float32_is_refused(folder, monkeypatch):
     configured(folder, num_virtual_tokens=40)
     save_file({"prompt_embeddings": torch.zeros(40, WIDTH).to(torch.float8_e4m3fn)}, folder / SAFE_NAME)
     assert load_adapter(folder)[1].shape == (40, WIDTH)
-    monkeypatch.setattr(adapters, "MAX_TENSOR_BYTES", 4 * 40 * WIDTH - 1)
+    monkeypatch.setattr(adapter_folder, "MAX_TENSOR_BYTES", 4 * 40 * WIDTH - 1)
     with pytest.raises(AdapterError, match=r"holds 1,280 numbers; as float32 they take more than 5,119 bytes"):
         load_adapter(folder)
 

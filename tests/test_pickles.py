@@ -7,7 +7,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from softprompt_lab.pickles import DTYPES, Refused, load_pickled
+from softprompt_lab.adapters.pickles import DTYPES, Refused, load_pickled
 
 MOST = 1_000_000
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .adapters import READ_FILES, adapters_below, load_adapter_with_head, save_adapter
-from .config import PROMPT_NAME, PromptTuningConfig
-from .errors import AdapterError
-from .heads import Head
+from ..config import PROMPT_NAME, PromptTuningConfig
+from ..errors import AdapterError
+from ..heads import Head
+from ..model import DEFAULT_NAME, SoftPromptModel
+from .folder import READ_FILES, adapters_below, load_adapter_with_head, save_adapter
 from .hub import local_folder, push
-from .model import DEFAULT_NAME, SoftPromptModel
 
 Saved = tuple[PromptTuningConfig, torch.Tensor, dict[str, torch.Tensor]]  # what `load_adapter_with_head` gives
 CHECKPOINT = re.compile(r"checkpoint-\d+")

@@ -26,12 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from .config import CONFIG_NAME, MAX_CONFIG_BYTES, PromptTuningConfig, TaskType, read_json_object
-from .durable import held, sync_folder, write_through
-from .errors import AdapterError
+from ..config import CONFIG_NAME, MAX_CONFIG_BYTES, PromptTuningConfig, TaskType, read_json_object
+from ..durable import held, sync_folder, write_through
+from ..errors import AdapterError
+from ..untrusted import plain_file
 from .hub import local_folder
 from .pickles import Refused, load_pickled
-from .untrusted import plain_file
 
 TENSOR_NAME = "prompt_embeddings"
 TASK_FACTORS = ("prefix_task_cols", "prefix_task_rows")  # (K, rows, r) and (K, r, D) of MULTITASK_PROMPT_TUNING

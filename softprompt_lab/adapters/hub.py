@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from .config import PROMPT_NAME
-from .errors import AdapterError
+from ..config import PROMPT_NAME
+from ..errors import AdapterError
 
 REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 LONGEST_ID = 96  # the hub's own limit

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from .adapters import MAX_TENSOR_BYTES, TENSOR_NAME, check_numbers
-from .durable import write_whole
-from .errors import AdapterError
-from .untrusted import plain_file
+from ..durable import write_whole
+from ..errors import AdapterError
+from ..untrusted import plain_file
+from .folder import MAX_TENSOR_BYTES, TENSOR_NAME, check_numbers
 
 MAX_JSON_BYTES = 64_000_000  # numbers as text take up to ten times that in memory
 
