@@ -10,7 +10,6 @@ per token   [prompt | text | pads]; what a head says at the prompt is cut off
 The head is trained with the prompt, as a copy: the base model's own stays as it is.
 """
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ from transformers.utils import ModelOutput
 
 from .config import HEAD_MODULES, TaskType
 from .engine.batch import PromptedBatch, behind, check_labels, in_front
-from .engine.costs import Remembered
+from .engine.costs import Remembered, takes
 from .engine.prefixes import positions
 from .engine.scoring import OBJECTIONS, error_of, tolerance_of
 from .packing import IGNORE
@@ -203,7 +202,7 @@ def _layout(
             "in place of the text's; choose BERT, RoBERTa, DistilBERT or a decoder."
         )
     batch = in_front(prompts, words, text, pads="left")
-    if "position_ids" not in inspect.signature(base_model.forward).parameters:
+    if not takes(base_model, "position_ids"):
         return batch
     return replace(batch, position_ids=positions(batch.mask))
 

@@ -94,8 +94,10 @@ def step_functions(base_model: nn.Module, virtual_tokens: int, pairs: Sequence[P
 
         return step
 
+    own = model.prompts[model.active_prompt].embedding.weight
+
     def step() -> float:
-        model.zero_grad(set_to_none=True)
+        own.grad = None
         return backward(base_model, [model.prompt], rows).item()
 
     padded = {} if longest > TUTORIAL_LENGTH else {f"PEFT, padded to {TUTORIAL_LENGTH}": peft_step(TUTORIAL_LENGTH)}

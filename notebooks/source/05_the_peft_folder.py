@@ -428,7 +428,7 @@ assert happened == ["code from the file ran"]
 
 # %% [markdown]
 # Reading was enough. Now put the same object into an `adapter_model.bin` with `torch.save` and let three
-# readers try: torch's restricted reader (`weights_only=True`, which builds tensors and calls nothing else),
+# readers try: torch's restricted reader (`weights_only=True`, which calls a few functions of torch and no other),
 # our loader and PEFT.
 
 # %%
@@ -449,10 +449,11 @@ assert happened == []
 assert "loaded" not in said.values()
 
 # %% [markdown]
-# All three refuse and the list stays empty. Ours names the call that the file asked for, found by looking at
-# the program without running it. torch's message mentions that the file can still be loaded: it means
-# `weights_only=False`, which is the careless reader again. With a stranger's prompt a refusal is a reason to
-# delete the file. And prefer safetensors, where there is no program to begin with.
+# All three refuse and the list stays empty. Ours names the call that the file asked for: it reads the program
+# itself, knows the instructions that a dict of tensors needs, and calls nothing. torch's message mentions
+# that the file can still be loaded: it means `weights_only=False`, which is the careless reader again. With a
+# stranger's prompt a refusal is a reason to delete the file. And prefer safetensors, where there is no
+# program to begin with.
 
 # %% [markdown]
 # ## What a hostile folder could do: the rest

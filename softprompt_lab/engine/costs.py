@@ -5,6 +5,7 @@ packed row costs its length squared. A call has a cost of its own: all weights a
 there are, and every layer is launched.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -85,6 +86,14 @@ def _recomputes(base_model: nn.Module) -> bool:
     """True if the backward pass calls layers again (gradient checkpointing)."""
     layers = base_model.modules() if base_model.training else checkpointed_layers(base_model)
     return any(layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers)
+
+
+_arguments = Remembered()
+
+
+def takes(base_model: nn.Module, name: str) -> bool:
+    """True if the base model's forward pass has an argument of that name; looked up once."""
+    return name in _arguments(base_model, lambda: frozenset(inspect.signature(base_model.forward).parameters))
 
 
 def attention_window(base_model: nn.Module) -> float:

@@ -56,10 +56,13 @@ _ways = Remembered()
 
 
 def cheapest_way(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Way:
-    """Of the ways that this base model takes exactly, the one that costs least; of two equal ones the plainer."""
+    """Of the ways that this base model takes exactly, the one that costs least; of two equal ones the plainer.
+
+    A single text is a row without pads on every way, so it takes the plainest.
+    """
     ways = ways_through(base_model)
-    if len(ways) == 1:
-        return ways[0]
+    if len(ways) == 1 or sum(len(example.targets) for example in examples) == 1:
+        return ways[-1]
     costs = costs_of(base_model)
     return min(reversed(ways), key=lambda way: way.cost(costs, prompts, examples))
 

@@ -7,7 +7,6 @@ padded            one row for each target, text directly behind the prompt: the 
 encoder-decoder   the prompt in front of the encoder's input, targets through the decoder
 """
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from transformers import DynamicCache
 from ..packing import IGNORE, Example, PackedRow, Target, pack, packed_mask, shared_context, unique_tokens
 from .batch import in_front
 from .blocks import attention_over_blocks, blocks_of, groups_of
-from .costs import Costs, costs_of
+from .costs import Costs, costs_of, takes
 from .prefixes import layers_of, positions, prefix_of
 
 CALL_TOKENS = 1024  # tokens in one padded call at most, pads included: larger calls are no faster and take more memory
@@ -145,7 +144,7 @@ def prefixed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[
         mask = torch.cat([batch.mask.new_ones(len(rows), len(prompt) - 1), batch.mask], dim=1)  # (B, P+T)
         inputs = {"inputs_embeds": batch.embeddings, "attention_mask": mask.long()}
         inputs["past_key_values"] = DynamicCache(layers_of([prefix], len(rows)))
-        if "position_ids" in inspect.signature(base_model.forward).parameters:
+        if takes(base_model, "position_ids"):
             inputs["position_ids"] = positions(mask)[:, -width:]
         yield _gather(base_model, inputs, found)
 
@@ -299,7 +298,7 @@ def call_at(base_model: nn.Module, places: Sequence[int], **inputs) -> Float[tor
     """The base model's logits at some places: it makes no others if it knows `logits_to_keep`."""
     inputs.setdefault("use_cache", "past_key_values" in inputs)
     spread = len(set(getattr(base_model, "hf_device_map", {}).values())) > 1  # the index would be on another device
-    if not spread and "logits_to_keep" in inspect.signature(base_model.forward).parameters:
+    if not spread and takes(base_model, "logits_to_keep"):
         kept = torch.tensor(places, device=inputs["inputs_embeds"].device)
         return base_model(**inputs, logits_to_keep=kept).logits
     return base_model(**inputs).logits[:, places]
