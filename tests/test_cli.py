@@ -223,6 +223,7 @@ def test_output_that_is_a_file(options, tmp_path):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_errors_reach_the_shell_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "softprompt_lab.cli", "read", str(tmp_path / "none")]
     said = subprocess.run(command, capture_output=True, text=True)
@@ -361,6 +362,7 @@ def test_doctor_compares_versions_with_ranges(monkeypatch):
     assert {finding.name for finding in doctor.missing(list(found.values()))} >= {"torch", "absent"}
 
 
+@pytest.mark.slow
 def test_bench_times_a_step_beside_peft():
     """On tiny: three ways, as a table and as JSON."""
     options = ["--base", "tiny", "--data", "shop", "--batch-size", 4, "--rounds", 2]

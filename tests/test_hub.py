@@ -30,6 +30,9 @@ def pickled() -> bytes:
     return buffer.getvalue()
 
 
+pytestmark = pytest.mark.slow  # a process of its own, which asks the stand-in
+
+
 @pytest.fixture(scope="module")
 def visited(tmp_path_factory) -> tuple[Hub, dict]:
     """The hub after a visit, and what the visitor said."""

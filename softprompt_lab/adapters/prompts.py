@@ -67,7 +67,9 @@ def load_prompts(
         model = model_class(base_model, config, tokenizer=tokenizer, start=tensor)
         _load_head(model.base_model, model.heads[DEFAULT_NAME], head)
     for name, each in saved.items():
-        _put(model, name, each, place_of(Path(source), name))
+        place = place_of(Path(source), name)
+        with _fitting(place):  # a name that no prompt can have is the folder's fault here
+            _put(model, name, each, place)
     return model
 
 
