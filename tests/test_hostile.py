@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import WIDTH
+from fuzzing import archive, program_of
 from safetensors.torch import save_file
 
 from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter, save_adapter
@@ -59,18 +60,8 @@ def compressed(content: bytes) -> bytes:
 
 
 def program() -> bytes:
-    """The pickle in what torch.save writes."""
-    with zipfile.ZipFile(io.BytesIO(pickled({"prompt_embeddings": PROMPT}))) as plain:
-        return plain.read("archive/data.pkl")
-
-
-def archive(program: bytes, numbers: bytes = b"") -> bytes:
-    """What torch.save would write of it, with one storage."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made:
-        made.writestr("archive/data.pkl", program)
-        made.writestr("archive/data/0", numbers)
-    return buffer.getvalue()
+    """The pickle in what torch.save writes of the prompt."""
+    return program_of(pickled({"prompt_embeddings": PROMPT}))
 
 
 def outside(folder: Path, name: str) -> None:
