@@ -129,7 +129,7 @@ def _check_output(folder: Path | None, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise LabError(f"{folder} is a file; give a folder with --output.")
     if (folder / "adapter_config.json").exists() and not overwrite:
-        raise LabError(f"{folder} holds a saved prompt; choose another --output, or add --overwrite.")
+        raise LabError(f"{folder} holds a saved prompt; choose another folder, or add --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
 
 

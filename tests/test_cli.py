@@ -182,7 +182,7 @@ def test_a_saved_prompt_is_replaced_only_when_told(options, copy):
     before = (copy / "adapter_model.safetensors").read_bytes()
     refused = run("train", *options, "--seed", 1, "--output", copy)
     assert refused.exit_code == 1
-    assert "holds a saved prompt; choose another --output, or add --overwrite" in refused.output
+    assert "holds a saved prompt; choose another folder, or add --overwrite" in refused.output
     assert (copy / "adapter_model.safetensors").read_bytes() == before
     assert run("train", *options, "--seed", 1, "--output", copy, "--overwrite").exit_code == 0
     assert (copy / "adapter_model.safetensors").read_bytes() != before
