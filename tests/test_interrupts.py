@@ -14,6 +14,14 @@ from softprompt_lab.checkpoints import CHECKPOINT_NAME, load_checkpoint
 ALL = RUN | {"steps": 8, "evaluate_every": 2, "patience": 3}
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_heard():
+    """As in a kernel; a shell that runs the tests in the background has this process ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def unbroken():
     """A model, its prompt's start, and what a run that nothing stops makes of it: history, prompt, seconds."""

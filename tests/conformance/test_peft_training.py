@@ -82,8 +82,7 @@ def test_checkpointing_changes_no_gradient(build, reentrant):
     model = with_prompt(build(), "FEATURE_EXTRACTION" if build is bert else None)
     labels = {} if build is bert else {"labels": IDS}
     expected = gradient(model, model(IDS, **labels)[0].square().sum())
-    model.base_model.activation_checkpointing_enable({"use_reentrant": reentrant})
-    model.base_model.train()  # layers recompute in training mode only; these bases have no dropout
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     model(IDS, **labels)  # what is asked of a base model once is asked here
     layer = next(part for part in model.base_model.modules() if isinstance(part, GradientCheckpointingLayer))
     calls = []
