@@ -228,18 +228,18 @@ class SoftPromptModel(TransformersInterface):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass either input_ids or inputs_embeds.")
-        given = {"token_type_ids": token_type_ids, "start_positions": start_positions, "end_positions": end_positions}
-        kwargs |= {name: value for name, value in given.items() if value is not None}
+        kwargs |= _given(token_type_ids=token_type_ids, start_positions=start_positions, end_positions=end_positions)
         if self._disabled:
-            given = {"input_ids": input_ids, "inputs_embeds": inputs_embeds, "labels": labels}
-            return self.base_model(**_bare(prompt_names, attention_mask=attention_mask, **given), **kwargs)
+            _refuse_names(prompt_names)
+            text = _given(input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+            return self.base_model(**text, **_given(labels=labels), **kwargs)
         refuse(kwargs.get)
         words = self.word_embeddings_module(input_ids) if inputs_embeds is None else inputs_embeds
         mask = checked_mask(words, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(words))
         if self.prompt_config.task_type in HEAD_MODULES:
             weights = self._head_of_rows(prompt_names).weights()
-            kwargs |= {} if labels is None else {"labels": labels}
+            kwargs |= _given(labels=labels)
             return classify(self.base_model, self.prompt_config.task_type, rows, words, mask, weights, **kwargs)
         batch = in_front(rows, words, mask)
         if self.base_model.config.is_encoder_decoder:
@@ -306,8 +306,9 @@ class SoftPromptModel(TransformersInterface):
         if self.prompt_config.task_type in HEAD_MODULES:
             raise ValueError(f"task_type={self.prompt_config.task_type} generates no text; call the model itself.")
         if self._disabled:
-            given = {"attention_mask": attention_mask, "past_key_values": past_key_values}
-            return self.base_model.generate(**_bare(prompt_names, input_ids=input_ids, **given), **kwargs)
+            _refuse_names(prompt_names)
+            text = _given(input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values)
+            return self.base_model.generate(**text, **kwargs)
         refuse(kwargs.get)
         mask = checked_mask(input_ids, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(input_ids))
@@ -327,7 +328,7 @@ class SoftPromptModel(TransformersInterface):
     def prompts_of(self, names: Sequence[str] | None, rows: int) -> tuple[list[torch.Tensor], list[int]]:
         """The prompts at work, each once, and for each row the number of its own; while disabled, one of length 0."""
         if self._disabled:
-            _bare(names)
+            _refuse_names(names)
             return [self.prompt[:0]], [0] * rows
         if names is None:
             return [self.prompt], [0] * rows
@@ -403,11 +404,15 @@ def get_soft_prompt_model(base_model: nn.Module, config: PromptTuningConfig, *, 
 # ------------------------------------------------------------------------------------- arguments and outputs
 
 
-def _bare(names: Sequence[str] | None, **arguments: Any) -> dict[str, Any]:
-    """The arguments that were given, for the base model while the prompts are disabled."""
+def _given(**arguments: Any) -> dict[str, Any]:
+    """The arguments that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _refuse_names(names: Sequence[str] | None) -> None:
+    """Raise ValueError for names of prompts while all of them are disabled."""
     if names is not None:
         raise ValueError(f"prompt_names={list(names)} cannot be passed inside disable_adapter().")
-    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _map(value: Any, function: Any) -> Any:
