@@ -17,7 +17,7 @@ from .engine.machine import fastest_dtype
 from .errors import LabError
 from .fetching import fetch, quiet_transformers
 
-__all__ = ["choose_device", "fetch", "is_fetched", "load_base_model"]
+__all__ = ["choose_device", "dtype_name", "fetch", "is_fetched", "load_base_model"]
 
 ASSETS = Path(__file__).parent / "assets"
 SHIPPED = ("tiny", "tiny-seq2seq")
@@ -53,9 +53,10 @@ def load_base_model(
 
     `name` is "tiny", "tiny-seq2seq", "smollm2" (fetched on first use, unless SOFTPROMPT_LAB_OFFLINE or
     HF_HUB_OFFLINE is set), a hub id or a folder. Only safetensors are read and no code of a repository runs.
-    `device` "auto" takes cuda, then mps, then cpu. `dtype` "auto" is float32, on which every number in the
-    chapters rests; "fastest" is bfloat16 where this machine multiplies it clearly faster (measured once), while
-    prompt, loss and optimizer stay in float32. `model.name_or_path` is `name` as given, `tokenizer.name_or_path`
+    `device` "auto" is CUDA where there is a GPU and the CPU elsewhere, also on Apple machines, whose "mps" has to be
+    asked for: its results do not repeat. `dtype` "auto" is float32 on every machine; "fastest" is bfloat16 where this
+    machine multiplies it clearly faster (measured once), and then its numbers are not those of the chapters. Prompt,
+    loss and optimizer stay in float32. `model.name_or_path` is `name` as given, `tokenizer.name_or_path`
     where it was read.
 
     A classifier's head that the files lack (SEQ_CLS and TOKEN_CLS with `num_labels=`, QUESTION_ANS) begins at random:
@@ -116,6 +117,11 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     if not present.get(chosen.type, True):
         raise LabError(f"device={str(device)!r} was asked for, and torch finds none here; use device='auto'.")
     return chosen
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """What a type is called in options, messages and files: "float32"."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _model_class(task_type: str) -> str:

@@ -55,6 +55,7 @@ SAVED = "Folder of a saved prompt, or zoo:NAME for one that comes with the packa
 Folder = Annotated[Path, typer.Argument(help=SAVED, show_default=False, parser=_folder, metavar="FOLDER")]
 Base = Annotated[str | None, typer.Option(help="Base model; left out, the one that the folder names.")]
 Template = Annotated[str | None, typer.Option(help="How a text is shown; holds {text} once.")]
+BaseType = Annotated[str, typer.Option(help="Of the base: float32, bfloat16, or fastest on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
@@ -88,7 +89,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Updates of the prompt.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="The first one; it falls to 0.")] = None,
-    dtype: Annotated[str, typer.Option(help="Of the base: fastest here, float32, bfloat16.")] = "fastest",
+    dtype: BaseType = "float32",
     evaluate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many validations without gain.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the start and the order of rows.")] = 0,
@@ -101,6 +102,7 @@ def train(
     _check_output(output, overwrite)
     from . import distributed, runs, training
     from .adapters import default_folder_name
+    from .base_models import dtype_name
     from .evaluation import evaluate
     from .tasks import load_task
 
@@ -111,6 +113,7 @@ def train(
     console.print(escape(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}"))
     begin = {"start": start.value, "start_text": start_text, "seed": seed, "dtype": dtype}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
+    console.print(escape(_said_type(base, model.base_model.dtype, dtype)), soft_wrap=True)
     folder = output or Path(default_folder_name(model.prompt_config))
     _check_output(folder, overwrite)
     with console.status("measuring the untrained start"):
@@ -128,12 +131,20 @@ def train(
     runs.save_run(folder, model, task, history, before, after, data=Path(data).name, start=start.value)
     results = {"untrained": runs.figures(before), "trained": runs.figures(after)}
     if as_json:
-        measured = {"majority_baseline": after.majority_baseline, "seconds": history.seconds}
-        typer.echo(json.dumps({"output": str(folder), **measured, **results}))
+        run = {"output": str(folder), "dtype": dtype_name(model.base_model.dtype), "seconds": history.seconds}
+        typer.echo(json.dumps({**run, "majority_baseline": after.majority_baseline, **results}))
     else:
         console.print(_result_table(task.name, after.majority_baseline, results))
         done = f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
         console.print(escape(done), soft_wrap=True)
+
+
+def _said_type(base: str, found: Any, asked: str) -> str:
+    """The type of the base model, and that it was chosen by speed where it was: such results differ by machine."""
+    from .base_models import FASTEST, dtype_name
+
+    why = ", the fastest type on this machine" if asked == FASTEST else ""
+    return f"Base model {base} in {dtype_name(found)}{why}"
 
 
 def _check_output(folder: Path | None, overwrite: bool) -> None:
@@ -327,12 +338,12 @@ def bench(
     virtual_tokens: Annotated[int, typer.Option(min=1, help="P, the length of the prompt.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="Steps of each, in turn.")] = 5,
-    dtype: Annotated[str, typer.Option(help="Of the base: fastest here, float32, bfloat16.")] = "fastest",
+    dtype: BaseType = "float32",
     as_json: AsJson = False,
 ) -> None:
     """Time a training step on this machine, beside PEFT's on the same rows."""
     from . import speed
-    from .base_models import load_base_model
+    from .base_models import dtype_name, load_base_model
     from .tasks import load_task
 
     task = load_task(data)
@@ -345,11 +356,11 @@ def bench(
         found = speed.alternate(functions, rounds)
     own, least = found[speed.OURS].median, found.pop(speed.FLOOR).median
     if as_json:
-        seconds = {name: measured.seconds for name, measured in found.items()}
-        typer.echo(json.dumps({"seconds": seconds, "share_of_floor": least / own}))
+        result = {"dtype": dtype_name(base_model.dtype), "share_of_floor": least / own}
+        typer.echo(json.dumps({**result, "seconds": {name: measured.seconds for name, measured in found.items()}}))
         return
-    kept_in = str(base_model.dtype).removeprefix("torch.")
-    title = f"{base} in {kept_in}: a step of {batch_size} rows behind {virtual_tokens} virtual tokens"
+    said = _said_type(base, base_model.dtype, dtype)
+    title = f"{said}: a step of {batch_size} rows behind {virtual_tokens} virtual tokens"
     table = Table("", "seconds", "times ours", title=escape(title))
     for name, measured in found.items():
         table.add_row(name, f"{measured.median:.3f}", f"{measured.median / own:.2f}")

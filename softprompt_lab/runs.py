@@ -21,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from .adapters import load_adapter
-from .base_models import load_base_model
+from .base_models import dtype_name, load_base_model
 from .config import PromptTuningConfig, read_json_object
 from .durable import write_whole
 from .embedding import class_label_start
@@ -131,7 +131,7 @@ def save_run(
         "text_column": task.text_column,
         "labels": list(task.labels),
         "template": task.template,
-        "dtype": str(model.base_model.dtype).removeprefix("torch."),
+        "dtype": dtype_name(model.base_model.dtype),
         **record,
         "settings": settings | {"seconds": round(history.seconds, 1)},
         "majority_baseline": after.majority_baseline,
@@ -146,14 +146,15 @@ def save_run(
     if not compact:
         write_whole(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
     write_whole(folder / SNAPSHOTS_FILE, save_tensors(snapshots))
-    model.save_pretrained(folder, results=_card(task, before, after))
+    model.save_pretrained(folder, results=_card(model, task, before, after))
 
 
-def _card(task: Task, before: Evaluation, after: Evaluation) -> dict[str, str]:
-    """The measured figures on the adapter's card, each beside its baselines."""
+def _card(model: SoftPromptModel, task: Task, before: Evaluation, after: Evaluation) -> dict[str, str]:
+    """The measured figures on the adapter's card, each beside its baselines, and the type of the base model."""
     low, high = after.confidence_interval
     return {
         "task": task.name,
+        "type of the base model": dtype_name(model.base_model.dtype),
         "test accuracy": f"{after.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}, n = {after.n})",
         "test macro-F1": f"{after.macro_f1:.3f}",
         "test accuracy of the untrained start": f"{before.accuracy:.3f}",

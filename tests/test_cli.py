@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from click.testing import Result
 from families import byte_tokenizer, save_byte_model
 from peft import PeftModel
@@ -30,6 +31,7 @@ from softprompt_lab import (
     reading,
     runs,
 )
+from softprompt_lab.engine import machine
 
 GOOD = ["loved it", "great value", "works well", "very happy", "would buy again", "fits well", "came early"]
 BAD = ["broke at once", "waste of money", "arrived late", "very sad", "never again", "too small", "smells"]
@@ -109,6 +111,57 @@ def test_train_writes_pefts_files_and_its_record(trained, base):
     assert snapshots["3"].equal(prompt)
     card = (trained / "README.md").read_text()
     assert f"| test accuracy | {task['trained']['accuracy']:.3f} (95 % interval" in card
+    assert task["dtype"] == "float32"
+    assert "| type of the base model | float32 |" in card
+
+
+@pytest.fixture
+def fast_bfloat16(monkeypatch):
+    """A machine that multiplies bfloat16 three times as fast as float32."""
+    rates = {torch.float32: 1e9, torch.bfloat16: 3e9}
+    monkeypatch.setattr(machine, "operations_per_second", lambda device, dtype: rates[dtype])
+    assert machine.fastest_dtype("cpu") == torch.bfloat16
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+def test_a_run_is_in_float32_on_a_machine_that_is_faster_in_bfloat16(options, trained, tmp_path):
+    """Trained and measured to the same bits as without a fast bfloat16."""
+    result = run("train", *options, "--output", tmp_path)
+    assert "in float32\n" in result.output
+    assert "fastest" not in result.output
+    assert load_adapter(tmp_path)[1].equal(load_adapter(trained)[1])
+    found, expected = (json.loads((folder / "task.json").read_text()) for folder in (tmp_path, trained))
+    assert (found["dtype"], found["untrained"], found["trained"]) == (
+        "float32",
+        expected["untrained"],
+        expected["trained"],
+    )
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+def test_the_fastest_type_has_to_be_asked_for_and_is_named(options, tmp_path):
+    """In what is printed, in JSON, in task.json and on the card."""
+    fastest = [*options, "--dtype", "fastest", "--output", tmp_path]
+    assert "in bfloat16, the fastest type on this machine" in run("train", *fastest).output
+    assert json.loads((tmp_path / "task.json").read_text())["dtype"] == "bfloat16"
+    assert "| type of the base model | bfloat16 |" in (tmp_path / "README.md").read_text()
+    assert json.loads(run("train", *fastest, "--overwrite", "--json").stdout)["dtype"] == "bfloat16"
+    assert load_adapter(tmp_path)[1].dtype == torch.float32
+
+
+def test_a_type_that_was_asked_for_is_not_called_the_fastest(options, tmp_path):
+    said = run("train", *options, "--dtype", "bfloat16", "--output", tmp_path).output
+    assert "in bfloat16\n" in said
+    assert "fastest" not in said
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+@pytest.mark.parametrize(
+    ("asked", "found"), [([], "float32"), (["--dtype", "fastest"], "bfloat16, the fastest type on this machine")]
+)
+def test_bench_says_in_which_type_it_measures(base, asked, found):
+    options = ["--base", base, "--data", "shop", "--batch-size", 1, "--rounds", 1]
+    assert f"bytes in {found}: a step" in " ".join(run("bench", *options, *asked).output.split())
 
 
 def test_a_run_goes_on_from_its_checkpoint(options, trained, tmp_path):
