@@ -103,13 +103,16 @@ def is_fetched(name: str) -> bool:
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The torch device called `device`; "auto" is the fastest of cuda, mps and cpu, or what a launcher gave."""
+    """The torch device called `device`; "auto" is what a launcher gave, else cuda where there is one, else the CPU.
+
+    "mps" is never chosen, only asked for: its results do not repeat.
+    """
     given = distributed.own_device()
     if device == "auto" and given is not None:
         return given
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return torch.device(next(kind for kind, here in present.items() if here))
+        return torch.device("cuda" if present["cuda"] else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError:
