@@ -47,13 +47,19 @@ class TransformersInterface(nn.Module):
         """True where `forward` takes `num_items_in_batch`, by which Trainer divides when it accumulates gradients."""
         return self.prompt_config.task_type is TaskType.CAUSAL_LM
 
-    def activation_checkpointing_enable(self, **kwargs: Any) -> None:
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         """Let the base model's layers compute their activations again in the backward pass, to save memory."""
-        self.base_model.activation_checkpointing_enable(**kwargs)
+        older = self.base_model.gradient_checkpointing_enable  # its only name before transformers 5.23
+        enable = getattr(self.base_model, "activation_checkpointing_enable", older)
+        enable(activation_checkpointing_kwargs, **options)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         """`activation_checkpointing_enable` by its older name."""
-        self.activation_checkpointing_enable(activation_checkpointing_kwargs=gradient_checkpointing_kwargs)
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
 
     def can_generate(self) -> bool:
         """True if the task is one of writing text."""

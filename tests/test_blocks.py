@@ -4,6 +4,7 @@ import pytest
 import torch
 from families import bloom, gpt2, llama
 
+from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine import blocks
 from softprompt_lab.engine.blocks import attention, attention_over_blocks, blocks_of
 from softprompt_lab.engine.scoring import BLOCKS, PACKED, ways_through
@@ -75,7 +76,7 @@ def test_layers_that_recompute_take_the_mask():
     """Gradient checkpointing calls a layer again when its attention has been put back; the ways are asked anew."""
     base = llama()
     assert ways_through(base)[0] is BLOCKS
-    base.activation_checkpointing_enable()
+    SoftPromptModel(base, PromptTuningConfig(P)).activation_checkpointing_enable()  # whatever transformers calls it
     base.train()
     assert ways_through(base)[0] is PACKED
     base.eval()

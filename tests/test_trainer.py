@@ -26,6 +26,8 @@ from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_adapter
 from softprompt_lab.trainer import AdapterCallback
 
 P = 4
+_NAMES = ("activation_checkpointing", "gradient_checkpointing")  # from transformers 5.23 on, and before
+CHECKPOINTING = next(name for name in _NAMES if hasattr(TrainingArguments, name))
 # Lengths and numbers of labels differ, so a mean of means is another number than the mean over tokens.
 PAIRS = [([5, 17, 33], [8, 9]), ([70, 11], [12]), ([6, 7, 8, 9, 10], [40, 41, 42, 43]), ([20], [21, 22])]
 PAIRS += [([31, 32], [33, 34, 35, 36, 37]), ([50, 51, 52], [53]), ([60, 61], [62, 63]), ([90, 91], [94, 95, 96])]
@@ -77,7 +79,7 @@ def loop(model, epochs: int = 3, step_rows: int = 4, rate: float = 0.1) -> torch
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}, {"activation_checkpointing": True}],
+    [{}, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}, {CHECKPOINTING: True}],
     ids=["batches", "accumulated", "checkpointed"],
 )
 def test_trainer_ends_with_the_prompt_of_a_loop(tmp_path, options):
