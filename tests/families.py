@@ -31,6 +31,12 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+# PEFT before 0.21.2 stores this method of an encoder-decoder and puts it back. transformers 5.20 no longer has it and
+# calls nothing of that name, so any method will do, and PEFT's numbers are those of its newer releases.
+_KEPT_BY_PEFT = "_prepare_encoder_decoder_kwargs_for_generation"
+if not hasattr(PreTrainedModel, _KEPT_BY_PEFT):
+    setattr(PreTrainedModel, _KEPT_BY_PEFT, PreTrainedModel.forward)
+
 VOCABULARY, WIDTH, LAYERS, HEADS, POSITIONS, SCALE = 99, 32, 2, 4, 256, 0.2
 _IDS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _SHAPE = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}

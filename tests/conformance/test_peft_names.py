@@ -228,7 +228,9 @@ def test_the_base_models_state_is_its_own(build):
     """Its keys and weights are those of the plain model; what is loaded into it is used, by `generate` too."""
     model, plain, other = with_prompt(build()), build(), build()
     state = model.base_model.state_dict()
-    assert state.keys() == plain.state_dict().keys() == peft.get_base_model_state_dict(as_peft(model)).keys()
+    assert state.keys() == plain.state_dict().keys()
+    if hasattr(peft, "get_base_model_state_dict"):  # since PEFT 0.20
+        assert state.keys() == peft.get_base_model_state_dict(as_peft(model)).keys()
     assert all(torch.equal(value, state[key]) for key, value in plain.state_dict().items())
     with torch.no_grad():
         for weight in other.parameters():
