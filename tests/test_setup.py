@@ -1,5 +1,6 @@
 """The files that set the lab up agree with each other and with what is imported."""
 
+import ast
 import importlib.util
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,62 @@ def test_constraints_pin_every_requirement_within_its_range():
 
 def test_constraints_hold_no_cuda():
     assert [name for name in _pins() if re.search("cuda|nvidia|triton", name)] == []
+
+
+def _imported(folder: str) -> set[str]:
+    """What the Python files in a folder import, anywhere in them: the first part of each name, no local module."""
+    files = list((ROOT / folder).rglob("*.py"))
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names
+
+
+LOCAL = {file.stem for folder in ("tests", "tools", "benchmarks") for file in (ROOT / folder).rglob("*.py")}
+DEPENDENCIES = {canonicalize_name(r.name) for r in map(Requirement, PROJECT["dependencies"])}
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("softprompt_lab", ["course"]),  # peft, in functions that say how to get it
+        ("notebooks", ["course"]),
+        ("tests", ["test", "quantised"]),
+        ("tools", ["test"]),
+        ("benchmarks", ["test"]),
+    ],
+)
+def test_everything_that_is_imported_is_declared(folder, extras):
+    """By itself, not only because another library brings it along."""
+    declared = DEPENDENCIES | {canonicalize_name(r.name) for extra in extras for r in map(Requirement, EXTRAS[extra])}
+    homes = packages_distributions()
+    undeclared = {
+        name
+        for name in _imported(folder) - {"softprompt_lab"} - (LOCAL if folder != "softprompt_lab" else set())
+        if not declared & {canonicalize_name(home) for home in homes.get(name, [name])}
+    }
+    assert undeclared == set()
+
+
+def test_the_package_asks_for_peft_only_where_it_may_be_missing():
+    """It is in an extra: no module imports it while it is being imported."""
+    for file in (ROOT / "softprompt_lab").rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
+        assert not {name for name in names if name.split(".")[0] == "peft"}, file
+
+
+def test_ranges_are_as_wide_as_they_were_promised():
+    """transformers: two minor releases or more; pandas 2 and 3; torch: the pin's minor release."""
+    ranges = {requirement.name: requirement.specifier for requirement in REQUIREMENTS}
+    assert ranges["pandas"].contains("2.2.3")
+    assert ranges["pandas"].contains("3.1.1")
+    minors = {number for number in range(100) if ranges["transformers"].contains(f"5.{number}.0")}
+    assert len(minors) >= 2
+    pin = _pins()["torch"]
+    assert f">={pin.major}.{pin.minor}" in map(str, ranges["torch"])
+    assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in ("3.11", "3.12", "3.13"))
 
 
 def test_environment_has_only_python_and_pip_from_conda():
@@ -144,5 +202,5 @@ def test_ci_is_an_executable_script():
 
 @pytest.mark.parametrize("name", sorted(r.name for r in map(Requirement, PROJECT["dependencies"])))
 def test_requirement_is_importable(name):
-    module = {"scikit-learn": "sklearn"}.get(name, name)
+    module = {"scikit-learn": "sklearn", "pillow": "PIL", "ipython": "IPython"}.get(name, name)
     assert importlib.util.find_spec(module) is not None
