@@ -1,6 +1,7 @@
 # make lab        install, fetch the base model, open chapter 00 (NO_BROWSER=1 on a server)
 # make run        execute every chapter without a browser and print the time of each, then the page of instruments
-# make test       lint, then every test
+# make test       lint, then every test, the fast ones also as on a processor without fast bfloat16
+# make test-lowest   the fast tests with the lowest versions that pyproject.toml allows
 # make notebooks  build the chapters from notebooks/source
 #
 # Each target makes its own .venv when there is none and installs again only when pyproject.toml or
@@ -9,6 +10,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOWEST := .venv-lowest
 
 # The first Python on the path that the package supports (make PYTHON=... chooses another).
 CANDIDATES := python3 python3.13 python3.12 python3.11
@@ -20,7 +22,7 @@ FIRST := 00_start_here.ipynb
 JUPYTER_OPTIONS := --ip=127.0.0.1 $(if $(NO_BROWSER),--no-browser) $(AS_ROOT) --LabApp.default_url=/lab/tree/$(FIRST)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab run test notebooks model chromium clean
+.PHONY: help lab run test test-lowest notebooks model chromium clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -48,11 +50,29 @@ run: model
 notebooks: model
 	$(BIN)/python tools/notebooks.py build
 
-# Fast tests share the cores, one thread each; slow ones follow alone, with all of them.
+# Fast tests share the cores, one thread each; slow ones follow alone, with all of them. The second time matrices are
+# multiplied with the instructions of an older processor: what passes on one machine must pass on another.
+FAST := -m pytest -n 2 -m "not slow and not browser and not smollm2"
 test: model chromium
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not browser and not smollm2"
+	OMP_NUM_THREADS=1 $(BIN)/python $(FAST)
+	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python $(FAST)
 	$(BIN)/python -m pytest -m "slow or browser or smollm2"
+
+# uv finds the lowest versions, and pip installs them, since it takes torch's build for the CPU where there is one: the
+# versions are constraints, so that CUDA libraries which only other builds of torch need are left out.
+$(LOWEST)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found: install one, then type make again."; exit 1; }
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install "uv>=0.9,<1"
+	grep "^torch==" constraints.txt > $(LOWEST)/torch.txt
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra test --extra course pyproject.toml \
+	    --python $(LOWEST)/bin/python --constraints $(LOWEST)/torch.txt --output-file $(LOWEST)/versions.txt
+	$(LOWEST)/bin/python -m pip install -c $(LOWEST)/versions.txt -e ".[test,course]"
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python $(FAST)
 
 # Debian's browser, for the tests marked `browser`.
 chromium:
@@ -62,4 +82,4 @@ chromium:
 	else echo "No chromium here: the tests that open a browser are skipped (Debian: apt-get install chromium)."; fi
 
 clean:
-	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) *.egg-info .pytest_cache .ruff_cache .hypothesis

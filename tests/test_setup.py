@@ -114,6 +114,17 @@ def test_the_package_asks_for_peft_only_where_it_may_be_missing():
         assert not {name for name in names if name.split(".")[0] == "peft"}, file
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_fast_tests_run_on_two_kinds_of_processors_and_with_the_lowest_versions():
+    """Results depend neither on a processor's instructions nor on a newer library."""
+    fast = [line for line in _make("-n", "test").stdout.splitlines() if "pytest -n 2" in line]
+    assert ["ONEDNN_MAX_CPU_ISA=AVX2" in line for line in fast] == [False, True]
+    assert len({line.replace("ONEDNN_MAX_CPU_ISA=AVX2 ", "") for line in fast}) == 1
+    lowest = _make("-n", "-W", "pyproject.toml", "test-lowest").stdout
+    assert "--resolution lowest-direct" in lowest
+    assert lowest.splitlines()[-1] == fast[0].replace(".venv/", ".venv-lowest/")
+
+
 def test_ranges_are_as_wide_as_they_were_promised():
     """transformers: two minor releases or more; pandas 2 and 3; torch: the pin's minor release."""
     ranges = {requirement.name: requirement.specifier for requirement in REQUIREMENTS}
@@ -187,7 +198,8 @@ def test_make_lab_keeps_the_token_and_stays_on_this_machine():
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_make_names_its_targets_and_refuses_without_a_python(tmp_path):
-    assert [line.split()[1] for line in _make().stdout.splitlines()] == ["lab", "run", "test", "notebooks"]
+    named = [line.split()[1] for line in _make().stdout.splitlines()]
+    assert named == ["lab", "run", "test", "test-lowest", "notebooks"]
     bare = _make("lab", f"VENV={tmp_path / 'venv'}", "PYTHON=")
     assert bare.returncode != 0
     assert "No Python 3.11, 3.12 or 3.13 found" in bare.stdout
@@ -197,7 +209,7 @@ def test_ci_is_an_executable_script():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script]).returncode == 0
-    assert "make test" in script.read_text(encoding="utf-8")
+    assert script.read_text(encoding="utf-8").splitlines()[-2:] == ["make test", "make test-lowest"]
 
 
 @pytest.mark.parametrize("name", sorted(r.name for r in map(Requirement, PROJECT["dependencies"])))
