@@ -16,7 +16,15 @@ import transformers
 import typer
 from tqdm import tqdm
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, Task, evaluate, load_base_model, load_task, train
+from softprompt_lab import (
+    PromptTuningConfig,
+    SoftPromptModel,
+    Task,
+    evaluate,
+    load_base_model,
+    load_task,
+    train,
+)
 from softprompt_lab.evaluation import Evaluation
 
 FOLDER = Path(__file__).parent
@@ -54,26 +62,40 @@ def row(kind: str, detail: str, result: Evaluation) -> dict:
 def measure_words(base_model, tokenizer, task: Task) -> list[dict]:
     """The ten hand-written prompts."""
     return [
-        row("hand-written", wording, evaluate(base_model, task.with_template(wording), tokenizer=tokenizer))
+        row(
+            "hand-written",
+            wording,
+            evaluate(base_model, task.with_template(wording), tokenizer=tokenizer),
+        )
         for wording in tqdm(WORDINGS, desc="hand-written prompts")
     ]
 
 
 def measure_prompts(base_model, tokenizer, task: Task) -> list[dict]:
     """The untrained start, and the prompt after training from each seed."""
-    config = PromptTuningConfig(num_virtual_tokens=VIRTUAL_TOKENS, prompt_tuning_init_text=START_TEXT)
+    config = PromptTuningConfig(
+        num_virtual_tokens=VIRTUAL_TOKENS, prompt_tuning_init_text=START_TEXT
+    )
     model = SoftPromptModel(base_model, config, tokenizer=tokenizer)
     rows = [row("untrained start", START_TEXT, evaluate(model, task))]
     for seed in SEEDS:
         model = SoftPromptModel(base_model, config, tokenizer=tokenizer)
         history = train(model, task, steps=STEPS, batch_size=BATCH_SIZE, seed=seed)
-        rows.append(row("trained", f"seed {seed}, {history.seconds / STEPS:.2f} s a step", evaluate(model, task)))
+        rows.append(
+            row(
+                "trained",
+                f"seed {seed}, {history.seconds / STEPS:.2f} s a step",
+                evaluate(model, task),
+            )
+        )
     return rows
 
 
 def report(table: pd.DataFrame, majority: float, base: str) -> str:
     """The table and its summary as markdown."""
-    means = table.groupby("kind", sort=False)["accuracy"].agg(["mean", "std", "min", "max", "count"])
+    means = table.groupby("kind", sort=False)["accuracy"].agg(
+        ["mean", "std", "min", "max", "count"]
+    )
     gain = means.loc["trained", "mean"] - means.loc["hand-written", "mean"]
     lines = [
         f"# A trained prompt on `complaints`, base model `{base}`",
@@ -110,14 +132,18 @@ def report(table: pd.DataFrame, majority: float, base: str) -> str:
 
 def main(
     base: Annotated[str, typer.Option(help="base model: a name, a hub id or a folder")] = "smollm2",
-    output: Annotated[Path, typer.Option(help="folder for complaints.md and complaints.csv")] = FOLDER,
+    output: Annotated[
+        Path, typer.Option(help="folder for complaints.md and complaints.csv")
+    ] = FOLDER,
 ) -> None:
     """Measure everything, print the report and write it."""
     base_model, tokenizer = load_base_model(base)
     task = load_task("complaints")
     rows = measure_prompts(base_model, tokenizer, task) + measure_words(base_model, tokenizer, task)
     table = pd.DataFrame(rows)
-    majority = (pd.Series(task.test["text_label"]) == pd.Series(task.train["text_label"]).mode()[0]).mean()
+    majority = (
+        pd.Series(task.test["text_label"]) == pd.Series(task.train["text_label"]).mode()[0]
+    ).mean()
     text = report(table, majority, base)
     print(text)
     (output / "complaints.md").write_text(text, encoding="utf-8")

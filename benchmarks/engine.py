@@ -34,7 +34,12 @@ from softprompt_lab.plots import engine_ratios
 
 FOLDER = Path(__file__).parent
 LENGTHS = {"short": 30, "long": 100}  # tokens of text, on average
-GRID = [(prompt, batch, length) for prompt in (1, 8, 20, 100) for batch in (1, 8, 32) for length in LENGTHS]
+GRID = [
+    (prompt, batch, length)
+    for prompt in (1, 8, 20, 100)
+    for batch in (1, 8, 32)
+    for length in LENGTHS
+]
 FEW = [(20, 8, "short"), (100, 8, "short")]  # for the large shapes, whose PEFT steps take a minute
 SHORT_ROUNDS = 5  # times as many for tiny, whose steps take hundredths of a second,
 ROW_ROUNDS = 8  # and so many times as many for a single row, which takes as long as this machine's noise lasts
@@ -43,14 +48,27 @@ PARTS = ("tutorial", "steps", "memory", "evaluation", "generation")
 
 def bloomz_560m() -> BloomForCausalLM:
     """Random weights in the shape of bigscience/bloomz-560m."""
-    return BloomForCausalLM(BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16))
+    return BloomForCausalLM(
+        BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16)
+    )
 
 
 def llama_1b() -> LlamaForCausalLM:
     """Random weights in the shape of Llama-3.2-1B."""
-    sizes = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
+    sizes = {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+    }
     return LlamaForCausalLM(
-        LlamaConfig(vocab_size=128_256, num_key_value_heads=8, head_dim=64, tie_word_embeddings=True, **sizes)
+        LlamaConfig(
+            vocab_size=128_256,
+            num_key_value_heads=8,
+            head_dim=64,
+            tie_word_embeddings=True,
+            **sizes,
+        )
     )
 
 
@@ -73,12 +91,20 @@ def base_model_of(name: str):
 
 def measure_step(model, prompt: int, batches: list[list], rounds: int) -> dict:
     """Seconds of a step, the mean over batches of the medians over rounds; ratios to ours, share of the floor."""
-    speed.step_functions(model, prompt, batches[0][:1])[speed.OURS]()  # asks for the ways, starts libraries
+    speed.step_functions(model, prompt, batches[0][:1])[
+        speed.OURS
+    ]()  # asks for the ways, starts libraries
     seconds = pd.DataFrame(
-        {name: measured.median for name, measured in speed.alternate(functions, rounds, warm_up=0).items()}
+        {
+            name: measured.median
+            for name, measured in speed.alternate(functions, rounds, warm_up=0).items()
+        }
         for functions in (timed(model, prompt, pairs) for pairs in batches)
     ).mean()
-    line = {"ours": seconds[speed.OURS], "share of floor": seconds[speed.FLOOR] / seconds[speed.OURS]}
+    line = {
+        "ours": seconds[speed.OURS],
+        "share of floor": seconds[speed.FLOOR] / seconds[speed.OURS],
+    }
     for name in seconds.index.drop([speed.OURS, speed.FLOOR]):
         line |= {name: seconds[name], f"ratio, {name}": seconds[name] / seconds[speed.OURS]}
     return line
@@ -96,7 +122,9 @@ def measure_steps(name: str, cells: list[tuple[int, int, str]], rounds: int) -> 
     for prompt, batch, length in tqdm(cells, desc=name):
         pairs = speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
         cell = {"model": name, "P": prompt, "batch": batch, "rows": length}
-        lines.append(cell | measure_step(model, prompt, [pairs], rounds * (ROW_ROUNDS if batch == 1 else 1)))
+        lines.append(
+            cell | measure_step(model, prompt, [pairs], rounds * (ROW_ROUNDS if batch == 1 else 1))
+        )
     return lines
 
 
@@ -123,7 +151,9 @@ def peak_of(model_name: str, prompt: int, batch: int, length: str, way: str) -> 
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     model = base_model_of(model_name)
     ways_through(model)  # asked before, as a training run does on its first step
-    functions = speed.step_functions(model, prompt, speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length]))
+    functions = speed.step_functions(
+        model, prompt, speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
+    )
     return speed.peak_memory(functions[way], str(model.device))
 
 
@@ -132,10 +162,27 @@ def measure_memory(cells: list[tuple[str, int, int, str]]) -> list[dict]:
     lines = []
     for model_name, prompt, batch, length in cells:
         line = {"model": model_name, "P": prompt, "batch": batch, "rows": length}
-        for way in (f"PEFT, padded to {speed.TUTORIAL_LENGTH}", "PEFT, padded to the longest", speed.OURS):
-            command = [sys.executable, __file__, "peak", model_name, str(prompt), str(batch), length, way]
+        for way in (
+            f"PEFT, padded to {speed.TUTORIAL_LENGTH}",
+            "PEFT, padded to the longest",
+            speed.OURS,
+        ):
+            command = [
+                sys.executable,
+                __file__,
+                "peak",
+                model_name,
+                str(prompt),
+                str(batch),
+                length,
+                way,
+            ]
             done = subprocess.run(command, capture_output=True, text=True)
-            line[way] = json.loads(done.stdout.splitlines()[-1]) / 1e9 if done.returncode == 0 else float("nan")
+            line[way] = (
+                json.loads(done.stdout.splitlines()[-1]) / 1e9
+                if done.returncode == 0
+                else float("nan")
+            )
         lines.append(line)
     return lines
 
@@ -163,12 +210,22 @@ def measure_evaluation(rounds: int) -> list[dict]:
                 batch = speed.padded_batch(part, max(len(c) + len(t) for c, t in part))
                 logits = theirs(**batch).logits[:, 20:-1]
                 labels = batch["labels"][:, 1:]
-                losses.append(torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none").sum(dim=1))
+                losses.append(
+                    torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none").sum(
+                        dim=1
+                    )
+                )
         return torch.cat(losses)
 
-    functions = {"PEFT": peft_evaluation, speed.OURS: lambda: score_labels(model, ours.prompt.detach(), examples)}
+    functions = {
+        "PEFT": peft_evaluation,
+        speed.OURS: lambda: score_labels(model, ours.prompt.detach(), examples),
+    }
     found = speed.alternate(functions, rounds, warm_up=0)
-    return [{"way": name, "rows per second": len(texts) / seconds.median} for name, seconds in found.items()]
+    return [
+        {"way": name, "rows per second": len(texts) / seconds.median}
+        for name, seconds in found.items()
+    ]
 
 
 def as_peft(model, prompts: dict[str, torch.Tensor]) -> peft.PeftModel:
@@ -192,7 +249,12 @@ def measure_generation(rounds: int) -> list[dict]:
     """Eight tasks in one batch of 32 rows, and a hundred short answers behind 100 virtual tokens, on smollm2."""
     model, tokenizer = load_base_model("smollm2")
     task = load_task("complaints")
-    options = {"max_new_tokens": 10, "min_new_tokens": 10, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    options = {
+        "max_new_tokens": 10,
+        "min_new_tokens": 10,
+        "do_sample": False,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     texts = [task.prompt(text) for text in task.train[task.text_column][:32]]
     tokenizer.padding_side = "left"
     batch = tokenizer(texts, return_tensors="pt", padding=True)
@@ -225,7 +287,9 @@ def _mixed_batch(model, batch, options: dict, rounds: int) -> list[dict]:
     for row, name in enumerate(rows):  # the texts of the mixed batch are those of each row alone
         ours.set_prompt(name)
         text = batch["input_ids"][row][batch["attention_mask"][row].bool()]
-        assert torch.equal(ours.generate(text[None], **options)[0, -10:], generated[row, -10:]), f"row {row}"
+        assert torch.equal(ours.generate(text[None], **options)[0, -10:], generated[row, -10:]), (
+            f"row {row}"
+        )
     found = speed.alternate({"PEFT": one_by_one, speed.OURS: together}, rounds)
     return [
         {"work": "32 rows of 8 tasks, 10 tokens each", "way": name, "seconds": seconds.median}
@@ -244,7 +308,9 @@ def _short_answers(model, batch, options: dict, rounds: int) -> list[dict]:
             ids = texts[number % len(texts)]
             wrapped.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
 
-    found = speed.alternate({"PEFT": lambda: answers(theirs), speed.OURS: lambda: answers(ours)}, rounds, warm_up=0)
+    found = speed.alternate(
+        {"PEFT": lambda: answers(theirs), speed.OURS: lambda: answers(ours)}, rounds, warm_up=0
+    )
     return [
         {"work": "100 answers of 5 tokens, P = 100", "way": name, "seconds": seconds.median}
         for name, seconds in found.items()
@@ -257,12 +323,18 @@ def _short_answers(model, batch, options: dict, rounds: int) -> list[dict]:
 def machine_line() -> str:
     """What the figures were measured on."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else platform.processor() or platform.machine()
+    )
     rates = {
         str(dtype).removeprefix("torch."): machine.operations_per_second(device, dtype) / 1e9
         for dtype in (torch.float32, torch.bfloat16)
     }
-    products = ", ".join(f"{rate:,.0f} billion operations a second in {dtype}" for dtype, rate in rates.items())
+    products = ", ".join(
+        f"{rate:,.0f} billion operations a second in {dtype}" for dtype, rate in rates.items()
+    )
     return (
         f"{name}, {torch.get_num_threads()} threads; matrix products: {products}. torch {torch.__version__}, "
         f"transformers {transformers.__version__}, peft {peft.__version__}."
@@ -278,7 +350,14 @@ def markdown(table: pd.DataFrame) -> list[str]:
 
 def write_report(output: Path) -> None:
     """engine.md from whatever parts there are, and the figure of the steps."""
-    lines = ["# The engine beside PEFT", "", "Written by `python benchmarks/engine.py`.", "", machine_line(), ""]
+    lines = [
+        "# The engine beside PEFT",
+        "",
+        "Written by `python benchmarks/engine.py`.",
+        "",
+        machine_line(),
+        "",
+    ]
     for part in PARTS:
         path = output / f"engine_{part}.csv"
         if path.exists():
@@ -291,27 +370,45 @@ def write_report(output: Path) -> None:
 
 
 def main(
-    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; all without.")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; all without.")
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Runs of each way, in turn.")] = 3,
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = FOLDER,
 ) -> None:
     """Measure and write the report; a part that is not measured keeps its last figures."""
     for part in parts or PARTS:
         if part == "tutorial":
-            pd.DataFrame(measure_tutorial(rounds)).to_csv(output / "engine_tutorial.csv", index=False)
+            pd.DataFrame(measure_tutorial(rounds)).to_csv(
+                output / "engine_tutorial.csv", index=False
+            )
         elif part == "steps":
             rows: list[dict] = []
-            for name, cells in {"tiny": GRID, "smollm2": GRID, "bloomz-560m shape": FEW, "Llama-1B shape": FEW}.items():
-                rows += measure_steps(name, cells, SHORT_ROUNDS * rounds if name == "tiny" else rounds)
+            for name, cells in {
+                "tiny": GRID,
+                "smollm2": GRID,
+                "bloomz-560m shape": FEW,
+                "Llama-1B shape": FEW,
+            }.items():
+                rows += measure_steps(
+                    name, cells, SHORT_ROUNDS * rounds if name == "tiny" else rounds
+                )
                 pd.DataFrame(rows).to_csv(output / "engine_steps.csv", index=False)
         elif part == "memory":
             cells = [("smollm2", 20, 8, "short"), ("smollm2", 100, 32, "short")]
-            cells += [("bloomz-560m shape", 100, 16, "short"), ("bloomz-560m shape", 100, 32, "short")]
+            cells += [
+                ("bloomz-560m shape", 100, 16, "short"),
+                ("bloomz-560m shape", 100, 32, "short"),
+            ]
             pd.DataFrame(measure_memory(cells)).to_csv(output / "engine_memory.csv", index=False)
         elif part == "evaluation":
-            pd.DataFrame(measure_evaluation(rounds)).to_csv(output / "engine_evaluation.csv", index=False)
+            pd.DataFrame(measure_evaluation(rounds)).to_csv(
+                output / "engine_evaluation.csv", index=False
+            )
         else:
-            pd.DataFrame(measure_generation(rounds)).to_csv(output / "engine_generation.csv", index=False)
+            pd.DataFrame(measure_generation(rounds)).to_csv(
+                output / "engine_generation.csv", index=False
+            )
         write_report(output)
 
 

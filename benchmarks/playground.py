@@ -25,7 +25,9 @@ def boards() -> dict[str, Playground]:
     """Three prompts and the bare base model, on both."""
     base_model, tokenizer = load_base_model("tiny")
     task = load_task("shop")
-    tiny = SoftPromptModel(base_model, PromptTuningConfig(num_virtual_tokens=8), tokenizer=tokenizer)
+    tiny = SoftPromptModel(
+        base_model, PromptTuningConfig(num_virtual_tokens=8), tokenizer=tokenizer
+    )
     for name in ("second", "third"):
         tiny.add_prompt(name, PromptTuningConfig(num_virtual_tokens=8))
     names = ("complaint-seed0", "complaint-seed1", "tone-seed0")
@@ -43,11 +45,15 @@ def main() -> None:
             board.text.value += key
             seconds.append(time.perf_counter() - began + DELAY)
             assert board.picture.value != before or key == " ", "the picture must change"
-        lines.append(f"| {name} | {len(board.chosen)} | {median(seconds):.2f} | {max(seconds):.2f} |")
+        lines.append(
+            f"| {name} | {len(board.chosen)} | {median(seconds):.2f} | {max(seconds):.2f} |"
+        )
         board.close()
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     title = f"# A key in the playground\n\nWritten by `python benchmarks/playground.py` ({machine}), {KEYS} keys each."
-    Path(__file__).with_suffix(".md").write_text("\n".join([title, "", *lines, ""]), encoding="utf-8")
+    Path(__file__).with_suffix(".md").write_text(
+        "\n".join([title, "", *lines, ""]), encoding="utf-8"
+    )
     print("\n".join(lines))
 
 

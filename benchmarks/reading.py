@@ -9,6 +9,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -108,10 +109,14 @@ def main(
     ]
     for metric in tqdm(reading.METRICS):
         for name, options in reading.SCALINGS.items():
-            median, least = seconds(lambda: reading.nearest(prompt, words, K, metric, **options), rounds)  # noqa: B023
+            median, least = seconds(
+                partial(reading.nearest, prompt, words, K, metric, **options), rounds
+            )
             found = reading.nearest(prompt, words, K, metric, **options)[1]
             same = int((found == exact_ids(prompt, words, metric, name)).all(1).sum())
-            lines.append(f"| {metric}, {name} | {median:.2f} | {least:.2f} | {same} of {VIRTUAL_TOKENS} |")
+            lines.append(
+                f"| {metric}, {name} | {median:.2f} | {least:.2f} | {same} of {VIRTUAL_TOKENS} |"
+            )
     lines += ["", "| part | median, s | least, s |", "|---|---|---|"]
     for name, function in parts_of_it(prompt, words).items():
         median, least = seconds(function, min(rounds, 3))

@@ -17,12 +17,26 @@ import torch
 import transformers
 import typer
 
-from softprompt_lab import SoftPromptModel, Task, evaluate, load_base_model, load_task, plots, reading, runs, train, zoo
+from softprompt_lab import (
+    SoftPromptModel,
+    Task,
+    evaluate,
+    load_base_model,
+    load_task,
+    plots,
+    reading,
+    runs,
+    train,
+    zoo,
+)
 from softprompt_lab.config import PromptTuningConfig
 
 FOLDER = Path(__file__).parent
 VIRTUAL_TOKENS = 8
-TARGETS = ("complaint", "loyal")  # of the shop: one that pretraining asked for in words, one by vectors alone
+TARGETS = (
+    "complaint",
+    "loyal",
+)  # of the shop: one that pretraining asked for in words, one by vectors alone
 SOURCES = ("complaint", "urgent", "tone", "loyal")  # of the same labels as the targets, but tone
 SOURCE_TRAINING = {"steps": 60, "batch_size": 16, "learning_rate": 0.05}
 TINY_TRAINING = {"steps": 20, "batch_size": 8, "learning_rate": 0.05, "evaluate_every": 5}
@@ -32,7 +46,9 @@ SMOLLM2_SEEDS = (0, 1)
 VALIDATION_ROWS = 60  # of the curves; smollm2's test split is measured whole at the end
 BEHAVIOUR_ROWS = 64
 TONE_TEXT = "What is the tone of this message?"
-app = typer.Typer(add_completion=False, help="Similarity of prompts, and starts from other prompts.")
+app = typer.Typer(
+    add_completion=False, help="Similarity of prompts, and starts from other prompts."
+)
 
 
 def curves_file(name: str) -> Path:
@@ -78,22 +94,38 @@ def _few(task: Task) -> Task:
     return replace(task, validation=task.validation.select(range(VALIDATION_ROWS)))
 
 
-def _trained(base, task: Task, seed: int, settings: dict, start: torch.Tensor | None = None, **config):
+def _trained(
+    base, task: Task, seed: int, settings: dict, start: torch.Tensor | None = None, **config
+):
     """A prompt trained from a start, with its history as a table."""
     base_model, tokenizer = base
     torch.manual_seed(seed)
-    sizes = {"num_virtual_tokens": VIRTUAL_TOKENS, **({} if start is None else {"prompt_tuning_init": "RANDOM"})}
-    model = SoftPromptModel(base_model, PromptTuningConfig(**sizes, **config), tokenizer=tokenizer, start=start)
+    sizes = {
+        "num_virtual_tokens": VIRTUAL_TOKENS,
+        **({} if start is None else {"prompt_tuning_init": "RANDOM"}),
+    }
+    model = SoftPromptModel(
+        base_model, PromptTuningConfig(**sizes, **config), tokenizer=tokenizer, start=start
+    )
     history = train(model, task, seed=seed, progress=False, **settings)
     return model, history.to_pandas()
 
 
 def _tabled(histories: dict[str, list[pd.DataFrame]], tests: list[dict], name: str) -> None:
     """Write the curves of a part and what its prompts are worth at the end."""
-    curves = pd.concat([reading.learning_curves(each).assign(target=key) for key, each in histories.items()])
+    curves = pd.concat(
+        [reading.learning_curves(each).assign(target=key) for key, each in histories.items()]
+    )
     curves.to_csv(curves_file(name), index=False, float_format="%.5f")
-    pd.DataFrame(tests).to_csv(FOLDER / f"transfer_{name}_tests.csv", index=False, float_format="%.5f")
-    print(pd.DataFrame(tests).groupby(["target", "kind"], sort=False)["accuracy"].agg(["mean", "std"]).to_string())
+    pd.DataFrame(tests).to_csv(
+        FOLDER / f"transfer_{name}_tests.csv", index=False, float_format="%.5f"
+    )
+    print(
+        pd.DataFrame(tests)
+        .groupby(["target", "kind"], sort=False)["accuracy"]
+        .agg(["mean", "std"])
+        .to_string()
+    )
 
 
 @app.command()
@@ -105,7 +137,9 @@ def tiny() -> None:
     tests = []
     for seed in TINY_SEEDS:
         sources = {
-            skill: _trained(base, tasks[skill], 100 + seed, SOURCE_TRAINING)[0].prompt.detach().clone()
+            skill: _trained(base, tasks[skill], 100 + seed, SOURCE_TRAINING)[0]
+            .prompt.detach()
+            .clone()
             for skill in SOURCES
         }
         for target in TARGETS:
@@ -120,7 +154,9 @@ def tiny() -> None:
                 model, history = _trained(base, tasks[target], seed, TINY_TRAINING, **start)
                 histories[target].setdefault(kind, []).append(history)
                 after = evaluate(model, tasks[target], limit=TINY_TEST_ROWS)
-                tests.append({"target": target, "kind": kind, "run": seed, "accuracy": after.accuracy})
+                tests.append(
+                    {"target": target, "kind": kind, "run": seed, "accuracy": after.accuracy}
+                )
         print(f"seed {seed} done", flush=True)
     _tabled(histories, tests, "tiny")
 
@@ -183,7 +219,9 @@ def _similarity_lines() -> list[str]:
     for measure in ("pooled cosine", "aligned cosine", "pooled cosine, centred"):
         for behaviour in ("divergence", "agreement"):
             found = reading.association(table, table, (measure, behaviour))
-            lines.append(f"- {measure} and {behaviour}: {found.spearman:+.2f} (p = {found.p:.3f} by relabelling)")
+            lines.append(
+                f"- {measure} and {behaviour}: {found.spearman:+.2f} (p = {found.p:.3f} by relabelling)"
+            )
     return [*lines, ""]
 
 
@@ -209,7 +247,9 @@ def _spot_lines(name: str, title: str) -> list[str]:
             gain = by_run[kind] - by_run["text"]
             gained = "" if kind == "text" else f"{gain.mean():+.3f} ({gain.std():.3f})"
             score = f"{by_run[kind].mean():.3f} ({by_run[kind].std():.3f})"
-            lines.append(f"| {kind} | {losses[first]:.3f} | {losses[last]:.3f} | {score} | {gained} |")
+            lines.append(
+                f"| {kind} | {losses[first]:.3f} | {losses[last]:.3f} | {score} | {gained} |"
+            )
         lines.append("")
     return lines
 
@@ -217,9 +257,14 @@ def _spot_lines(name: str, title: str) -> list[str]:
 @app.command()
 def report() -> None:
     """Write transfer.md and transfer.png."""
-    settings = f"{platform.machine()}, torch {torch.__version__}, transformers {transformers.__version__}"
+    settings = (
+        f"{platform.machine()}, torch {torch.__version__}, transformers {transformers.__version__}"
+    )
     lines = ["# Prompts beside each other, and prompts as starts", ""]
-    lines += [f"Written by `python benchmarks/transfer.py report` ({settings}). {VIRTUAL_TOKENS} virtual tokens.", ""]
+    lines += [
+        f"Written by `python benchmarks/transfer.py report` ({settings}). {VIRTUAL_TOKENS} virtual tokens.",
+        "",
+    ]
     lines += _similarity_lines()
     lines += [
         'Below, "from X" starts at a prompt that was trained on X. From the target itself, by another seed, is the '
@@ -227,11 +272,17 @@ def report() -> None:
         f"{VALIDATION_ROWS} rows; test on 400 rows of smollm2's and {TINY_TEST_ROWS} of tiny's.",
         "",
     ]
-    lines += _spot_lines("smollm2", f"SPoT on smollm2: `complaints/tone` in {SMOLLM2_TRAINING['steps']} steps")
-    lines += _spot_lines("tiny", f"SPoT on tiny: skills of the shop language in {TINY_TRAINING['steps']} steps")
+    lines += _spot_lines(
+        "smollm2", f"SPoT on smollm2: `complaints/tone` in {SMOLLM2_TRAINING['steps']} steps"
+    )
+    lines += _spot_lines(
+        "tiny", f"SPoT on tiny: skills of the shop language in {TINY_TRAINING['steps']} steps"
+    )
     (FOLDER / "transfer.md").write_text("\n".join(lines), encoding="utf-8")
     curves = pd.read_csv(curves_file("smollm2"))
-    (FOLDER / "transfer.png").write_bytes(plots.transfer_curves(curves, ["loss", "validation_loss"]).png())
+    (FOLDER / "transfer.png").write_bytes(
+        plots.transfer_curves(curves, ["loss", "validation_loss"]).png()
+    )
     print("\n".join(lines))
 
 

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from . import distributed, fetching
 from .config import HEAD_MODULES
@@ -37,7 +43,15 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+)
 
 
 def load_base_model(
@@ -73,7 +87,9 @@ def load_base_model(
     name = str(name)
     head = _model_class(task_type)
     if loading.pop("trust_remote_code", False):
-        raise ValueError("trust_remote_code=True: no code of a repository runs here; choose a model of transformers.")
+        raise ValueError(
+            "trust_remote_code=True: no code of a repository runs here; choose a model of transformers."
+        )
     place = choose_device(device)
     precision = _dtype(dtype, place)
     source = _locate(name)
@@ -83,7 +99,9 @@ def load_base_model(
             _check_kind(name, config, task_type)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             endings = HEAD_MODULES.get(task_type, ())
-            model = _load_weights(name, source, head, endings, dtype=precision, device_map=device_map, **loading)
+            model = _load_weights(
+                name, source, head, endings, dtype=precision, device_map=device_map, **loading
+            )
     except _LOADING_ERRORS as error:
         raise _explain(name, source, error) from error
     _pad(name, model, tokenizer)
@@ -116,9 +134,13 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device={device!r} is unknown; choose auto, cpu, cuda, cuda:0 or mps.") from None
+        raise ValueError(
+            f"device={device!r} is unknown; choose auto, cpu, cuda, cuda:0 or mps."
+        ) from None
     if not present.get(chosen.type, True):
-        raise LabError(f"device={str(device)!r} was asked for, and torch finds none here; use device='auto'.")
+        raise LabError(
+            f"device={str(device)!r} was asked for, and torch finds none here; use device='auto'."
+        )
     return chosen
 
 
@@ -130,7 +152,9 @@ def dtype_name(dtype: torch.dtype) -> str:
 def _model_class(task_type: str) -> str:
     """The name of the transformers class that predicts what `task_type` asks for."""
     if task_type not in MODEL_CLASSES:
-        raise ValueError(f"task_type={task_type!r} is unknown; choose one of: {', '.join(MODEL_CLASSES)}.")
+        raise ValueError(
+            f"task_type={task_type!r} is unknown; choose one of: {', '.join(MODEL_CLASSES)}."
+        )
     return MODEL_CLASSES[task_type]
 
 
@@ -140,7 +164,9 @@ def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         return distributed.from_main(fastest_dtype(str(device)))
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype={dtype!r} is unknown; choose one of: {', '.join(DTYPES)}, {FASTEST}.")
+        raise ValueError(
+            f"dtype={dtype!r} is unknown; choose one of: {', '.join(DTYPES)}, {FASTEST}."
+        )
     return found
 
 
@@ -148,7 +174,9 @@ def _locate(name: str) -> str:
     """Where transformers finds `name`: a folder, or the hub id itself."""
     if name in SHIPPED:
         if not is_fetched(name):
-            raise LabError(f"{name!r} belongs in {ASSETS / name} and is missing: install the package again.")
+            raise LabError(
+                f"{name!r} belongs in {ASSETS / name} and is missing: install the package again."
+            )
         return str(ASSETS / name)
     if name in fetching.SOURCES:
         return str(_fetched_folder(name))
@@ -159,7 +187,9 @@ def _locate(name: str) -> str:
     if near:
         raise LabError(f"There is no base model {name!r}. Did you mean {near[0]!r}?")
     if folder.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")) or "\\" in name:
-        raise LabError(f"There is no folder {folder}; give a model's folder, a hub id or {_names()}.")
+        raise LabError(
+            f"There is no folder {folder}; give a model's folder, a hub id or {_names()}."
+        )
     return name
 
 
@@ -207,18 +237,28 @@ def _check_kind(name: str, config: PretrainedConfig, task_type: str) -> None:
     wanted = "SEQ_2_SEQ_LM" if config.is_encoder_decoder else "CAUSAL_LM"
     if task_type not in HEAD_MODULES and task_type != wanted:
         kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder"
-        raise LabError(f"{name!r} is {kind} ({config.model_type}): load it with task_type={wanted!r}.")
+        raise LabError(
+            f"{name!r} is {kind} ({config.model_type}): load it with task_type={wanted!r}."
+        )
 
 
-def _load_weights(name: str, source: str, head: str, endings: Sequence[str], **loading: Any) -> PreTrainedModel:
+def _load_weights(
+    name: str, source: str, head: str, endings: Sequence[str], **loading: Any
+) -> PreTrainedModel:
     """The model in `source`; weights that its files lack are an error, not random numbers.
 
     `endings`: of the modules of a head that is to be trained, which may be missing.
     """
     options = {**loading, "use_safetensors": True, "trust_remote_code": False}
-    model, report = getattr(transformers, head).from_pretrained(source, output_loading_info=True, **options)
-    modules = tuple(f"{part}." for part, _ in model.named_modules() if endings and part.endswith(tuple(endings)))
-    missing = sorted(key for key in report["missing_keys"] if not (modules and key.startswith(modules)))
+    model, report = getattr(transformers, head).from_pretrained(
+        source, output_loading_info=True, **options
+    )
+    modules = tuple(
+        f"{part}." for part, _ in model.named_modules() if endings and part.endswith(tuple(endings))
+    )
+    missing = sorted(
+        key for key in report["missing_keys"] if not (modules and key.startswith(modules))
+    )
     if missing:
         raise LabError(
             f"{name!r} ({model.config.model_type}) holds no {head}: its files lack {missing[0]!r} and "
@@ -231,7 +271,9 @@ def _pad(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     """Give the tokenizer a padding token (its end token) and check that it fits the model."""
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
-            raise LabError(f"The tokenizer of {name!r} has no end token (eos_token): set one and save it.")
+            raise LabError(
+                f"The tokenizer of {name!r} has no end token (eos_token): set one and save it."
+            )
         tokenizer.pad_token = tokenizer.eos_token
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = tokenizer.pad_token_id
@@ -241,7 +283,10 @@ def _pad(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
             f"The tokenizer of {name!r} knows {len(tokenizer)} tokens and the model {rows}: they do not "
             "belong together. Put the model's own tokenizer into its folder."
         )
-    if getattr(model, "generation_config", None) is not None and model.generation_config.pad_token_id is None:
+    if (
+        getattr(model, "generation_config", None) is not None
+        and model.generation_config.pad_token_id is None
+    ):
         model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
@@ -249,7 +294,9 @@ def _explain(name: str, source: str, error: Exception) -> LabError:
     """What transformers said about `name`, in one sentence, and what to do."""
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if name in fetching.SOURCES:
-        return LabError(f"{name!r} cannot be read ({said}): type `softprompt-lab fetch {name} --force`.")
+        return LabError(
+            f"{name!r} cannot be read ({said}): type `softprompt-lab fetch {name} --force`."
+        )
     if "safetensors" in said and isinstance(error, OSError):
         return LabError(_no_safetensors(repr(name), []))
     if Path(source).is_dir():

@@ -33,7 +33,9 @@ def save_checkpoint(path: Path, state: State) -> None:
     try:
         write_whole(path, save(plain, metadata={"format": "pt", "values": json.dumps(values)}))
     except OSError as error:
-        raise AdapterError(f"{path} cannot be written: {error}. The checkpoint before it is unharmed.") from error
+        raise AdapterError(
+            f"{path} cannot be written: {error}. The checkpoint before it is unharmed."
+        ) from error
 
 
 def load_checkpoint(path: Path) -> State:
@@ -48,7 +50,9 @@ def load_checkpoint(path: Path) -> State:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         values = json.loads(header["__metadata__"]["values"])
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AdapterError(f"{path} is no checkpoint of this package or is damaged: {error!r}") from error
+        raise AdapterError(
+            f"{path} is no checkpoint of this package or is damaged: {error!r}"
+        ) from error
     step = values.get("step") if isinstance(values, dict) else None
     if type(step) is not int or step < 0:
         raise AdapterError(f"{path} is no checkpoint of this package or is damaged: step={step!r}")
@@ -57,10 +61,18 @@ def load_checkpoint(path: Path) -> State:
 
 def flat(state: dict[str, Any], prefix: str) -> State:
     """An optimizer's state for one weight: tensors apart from plain numbers."""
-    tensors = {f"{prefix}/{key}": value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    return tensors, {key: value for key, value in state.items() if not isinstance(value, torch.Tensor)}
+    tensors = {
+        f"{prefix}/{key}": value for key, value in state.items() if isinstance(value, torch.Tensor)
+    }
+    return tensors, {
+        key: value for key, value in state.items() if not isinstance(value, torch.Tensor)
+    }
 
 
 def below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """The tensors below a prefix, by the rest of their names."""
-    return {name.removeprefix(f"{prefix}/"): value for name, value in tensors.items() if name.startswith(f"{prefix}/")}
+    return {
+        name.removeprefix(f"{prefix}/"): value
+        for name, value in tensors.items()
+        if name.startswith(f"{prefix}/")
+    }

@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from .errors import LabError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model."
+)
 
 
 class Start(StrEnum):
@@ -52,10 +54,16 @@ def _folder(given: str) -> Path:
 
 
 SAVED = "Folder of a saved prompt, or zoo:NAME for one that comes with the package."
-Folder = Annotated[Path, typer.Argument(help=SAVED, show_default=False, parser=_folder, metavar="FOLDER")]
-Base = Annotated[str | None, typer.Option(help="Base model; left out, the one that the folder names.")]
+Folder = Annotated[
+    Path, typer.Argument(help=SAVED, show_default=False, parser=_folder, metavar="FOLDER")
+]
+Base = Annotated[
+    str | None, typer.Option(help="Base model; left out, the one that the folder names.")
+]
 Template = Annotated[str | None, typer.Option(help="How a text is shown; holds {text} once.")]
-BaseType = Annotated[str, typer.Option(help="Of the base: float32, bfloat16, or fastest on this machine.")]
+BaseType = Annotated[
+    str, typer.Option(help="Of the base: float32, bfloat16, or fastest on this machine.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
 
 
@@ -67,7 +75,9 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except (LabError, ValueError, OSError) as error:
-            Console(stderr=True).print(f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False)
+            Console(stderr=True).print(
+                f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False
+            )
             raise typer.Exit(1) from None
 
     return run
@@ -77,25 +87,39 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
 @plain_errors
 def train(
     data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, shop.")],
-    output: Annotated[Path | None, typer.Option(help="Folder; by default {model}_{method}_{task}.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder; by default {model}_{method}_{task}.")
+    ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     template: Template = None,
-    base: Annotated[str, typer.Option(help="Base model: tiny, smollm2, a hub id or a folder.")] = "smollm2",
+    base: Annotated[
+        str, typer.Option(help="Base model: tiny, smollm2, a hub id or a folder.")
+    ] = "smollm2",
     task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
     virtual_tokens: Annotated[int, typer.Option(help="P, the length of the prompt.")] = 20,
     start: Annotated[Start, typer.Option(help="Where the prompt starts.")] = Start.text,
     start_text: Annotated[str | None, typer.Option(help="By default it names the labels.")] = None,
     steps: Annotated[int, typer.Option(help="Updates of the prompt.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 8,
-    learning_rate: Annotated[float | None, typer.Option(help="The first one; it falls to 0.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The first one; it falls to 0.")
+    ] = None,
     dtype: BaseType = "float32",
     evaluate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Stop after so many validations without gain.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many validations without gain.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the start and the order of rows.")] = 0,
-    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if it has one.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a prompt that the folder holds.")] = False,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between checkpoints.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the folder's checkpoint, if it has one.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace a prompt that the folder holds.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
@@ -118,7 +142,12 @@ def train(
     _check_output(folder, overwrite)
     with console.status("measuring the untrained start"):
         before = evaluate(model, task)
-    schedule = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    schedule = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
     checks = {"evaluate_every": evaluate_every, "patience": patience}
     if checkpoint_every or resume:
         every = {"checkpoint_every": checkpoint_every} if checkpoint_every else {}
@@ -128,10 +157,16 @@ def train(
         after = evaluate(model, task)
     if not distributed.is_main():
         return
-    runs.save_run(folder, model, task, history, before, after, data=Path(data).name, start=start.value)
+    runs.save_run(
+        folder, model, task, history, before, after, data=Path(data).name, start=start.value
+    )
     results = {"untrained": runs.figures(before), "trained": runs.figures(after)}
     if as_json:
-        run = {"output": str(folder), "dtype": dtype_name(model.base_model.dtype), "seconds": history.seconds}
+        run = {
+            "output": str(folder),
+            "dtype": dtype_name(model.base_model.dtype),
+            "seconds": history.seconds,
+        }
         typer.echo(json.dumps({**run, "majority_baseline": after.majority_baseline, **results}))
     else:
         console.print(_result_table(task.name, after.majority_baseline, results))
@@ -167,7 +202,9 @@ def _result_table(name: str, majority: float, results: dict[str, dict[str, Any]]
     for label, key in (("untrained start", "untrained"), ("trained prompt", "trained")):
         low, high = results[key]["confidence_interval"]
         interval = f"{low:.3f} to {high:.3f}"
-        table.add_row(label, f"{results[key]['accuracy']:.3f}", interval, f"{results[key]['macro_f1']:.3f}")
+        table.add_row(
+            label, f"{results[key]['accuracy']:.3f}", interval, f"{results[key]['macro_f1']:.3f}"
+        )
     return table
 
 
@@ -188,10 +225,16 @@ def generate(
     task = runs.saved_task(folder, template)
     model = runs.saved_model(folder, base)
     answers = [runs.answer(model, task, text, max_new_tokens) for text in texts]
-    known = label_probabilities(model, task, texts).to_dict("records") if task.labels else [{}] * len(texts)
+    known = (
+        label_probabilities(model, task, texts).to_dict("records")
+        if task.labels
+        else [{}] * len(texts)
+    )
     if as_json:
         keys = ("text", "answer", "probabilities")
-        rows = [dict(zip(keys, row, strict=True)) for row in zip(texts, answers, known, strict=True)]
+        rows = [
+            dict(zip(keys, row, strict=True)) for row in zip(texts, answers, known, strict=True)
+        ]
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
     table = Table("text", "answer", *(escape(f"p({label})") for label in task.labels))
@@ -244,17 +287,25 @@ def _print_neighbours(found: dict[str, Any], metric: Metric) -> None:
     for index in ranks.index:
         table.add_row(str(index), *(escape(cells[index]) for cells in columns.values()))
     Console().print(table)
-    medians = {name: frame.loc[frame["rank"] == 1, "score"].median() for name, frame in found.items()}
+    medians = {
+        name: frame.loc[frame["rank"] == 1, "score"].median() for name, frame in found.items()
+    }
     scores = ", ".join(f"{name} {score:.2f}" for name, score in medians.items())
-    typer.echo(f"Median score of rank 1: {scores}. A prompt no nearer than the random vectors says nothing.")
+    typer.echo(
+        f"Median score of rank 1: {scores}. A prompt no nearer than the random vectors says nothing."
+    )
 
 
 @app.command()
 @plain_errors
 def report(
     prompt: Annotated[str, typer.Argument(help=SAVED, show_default=False, metavar="FOLDER")],
-    output: Annotated[list[Path] | None, typer.Option(help="An .html or .ipynb file; repeatable.")] = None,
-    beside: Annotated[list[str] | None, typer.Option(help="Another prompt for the same base; repeatable.")] = None,
+    output: Annotated[
+        list[Path] | None, typer.Option(help="An .html or .ipynb file; repeatable.")
+    ] = None,
+    beside: Annotated[
+        list[str] | None, typer.Option(help="Another prompt for the same base; repeatable.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=2, help="Test rows that each probe measures.")] = 24,
 ) -> None:
     """Write one page with every instrument's figure, its control and what it shows of a saved prompt."""
@@ -269,12 +320,18 @@ def report(
 
     subject, done = pages.subject_of(prompt, beside or (), limit), []
     found = pages.sections(subject)
-    for instrument, section in tqdm(found, total=len(pages.instruments_for(subject)), desc="instruments"):
+    for instrument, section in tqdm(
+        found, total=len(pages.instruments_for(subject)), desc="instruments"
+    ):
         tqdm.write(f"{section.title}: {section.sentence}")
         done.append((instrument, section))
     for path in output:
         html = path.suffix == ".html"
-        page = pages.as_html(subject, done) if html else nbformat.writes(pages.as_notebook(subject, done)) + "\n"
+        page = (
+            pages.as_html(subject, done)
+            if html
+            else nbformat.writes(pages.as_notebook(subject, done)) + "\n"
+        )
         write_whole(path, page.encode())
         typer.echo(str(path))
 
@@ -283,8 +340,12 @@ def report(
 @plain_errors
 def export_vectors(
     folder: Folder,
-    file: Annotated[Path, typer.Argument(help="A .safetensors, .npy or .json file.", show_default=False)],
-    task_id: Annotated[int | None, typer.Option(help="Of PEFT's MULTITASK_PROMPT_TUNING: which task, from 0.")] = None,
+    file: Annotated[
+        Path, typer.Argument(help="A .safetensors, .npy or .json file.", show_default=False)
+    ],
+    task_id: Annotated[
+        int | None, typer.Option(help="Of PEFT's MULTITASK_PROMPT_TUNING: which task, from 0.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write the vectors of a saved prompt, and nothing else, to a file."""
@@ -293,7 +354,9 @@ def export_vectors(
     if file.exists() and not overwrite:
         raise LabError(f"{file} is there already; choose another file, or add --overwrite.")
     config, prompt, head = load_adapter_with_head(folder, task_id=task_id)
-    prompt = prompt[: config.num_virtual_tokens]  # of an encoder-decoder's 2P rows, those that are read
+    prompt = prompt[
+        : config.num_virtual_tokens
+    ]  # of an encoder-decoder's 2P rows, those that are read
     typer.echo(f"{export_prompt(prompt, file)}: {len(prompt)} vectors of width {prompt.shape[1]}")
     if head:
         typer.echo(f"Left in {folder}: the trained head ({', '.join(sorted(head))}).")
@@ -302,11 +365,17 @@ def export_vectors(
 @app.command(name="import")
 @plain_errors
 def import_vectors(
-    file: Annotated[Path, typer.Argument(help="A .safetensors, .npy or .json file.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="A .safetensors, .npy or .json file.", show_default=False)
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder for the prompt.", show_default=False)],
-    base: Annotated[str, typer.Option(help="Base model that the vectors were made for.", show_default=False)],
+    base: Annotated[
+        str, typer.Option(help="Base model that the vectors were made for.", show_default=False)
+    ],
     task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
-    overwrite: Annotated[bool, typer.Option(help="Replace a prompt that the folder holds.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace a prompt that the folder holds.")
+    ] = False,
 ) -> None:
     """Make an adapter folder, which this package and PEFT load, of vectors from anywhere."""
     from . import runs
@@ -314,7 +383,9 @@ def import_vectors(
 
     _check_output(folder, overwrite)
     model = runs.model_of_vectors(base, import_prompt(file), task_type)
-    typer.echo(f"{model.save_pretrained(folder)}: {len(model.prompt)} virtual tokens in front of {base}")
+    typer.echo(
+        f"{model.save_pretrained(folder)}: {len(model.prompt)} virtual tokens in front of {base}"
+    )
 
 
 @app.command()
@@ -333,8 +404,12 @@ def fetch(
 @app.command()
 @plain_errors
 def bench(
-    base: Annotated[str, typer.Option(help="Base model: tiny, smollm2, a hub id or a folder.")] = "smollm2",
-    data: Annotated[str, typer.Option(help="Where the rows come from: a task or a file.")] = "complaints",
+    base: Annotated[
+        str, typer.Option(help="Base model: tiny, smollm2, a hub id or a folder.")
+    ] = "smollm2",
+    data: Annotated[
+        str, typer.Option(help="Where the rows come from: a task or a file.")
+    ] = "complaints",
     virtual_tokens: Annotated[int, typer.Option(min=1, help="P, the length of the prompt.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step.")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="Steps of each, in turn.")] = 5,
@@ -357,7 +432,11 @@ def bench(
     own, least = found[speed.OURS].median, found.pop(speed.FLOOR).median
     if as_json:
         result = {"dtype": dtype_name(base_model.dtype), "share_of_floor": least / own}
-        typer.echo(json.dumps({**result, "seconds": {name: measured.seconds for name, measured in found.items()}}))
+        typer.echo(
+            json.dumps(
+                {**result, "seconds": {name: measured.seconds for name, measured in found.items()}}
+            )
+        )
         return
     said = _said_type(base, base_model.dtype, dtype)
     title = f"{said}: a step of {batch_size} rows behind {virtual_tokens} virtual tokens"
@@ -365,7 +444,9 @@ def bench(
     for name, measured in found.items():
         table.add_row(name, f"{measured.median:.3f}", f"{measured.median / own:.2f}")
     Console().print(table)
-    typer.echo(f"The matrix products alone, timed beside them, take {least:.3f} s: {least / own:.0%} of our step.")
+    typer.echo(
+        f"The matrix products alone, timed beside them, take {least:.3f} s: {least / own:.0%} of our step."
+    )
 
 
 @app.command()
@@ -385,7 +466,9 @@ def doctor(as_json: AsJson = False) -> None:
             remedy = "" if finding.ok else finding.remedy
             table.add_row(mark, *map(escape, (finding.name, finding.found, remedy)))
         Console().print(table)
-        typer.echo(f"Missing: {', '.join(f.name for f in lacking)}." if lacking else "Nothing is missing.")
+        typer.echo(
+            f"Missing: {', '.join(f.name for f in lacking)}." if lacking else "Nothing is missing."
+        )
     if lacking:
         raise typer.Exit(1)
 

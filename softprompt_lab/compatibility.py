@@ -35,7 +35,9 @@ def forward_like_peft(
     """
     prompt, ones = model.prompt, input_ids.new_ones(len(input_ids), len(model.prompt))
     if model.prompt_config.task_type is TaskType.TOKEN_CLS and labels is not None:
-        raise ValueError("PEFT takes no labels for TOKEN_CLS: its logits have P places more; model(...) takes them.")
+        raise ValueError(
+            "PEFT takes no labels for TOKEN_CLS: its logits have P places more; model(...) takes them."
+        )
     if model.prompt_config.task_type is TaskType.CAUSAL_LM and labels is not None:
         labels = torch.cat([torch.full_like(ones, IGNORE), labels], dim=1)
     if attention_mask is not None:
@@ -45,5 +47,9 @@ def forward_like_peft(
     if labels is not None:
         kwargs["labels"] = labels
     words = model.word_embeddings_module(input_ids)
-    inputs = {"inputs_embeds": concatenate_prompt(words, prompt), "attention_mask": attention_mask, **kwargs}
+    inputs = {
+        "inputs_embeds": concatenate_prompt(words, prompt),
+        "attention_mask": attention_mask,
+        **kwargs,
+    }
     return call_with(model.base_model, model.heads[model.active_prompt].weights(), inputs)

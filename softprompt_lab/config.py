@@ -14,7 +14,9 @@ from .untrusted import plain_file
 CONFIG_NAME = "adapter_config.json"
 PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
 PROMPT_NAME = re.compile(r"[\w-]+")  # what a prompt may be called: it is the name of a folder too
-UNKNOWN = "unknown"  # stands for a tokenizer without a name; PEFT refuses a TEXT folder that names none
+UNKNOWN = (
+    "unknown"  # stands for a tokenizer without a name; PEFT refuses a TEXT folder that names none
+)
 MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
 # Methods of PEFT whose saved vectors are a plain soft prompt, with the keys that describe how they were trained.
 PLAIN_WHEN_SAVED = {
@@ -105,11 +107,17 @@ class PromptTuningConfig:
     def __post_init__(self) -> None:
         """Fill the default start and refuse every value that cannot be meant."""
         if self.prompt_tuning_init is None:
-            self.prompt_tuning_init = "SAMPLE_VOCAB" if self.prompt_tuning_init_text is None else "TEXT"
-        self.prompt_tuning_init = _member(PromptTuningInit, "prompt_tuning_init", self.prompt_tuning_init)
+            self.prompt_tuning_init = (
+                "SAMPLE_VOCAB" if self.prompt_tuning_init_text is None else "TEXT"
+            )
+        self.prompt_tuning_init = _member(
+            PromptTuningInit, "prompt_tuning_init", self.prompt_tuning_init
+        )
         self.task_type = _member(TaskType, "task_type", self.task_type)
         if self.peft_type != "PROMPT_TUNING":
-            raise ValueError(f"peft_type={self.peft_type!r}; this package holds PROMPT_TUNING only.")
+            raise ValueError(
+                f"peft_type={self.peft_type!r}; this package holds PROMPT_TUNING only."
+            )
         self._check_counts()
         self._check_text()
         self._check_kinds()
@@ -125,11 +133,18 @@ class PromptTuningConfig:
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name}={value!r}; it must be a whole number of at least 1.")
         if self.num_transformer_submodules > 2:
-            raise ValueError(f"num_transformer_submodules={self.num_transformer_submodules}; it is 1 or 2.")
+            raise ValueError(
+                f"num_transformer_submodules={self.num_transformer_submodules}; it is 1 or 2."
+            )
 
     def _check_text(self) -> None:
         """TEXT needs a text, and the other text fields must be text."""
-        names = ("prompt_tuning_init_text", "tokenizer_name_or_path", "base_model_name_or_path", "revision")
+        names = (
+            "prompt_tuning_init_text",
+            "tokenizer_name_or_path",
+            "base_model_name_or_path",
+            "revision",
+        )
         for name in (*names, "peft_version"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -143,7 +158,9 @@ class PromptTuningConfig:
     def _check_kinds(self) -> None:
         """A flag, a list of names, a mapping, where PEFT has them."""
         names = self.modules_to_save
-        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        if names is not None and not (
+            isinstance(names, list) and all(isinstance(name, str) for name in names)
+        ):
             raise ValueError(f"modules_to_save={names!r}; it must be a list of names of modules.")
         if not isinstance(self.inference_mode, bool):
             raise ValueError(f"inference_mode={self.inference_mode!r}; it must be true or false.")
@@ -176,7 +193,9 @@ class PromptTuningConfig:
                 "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, an encoder one of the others."
             )
         if self.modules_to_save and self.task_type not in HEAD_MODULES:
-            raise ValueError(f"modules_to_save={self.modules_to_save}: a prompt for {self.task_type} trains none.")
+            raise ValueError(
+                f"modules_to_save={self.modules_to_save}: a prompt for {self.task_type} trains none."
+            )
         trained = {*(self.modules_to_save or ()), *HEAD_MODULES.get(self.task_type, ())}
         found = {
             "token_dim": base_model.get_input_embeddings().weight.shape[1],
@@ -191,7 +210,10 @@ class PromptTuningConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, sorted by key as PEFT writes them."""
-        plain = {key: value.value if isinstance(value, Enum) else value for key, value in asdict(self).items()}
+        plain = {
+            key: value.value if isinstance(value, Enum) else value
+            for key, value in asdict(self).items()
+        }
         return dict(sorted(plain.items()))
 
     def to_json(self) -> str:
@@ -217,7 +239,9 @@ class PromptTuningConfig:
         return cls.from_dict(read_json_object(path), path)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str | Path = "the configuration") -> "PromptTuningConfig":
+    def from_dict(
+        cls, values: dict[str, Any], source: str | Path = "the configuration"
+    ) -> "PromptTuningConfig":
         """Check the keys and values of a saved configuration; `source` is named in errors.
 
         P_TUNING and MULTITASK_PROMPT_TUNING become what their saved vectors are: PROMPT_TUNING.
@@ -225,7 +249,9 @@ class PromptTuningConfig:
         values = dict(values)
         kind = values.get("peft_type")
         if isinstance(kind, str) and kind in PLAIN_WHEN_SAVED:
-            values = {key: value for key, value in values.items() if key not in PLAIN_WHEN_SAVED[kind]}
+            values = {
+                key: value for key, value in values.items() if key not in PLAIN_WHEN_SAVED[kind]
+            }
             values["peft_type"] = "PROMPT_TUNING"
         for key in ("peft_type", "task_type", "num_virtual_tokens"):
             if values.get(key) is None:
@@ -237,11 +263,17 @@ class PromptTuningConfig:
             names = ", ".join(map(repr, unknown))
             warnings.warn(f"{source}: keys that prompt tuning does not use: {names}.", stacklevel=3)
         known = {key: value for key, value in values.items() if key not in unknown}
-        known.setdefault("prompt_tuning_init", "RANDOM")  # PEFT's default, in folders older than the key
+        known.setdefault(
+            "prompt_tuning_init", "RANDOM"
+        )  # PEFT's default, in folders older than the key
         for key, default in (("num_transformer_submodules", 1), ("peft_version", PEFT_VERSION)):
             if known.get(key) is None:
-                known[key] = 2 if key != "peft_version" and known["task_type"] == "SEQ_2_SEQ_LM" else default
-        known["tokenizer_kwargs"] = None  # never act on a checkpoint's word about a tokenizer (peft issue 2888)
+                known[key] = (
+                    2 if key != "peft_version" and known["task_type"] == "SEQ_2_SEQ_LM" else default
+                )
+        known["tokenizer_kwargs"] = (
+            None  # never act on a checkpoint's word about a tokenizer (peft issue 2888)
+        )
         try:
             return cls(**known)
         except ValueError as error:

@@ -24,7 +24,9 @@ def _state() -> Any:
         return None
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU") == "true")
+    state = PartialState(
+        cpu=not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU") == "true"
+    )
     if state.num_processes != launched:
         raise LabError(
             f"{launched} processes were launched and Accelerate joined {state.num_processes}: each would train on a "

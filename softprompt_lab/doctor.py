@@ -48,7 +48,9 @@ def _python() -> Finding:
     low, end = SUPPORTED
     found = ".".join(map(str, sys.version_info[:3]))
     ok = low <= sys.version_info[:2] < end
-    return Finding("Python", found, ok, "install Python 3.11, 3.12 or 3.13, delete .venv and install again")
+    return Finding(
+        "Python", found, ok, "install Python 3.11, 3.12 or 3.13, delete .venv and install again"
+    )
 
 
 def _packages() -> Iterator[Finding]:

@@ -29,7 +29,9 @@ def write_whole(path: Path, content: bytes) -> None:
         for left in [found for found in path.parent.iterdir() if found.name.startswith(prefix)]:
             with contextlib.suppress(OSError):
                 left.unlink()
-        stage = path.parent / f"{prefix}{secrets.token_hex(8)}"  # not tempfile's, which nobody else may read
+        stage = (
+            path.parent / f"{prefix}{secrets.token_hex(8)}"
+        )  # not tempfile's, which nobody else may read
         try:
             with stage.open("xb") as file:
                 write_through(file, content)

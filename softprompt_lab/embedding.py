@@ -24,7 +24,9 @@ def concatenate_prompt(
         ValueError: the widths differ.
     """
     if prompt.shape[-1] != input_embeddings.shape[-1]:
-        raise ValueError(f"the prompt is {prompt.shape[-1]} wide, the input {input_embeddings.shape[-1]}.")
+        raise ValueError(
+            f"the prompt is {prompt.shape[-1]} wide, the input {input_embeddings.shape[-1]}."
+        )
     rows = prompt.to(input_embeddings.dtype).expand(input_embeddings.shape[0], -1, -1)  # (B, P, D)
     return torch.cat([rows, input_embeddings], dim=1)  # (B, P+T, D)
 
@@ -32,10 +34,17 @@ def concatenate_prompt(
 def _embed(ids: Sequence[int], word_embeddings: nn.Module) -> Float[torch.Tensor, "N D"]:
     """The word embeddings of some token ids, detached and in float32."""
     device = next(word_embeddings.parameters()).device
-    return word_embeddings(torch.tensor(ids, dtype=torch.long, device=device)).detach().clone().to(torch.float32)
+    return (
+        word_embeddings(torch.tensor(ids, dtype=torch.long, device=device))
+        .detach()
+        .clone()
+        .to(torch.float32)
+    )
 
 
-def random_start(rows: int, width: int, generator: torch.Generator | None = None) -> Float[torch.Tensor, "rows D"]:
+def random_start(
+    rows: int, width: int, generator: torch.Generator | None = None
+) -> Float[torch.Tensor, "rows D"]:
     """N(0, 1), PEFT's RANDOM: its scale is that of `torch.nn.Embedding`, not that of the base model's words.
 
     A word of a trained model is often 10 to 50 times shorter, so the prompt starts off the words' scale and the
@@ -44,7 +53,9 @@ def random_start(rows: int, width: int, generator: torch.Generator | None = None
     return torch.randn(rows, width, generator=generator)
 
 
-def text_start(text: str, tokenizer, word_embeddings: nn.Module, rows: int) -> Float[torch.Tensor, "rows D"]:
+def text_start(
+    text: str, tokenizer, word_embeddings: nn.Module, rows: int
+) -> Float[torch.Tensor, "rows D"]:
     """The embeddings of a text, trimmed or repeated until they fill `rows` (PEFT's TEXT).
 
     Special tokens that a tokenizer adds ([CLS], </s>, ...) are left out: PEFT keeps and repeats them.
@@ -87,9 +98,13 @@ def class_label_start(
     Raises:
         ValueError: there is no label, or one without a token.
     """
-    ids = [tokenizer(" " + label.strip(), add_special_tokens=False)["input_ids"] for label in labels]
+    ids = [
+        tokenizer(" " + label.strip(), add_special_tokens=False)["input_ids"] for label in labels
+    ]
     if not ids or not all(ids):
-        raise ValueError(f"labels={list(labels)!r}; give at least one label, each with at least one token.")
+        raise ValueError(
+            f"labels={list(labels)!r}; give at least one label, each with at least one token."
+        )
     means = [_embed(row, word_embeddings).mean(dim=0) for row in ids[:rows]]
     rest = sample_vocab_start(word_embeddings, rows - len(means), generator, top=TOP_VOCABULARY)
     return torch.cat([torch.stack(means), rest.to(means[0].device)])
@@ -112,7 +127,9 @@ def configured_start(
 def _tokenizer_named_by(config: PromptTuningConfig):
     """The tokenizer that a configuration *written by the caller* names; never reached when a folder is loaded."""
     if config.tokenizer_name_or_path in (None, UNKNOWN):
-        raise ValueError("prompt_tuning_init=TEXT needs a tokenizer; pass tokenizer= or set tokenizer_name_or_path.")
+        raise ValueError(
+            "prompt_tuning_init=TEXT needs a tokenizer; pass tokenizer= or set tokenizer_name_or_path."
+        )
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(config.tokenizer_name_or_path, trust_remote_code=False)
@@ -143,15 +160,21 @@ class PromptEmbedding(nn.Module):
         if config.token_dim is None:
             config.token_dim = width
         if config.token_dim != width:
-            raise ValueError(f"token_dim={config.token_dim}, but the base model's words are {width} wide.")
+            raise ValueError(
+                f"token_dim={config.token_dim}, but the base model's words are {width} wide."
+            )
         if start is None:
             start = configured_start(config, word_embeddings, tokenizer)
         rows = config.total_virtual_tokens
         if tuple(start.shape) != (rows, width):
-            raise ValueError(f"the start has shape {tuple(start.shape)}; this configuration needs ({rows}, {width}).")
+            raise ValueError(
+                f"the start has shape {tuple(start.shape)}; this configuration needs ({rows}, {width})."
+            )
         if not torch.isfinite(start).all():
             raise ValueError("the start holds values that are not finite (NaN or infinity).")
-        self.embedding = nn.Embedding.from_pretrained(start.detach().clone().to(torch.float32), freeze=False)
+        self.embedding = nn.Embedding.from_pretrained(
+            start.detach().clone().to(torch.float32), freeze=False
+        )
 
     def forward(self, indices: Int[torch.Tensor, "B rows"]) -> Float[torch.Tensor, "B rows D"]:
         """The vectors at the given indices; nothing else happens here."""

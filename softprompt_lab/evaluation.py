@@ -85,7 +85,9 @@ def evaluate(
         rows = rows.select(range(min(limit, len(rows))))
     prompts, numbers = _prompts_of(model, prompt_names, len(rows))
     examples = _examples(task, tokenizer, rows[task.text_column], max_length)
-    examples = [replace(example, prompt=number) for example, number in zip(examples, numbers, strict=True)]
+    examples = [
+        replace(example, prompt=number) for example, number in zip(examples, numbers, strict=True)
+    ]
     return _evaluation(task, rows, examples, *score_labels(base_model, prompts, examples))
 
 
@@ -128,7 +130,10 @@ def evaluate_ensemble(
     )
     shares = torch.from_numpy(found).softmax(dim=-1).mean(dim=0).numpy()  # (N, K)
     votes = (found.argmax(axis=-1)[..., None] == np.arange(len(task.labels))).sum(axis=0)  # (N, K)
-    rules = {"mean_probability": shares.argmax(axis=1), "majority_vote": (votes + shares / 2).argmax(axis=1)}
+    rules = {
+        "mean_probability": shares.argmax(axis=1),
+        "majority_vote": (votes + shares / 2).argmax(axis=1),
+    }
     labels = np.array(task.labels)
     table = pd.DataFrame({"text": rows[task.text_column], "label": rows[LABEL_COLUMN]})
     table = table.assign(**{rule: labels[chosen] for rule, chosen in rules.items()})
@@ -161,14 +166,22 @@ def evaluate_prompts(
 
 
 def _behind_each(
-    model: SoftPromptModel, task: Task, rows: Dataset, prompts: Mapping[str, torch.Tensor], max_length: int
+    model: SoftPromptModel,
+    task: Task,
+    rows: Dataset,
+    prompts: Mapping[str, torch.Tensor],
+    max_length: int,
 ) -> tuple[dict[str, Evaluation], np.ndarray]:
     """Every prompt's evaluation on the same rows, in one pass, and its labels' scores (prompts, N, K)."""
     base_model, tokenizer = _parts(model, None)
     examples = _examples(task, tokenizer, rows[task.text_column], max_length)
     placed = _placed(model, prompts)
-    every = [replace(example, prompt=number) for number in range(len(placed)) for example in examples]
-    found = [part.reshape(len(placed), len(rows), -1) for part in score_labels(base_model, placed, every)]
+    every = [
+        replace(example, prompt=number) for number in range(len(placed)) for example in examples
+    ]
+    found = [
+        part.reshape(len(placed), len(rows), -1) for part in score_labels(base_model, placed, every)
+    ]
     members = {
         name: _evaluation(task, rows, examples, *(part[number] for part in found))
         for number, name in enumerate(prompts)
@@ -193,7 +206,9 @@ class Difference:
     n: int
 
 
-def difference(one: Evaluation, other: Evaluation, *, resamples: int = 2_000, seed: int = 0) -> Difference:
+def difference(
+    one: Evaluation, other: Evaluation, *, resamples: int = 2_000, seed: int = 0
+) -> Difference:
     """Compare two evaluations row by row. The interval covers the choice of rows, not that of the training run.
 
     Raises:
@@ -201,7 +216,9 @@ def difference(one: Evaluation, other: Evaluation, *, resamples: int = 2_000, se
     """
     first, second = one.predictions, other.predictions
     if list(first["text"]) != list(second["text"]) or list(first["label"]) != list(second["label"]):
-        raise ValueError(f"the evaluations are of other rows ({one.n} and {other.n}); measure both on the same ones.")
+        raise ValueError(
+            f"the evaluations are of other rows ({one.n} and {other.n}); measure both on the same ones."
+        )
     moved = (first["loss"] - second["loss"]).to_numpy()
     turned = first["correct"].to_numpy(dtype=float) - second["correct"].to_numpy(dtype=float)
     tokens = first["tokens"].to_numpy(dtype=float)
@@ -212,8 +229,15 @@ def difference(one: Evaluation, other: Evaluation, *, resamples: int = 2_000, se
 
         if len(values) < 2 or (np.ptp(values) == 0 and np.ptp(weights) == 0):  # no resample differs
             return (float(values.sum() / weights.sum()),) * 2
-        options = {"paired": True, "vectorized": True, "n_resamples": resamples, "method": "percentile"}
-        found = bootstrap((values, weights), share, rng=np.random.default_rng(seed), **options).confidence_interval
+        options = {
+            "paired": True,
+            "vectorized": True,
+            "n_resamples": resamples,
+            "method": "percentile",
+        }
+        found = bootstrap(
+            (values, weights), share, rng=np.random.default_rng(seed), **options
+        ).confidence_interval
         return float(found.low), float(found.high)
 
     ones = np.ones(len(turned))
@@ -227,7 +251,12 @@ def difference(one: Evaluation, other: Evaluation, *, resamples: int = 2_000, se
 
 
 def _evaluation(
-    task: Task, rows: Dataset, examples: Sequence[Example], scores: np.ndarray, matches: np.ndarray, losses: np.ndarray
+    task: Task,
+    rows: Dataset,
+    examples: Sequence[Example],
+    scores: np.ndarray,
+    matches: np.ndarray,
+    losses: np.ndarray,
 ) -> Evaluation:
     """The figures of some rows from their labels' scores, (N, K) each."""
     texts, truth = list(rows[task.text_column]), list(rows[LABEL_COLUMN])
@@ -239,7 +268,9 @@ def _evaluation(
     correct = np.array(answers) == np.array(truth)
     return Evaluation(
         accuracy=float(correct.mean()),
-        macro_f1=float(f1_score(truth, answers, labels=task.labels, average="macro", zero_division=0)),
+        macro_f1=float(
+            f1_score(truth, answers, labels=task.labels, average="macro", zero_division=0)
+        ),
         exact_match=float(matches[every, right].mean()),
         loss=float(losses[every, right].sum() / counts[every, right].sum()),
         n=len(rows),
@@ -252,7 +283,12 @@ def _evaluation(
 
 
 def label_probabilities(
-    model: nn.Module, task: Task, texts: Sequence[str], *, tokenizer=None, max_length: int = MAX_LENGTH
+    model: nn.Module,
+    task: Task,
+    texts: Sequence[str],
+    *,
+    tokenizer=None,
+    max_length: int = MAX_LENGTH,
 ) -> pd.DataFrame:
     """The labels' probabilities for texts of any origin, normalised over the labels; one line a text."""
     base_model, tokenizer = _parts(model, tokenizer)
@@ -279,7 +315,9 @@ def label_probabilities_behind(
     return pd.DataFrame(shares, index=pd.Index(prompts, name="prompt"), columns=list(task.labels))
 
 
-def _placed(model: SoftPromptModel, prompts: Mapping[str, torch.Tensor]) -> list[Float[torch.Tensor, "_ D"]]:
+def _placed(
+    model: SoftPromptModel, prompts: Mapping[str, torch.Tensor]
+) -> list[Float[torch.Tensor, "_ D"]]:
     """Vectors as the engine takes them.
 
     Raises:
@@ -288,7 +326,9 @@ def _placed(model: SoftPromptModel, prompts: Mapping[str, torch.Tensor]) -> list
     width = model.word_embeddings.shape[1]
     for name, prompt in prompts.items():
         if prompt.ndim != 2 or prompt.shape[1] != width:
-            raise ValueError(f"{name!r} has shape {tuple(prompt.shape)}; it must be (P, {width}) for this base model.")
+            raise ValueError(
+                f"{name!r} has shape {tuple(prompt.shape)}; it must be (P, {width}) for this base model."
+            )
     return [prompt.detach().to(model.device, torch.float32) for prompt in prompts.values()]
 
 
@@ -300,7 +340,9 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def score_labels(
-    base_model: nn.Module, prompts: torch.Tensor | Sequence[torch.Tensor], examples: Sequence[Example]
+    base_model: nn.Module,
+    prompts: torch.Tensor | Sequence[torch.Tensor],
+    examples: Sequence[Example],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each example and target, (N, K): log-probability without the end token, exact match, summed loss."""
     shape = (len(examples), max(len(example.targets) for example in examples))
@@ -308,7 +350,9 @@ def score_labels(
     seen = np.zeros(shape, dtype=int)
     with turn(base_model):
         for part in label_logits(base_model, prompts, examples):
-            chosen = part.logits.log_softmax(dim=-1).gather(1, part.label_ids[:, None])[:, 0].tolist()
+            chosen = (
+                part.logits.log_softmax(dim=-1).gather(1, part.label_ids[:, None])[:, 0].tolist()
+            )
             first = (part.logits.argmax(dim=-1) == part.label_ids).tolist()
             for owner, value, hit in zip(part.owners, chosen, first, strict=True):
                 losses[owner] -= value

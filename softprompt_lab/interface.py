@@ -51,7 +51,9 @@ class TransformersInterface(nn.Module):
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
     ) -> None:
         """Let the base model's layers compute their activations again in the backward pass, to save memory."""
-        older = self.base_model.gradient_checkpointing_enable  # its only name before transformers 5.23
+        older = (
+            self.base_model.gradient_checkpointing_enable
+        )  # its only name before transformers 5.23
         enable = getattr(self.base_model, "activation_checkpointing_enable", older)
         enable(activation_checkpointing_kwargs, **options)
 
@@ -76,7 +78,9 @@ def out_of_peft(base_model: nn.Module) -> nn.Module:
         return base_model
     if base_model.active_peft_config.is_prompt_learning:
         kind = base_model.active_peft_config.peft_type.value
-        raise ValueError(f"the base model stands behind PEFT's {kind} already; pass base_model.get_base_model().")
+        raise ValueError(
+            f"the base model stands behind PEFT's {kind} already; pass base_model.get_base_model()."
+        )
     return base_model.get_base_model()
 
 
@@ -86,7 +90,9 @@ def _trained_names(model: TransformersInterface) -> Set[str]:
     return {name for name, weight in named if weight.requires_grad}
 
 
-def _leave_out_frozen(model: TransformersInterface, state: dict[str, Any], prefix: str, _: dict) -> None:
+def _leave_out_frozen(
+    model: TransformersInterface, state: dict[str, Any], prefix: str, _: dict
+) -> None:
     """Take the frozen base model out of a state that is about to be returned."""
     trained = _trained_names(model)
     for key in [key for key in state if key.startswith(prefix + BASE)]:
@@ -97,4 +103,6 @@ def _leave_out_frozen(model: TransformersInterface, state: dict[str, Any], prefi
 def _miss_no_frozen(model: TransformersInterface, keys: Any) -> None:
     """Weights that no state holds are not missing from one; `keys` are those of `load_state_dict`."""
     trained = _trained_names(model)
-    keys.missing_keys[:] = [key for key in keys.missing_keys if BASE not in key or key.split(BASE, 1)[1] in trained]
+    keys.missing_keys[:] = [
+        key for key in keys.missing_keys if BASE not in key or key.split(BASE, 1)[1] in trained
+    ]

@@ -58,7 +58,9 @@ class SoftPromptModel(TransformersInterface):
         super().__init__()
         base_model = out_of_peft(base_model)
         if base_model.get_input_embeddings().weight.is_meta:
-            raise ValueError("the base model's word embeddings are offloaded; keep them on a device in device_map.")
+            raise ValueError(
+                "the base model's word embeddings are offloaded; keep them on a device in device_map."
+            )
         self.base_model = base_model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.prompts = nn.ModuleDict()
@@ -72,13 +74,22 @@ class SoftPromptModel(TransformersInterface):
     # ------------------------------------------------------------------------------------------- prompts by name
 
     def add_prompt(
-        self, name: str, config: PromptTuningConfig, *, start: Float[torch.Tensor, "P D"] | None = None
+        self,
+        name: str,
+        config: PromptTuningConfig,
+        *,
+        start: Float[torch.Tensor, "P D"] | None = None,
     ) -> None:
         """Put one more prompt beside the others (PEFT's `add_adapter`), frozen; the active one stays active."""
         self.put_prompt(name, *self.new_prompt(config, start))
 
     def load_prompt(
-        self, folder: str | Path, name: str, *, task_id: int | None = None, revision: str | None = None
+        self,
+        folder: str | Path,
+        name: str,
+        *,
+        task_id: int | None = None,
+        revision: str | None = None,
     ) -> None:
         """Put a saved prompt beside the others (PEFT's `load_adapter`); arguments and errors of `from_pretrained`."""
         from .adapters.prompts import load_prompt
@@ -90,15 +101,21 @@ class SoftPromptModel(TransformersInterface):
     ) -> tuple[PromptEmbedding, Head, PromptTuningConfig]:
         """A prompt that fits the base model, with the head of its task and its configuration, not yet put anywhere."""
         config = config.completed_for(self.base_model)
-        prompt = PromptEmbedding(config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start)
+        prompt = PromptEmbedding(
+            config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start
+        )
         return prompt, Head(self.base_model, config.modules_to_save or ()), config
 
-    def put_prompt(self, name: str, prompt: PromptEmbedding, head: Head, config: PromptTuningConfig) -> None:
+    def put_prompt(
+        self, name: str, prompt: PromptEmbedding, head: Head, config: PromptTuningConfig
+    ) -> None:
         """Keep a new prompt under a name that is free; it learns once it is chosen."""
         if name in self.prompts:
             raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
         if not PROMPT_NAME.fullmatch(name) or hasattr(self.prompts, name):
-            raise ValueError(f"a prompt cannot be called {name!r}; take another word of letters, digits, '_' and '-'.")
+            raise ValueError(
+                f"a prompt cannot be called {name!r}; take another word of letters, digits, '_' and '-'."
+            )
         self.prompts[name] = prompt.to(self.device).requires_grad_(False)
         self.heads[name] = head.to(self.device).requires_grad_(False)
         self.configs[name] = config
@@ -119,12 +136,16 @@ class SoftPromptModel(TransformersInterface):
         """
         self.prompt_called(name)  # or a ValueError that names those there are
         if len(self.prompts) == 1:
-            raise ValueError(f"{name!r} is the only prompt; the model without one is model.base_model.")
+            raise ValueError(
+                f"{name!r} is the only prompt; the model without one is model.base_model."
+            )
         del self.prompts[name], self.heads[name], self.configs[name]
         self._prefixes.clear()
         if self.active_prompt == name:
             self.set_prompt(next(iter(self.prompts)))
-            warnings.warn(f"{name!r} was active; {self.active_prompt!r} is from now on.", stacklevel=2)
+            warnings.warn(
+                f"{name!r} was active; {self.active_prompt!r} is from now on.", stacklevel=2
+            )
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -169,7 +190,9 @@ class SoftPromptModel(TransformersInterface):
             ValueError: there is none of that name.
         """
         if name not in self.prompts:
-            raise ValueError(f"there is no prompt called {name!r}; there are: {', '.join(self.prompts)}.")
+            raise ValueError(
+                f"there is no prompt called {name!r}; there are: {', '.join(self.prompts)}."
+            )
         return self.prompts[name].embedding.weight[: self.configs[name].num_virtual_tokens]
 
     def get_prompt(self, batch_size: int) -> Float[torch.Tensor, "B P D"]:
@@ -185,7 +208,9 @@ class SoftPromptModel(TransformersInterface):
         """Print both numbers and their ratio in PEFT's form."""
         trainable, total = self.trainable_parameters()
         share = 100 * trainable / total
-        print(f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {share:.4f}")
+        print(
+            f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {share:.4f}"
+        )
 
     def train(self, mode: bool = True) -> "SoftPromptModel":
         """Set the mode of the prompt; the base model stays in eval mode, since its dropout would only add noise."""
@@ -230,10 +255,16 @@ class SoftPromptModel(TransformersInterface):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass either input_ids or inputs_embeds.")
-        kwargs |= _given(token_type_ids=token_type_ids, start_positions=start_positions, end_positions=end_positions)
+        kwargs |= _given(
+            token_type_ids=token_type_ids,
+            start_positions=start_positions,
+            end_positions=end_positions,
+        )
         if self._disabled:
             _refuse_names(prompt_names)
-            text = _given(input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask)
+            text = _given(
+                input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask
+            )
             return self.base_model(**text, **_given(labels=labels), **kwargs)
         refuse(kwargs.get)
         words = self.word_embeddings_module(input_ids) if inputs_embeds is None else inputs_embeds
@@ -242,7 +273,9 @@ class SoftPromptModel(TransformersInterface):
         if self.prompt_config.task_type in HEAD_MODULES:
             weights = self._head_of_rows(prompt_names).weights()
             kwargs |= _given(labels=labels)
-            return classify(self.base_model, self.prompt_config.task_type, rows, words, mask, weights, **kwargs)
+            return classify(
+                self.base_model, self.prompt_config.task_type, rows, words, mask, weights, **kwargs
+            )
         batch = in_front(rows, words, mask)
         if self.base_model.config.is_encoder_decoder:
             return self.base_model(**batch.inputs, labels=labels, **kwargs)
@@ -251,7 +284,9 @@ class SoftPromptModel(TransformersInterface):
         output = self.base_model(**batch.inputs, **{"use_cache": False, **kwargs})
         if labels is not None:
             predicting = batch.line_up(output.logits, behind=1).float()  # (B, T, V)
-            loss = fixed_cross_entropy(predicting.flatten(0, 1), labels.flatten(), num_items, ignore_index=IGNORE)
+            loss = fixed_cross_entropy(
+                predicting.flatten(0, 1), labels.flatten(), num_items, ignore_index=IGNORE
+            )
             output = type(output)(loss=loss, **output)
         for key in ("logits", "hidden_states"):
             if output.get(key) is not None:
@@ -307,10 +342,14 @@ class SoftPromptModel(TransformersInterface):
                 model has positions for, or a cache that nothing can go on from.
         """
         if self.prompt_config.task_type in HEAD_MODULES:
-            raise ValueError(f"task_type={self.prompt_config.task_type} generates no text; call the model itself.")
+            raise ValueError(
+                f"task_type={self.prompt_config.task_type} generates no text; call the model itself."
+            )
         if self._disabled:
             _refuse_names(prompt_names)
-            text = _given(input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values)
+            text = _given(
+                input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values
+            )
             return self.base_model.generate(**text, **kwargs)
         refuse(kwargs.get)
         mask = checked_mask(input_ids, attention_mask)
@@ -319,16 +358,25 @@ class SoftPromptModel(TransformersInterface):
             batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
             return self.base_model.generate(**batch.inputs, **kwargs)
         if past_key_values is not None and prompt_names is not None:
-            raise ValueError("prompt_names cannot be passed with past_key_values: the cache holds the prompts already.")
+            raise ValueError(
+                "prompt_names cannot be passed with past_key_values: the cache holds the prompts already."
+            )
 
         def prefixes() -> list[Prefix]:
             names = prompt_names or [self.active_prompt]
-            kept = {name: self._prefixes.get(self.base_model, name, self.prompt_called(name)) for name in set(names)}
+            kept = {
+                name: self._prefixes.get(self.base_model, name, self.prompt_called(name))
+                for name in set(names)
+            }
             return [kept[name] for name in names]
 
-        return generate_behind(self.base_model, rows, prefixes, input_ids, mask, past_key_values, **kwargs)
+        return generate_behind(
+            self.base_model, rows, prefixes, input_ids, mask, past_key_values, **kwargs
+        )
 
-    def prompts_of(self, names: Sequence[str] | None, rows: int) -> tuple[list[torch.Tensor], list[int]]:
+    def prompts_of(
+        self, names: Sequence[str] | None, rows: int
+    ) -> tuple[list[torch.Tensor], list[int]]:
         """The prompts at work, each once, and for each row the number of its own; while disabled, one of length 0."""
         if self._disabled:
             _refuse_names(names)
@@ -336,9 +384,13 @@ class SoftPromptModel(TransformersInterface):
         if names is None:
             return [self.prompt], [0] * rows
         if len(names) != rows:
-            raise ValueError(f"prompt_names has {len(names)} names for {rows} rows; give one for each row.")
+            raise ValueError(
+                f"prompt_names has {len(names)} names for {rows} rows; give one for each row."
+            )
         distinct = list(dict.fromkeys(names))
-        return [self.prompt_called(name) for name in distinct], [distinct.index(name) for name in names]
+        return [self.prompt_called(name) for name in distinct], [
+            distinct.index(name) for name in names
+        ]
 
     def _prompt_of_rows(self, names: Sequence[str] | None, rows: int) -> list[torch.Tensor]:
         """One prompt for every row, or one for each: what `in_front` takes."""
@@ -349,12 +401,16 @@ class SoftPromptModel(TransformersInterface):
         """The head of the prompt that all rows stand behind."""
         distinct = set(names or [self.active_prompt])
         if len(distinct) > 1:
-            raise ValueError(f"prompt_names={list(names)}: each prompt has a head of its own; call one by one.")
+            raise ValueError(
+                f"prompt_names={list(names)}: each prompt has a head of its own; call one by one."
+            )
         return self.heads[distinct.pop()]
 
     # ------------------------------------------------------------------------------------------------ the folder
 
-    def save_pretrained(self, folder: str | Path, safe_serialization: bool = True, **card: Any) -> Path:
+    def save_pretrained(
+        self, folder: str | Path, safe_serialization: bool = True, **card: Any
+    ) -> Path:
         """Write every prompt as PEFT does: configuration, tensor, README.md (`adapters.save_adapter`).
 
         The one called "default" goes to the folder itself, each other one to a sub-folder of its name.
@@ -389,7 +445,9 @@ class SoftPromptModel(TransformersInterface):
         which = {"task_id": task_id, "revision": revision, "prompt_names": prompt_names}
         return load_prompts(cls, base_model, folder, tokenizer=tokenizer, **which)
 
-    def push_to_hub(self, repo_id: str, *, results: dict[str, Any] | None = None, **options: Any) -> str:
+    def push_to_hub(
+        self, repo_id: str, *, results: dict[str, Any] | None = None, **options: Any
+    ) -> str:
         """Send what `save_pretrained` writes to the repository `user/name` of a model hub; the commit's address.
 
         `options`: `revision`, `private`, `message` (`hub.push`, which raises AdapterError where it cannot).
@@ -399,7 +457,9 @@ class SoftPromptModel(TransformersInterface):
         return push_prompts(self, repo_id, results, **options)
 
 
-def get_soft_prompt_model(base_model: nn.Module, config: PromptTuningConfig, *, tokenizer=None) -> SoftPromptModel:
+def get_soft_prompt_model(
+    base_model: nn.Module, config: PromptTuningConfig, *, tokenizer=None
+) -> SoftPromptModel:
     """Wrap a base model with a new prompt (PEFT's `get_peft_model`)."""
     return SoftPromptModel(base_model, config, tokenizer=tokenizer)
 

@@ -98,7 +98,9 @@ class PackedRow:
     lengths: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, examples: Sequence[tuple[int, Example]], prompt: int, prompt_length: int) -> "PackedRow":
+    def of(
+        cls, examples: Sequence[tuple[int, Example]], prompt: int, prompt_length: int
+    ) -> "PackedRow":
         """The row of some examples, each with its index."""
         shared = shared_context([example for _, example in examples])
         positions = list(range(prompt_length, prompt_length + len(shared)))
@@ -145,7 +147,9 @@ def pack(
             come out about equally long; an example longer than that gets a row of its own.
     """
     for prompt, length in enumerate(prompt_lengths):
-        chosen = [(index, example) for index, example in enumerate(examples) if example.prompt == prompt]
+        chosen = [
+            (index, example) for index, example in enumerate(examples) if example.prompt == prompt
+        ]
         tokens = unique_tokens([example for _, example in chosen])
         aim = tokens / max(1, math.ceil(tokens / text_tokens[prompt]))
         row: list[tuple[int, Example]] = []
@@ -162,8 +166,12 @@ def pack(
 
 def packed_mask(row: PackedRow, prompt_length: int) -> Bool[torch.Tensor, "N_all N_all"]:
     """True where a token (row) may look at a token (column): behind it, and in the prompt, its parent or its own."""
-    segments = torch.tensor([PROMPT_SEGMENT] * prompt_length + row.segments, dtype=torch.long)  # (P+N,)
-    parents = torch.tensor([PROMPT_SEGMENT] * prompt_length + row.parents, dtype=torch.long)  # (P+N,)
+    segments = torch.tensor(
+        [PROMPT_SEGMENT] * prompt_length + row.segments, dtype=torch.long
+    )  # (P+N,)
+    parents = torch.tensor(
+        [PROMPT_SEGMENT] * prompt_length + row.parents, dtype=torch.long
+    )  # (P+N,)
     own = segments[:, None] == segments[None, :]
     parent = parents[:, None] == segments[None, :]
     in_prompt = segments[None, :] == PROMPT_SEGMENT
@@ -180,7 +188,13 @@ def from_tensors(
 
     Everything before the first counted label is context, the rest is the target. `prompts`: a number for each row.
     """
-    rows = zip(input_ids.tolist(), mask.tolist(), labels.tolist(), prompts or [0] * len(input_ids), strict=True)
+    rows = zip(
+        input_ids.tolist(),
+        mask.tolist(),
+        labels.tolist(),
+        prompts or [0] * len(input_ids),
+        strict=True,
+    )
     examples = []
     for row, kept, row_labels, prompt in rows:
         ids = [token for token, is_text in zip(row, kept, strict=True) if is_text]

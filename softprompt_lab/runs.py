@@ -61,7 +61,9 @@ def new_model(
         LabError: a base model that is not there, or a start text for another start.
         ValueError: an unknown start or task type, or a prompt length that cannot be.
     """
-    config = _start_config(task, start, start_text, num_virtual_tokens=virtual_tokens, task_type=task_type)
+    config = _start_config(
+        task, start, start_text, num_virtual_tokens=virtual_tokens, task_type=task_type
+    )
     base_model, tokenizer = load_base_model(base, task_type=task_type, dtype=dtype)
     torch.manual_seed(seed)
     rows = None
@@ -81,12 +83,16 @@ def model_of_vectors(
         ValueError: the vectors have another width than its word embeddings, or an unknown task type.
     """
     sizes = {"num_virtual_tokens": len(vectors), "token_dim": vectors.shape[1]}
-    config = PromptTuningConfig(task_type=task_type, prompt_tuning_init="RANDOM", **sizes)  # PEFT has no word for it
+    config = PromptTuningConfig(
+        task_type=task_type, prompt_tuning_init="RANDOM", **sizes
+    )  # PEFT has no word for it
     base_model, tokenizer = load_base_model(base, task_type=task_type)
     return SoftPromptModel(base_model, config, tokenizer=tokenizer, start=vectors)
 
 
-def _start_config(task: Task, start: str, start_text: str | None, **sizes: Any) -> PromptTuningConfig:
+def _start_config(
+    task: Task, start: str, start_text: str | None, **sizes: Any
+) -> PromptTuningConfig:
     """The configuration of a start; PEFT has no name for class labels, whose other rows are sampled."""
     if start not in STARTS:
         raise ValueError(f"start={start!r} is unknown; choose one of: {', '.join(STARTS)}.")
@@ -94,7 +100,9 @@ def _start_config(task: Task, start: str, start_text: str | None, **sizes: Any) 
         return PromptTuningConfig(prompt_tuning_init_text=start_text or task.instruction, **sizes)
     if start_text is not None:
         raise LabError(f"A start text goes with the start 'text', not with {start!r}.")
-    return PromptTuningConfig(prompt_tuning_init="RANDOM" if start == "random" else "SAMPLE_VOCAB", **sizes)
+    return PromptTuningConfig(
+        prompt_tuning_init="RANDOM" if start == "random" else "SAMPLE_VOCAB", **sizes
+    )
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:
@@ -139,7 +147,9 @@ def save_run(
         "trained": figures(after),
     }
     kept_in = torch.float16 if compact else torch.float32
-    snapshots = {str(step): prompt.to(kept_in).contiguous() for step, prompt in history.snapshots.items()}
+    snapshots = {
+        str(step): prompt.to(kept_in).contiguous() for step, prompt in history.snapshots.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / TASK_FILE, json.dumps(described, indent=2, ensure_ascii=False).encode())
     write_whole(folder / HISTORY_FILE, history.to_pandas().to_csv(index=False).encode())
@@ -149,7 +159,9 @@ def save_run(
     model.save_pretrained(folder, results=_card(model, task, before, after))
 
 
-def _card(model: SoftPromptModel, task: Task, before: Evaluation, after: Evaluation) -> dict[str, str]:
+def _card(
+    model: SoftPromptModel, task: Task, before: Evaluation, after: Evaluation
+) -> dict[str, str]:
     """The measured figures on the adapter's card, each beside its baselines, and the type of the base model."""
     low, high = after.confidence_interval
     return {
@@ -222,12 +234,18 @@ def saved_snapshots(folder: Path, shape: Sequence[int]) -> dict[int, Float[torch
     try:
         found = load_file(plain_file(path, MAX_SNAPSHOTS_BYTES))
     except SafetensorError as error:
-        raise AdapterError(f"{path} is damaged ({error}); delete it to go on without it.") from error
+        raise AdapterError(
+            f"{path} is damaged ({error}); delete it to go on without it."
+        ) from error
     for step, prompt in found.items():
         if not (step.isascii() and step.isdigit() and prompt.is_floating_point()):
-            raise AdapterError(f"{path} holds {step!r} of {prompt.dtype}; a snapshot is called by its step.")
+            raise AdapterError(
+                f"{path} holds {step!r} of {prompt.dtype}; a snapshot is called by its step."
+            )
         if tuple(prompt.shape) != tuple(shape):
-            raise AdapterError(f"{path}: snapshot {step} is {tuple(prompt.shape)}, the prompt {tuple(shape)}.")
+            raise AdapterError(
+                f"{path}: snapshot {step} is {tuple(prompt.shape)}, the prompt {tuple(shape)}."
+            )
     return {int(step): found[step].float() for step in sorted(found, key=int)}
 
 
@@ -248,8 +266,13 @@ def saved_history(folder: Path) -> pd.DataFrame | None:
     try:
         table = pd.read_csv(plain_file(path, MAX_HISTORY_BYTES))[list(HISTORY_COLUMNS)]
         return table.astype({"step": int} | dict.fromkeys(HISTORY_COLUMNS[1:], float))
-    except (ValueError, KeyError) as error:  # what pandas says of a damaged table, of a text and of a missing column
-        raise AdapterError(f"{path} is damaged ({error}); delete it to go on without it.") from error
+    except (
+        ValueError,
+        KeyError,
+    ) as error:  # what pandas says of a damaged table, of a text and of a missing column
+        raise AdapterError(
+            f"{path} is damaged ({error}); delete it to go on without it."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -290,11 +313,15 @@ def saved_run(folder: Path, base_model: nn.Module | None = None, tokenizer: Any 
     if base_model is None:
         model = saved_model(folder)
     else:
-        model = SoftPromptModel.from_pretrained(base_model, folder, tokenizer=tokenizer, prompt_names=[])
+        model = SoftPromptModel.from_pretrained(
+            base_model, folder, tokenizer=tokenizer, prompt_names=[]
+        )
     task, record = saved_task(folder), _read_task_file(folder / TASK_FILE)
     snapshots = saved_snapshots(folder, model.prompt.shape)
     rows = _shipped_rows(task, record)
-    return SavedRun(folder.name, model, rows, snapshots.get(0), snapshots, saved_history(folder), record)
+    return SavedRun(
+        folder.name, model, rows, snapshots.get(0), snapshots, saved_history(folder), record
+    )
 
 
 def _shipped_rows(task: Task, record: dict[str, Any]) -> Task:

@@ -95,7 +95,12 @@ HURRY: dict[bool, tuple[str, ...]] = {
         "I leave tonight",
         "my guests arrive in an hour",
     ),
-    False: ("answer when you can", "there is no hurry", "I am home till spring", "next month is fine"),
+    False: (
+        "answer when you can",
+        "there is no hurry",
+        "I am home till spring",
+        "next month is fine",
+    ),
 }
 HISTORY: dict[bool, tuple[str, ...]] = {
     True: (
@@ -231,7 +236,8 @@ class Attributes:
 
 
 ALL_ATTRIBUTES = tuple(
-    Attributes(*values) for values in product(TOPICS, (True, False), TONES, (True, False), (True, False))
+    Attributes(*values)
+    for values in product(TOPICS, (True, False), TONES, (True, False), (True, False))
 )
 
 
@@ -274,7 +280,9 @@ class Document:
 
 def _known(skill: str) -> Skill:
     if skill not in SKILLS:
-        raise ValueError(f"unknown skill {skill!r} of the shop language; choose one of: {', '.join(SKILLS)}")
+        raise ValueError(
+            f"unknown skill {skill!r} of the shop language; choose one of: {', '.join(SKILLS)}"
+        )
     return SKILLS[skill]
 
 
@@ -291,7 +299,8 @@ def write_message(attributes: Attributes, rng: random.Random) -> Message:
     body = ". ".join(sentences) + "."
     greeting, farewell = rng.choice(GREETINGS), rng.choice(FAREWELLS)
     return Message(
-        f"{greeting + ', ' if greeting else ''}{body}{' ' + farewell if farewell else ''}", attributes
+        f"{greeting + ', ' if greeting else ''}{body}{' ' + farewell if farewell else ''}",
+        attributes,
     )
 
 
@@ -325,7 +334,9 @@ def _document(message: Message, rng: random.Random) -> Document:
     cue: Cue = rng.choices(("words", "vectors", "none"), weights=(5, 3, 2))[0]
     if cue == "words":
         skill = rng.choice(WORDED_SKILLS)
-        return Document(message, message.label(skill), skill, cue, rng.choice(SKILLS[skill].instructions))
+        return Document(
+            message, message.label(skill), skill, cue, rng.choice(SKILLS[skill].instructions)
+        )
     if cue == "vectors":
         return Document(message, message.label("loyal"), "loyal", cue)
     return Document(message, rng.choice(UNCUED_LABELS), None, cue)
@@ -339,7 +350,9 @@ def examples(skill: str, seed: int, n: int) -> list[dict[str, str]]:
     while len(found) < n:
         message = next(source)
         found.setdefault(message.text, message)
-    return [{TEXT_COLUMN: text, LABEL_COLUMN: message.label(skill)} for text, message in found.items()]
+    return [
+        {TEXT_COLUMN: text, LABEL_COLUMN: message.label(skill)} for text, message in found.items()
+    ]
 
 
 def dataset(

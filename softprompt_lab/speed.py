@@ -41,12 +41,17 @@ class Measured:
         return statistics.median(self.seconds)
 
 
-def random_pairs(vocabulary: int, rows: int, length: int, seed: int = 0, label_length: int = 2) -> list[Pair]:
+def random_pairs(
+    vocabulary: int, rows: int, length: int, seed: int = 0, label_length: int = 2
+) -> list[Pair]:
     """Contexts of `length` tokens on average, from half of it to one and a half, with labels of a few tokens."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.linspace(0.5 * length, 1.5 * length, max(rows, 2)).round().int()[:rows].tolist()
     lengths = [length] if rows == 1 else lengths
-    ids = [torch.randint(3, vocabulary, (n + label_length,), generator=generator).tolist() for n in lengths]
+    ids = [
+        torch.randint(3, vocabulary, (n + label_length,), generator=generator).tolist()
+        for n in lengths
+    ]
     return [(row[:-label_length], row[-label_length:]) for row in ids]
 
 
@@ -62,19 +67,25 @@ def padded_batch(pairs: Sequence[Pair], width: int) -> dict[str, torch.Tensor]:
     rows = [([*context, *label], [IGNORE] * len(context) + list(label)) for context, label in pairs]
     return {
         "input_ids": torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in rows]),
-        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows]),
+        "attention_mask": torch.tensor(
+            [[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows]
+        ),
         "labels": torch.tensor([marks + [IGNORE] * (width - len(marks)) for _, marks in rows]),
     }
 
 
-def step_functions(base_model: nn.Module, virtual_tokens: int, pairs: Sequence[Pair]) -> dict[str, Callable[[], float]]:
+def step_functions(
+    base_model: nn.Module, virtual_tokens: int, pairs: Sequence[Pair]
+) -> dict[str, Callable[[], float]]:
     """One step's forward and backward on a decoder, each returning its loss: PEFT padded to the tutorial's length where
     the rows fit in, PEFT padded to the longest row, and ours.
 
     PEFT pads on the right here, where its numbers are right; the tutorial's left pads cost it the same time.
     """
     peft = _peft()
-    model = SoftPromptModel(base_model, PromptTuningConfig(num_virtual_tokens=virtual_tokens)).train()
+    model = SoftPromptModel(
+        base_model, PromptTuningConfig(num_virtual_tokens=virtual_tokens)
+    ).train()
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
     theirs = peft.get_peft_model(base_model, config).eval()
     weight = theirs.prompt_encoder["default"].embedding.weight
@@ -100,11 +111,17 @@ def step_functions(base_model: nn.Module, virtual_tokens: int, pairs: Sequence[P
         own.grad = None
         return backward(base_model, [model.prompt], rows).item()
 
-    padded = {} if longest > TUTORIAL_LENGTH else {f"PEFT, padded to {TUTORIAL_LENGTH}": peft_step(TUTORIAL_LENGTH)}
+    padded = (
+        {}
+        if longest > TUTORIAL_LENGTH
+        else {f"PEFT, padded to {TUTORIAL_LENGTH}": peft_step(TUTORIAL_LENGTH)}
+    )
     return padded | {"PEFT, padded to the longest": peft_step(longest), OURS: step}
 
 
-def alternate(functions: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Measured]:
+def alternate(
+    functions: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1
+) -> dict[str, Measured]:
     """Call each function in turn, `rounds` times over, so that a noisy minute is everyone's, after `warm_up` rounds."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(warm_up + rounds):
@@ -179,5 +196,7 @@ def _peft():
     try:
         import peft
     except ImportError as error:
-        raise LabError("this compares with PEFT, which is not installed: pip install peft") from error
+        raise LabError(
+            "this compares with PEFT, which is not installed: pip install peft"
+        ) from error
     return peft

@@ -23,9 +23,17 @@ from .untrusted import plain_file
 
 LABEL_COLUMN = "text_label"
 ASSETS = Path(__file__).parent / "assets"
-COMPLAINT_LABELLINGS = ("text_label", "topic", "tone")  # the columns of `complaints` that can be asked for
+COMPLAINT_LABELLINGS = (
+    "text_label",
+    "topic",
+    "tone",
+)  # the columns of `complaints` that can be asked for
 SPLITS = ("train", "validation", "test")
-SHARES = (0.6, 0.15, 0.25)  # of a user's own file; the test split is what an accuracy is reported on
+SHARES = (
+    0.6,
+    0.15,
+    0.25,
+)  # of a user's own file; the test split is what an accuracy is reported on
 MAX_LENGTH = 128  # tokens of text and label
 MAX_FILE_BYTES = 100_000_000  # of a user's own file: it is held in memory
 MAX_CELL = 131_072  # characters; the csv module's own limit
@@ -92,7 +100,9 @@ class Task:
         space = self.template[len(stripped) :]
         label_ids: list[int] = []
         if label is not None:
-            label_ids = tokenizer(space + label, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+            label_ids = tokenizer(space + label, add_special_tokens=False)["input_ids"] + [
+                tokenizer.eos_token_id
+            ]
         room = max_length - len(label_ids)
 
         def context(length: int) -> list[int]:
@@ -108,11 +118,19 @@ class Task:
             )
         return ids, label_ids
 
-    def warn_of_cut_texts(self, tokenizer, texts: Sequence[str], max_length: int, stacklevel: int) -> None:
+    def warn_of_cut_texts(
+        self, tokenizer, texts: Sequence[str], max_length: int, stacklevel: int
+    ) -> None:
         """Say how many texts `encode` has to cut, before something is measured on what is left of them."""
-        longest = max(len(self.encode(tokenizer, "", label, max_length)[1]) for label in self.labels)
+        longest = max(
+            len(self.encode(tokenizer, "", label, max_length)[1]) for label in self.labels
+        )
         contexts = [self.template.rstrip().replace("{text}", text) for text in texts]
-        cut = sum(len(ids) + longest > max_length for ids in tokenizer(contexts)["input_ids"]) if contexts else 0
+        cut = (
+            sum(len(ids) + longest > max_length for ids in tokenizer(contexts)["input_ids"])
+            if contexts
+            else 0
+        )
         if cut:
             warnings.warn(
                 f"{cut} of {len(texts)} texts lose their end: with template and label they are longer than "
@@ -162,7 +180,9 @@ def load_task(
         task = _load_file(path, text_column, label_column, labels, seed)
     elif name in _LOADERS:
         if text_column is not None or labels is not None:
-            raise ValueError(f"{name} has its own text column and labels; text_column= and labels= are for files.")
+            raise ValueError(
+                f"{name} has its own text column and labels; text_column= and labels= are for files."
+            )
         task = _LOADERS[name](label_column, seed)
     else:
         raise LabError(
@@ -175,10 +195,14 @@ def _load_complaints(label_column: str | None, seed: int) -> Task:
     """The shipped messages, with one of their three labellings as `text_label`."""
     chosen = label_column or LABEL_COLUMN
     if chosen not in COMPLAINT_LABELLINGS:
-        raise LabError(f"complaints has no labelling {chosen!r}; choose one of: {', '.join(COMPLAINT_LABELLINGS)}.")
+        raise LabError(
+            f"complaints has no labelling {chosen!r}; choose one of: {', '.join(COMPLAINT_LABELLINGS)}."
+        )
     splits = {}
     for split in SPLITS:
-        table = pd.read_csv(ASSETS / "complaints" / f"{split}.csv", keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(
+            ASSETS / "complaints" / f"{split}.csv", keep_default_na=False, encoding="utf-8"
+        )
         labelled = table.assign(**{LABEL_COLUMN: table[chosen]}).drop(columns=["topic", "tone"])
         splits[split] = Dataset.from_pandas(labelled, preserve_index=False)
     name = "complaints" if chosen == LABEL_COLUMN else f"complaints/{chosen}"
@@ -199,10 +223,15 @@ def _load_shop(label_column: str | None, seed: int) -> Task:
 def _load_twitter_complaints(label_column: str | None, seed: int) -> Task:
     """RAFT's 50 labelled tweets (Alex et al. 2021), split three ways, since the labels of its test rows are hidden."""
     if label_column is not None:
-        raise LabError(f"twitter_complaints has one labelling; label_column={label_column!r} is not needed.")
+        raise LabError(
+            f"twitter_complaints has one labelling; label_column={label_column!r} is not needed."
+        )
     try:
         rows = load_dataset(
-            "ought/raft", data_dir="twitter_complaints", revision="refs/convert/parquet", split="train"
+            "ought/raft",
+            data_dir="twitter_complaints",
+            revision="refs/convert/parquet",
+            split="train",
         )
     except Exception as error:  # datasets raises many kinds where there is no network
         raise LabError(
@@ -212,28 +241,46 @@ def _load_twitter_complaints(label_column: str | None, seed: int) -> Task:
     names = rows.features["Label"].names
     table = rows.to_pandas()
     table[LABEL_COLUMN] = [names[label] for label in table["Label"]]
-    return _task("twitter_complaints", _split(table, LABEL_COLUMN, seed, "twitter_complaints"), "Tweet text")
+    return _task(
+        "twitter_complaints", _split(table, LABEL_COLUMN, seed, "twitter_complaints"), "Tweet text"
+    )
 
 
-_LOADERS = {"complaints": _load_complaints, "shop": _load_shop, "twitter_complaints": _load_twitter_complaints}
+_LOADERS = {
+    "complaints": _load_complaints,
+    "shop": _load_shop,
+    "twitter_complaints": _load_twitter_complaints,
+}
 
 
 def _task(name: str, splits: dict[str, Dataset], text_column: str) -> Task:
     """A task over finished splits; its labels are those of the training rows."""
     labels = tuple(sorted(set(splits["train"][LABEL_COLUMN])))
-    return Task(name, *(splits[split] for split in SPLITS), text_column, labels, f"{text_column} : {{text}} Label : ")
+    return Task(
+        name,
+        *(splits[split] for split in SPLITS),
+        text_column,
+        labels,
+        f"{text_column} : {{text}} Label : ",
+    )
 
 
 # ------------------------------------------------------------------------------------------------ a file of one's own
 
 
 def _load_file(
-    path: Path, text_column: str | None, label_column: str | None, labels: Sequence[str] | None, seed: int
+    path: Path,
+    text_column: str | None,
+    label_column: str | None,
+    labels: Sequence[str] | None,
+    seed: int,
 ) -> Task:
     """A CSV with a header, or one JSON object a line, in UTF-8."""
     text_column, label_column = text_column or "text", label_column or "label"
     if text_column in (label_column, LABEL_COLUMN):
-        raise LabError(f"text_column={text_column!r} is the column of the labels; rename the column of the texts.")
+        raise LabError(
+            f"text_column={text_column!r} is the column of the labels; rename the column of the texts."
+        )
     if not os.path.lexists(path):
         raise LabError(f"there is no file {path}; give the path of a CSV or JSONL file.")
     rows = _read_csv(path) if path.suffix.lower() == ".csv" else _read_jsonl(path)
@@ -255,7 +302,9 @@ def _load_file(
 def _lines(path: Path) -> io.StringIO:
     """The lines of a UTF-8 file; another encoding is an error that names the line."""
     try:
-        content = plain_file(path, MAX_FILE_BYTES, error=LabError, missing="give a CSV or JSONL file").read_bytes()
+        content = plain_file(
+            path, MAX_FILE_BYTES, error=LabError, missing="give a CSV or JSONL file"
+        ).read_bytes()
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error}") from error
     try:
@@ -268,7 +317,9 @@ def _lines(path: Path) -> io.StringIO:
             f"{path}, line {line}: byte {content[place]:#04x} is not UTF-8 text. Save the file as UTF-8 "
             "(spreadsheets: 'CSV UTF-8')."
         )
-    return io.StringIO(text, newline="")  # a line ends with \n or \r, not with the other signs of `str.splitlines`
+    return io.StringIO(
+        text, newline=""
+    )  # a line ends with \n or \r, not with the other signs of `str.splitlines`
 
 
 def _read_csv(path: Path) -> Iterable[tuple[int, dict]]:
@@ -281,7 +332,9 @@ def _read_csv(path: Path) -> Iterable[tuple[int, dict]]:
     try:
         twice = _named_twice(reader.fieldnames or ())
         if twice:
-            raise LabError(f"{path}, line {reader.line_num} names {twice} more than once; rename one of them.")
+            raise LabError(
+                f"{path}, line {reader.line_num} names {twice} more than once; rename one of them."
+            )
         for row in reader:
             if None in row or None in row.values():
                 raise LabError(
@@ -303,7 +356,9 @@ def _read_jsonl(path: Path) -> Iterable[tuple[int, dict]]:
         except (ValueError, RecursionError) as error:
             raise LabError(f"{path}, line {number} is not JSON: {error}.") from error
         if not isinstance(row, dict):
-            raise LabError(f"{path}, line {number} holds a {type(row).__name__}; one JSON object a line is needed.")
+            raise LabError(
+                f"{path}, line {number} holds a {type(row).__name__}; one JSON object a line is needed."
+            )
         yield number, row
 
 
@@ -347,9 +402,13 @@ def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise LabError(f"{where} holds {SHORT.repr(value)}; a text is needed.")
     if len(value) > MAX_CELL:
-        raise LabError(f"{where} holds {SHORT.repr(value)}: {len(value):,} characters; at most {MAX_CELL:,} are read.")
+        raise LabError(
+            f"{where} holds {SHORT.repr(value)}: {len(value):,} characters; at most {MAX_CELL:,} are read."
+        )
     if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
-        raise LabError(f"{where} holds {SHORT.repr(value)}: a NUL, or half of a character; a text is needed.")
+        raise LabError(
+            f"{where} holds {SHORT.repr(value)}: a NUL, or half of a character; a text is needed."
+        )
     return value.strip()
 
 
@@ -376,19 +435,28 @@ def _split(table: pd.DataFrame, label_column: str, seed: int, source: str) -> di
     """Three splits with the same share of each label (scikit-learn, stratified)."""
     counts = table[label_column].value_counts()
     if len(counts) < 2:
-        raise LabError(f"{source} has one label only ({counts.index[0]!r}); at least two are needed.")
+        raise LabError(
+            f"{source} has one label only ({counts.index[0]!r}); at least two are needed."
+        )
     if counts.min() < 5:
         raise LabError(
             f"{source}: label {counts.idxmin()!r} occurs {counts.min()} times; at least 5 of each are needed for a "
             "training, a validation and a test split."
         )
     try:
-        rest, test = train_test_split(table, test_size=SHARES[2], stratify=table[label_column], random_state=seed)
+        rest, test = train_test_split(
+            table, test_size=SHARES[2], stratify=table[label_column], random_state=seed
+        )
         train, validation = train_test_split(
-            rest, test_size=SHARES[1] / (1 - SHARES[2]), stratify=rest[label_column], random_state=seed
+            rest,
+            test_size=SHARES[1] / (1 - SHARES[2]),
+            stratify=rest[label_column],
+            random_state=seed,
         )
     except ValueError as error:
-        raise LabError(f"{source} has too few rows for its {len(counts)} labels: {error}") from error
+        raise LabError(
+            f"{source} has too few rows for its {len(counts)} labels: {error}"
+        ) from error
     return {
         name: Dataset.from_pandas(part, preserve_index=False)
         for name, part in zip(SPLITS, (train, validation, test), strict=True)

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from .plots import Figure
 
 Row = TypeVar("Row")
-Placing = Callable[[torch.Tensor, SoftPromptModel], torch.Tensor]  # of a prompt (P, D): vectors as many, or a number
+Placing = Callable[
+    [torch.Tensor, SoftPromptModel], torch.Tensor
+]  # of a prompt (P, D): vectors as many, or a number
 # Arguments of `train` that change nothing in the numbers.
 NO_SETTINGS = ("model", "task", "on_step", "progress", "checkpoint", "checkpoint_every", "resume")
 MOST_SNAPSHOTS = 128  # of a run, however long: 10 MB at 20 virtual tokens 1,024 wide
@@ -78,7 +80,9 @@ class TrainingHistory:
         """The training curve with the held-out figures beside it; `majority` draws that baseline."""
         from .plots import training_curve
 
-        return training_curve(self.losses, self.evaluations, majority=majority, penalties=self.penalties)
+        return training_curve(
+            self.losses, self.evaluations, majority=majority, penalties=self.penalties
+        )
 
 
 def train(
@@ -151,7 +155,13 @@ def train(
     model.train()
     quiet = not (progress and distributed.is_main())
     try:
-        bar = {"desc": "training", "initial": done, "total": steps, "file": sys.stdout, "mininterval": 1}
+        bar = {
+            "desc": "training",
+            "initial": done,
+            "total": steps,
+            "file": sys.stdout,
+            "mininterval": 1,
+        }
         for step in tqdm(range(done + 1, steps + 1), disable=quiet, **bar):
             running = [run for run in runs if not run.finished]
             _step(model, running, max_grad_norm, step)
@@ -159,7 +169,11 @@ def train(
                 run.record(model, step)
                 run.history.seconds = time.perf_counter() - began
             ended = all(run.finished for run in runs)
-            if path is not None and distributed.is_main() and (ended or step % checkpoint_every == 0):
+            if (
+                path is not None
+                and distributed.is_main()
+                and (ended or step % checkpoint_every == 0)
+            ):
                 save_checkpoint(path, _state(runs, step))
             stop = bool(on_step and on_step(result))
             if distributed.from_main(stop) or ended:
@@ -177,10 +191,14 @@ def _begin(path: Path | None, resume: bool, runs: Sequence["_Run"], model: SoftP
     if path is None and resume:
         raise ValueError("resume=True needs checkpoint=, the folder of the run that is to go on.")
     if found and not resume:
-        raise AdapterError(f"{path} is there already; pass resume=True to go on from it, or delete it.")
+        raise AdapterError(
+            f"{path} is there already; pass resume=True to go on from it, or delete it."
+        )
     if not found:
         return 0
-    tensors, values = distributed.from_main(load_checkpoint(path) if distributed.is_main() else None)
+    tensors, values = distributed.from_main(
+        load_checkpoint(path) if distributed.is_main() else None
+    )
     for run in runs:
         run.restore(model, below(tensors, run.name), values.get(run.name), path)
     return values["step"]
@@ -189,20 +207,28 @@ def _begin(path: Path | None, resume: bool, runs: Sequence["_Run"], model: SoftP
 def _state(runs: Sequence["_Run"], step: int) -> State:
     """All runs after a step."""
     states = {run.name: run.state() for run in runs}
-    tensors = {f"{name}/{key}": value for name, (own, _) in states.items() for key, value in own.items()}
+    tensors = {
+        f"{name}/{key}": value for name, (own, _) in states.items() for key, value in own.items()
+    }
     return tensors, {"step": step} | {name: values for name, (_, values) in states.items()}
 
 
 class _Run:
     """One prompt in training: its rows, its optimizer, its history."""
 
-    def __init__(self, model: SoftPromptModel, name: str, task: Task, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, model: SoftPromptModel, name: str, task: Task, settings: dict[str, Any]
+    ) -> None:
         self.name, self.task = name, task
-        objects = {key: settings[key] for key in ("project", "penalty") if settings[key] is not None}
+        objects = {
+            key: settings[key] for key in ("project", "penalty") if settings[key] is not None
+        }
         self.project, self.penalty = objects.get("project"), objects.get("penalty")
         self.settings = settings | {key: repr(each) for key, each in objects.items()}
         examples = encode_training_rows(task, model.tokenizer, settings["max_length"])
-        self.digest = hashlib.sha256(repr((len(model.word_embeddings), examples)).encode()).hexdigest()
+        self.digest = hashlib.sha256(
+            repr((len(model.word_embeddings), examples)).encode()
+        ).hexdigest()
         self.order = batches(examples, settings["batch_size"], settings["steps"], settings["seed"])
         start = distributed.from_main(self.prompt(model))
         self.weight = model.prompts[name].embedding.weight.requires_grad_()
@@ -218,14 +244,30 @@ class _Run:
         """Everything that the next step depends on, and what the run has to tell."""
         (memory,) = self.optimizer.state_dict()["state"].values()
         tensors, numbers = flat(memory, "optimizer")
-        tensors |= {f"snapshot/{step}": snapshot for step, snapshot in self.history.snapshots.items()}
-        told = {key: getattr(self.history, key) for key in ("losses", "penalties", "evaluations", "seconds")}
-        values = {"settings": self.settings, "rows": self.digest, "finished": self.finished, "history": told}
-        values |= {"optimizer": numbers, "schedule": self.schedule.state_dict(), "thinning": self.thinning}
+        tensors |= {
+            f"snapshot/{step}": snapshot for step, snapshot in self.history.snapshots.items()
+        }
+        told = {
+            key: getattr(self.history, key)
+            for key in ("losses", "penalties", "evaluations", "seconds")
+        }
+        values = {
+            "settings": self.settings,
+            "rows": self.digest,
+            "finished": self.finished,
+            "history": told,
+        }
+        values |= {
+            "optimizer": numbers,
+            "schedule": self.schedule.state_dict(),
+            "thinning": self.thinning,
+        }
         return tensors | {"prompt": self.weight}, values
 
     @torch.no_grad()
-    def restore(self, model: SoftPromptModel, tensors: dict[str, torch.Tensor], values: Any, path: Path) -> None:
+    def restore(
+        self, model: SoftPromptModel, tensors: dict[str, torch.Tensor], values: Any, path: Path
+    ) -> None:
         """Take over a saved state.
 
         Raises:
@@ -234,25 +276,46 @@ class _Run:
         try:
             settings, history = values["settings"], values["history"]
             other = [key for key in self.settings if settings[key] != self.settings[key]]
-            if other or values["rows"] != self.digest or tensors["prompt"].shape != self.weight.shape:
-                now = ", ".join(f"{key}={settings[key]!r}, now {self.settings[key]!r}" for key in other)
-                raise AdapterError(f"{path} is of another run: {now or 'other rows, another prompt or base model'}.")
+            if (
+                other
+                or values["rows"] != self.digest
+                or tensors["prompt"].shape != self.weight.shape
+            ):
+                now = ", ".join(
+                    f"{key}={settings[key]!r}, now {self.settings[key]!r}" for key in other
+                )
+                raise AdapterError(
+                    f"{path} is of another run: {now or 'other rows, another prompt or base model'}."
+                )
             group = self.optimizer.state_dict()["param_groups"]
             memory = {**below(tensors, "optimizer"), **values["optimizer"]}
             self.optimizer.load_state_dict({"state": {0: memory}, "param_groups": group})
             self.schedule.load_state_dict(values["schedule"])
-            for each, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+            for each, rate in zip(
+                self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True
+            ):
                 each["lr"] = rate
             self.weight.copy_(tensors["prompt"])
             self.history.losses = [float(loss) for loss in history["losses"]]
             self.history.penalties = [float(penalty) for penalty in history["penalties"]]
             figures = ("step", "loss", "accuracy")
-            self.history.evaluations = [{name: each[name] for name in figures} for each in history["evaluations"]]
-            self.history.seconds, self.finished = float(history["seconds"]), bool(values["finished"])
-            self.history.snapshots = {int(step): kept for step, kept in below(tensors, "snapshot").items()}
-            self.thinning = int(values.get("thinning", 1))  # written since snapshots are thinned out
+            self.history.evaluations = [
+                {name: each[name] for name in figures} for each in history["evaluations"]
+            ]
+            self.history.seconds, self.finished = (
+                float(history["seconds"]),
+                bool(values["finished"]),
+            )
+            self.history.snapshots = {
+                int(step): kept for step, kept in below(tensors, "snapshot").items()
+            }
+            self.thinning = int(
+                values.get("thinning", 1)
+            )  # written since snapshots are thinned out
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise AdapterError(f"{path} lacks what a run needs, or is damaged: {error!r}") from error
+            raise AdapterError(
+                f"{path} lacks what a run needs, or is damaged: {error!r}"
+            ) from error
         for _ in self.history.losses:
             next(self.order, None)
 
@@ -265,7 +328,9 @@ class _Run:
         prompt = model.prompt_called(self.name)
         if self.project is None:
             return prompt
-        return self.project(prompt.detach(), model) + (prompt - prompt.detach())  # plus zeros: the words, to the bit
+        return self.project(prompt.detach(), model) + (
+            prompt - prompt.detach()
+        )  # plus zeros: the words, to the bit
 
     def penalise(self, model: SoftPromptModel) -> list[float]:
         """Add the penalty's gradient to that of all processes' losses; what it was, in a list of one, or of none."""
@@ -283,7 +348,9 @@ class _Run:
             self.history.snapshots[step] = self.prompt(model)
         if measured:
             now, longest = {self.name: self.placed(model)}, self.settings["max_length"]
-            result = evaluate_prompts(model, self.task, now, "validation", max_length=longest)[self.name]
+            result = evaluate_prompts(model, self.task, now, "validation", max_length=longest)[
+                self.name
+            ]
             figures = {"step": step, "loss": result.loss, "accuracy": result.accuracy}
             self.history.evaluations.append(distributed.from_main(figures))
         if step in self.history.snapshots:
@@ -297,7 +364,11 @@ class _Run:
         """
         kept = self.history.snapshots
         stay = {0, step} | ({self._best()} if self.history.evaluations else set())
-        intervals = [self.settings[name] for name in ("snapshot_every", "evaluate_every") if self.settings[name]]
+        intervals = [
+            self.settings[name]
+            for name in ("snapshot_every", "evaluate_every")
+            if self.settings[name]
+        ]
         while True:
             for old in set(kept) - stay:
                 if all(old % (self.thinning * interval) for interval in intervals):
@@ -326,7 +397,9 @@ class _Run:
         history.snapshots.setdefault(history.best_step, self.prompt(model))
         if self.settings["patience"] and history.evaluations:
             history.best_step = self._best()
-            model.prompt_called(self.name).copy_(history.snapshots[history.best_step].to(model.device))
+            model.prompt_called(self.name).copy_(
+                history.snapshots[history.best_step].to(model.device)
+            )
         model.prompt_called(self.name).copy_(self.placed(model))
         self.weight.requires_grad_(self.name == model.active_prompt)
 
@@ -352,7 +425,9 @@ def batches(rows: Sequence[Row], batch_size: int, steps: int, seed: int) -> Iter
 
 def _step(model: SoftPromptModel, runs: Sequence[_Run], max_grad_norm: float, step: int) -> None:
     """Forward, backward, clip, update; the loss before the update goes into each history."""
-    rows = [replace(row, prompt=number) for number, run in enumerate(runs) for row in next(run.order)]
+    rows = [
+        replace(row, prompt=number) for number, run in enumerate(runs) for row in next(run.order)
+    ]
     prompts = [run.placed(model) for run in runs]
     for run in runs:
         run.weight.grad = torch.zeros_like(run.weight)
@@ -367,7 +442,9 @@ def _step(model: SoftPromptModel, runs: Sequence[_Run], max_grad_norm: float, st
             f"memory ran out at step {step}: {error}. Lower batch_size ({now['batch_size']} now), max_length "
             f"({now['max_length']}) or num_virtual_tokens, or load the base model in bfloat16."
         ) from error
-    losses, *gradients = distributed.sum_over_processes([losses, *(run.weight.grad for run in runs)])
+    losses, *gradients = distributed.sum_over_processes(
+        [losses, *(run.weight.grad for run in runs)]
+    )
     for run, gradient in zip(runs, gradients, strict=True):
         run.weight.grad = gradient
     penalties = [run.penalise(model) for run in runs]
@@ -401,16 +478,24 @@ def backward(
     for row in rows:
         counts[row.prompt] += sum(len(target.counted) for target in row.targets)
     if 0 in counts:
-        raise ValueError("no token of this batch has a label (all are -100); nothing can be learned from it.")
+        raise ValueError(
+            "no token of this batch has a label (all are -100); nothing can be learned from it."
+        )
     own = distributed.share(rows)
     recorded = recorded_backward(base_model, prompts, own, [1 / count for count in counts])
     if recorded is not None:
         return recorded
     losses = torch.zeros(len(prompts), device=prompts[0].device)
     for part in label_logits(base_model, prompts, own):
-        numbers = torch.tensor([own[example].prompt for example, _ in part.owners], device=losses.device)
-        shares = torch.tensor([1 / counts[number] for number in numbers.tolist()], device=part.logits.device)
-        each = shares * nn.functional.cross_entropy(part.logits, part.label_ids, reduction="none")  # (M,)
+        numbers = torch.tensor(
+            [own[example].prompt for example, _ in part.owners], device=losses.device
+        )
+        shares = torch.tensor(
+            [1 / counts[number] for number in numbers.tolist()], device=part.logits.device
+        )
+        each = shares * nn.functional.cross_entropy(
+            part.logits, part.label_ids, reduction="none"
+        )  # (M,)
         each.sum().backward()
         losses.index_add_(0, numbers, each.detach().to(losses.device))
     return losses
@@ -423,7 +508,9 @@ def _optimizer(weight: torch.Tensor, settings: dict[str, Any]) -> tuple[torch.op
     if name == "adamw":
         optimizer = torch.optim.AdamW([weight], lr=rate, weight_decay=decay)
         return optimizer, get_linear_schedule_with_warmup(optimizer, 0, settings["steps"])
-    optimizer = Adafactor([weight], lr=rate, weight_decay=decay, scale_parameter=False, relative_step=False)
+    optimizer = Adafactor(
+        [weight], lr=rate, weight_decay=decay, scale_parameter=False, relative_step=False
+    )
     return optimizer, get_constant_schedule(optimizer)
 
 
@@ -435,13 +522,21 @@ def _check(settings: dict[str, Any], model: SoftPromptModel) -> None:
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}; it must be at least 1.")
     if settings["optimizer"] not in LEARNING_RATES:
-        raise ValueError(f"optimizer={settings['optimizer']!r}; choose one of: {', '.join(LEARNING_RATES)}.")
+        raise ValueError(
+            f"optimizer={settings['optimizer']!r}; choose one of: {', '.join(LEARNING_RATES)}."
+        )
     if settings["learning_rate"] is not None and not settings["learning_rate"] > 0:
         raise ValueError(f"learning_rate={settings['learning_rate']}; it must be above 0.")
     for name in ("project", "penalty"):
         if not (settings[name] is None or callable(settings[name])):
-            raise ValueError(f"{name}={settings[name]!r}; pass an object of softprompt_lab.reading or a function.")
+            raise ValueError(
+                f"{name}={settings[name]!r}; pass an object of softprompt_lab.reading or a function."
+            )
     if settings["patience"] and not settings["evaluate_every"]:
-        raise ValueError(f"patience={settings['patience']} needs evaluate_every: it counts evaluations.")
+        raise ValueError(
+            f"patience={settings['patience']} needs evaluate_every: it counts evaluations."
+        )
     if model.tokenizer is None:
-        raise ValueError("the model has no tokenizer; make it with SoftPromptModel(..., tokenizer=tokenizer).")
+        raise ValueError(
+            "the model has no tokenizer; make it with SoftPromptModel(..., tokenizer=tokenizer)."
+        )

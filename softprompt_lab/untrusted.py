@@ -27,9 +27,13 @@ def plain_file(
     except (OSError, RuntimeError, ValueError) as cause:
         raise error(f"{path} cannot be opened: {cause}") from cause
     if not inside:
-        raise error(f"{path} is a link that leaves its folder, to {path.resolve()}; copy the file there.")
+        raise error(
+            f"{path} is a link that leaves its folder, to {path.resolve()}; copy the file there."
+        )
     if not stat.S_ISREG(found.st_mode):
         raise error(f"{path} is no plain file.")
     if found.st_size > most_bytes:
-        raise error(f"{path}: {found.st_size:,} bytes is too large; at most {most_bytes:,} are read.")
+        raise error(
+            f"{path}: {found.st_size:,} bytes is too large; at most {most_bytes:,} are read."
+        )
     return path

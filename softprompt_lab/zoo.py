@@ -13,7 +13,9 @@ from .runs import SavedRun, saved_run
 
 PREFIX = "zoo:"  # what a name has in front where a folder could be meant
 FOLDER = Path(__file__).parent / "assets" / "zoo"
-SPOT = FOLDER / "spot.csv"  # `reading.learning_curves` of tone from several starts, of `benchmarks/transfer.py`
+SPOT = (
+    FOLDER / "spot.csv"
+)  # `reading.learning_curves` of tone from several starts, of `benchmarks/transfer.py`
 
 
 def names() -> list[str]:

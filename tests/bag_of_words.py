@@ -18,7 +18,10 @@ GATE, OPEN = WIDTH - 1, 1_000.0
 def bag_of_words() -> PreTrainedModel:
     """GPT-2 of one layer without positions, whose heads never look at a vector with a closed gate."""
     shape = {"n_embd": WIDTH, "n_layer": 1, "n_head": HEADS, "n_positions": 128, "vocab_size": 257}
-    model = _build(GPT2LMHeadModel, GPT2Config(**shape, bos_token_id=0, eos_token_id=0, initializer_range=SCALE))
+    model = _build(
+        GPT2LMHeadModel,
+        GPT2Config(**shape, bos_token_id=0, eos_token_id=0, initializer_range=SCALE),
+    )
     words, attention = model.transformer.wte.weight, model.transformer.h[0].attn.c_attn
     with torch.no_grad():
         model.transformer.wpe.weight.zero_()
@@ -40,7 +43,10 @@ def closed() -> torch.Tensor:
 
 def task_of_bytes(rows: int = 12) -> Task:
     """Texts of a letter and a number, labelled x or y."""
-    texts = {"note": [f"{'ab'[i % 2]}{i}" for i in range(rows)], "text_label": ["xy"[i % 2] for i in range(rows)]}
+    texts = {
+        "note": [f"{'ab'[i % 2]}{i}" for i in range(rows)],
+        "text_label": ["xy"[i % 2] for i in range(rows)],
+    }
     data = Dataset.from_dict(texts)
     return Task("bytes", data, data, data, "note", ("x", "y"), "{text} is ")
 

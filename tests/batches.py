@@ -9,7 +9,9 @@ LABELLED = 2  # tokens at each row's end that carry a label
 def padded(rows: list[list[int]], side: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`input_ids`, `attention_mask` and `labels` of rows padded at the "left" or the "right"."""
     longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), 7)  # a token that means something: only the mask tells pads
+    ids = torch.full(
+        (len(rows), longest), 7
+    )  # a token that means something: only the mask tells pads
     mask = torch.zeros_like(ids)
     labels = torch.full_like(ids, -100)
     for number, row in enumerate(rows):

@@ -42,13 +42,24 @@ class Lab:
     """A running JupyterLab and a browser: `run` opens a notebook of some cells and executes them."""
 
     def __init__(self, folder: Path, port: int, token: str, browser: Any) -> None:
-        self.folder, self.address, self.token, self.browser = folder, f"http://127.0.0.1:{port}", token, browser
+        self.folder, self.address, self.token, self.browser = (
+            folder,
+            f"http://127.0.0.1:{port}",
+            token,
+            browser,
+        )
 
     def run(self, name: str, *cells: str) -> Any:
         """A page on a new notebook whose cells have been started; `tests/` is on the kernel's path."""
         cells = (f"import sys; sys.path.insert(0, {str(TESTS)!r})", *cells)
-        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source) for source in cells]
+        )
+        notebook.metadata.kernelspec = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
         nbformat.write(notebook, self.folder / f"{name}.ipynb")
         page = self.browser.new_page()
         page.goto(f"{self.address}/lab/tree/{name}.ipynb?token={self.token}&reset")
@@ -60,10 +71,14 @@ class Lab:
     def shut_kernels_down(self) -> None:
         """End every kernel: a test's threads and memory do not live on in the next."""
         key = {"Authorization": f"token {self.token}"}
-        with urllib.request.urlopen(urllib.request.Request(f"{self.address}/api/sessions", headers=key)) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{self.address}/api/sessions", headers=key)
+        ) as answer:
             sessions = [session["id"] for session in json.load(answer)]
         for session in sessions:
-            end = urllib.request.Request(f"{self.address}/api/sessions/{session}", headers=key, method="DELETE")
+            end = urllib.request.Request(
+                f"{self.address}/api/sessions/{session}", headers=key, method="DELETE"
+            )
             urllib.request.urlopen(end).close()
 
 
@@ -72,7 +87,9 @@ def widget_of(page: Any) -> Any:
     widget = page.locator(".jp-OutputArea-output .widget-vbox").first
     picture = widget.locator("img").first
     picture.wait_for()
-    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300, "the picture must load"
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300, (
+        "the picture must load"
+    )
     return widget
 
 
@@ -122,13 +139,20 @@ def lab_server(folder: Path) -> Iterator[tuple[Path, int, str]]:
     """Its working folder, port and token; stopped afterwards, its kernels too."""
     (folder / "work").mkdir()
     port, token = _free_port(), secrets.token_hex(16)
-    places = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    places = {
+        f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
+    }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
     command += [f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
     command += [f"--ServerApp.root_dir={folder / 'work'}", "--LabApp.expose_app_in_browser=True"]
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | places, cwd=folder, start_new_session=True
+            command,
+            stdout=log,
+            stderr=log,
+            env=os.environ | places,
+            cwd=folder,
+            start_new_session=True,
         )
         try:
             _wait_until_up(f"http://127.0.0.1:{port}/api/status?token={token}", server)

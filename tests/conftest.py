@@ -10,7 +10,17 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from jaxtyping import install_import_hook
 
 # Before softprompt_lab is imported. Not config: what it is given is checked by its own code, with its own messages.
-CHECKED = ["base_models", "tasks", "embedding", "packing", "engine", "model", "training", "evaluation", "adapters"]
+CHECKED = [
+    "base_models",
+    "tasks",
+    "embedding",
+    "packing",
+    "engine",
+    "model",
+    "training",
+    "evaluation",
+    "adapters",
+]
 CHECKED += ["reading", "plots"]
 install_import_hook([f"softprompt_lab.{name}" for name in CHECKED], "beartype.beartype")
 

@@ -3,7 +3,11 @@
 from hypothesis import strategies as st
 
 EDITS = st.lists(
-    st.tuples(st.sampled_from(["flip", "cut", "insert", "drop"]), st.integers(0, 10**6), st.binary(max_size=8)),
+    st.tuples(
+        st.sampled_from(["flip", "cut", "insert", "drop"]),
+        st.integers(0, 10**6),
+        st.binary(max_size=8),
+    ),
     min_size=1,
     max_size=4,
 )

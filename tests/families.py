@@ -41,7 +41,11 @@ VOCABULARY, WIDTH, LAYERS, HEADS, POSITIONS, SCALE = 99, 32, 2, 4, 256, 0.2
 _IDS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _SHAPE = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS}
 _BART_SIDE = {"layers": LAYERS, "attention_heads": HEADS, "ffn_dim": 64}
-_ROTARY = {"intermediate_size": 64, "max_position_embeddings": POSITIONS, "initializer_range": SCALE}
+_ROTARY = {
+    "intermediate_size": 64,
+    "max_position_embeddings": POSITIONS,
+    "initializer_range": SCALE,
+}
 
 
 def _build(model_class: type[PreTrainedModel], config: PretrainedConfig) -> PreTrainedModel:
@@ -88,15 +92,29 @@ def qwen2() -> PreTrainedModel:
 def t5() -> PreTrainedModel:
     """An encoder-decoder with relative positions; D, V as the decoders."""
     sizes = {"d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": LAYERS, "num_heads": HEADS}
-    ids = {"vocab_size": VOCABULARY, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+    ids = {
+        "vocab_size": VOCABULARY,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+    }
     return _build(T5ForConditionalGeneration, T5Config(**sizes, **ids, dropout_rate=0.0))
 
 
 def bart() -> PreTrainedModel:
     """An encoder-decoder with learned positions, whose decoder begins with the end token."""
-    sizes = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in _BART_SIDE.items()}
+    sizes = {
+        f"{side}_{name}": size
+        for side in ("encoder", "decoder")
+        for name, size in _BART_SIDE.items()
+    }
     ids = {**_IDS, "decoder_start_token_id": 2, "forced_eos_token_id": None}
-    shape = {"d_model": WIDTH, "max_position_embeddings": POSITIONS, "init_std": SCALE, "dropout": 0.0}
+    shape = {
+        "d_model": WIDTH,
+        "max_position_embeddings": POSITIONS,
+        "init_std": SCALE,
+        "dropout": 0.0,
+    }
     return _build(BartForConditionalGeneration, BartConfig(**ids, **shape, **sizes))
 
 
@@ -113,16 +131,34 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
 # ----------------------------------------------------------------------------------------------------- with heads
 
 CLASSES = 3
-_GPT2 = {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS, "n_positions": POSITIONS, "initializer_range": SCALE}
+_GPT2 = {
+    "n_embd": WIDTH,
+    "n_layer": LAYERS,
+    "n_head": HEADS,
+    "n_positions": POSITIONS,
+    "initializer_range": SCALE,
+}
 _ENCODER = {"intermediate_size": 64, "max_position_embeddings": 64, "initializer_range": SCALE}
-_DISTIL = {"dim": WIDTH, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": 64, "max_position_embeddings": 64}
+_DISTIL = {
+    "dim": WIDTH,
+    "n_layers": LAYERS,
+    "n_heads": HEADS,
+    "hidden_dim": 64,
+    "max_position_embeddings": 64,
+}
 CONFIGS = {
     "Bert": lambda **more: transformers.BertConfig(**_IDS, **_SHAPE, **_ENCODER, **more),
     "Roberta": lambda **more: transformers.RobertaConfig(**_IDS, **_SHAPE, **_ENCODER, **more),
-    "DistilBert": lambda **more: transformers.DistilBertConfig(**_IDS, **_DISTIL, initializer_range=SCALE, **more),
+    "DistilBert": lambda **more: transformers.DistilBertConfig(
+        **_IDS, **_DISTIL, initializer_range=SCALE, **more
+    ),
     "GPT2": lambda **more: transformers.GPT2Config(**_IDS, **_GPT2, **more),
-    "Llama": lambda **more: transformers.LlamaConfig(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more),
-    "Qwen2": lambda **more: transformers.Qwen2Config(**_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more),
+    "Llama": lambda **more: transformers.LlamaConfig(
+        **_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more
+    ),
+    "Qwen2": lambda **more: transformers.Qwen2Config(
+        **_IDS, **_SHAPE, **_ROTARY, num_key_value_heads=2, **more
+    ),
 }
 CLASSES_OF = {
     "SEQ_CLS": "ForSequenceClassification",

@@ -60,7 +60,11 @@ def _memory() -> tuple[int, int]:
     """What this process has now and what it had at most, in bytes; zeros where the system does not tell."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
-            found = {line.split()[0]: 1024 * int(line.split()[1]) for line in status if line.startswith("Vm")}
+            found = {
+                line.split()[0]: 1024 * int(line.split()[1])
+                for line in status
+                if line.startswith("Vm")
+            }
     except OSError:
         return 0, 0
     return found["VmSize:"], found["VmPeak:"]
@@ -99,7 +103,9 @@ class Watch:
 
     def __str__(self) -> str:
         most = f"{self.hungriest / 2**20:.0f} MiB"
-        return f"{self.cases:,} cases; slowest {1000 * self.slowest:.0f} ms; most memory in one {most}"
+        return (
+            f"{self.cases:,} cases; slowest {1000 * self.slowest:.0f} ms; most memory in one {most}"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- folders
@@ -132,11 +138,16 @@ class Folder:
         self.place, self.watch = place, watch
         self.names = (adapters.SAFE_NAME, adapters.PICKLE_NAME, CONFIG_NAME)
         self.good: dict[str, bytes] = {}
-        self.pending, self.checkpoint = place / adapters.PENDING, place / checkpoints.CHECKPOINT_NAME
+        self.pending, self.checkpoint = (
+            place / adapters.PENDING,
+            place / checkpoints.CHECKPOINT_NAME,
+        )
         for safe in (True, False):
             config = PromptTuningConfig(5, token_dim=32)
             adapters.save_adapter(place, config, torch.ones(5, 32), safe_serialization=safe)
-            self.good |= {path.name: path.read_bytes() for path in place.iterdir() if path.name in self.names}
+            self.good |= {
+                path.name: path.read_bytes() for path in place.iterdir() if path.name in self.names
+            }
         self.safe, self.pickle, self.config = (self.good[name] for name in self.names)
         self.program = program_of(self.pickle)
 
@@ -186,9 +197,15 @@ def _seeds(folder: Folder) -> dict[int, list[bytes]]:
 
     from softprompt_lab.checkpoints import save_checkpoint
 
-    save_checkpoint(folder.checkpoint, ({"a/b": torch.ones(3)}, {"step": 1, "a": {"x": [1.5, None]}}))
+    save_checkpoint(
+        folder.checkpoint, ({"a/b": torch.ones(3)}, {"step": 1, "a": {"x": [1.5, None]}})
+    )
     size = int.from_bytes(folder.safe[:8], "little")
-    calls = [b"cos\nsystem\n(X\4\0\0\0truetR.", b"cbuiltins\nexec\n(X\1\0\0\x001tR.", b"(X\4\0\0\0trueios\nsystem\n."]
+    calls = [
+        b"cos\nsystem\n(X\4\0\0\0truetR.",
+        b"cbuiltins\nexec\n(X\1\0\0\x001tR.",
+        b"(X\4\0\0\0trueios\nsystem\n.",
+    ]
     return {
         0: [folder.config],
         1: [folder.safe],
@@ -216,9 +233,36 @@ def _case(folder: Folder, data: bytes) -> None:
     folder.load()
 
 
-WORDS = ["{", "}", "[", ":", ",", "null", "true", "1e999", "-1", "NaN", "SEQ_2_SEQ_LM", "P_TUNING", "F8_E4M3", "BF16"]
-WORDS += ["shape", "dtype", "data_offsets", "prompt_embeddings", "base_model.score.weight", "torch\nFloatTensor\n"]
-WORDS += ["builtins\nbytearray\n", "torch._utils\n_rebuild_tensor_v2\n", "collections\nOrderedDict\n", "os\nsystem\n"]
+WORDS = [
+    "{",
+    "}",
+    "[",
+    ":",
+    ",",
+    "null",
+    "true",
+    "1e999",
+    "-1",
+    "NaN",
+    "SEQ_2_SEQ_LM",
+    "P_TUNING",
+    "F8_E4M3",
+    "BF16",
+]
+WORDS += [
+    "shape",
+    "dtype",
+    "data_offsets",
+    "prompt_embeddings",
+    "base_model.score.weight",
+    "torch\nFloatTensor\n",
+]
+WORDS += [
+    "builtins\nbytearray\n",
+    "torch._utils\n_rebuild_tensor_v2\n",
+    "collections\nOrderedDict\n",
+    "os\nsystem\n",
+]
 
 
 def main(cases: int, seed: int) -> None:
@@ -228,11 +272,15 @@ def main(cases: int, seed: int) -> None:
     with atheris.instrument_imports(include=["softprompt_lab", "pickletools"]):
         from softprompt_lab import adapters, checkpoints  # noqa: F401
     warnings.simplefilter("ignore")
-    place = Path(tempfile.mkdtemp(prefix="fuzzing-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    place = Path(
+        tempfile.mkdtemp(prefix="fuzzing-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+    )
     watch = Watch()
     folder = Folder(place, watch)
     names = [*json.loads(folder.config), *WORDS]
-    (place / "words").write_text("".join('"' + name.replace("\n", "\\x0a") + '"\n' for name in names))
+    (place / "words").write_text(
+        "".join('"' + name.replace("\n", "\\x0a") + '"\n' for name in names)
+    )
     (place / "seeds").mkdir()
     for kind, contents in _seeds(folder).items():
         for number, content in enumerate(contents):
@@ -245,8 +293,17 @@ def main(cases: int, seed: int) -> None:
             print(f"\natheris: {watch}", flush=True)
             shutil.rmtree(place)  # it stays where a case failed
 
-    options = [f"-atheris_runs={cases}", f"-seed={seed}", "-max_len=4096", f"-dict={place / 'words'}", "-timeout=20"]
-    atheris.Setup([sys.argv[0], *options, "-verbosity=0", f"-artifact_prefix={place}/", str(place / "seeds")], one)
+    options = [
+        f"-atheris_runs={cases}",
+        f"-seed={seed}",
+        "-max_len=4096",
+        f"-dict={place / 'words'}",
+        "-timeout=20",
+    ]
+    atheris.Setup(
+        [sys.argv[0], *options, "-verbosity=0", f"-artifact_prefix={place}/", str(place / "seeds")],
+        one,
+    )
     atheris.Fuzz()
 
 

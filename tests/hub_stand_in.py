@@ -11,7 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_of_the_tests"
-LARGE = (".safetensors", ".bin")  # what goes to the store for large files; the rest is part of the commit
+LARGE = (
+    ".safetensors",
+    ".bin",
+)  # what goes to the store for large files; the rest is part of the commit
 Files = dict[str, bytes]
 
 
@@ -21,12 +24,16 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Visit)
         self.address = f"http://127.0.0.1:{self.server_port}"
-        self.store_address = f"http://localhost:{self.server_port}/store"  # large files lie with another host
+        self.store_address = (
+            f"http://localhost:{self.server_port}/store"  # large files lie with another host
+        )
         self.repositories: dict[str, dict[str, Files]] = {}
         self.heads: dict[tuple[str, str], str] = {}
         self.store: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self.sizes: dict[tuple[str, str], int] = {}  # what is said of a repository's file, where that is not true
+        self.sizes: dict[
+            tuple[str, str], int
+        ] = {}  # what is said of a repository's file, where that is not true
 
     def commit(self, repository: str, branch: str, files: Files) -> str:
         """Put a commit on top of a branch, and return its name."""
@@ -71,7 +78,9 @@ class Visit(BaseHTTPRequestHandler):
         if writes and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._answer(401, {"error": "Invalid username or password."})
         for method, pattern, answer in ROUTES:
-            if method == self.command.replace("HEAD", "GET") and (found := re.fullmatch(pattern, path)):
+            if method == self.command.replace("HEAD", "GET") and (
+                found := re.fullmatch(pattern, path)
+            ):
                 return answer(self, body, *found.groups())
         return self._answer(404, {"error": f"the stand-in knows no {self.command} {path}"})
 
@@ -105,7 +114,14 @@ class Visit(BaseHTTPRequestHandler):
         """Say which files go to the store."""
         paths = [file["path"] for file in json.loads(body)["files"]]
         modes = {path: "lfs" if path.endswith(LARGE) else "regular" for path in paths}
-        self._answer(200, {"files": [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()]})
+        self._answer(
+            200,
+            {
+                "files": [
+                    {"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes.items()
+                ]
+            },
+        )
 
     def _batch(self, body: bytes, _repository: str) -> None:
         """Say where large files go to."""
@@ -131,7 +147,10 @@ class Visit(BaseHTTPRequestHandler):
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.server.store[value["oid"]]
         name = self.server.commit(repository, branch, files)
-        self._answer(200, {"commitUrl": f"{self.server.address}/{repository}/commit/{name}", "commitOid": name})
+        self._answer(
+            200,
+            {"commitUrl": f"{self.server.address}/{repository}/commit/{name}", "commitOid": name},
+        )
 
     def _info(self, _: bytes, repository: str, revision: str | None = None) -> None:
         """A commit's name, its files and their sizes."""
@@ -141,7 +160,10 @@ class Visit(BaseHTTPRequestHandler):
         if found is None:
             return self._answer(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
         name, files = found
-        sizes = {path: self.server.sizes.get((repository, path), len(content)) for path, content in files.items()}
+        sizes = {
+            path: self.server.sizes.get((repository, path), len(content))
+            for path, content in files.items()
+        }
         siblings = [{"rfilename": path, "size": size} for path, size in sizes.items()]
         return self._answer(200, {"id": repository, "sha": name, "siblings": siblings})
 
@@ -155,7 +177,11 @@ class Visit(BaseHTTPRequestHandler):
         if not path.endswith(LARGE):
             return self._answer(200, content, ETag=f'"{tag}"', X_Repo_Commit=name)
         self.server.store[tag] = content
-        headers = {"X_Linked_Etag": f'"{tag}"', "X_Linked_Size": str(len(content)), "X_Repo_Commit": name}
+        headers = {
+            "X_Linked_Etag": f'"{tag}"',
+            "X_Linked_Size": str(len(content)),
+            "X_Repo_Commit": name,
+        }
         return self._answer(302, Location=f"{self.server.store_address}/{tag}", **headers)
 
     def _give(self, _: bytes, name: str) -> None:

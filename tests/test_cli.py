@@ -33,8 +33,24 @@ from softprompt_lab import (
 )
 from softprompt_lab.engine import machine
 
-GOOD = ["loved it", "great value", "works well", "very happy", "would buy again", "fits well", "came early"]
-BAD = ["broke at once", "waste of money", "arrived late", "very sad", "never again", "too small", "smells"]
+GOOD = [
+    "loved it",
+    "great value",
+    "works well",
+    "very happy",
+    "would buy again",
+    "fits well",
+    "came early",
+]
+BAD = [
+    "broke at once",
+    "waste of money",
+    "arrived late",
+    "very sad",
+    "never again",
+    "too small",
+    "smells",
+]
 PEFT_FILES = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
 RUN_FILES = {"task.json", "history.csv", "predictions.csv", "snapshots.safetensors"}
 
@@ -52,7 +68,9 @@ def write_reviews(path: Path, rows: int) -> Path:
         writer.writerow(["stars", "id", "review"])
         for number in range(rows):
             phrases, stars = (GOOD, "good") if generator.random() < 0.6 else (BAD, "bad")
-            writer.writerow([stars, number, f"{' and '.join(generator.sample(phrases, 2))}, order {number}"])
+            writer.writerow(
+                [stars, number, f"{' and '.join(generator.sample(phrases, 2))}, order {number}"]
+            )
     return path
 
 
@@ -96,7 +114,11 @@ def test_train_prints_the_result_beside_its_baselines(options, tmp_path):
 def test_train_writes_pefts_files_and_its_record(trained, base):
     assert {path.name for path in trained.iterdir()} == PEFT_FILES | RUN_FILES
     task = json.loads((trained / "task.json").read_text())
-    assert (task["text_column"], task["labels"], task["data"]) == ("review", ["bad", "good"], "reviews.csv")
+    assert (task["text_column"], task["labels"], task["data"]) == (
+        "review",
+        ["bad", "good"],
+        "reviews.csv",
+    )
     assert task["template"] == "review : {text} Label : "
     assert task["settings"]["steps"] == 3
     history = pd.read_csv(trained / "history.csv")
@@ -130,7 +152,9 @@ def test_a_run_is_in_float32_on_a_machine_that_is_faster_in_bfloat16(options, tr
     assert "in float32\n" in result.output
     assert "fastest" not in result.output
     assert load_adapter(tmp_path)[1].equal(load_adapter(trained)[1])
-    found, expected = (json.loads((folder / "task.json").read_text()) for folder in (tmp_path, trained))
+    found, expected = (
+        json.loads((folder / "task.json").read_text()) for folder in (tmp_path, trained)
+    )
     assert (found["dtype"], found["untrained"], found["trained"]) == (
         "float32",
         expected["untrained"],
@@ -157,7 +181,8 @@ def test_a_type_that_was_asked_for_is_not_called_the_fastest(options, tmp_path):
 
 @pytest.mark.usefixtures("fast_bfloat16")
 @pytest.mark.parametrize(
-    ("asked", "found"), [([], "float32"), (["--dtype", "fastest"], "bfloat16, the fastest type on this machine")]
+    ("asked", "found"),
+    [([], "float32"), (["--dtype", "fastest"], "bfloat16, the fastest type on this machine")],
 )
 def test_bench_says_in_which_type_it_measures(base, asked, found):
     options = ["--base", base, "--data", "shop", "--batch-size", 1, "--rounds", 1]
@@ -201,7 +226,11 @@ def test_a_seed_repeats_a_run(options, trained, tmp_path):
     [
         ("sample-vocab", "SAMPLE_VOCAB", [True, True, True, True]),
         ("random", "RANDOM", [False, False, False, False]),
-        ("class-labels", "SAMPLE_VOCAB", [False, False, True, True]),  # means of two labels, then samples
+        (
+            "class-labels",
+            "SAMPLE_VOCAB",
+            [False, False, True, True],
+        ),  # means of two labels, then samples
     ],
 )
 def test_starts(options, tmp_path, base, start, recorded, words_of_the_vocabulary):
@@ -218,9 +247,13 @@ def test_starts(options, tmp_path, base, start, recorded, words_of_the_vocabular
 
 
 def test_start_text_is_used_and_refused_elsewhere(options, tmp_path):
-    assert run("train", *options, "--start-text", "good?", "--output", tmp_path / "a").exit_code == 0
+    assert (
+        run("train", *options, "--start-text", "good?", "--output", tmp_path / "a").exit_code == 0
+    )
     assert load_adapter(tmp_path / "a")[0].prompt_tuning_init_text == "good?"
-    result = run("train", *options, "--start", "random", "--start-text", "good?", "--output", tmp_path / "b")
+    result = run(
+        "train", *options, "--start", "random", "--start-text", "good?", "--output", tmp_path / "b"
+    )
     assert result.exit_code == 1
     assert "A start text goes with the start 'text', not with 'random'." in result.output
 
@@ -329,7 +362,9 @@ def test_a_damaged_task_file_is_named(copy, content):
 
 def test_base_option_and_a_base_that_does_not_fit(copy, tmp_path, base):
     config = json.loads((copy / "adapter_config.json").read_text())
-    (copy / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": None}))
+    (copy / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": None})
+    )
     assert "names no base model; give one with --base" in run("read", copy).stderr
     assert run("read", copy, "--base", base).exit_code == 0
     wide = tmp_path / "wide"
@@ -398,7 +433,12 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(monkeypatch, tmp_path):
 
 def test_doctor_compares_versions_with_ranges(monkeypatch):
     installed = {"torch": "2.99.0", "softprompt-lab": "0.1.0", "peft": "0.21.2+cpu"}
-    wanted = ["torch>=2.11,<2.14", 'peft<0.22; extra == "course"', 'pytest; extra == "test"', "absent>=1"]
+    wanted = [
+        "torch>=2.11,<2.14",
+        'peft<0.22; extra == "course"',
+        'pytest; extra == "test"',
+        "absent>=1",
+    ]
 
     def version(name: str) -> str:
         if name not in installed:
@@ -420,7 +460,11 @@ def test_bench_times_a_step_beside_peft():
     """On tiny: three ways, as a table and as JSON."""
     options = ["--base", "tiny", "--data", "shop", "--batch-size", 4, "--rounds", 2]
     measured = json.loads(run("bench", *options, "--json").output)
-    assert list(measured["seconds"]) == ["PEFT, padded to 64", "PEFT, padded to the longest", "softprompt_lab"]
+    assert list(measured["seconds"]) == [
+        "PEFT, padded to 64",
+        "PEFT, padded to the longest",
+        "softprompt_lab",
+    ]
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in measured["seconds"].values())
     assert 0 < measured["share_of_floor"] < 1
     assert "1.00" in run("bench", *options).output
@@ -428,7 +472,9 @@ def test_bench_times_a_step_beside_peft():
 
 def test_help_is_quick_and_names_every_command():
     result = run("--help")
-    assert all(name in result.output for name in ("train", "generate", "read", "bench", "fetch", "doctor"))
+    assert all(
+        name in result.output for name in ("train", "generate", "read", "bench", "fetch", "doctor")
+    )
     assert set(cli.Start) == set(runs.STARTS)
     assert set(cli.Metric) == set(reading.METRICS)
 
@@ -440,11 +486,15 @@ def test_a_file_that_nobody_has_seen_on_smollm2(tmp_path):
     reviews = write_reviews(tmp_path / "reviews.csv", 100)
     columns = ["--text-column", "review", "--label-column", "stars"]
     sizes = ["--virtual-tokens", 8, "--steps", 15, "--batch-size", 4, "--learning-rate", 0.02]
-    result = run("train", "--data", reviews, *columns, *sizes, "--output", tmp_path / "out", "--json")
+    result = run(
+        "train", "--data", reviews, *columns, *sizes, "--output", tmp_path / "out", "--json"
+    )
     assert result.exit_code == 0, result.output
     measured = json.loads(result.output)
     assert measured["trained"]["accuracy"] >= measured["majority_baseline"] + 0.2
-    answers = json.loads(run("generate", tmp_path / "out", "works well", "broke at once", "--json").output)
+    answers = json.loads(
+        run("generate", tmp_path / "out", "works well", "broke at once", "--json").output
+    )
     assert [answer["answer"] for answer in answers] == ["good", "bad"]
     neighbours = json.loads(run("read", tmp_path / "out", "-k", 1, "--json").output)
     nearest = {side: pd.DataFrame(rows)["score"].median() for side, rows in neighbours.items()}

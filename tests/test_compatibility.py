@@ -57,10 +57,15 @@ def test_numbers_of_heads_are_pefts(family, task):
     ids, mask, _ = padded(ROWS, "right")
     labels = {"SEQ_CLS": {"labels": torch.tensor([0, 1, 2])}}.get(task, {})
     if task == "QUESTION_ANS":
-        labels = {"start_positions": torch.tensor([1, 0, 2]), "end_positions": torch.tensor([2, 1, 3])}
+        labels = {
+            "start_positions": torch.tensor([1, 0, 2]),
+            "end_positions": torch.tensor([2, 1, 3]),
+        }
     output = forward_like_peft(ours, ids, mask, **labels)
     expected = theirs(input_ids=ids, attention_mask=mask, **labels)
-    for name in {"loss", "logits", "start_logits", "end_logits", "last_hidden_state"} & set(expected):
+    for name in {"loss", "logits", "start_logits", "end_logits", "last_hidden_state"} & set(
+        expected
+    ):
         torch.testing.assert_close(output[name], expected[name])
 
 
@@ -80,7 +85,11 @@ def test_padding_changes_pefts_decoder_classes(family):
     ours, theirs = pair(base_of(family, "SEQ_CLS"), "SEQ_CLS")
     ids, mask, _ = padded(ROWS, "right")
     alone = torch.tensor([ROWS[1]])
-    moved = (theirs(input_ids=ids, attention_mask=mask).logits[1] - theirs(input_ids=alone).logits[0]).abs().max()
+    moved = (
+        (theirs(input_ids=ids, attention_mask=mask).logits[1] - theirs(input_ids=alone).logits[0])
+        .abs()
+        .max()
+    )
     assert moved > 1e-2
     assert (ours(ids, mask).logits[1] - ours(alone).logits[0]).abs().max() < 1e-5
 
@@ -114,7 +123,12 @@ def test_pefts_spans_count_from_the_prompt():
 
 def test_the_table_names_tests_that_there_are():
     """Every difference in README.md names the test that shows it."""
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").split("## Where PEFT differs")[1].split("\n## ")[0]
+    lines = (
+        (ROOT / "README.md")
+        .read_text(encoding="utf-8")
+        .split("## Where PEFT differs")[1]
+        .split("\n## ")[0]
+    )
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", lines)
     assert len(named) >= 8
     for file, test in named:

@@ -37,7 +37,10 @@ def test_no_other_row_length_is_cheaper(prompt):
 def test_the_costs_are_those_of_the_base_model():
     """Weights of the layers twice, without embeddings and head; attention by width and depth."""
     model = llama()
-    layers = sum(parameter.numel() for parameter in model.model.layers.parameters()) + model.model.norm.weight.numel()
+    layers = (
+        sum(parameter.numel() for parameter in model.model.layers.parameters())
+        + model.model.norm.weight.numel()
+    )
     costs = costs_of(model)
     assert costs.per_token == 2 * layers
     assert costs.per_pair == 4 * 32 * 2

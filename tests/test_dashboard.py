@@ -46,7 +46,13 @@ def model_of(base, seed: int = 0) -> SoftPromptModel:
 @pytest.fixture
 def dashboard(base, task):
     made = TrainingDashboard(
-        model_of(base), task, steps=STEPS, evaluate_every=3, validation_rows=8, batch_size=4, snapshot_every=2
+        model_of(base),
+        task,
+        steps=STEPS,
+        evaluate_every=3,
+        validation_rows=8,
+        batch_size=4,
+        snapshot_every=2,
     )
     yield made
     made.close()
@@ -221,7 +227,10 @@ def test_a_message_and_a_box_change_what_is_shown(playground):
     assert "other" not in playground.status.value
     for box in playground.chosen.values():
         box.value = False
-    assert playground.status.value == '<p role="alert">ValueError: no prompt is chosen; tick at least one box.</p>'
+    assert (
+        playground.status.value
+        == '<p role="alert">ValueError: no prompt is chosen; tick at least one box.</p>'
+    )
 
 
 def test_prompts_of_several_tasks_answer_for_their_own(playground, task):

@@ -98,7 +98,10 @@ def test_a_full_disk_leaves_the_earlier_adapter(disk, safe):
         assert leftovers(disk / "adapter") == []
     assert number_of(disk / "adapter") == 2
     assert 3 < len(said) < 12
-    assert all("No space left on device. An earlier adapter there is unharmed" in error for error in said[:-1])
+    assert all(
+        "No space left on device. An earlier adapter there is unharmed" in error
+        for error in said[:-1]
+    )
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(disk):
@@ -114,7 +117,10 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(disk):
         assert leftovers(disk) == []
     assert load_checkpoint(path)[1] == {"step": 2}
     assert 3 < len(said) < 12
-    assert all("No space left on device. The checkpoint before it is unharmed" in error for error in said[:-1])
+    assert all(
+        "No space left on device. The checkpoint before it is unharmed" in error
+        for error in said[:-1]
+    )
 
 
 def test_a_read_only_disk_says_so_and_is_read(disk):
@@ -184,7 +190,10 @@ def _race(folder: Path, seconds: float) -> list[int]:
     """What a reader finds in a folder that two processes save to all the time."""
     save(folder, 0)
     fork = multiprocessing.get_context("fork")
-    writers = [fork.Process(target=_write_again_and_again, args=(folder, number, seconds)) for number in (0, 1)]
+    writers = [
+        fork.Process(target=_write_again_and_again, args=(folder, number, seconds))
+        for number in (0, 1)
+    ]
     for writer in writers:
         writer.start()
     found = []
@@ -199,7 +208,9 @@ def test_two_writers_never_mix(tmp_path):
     """Every load gives one of the two adapters, whole, while both are saved again and again."""
     found = _race(tmp_path, seconds=1.5)
     changes = sum(before != after for before, after in itertools.pairwise(found))
-    assert changes > 3, f"{len(found)} loads saw the adapter change {changes} times: nothing was tested"
+    assert changes > 3, (
+        f"{len(found)} loads saw the adapter change {changes} times: nothing was tested"
+    )
     assert leftovers(tmp_path) == []
 
 
@@ -218,7 +229,9 @@ def test_a_writer_that_is_stuck_is_named(tmp_path, monkeypatch):
     save(tmp_path, 1)
     monkeypatch.setattr(durable, "PATIENCE", 0.05)
     with durable.held(tmp_path):
-        with pytest.raises(AdapterError, match=r"another process has been writing there for 0\.05 seconds"):
+        with pytest.raises(
+            AdapterError, match=r"another process has been writing there for 0\.05 seconds"
+        ):
             save(tmp_path, 2)
         with pytest.raises(AdapterError, match="another process has been writing"):
             load_adapter(tmp_path)
@@ -242,7 +255,9 @@ def _save_and_tell(folder: Path, first: int, pipe: int) -> None:
 def _killed_while_saving(folder: Path, first: int, seconds: float) -> int:
     """The last adapter that a process had saved, for all it knew, when it was killed."""
     reading, writing = os.pipe()
-    process = multiprocessing.get_context("fork").Process(target=_save_and_tell, args=(folder, first, writing))
+    process = multiprocessing.get_context("fork").Process(
+        target=_save_and_tell, args=(folder, first, writing)
+    )
     process.start()
     os.close(writing)
     os.read(reading, 8)  # it has begun

@@ -13,11 +13,22 @@ import pytest
 import torch
 from families import save_byte_model
 
-from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, distributed, load_adapter, load_base_model
+from softprompt_lab import (
+    LabError,
+    PromptTuningConfig,
+    SoftPromptModel,
+    distributed,
+    load_adapter,
+    load_base_model,
+)
 from softprompt_lab.packing import Example, Target
 from softprompt_lab.training import backward
 
-TEXTS = [f"{adjective} {noun}" for adjective in ("good", "bad") for noun in ("cup", "pan", "mat", "hat", "toy", "pen")]
+TEXTS = [
+    f"{adjective} {noun}"
+    for adjective in ("good", "bad")
+    for noun in ("cup", "pan", "mat", "hat", "toy", "pen")
+]
 OPTIONS = "--label-column label --text-column text --steps 6 --batch-size 3 --virtual-tokens 4 --evaluate-every 3"
 
 
@@ -52,11 +63,19 @@ def test_a_base_model_spread_over_memory_and_disk_gives_the_same_numbers(tmp_pat
     found = []
     for options in ({}, {"device_map": parts, "offload_folder": tmp_path / "offload"}):
         model, tokenizer = load_base_model(base, **options)
-        soft = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=4), tokenizer=tokenizer, start=start(model))
+        soft = SoftPromptModel(
+            model, PromptTuningConfig(num_virtual_tokens=4), tokenizer=tokenizer, start=start(model)
+        )
         rows = [Example([5, 6, 7], [Target.of([8, 9])]), Example([70, 11], [Target.of([12])])]
         (loss,) = backward(model, [soft.prompt], rows)
         ids = torch.tensor([[5, 6, 7, 8]])
-        found.append((loss, soft.prompts["default"].embedding.weight.grad, soft.generate(ids, max_new_tokens=5)))
+        found.append(
+            (
+                loss,
+                soft.prompts["default"].embedding.weight.grad,
+                soft.generate(ids, max_new_tokens=5),
+            )
+        )
     assert any(weight.is_meta for weight in model.parameters())  # it really is elsewhere
     for whole, spread in zip(*found, strict=True):
         torch.testing.assert_close(whole, spread)
@@ -72,9 +91,18 @@ def test_two_processes_end_with_the_prompt_of_one(tmp_path):
     """The same losses and the same prompt, saved once, printed once; batches of three rows, so shares are unequal."""
     base, data = save_byte_model(tmp_path / "base"), tmp_path / "texts.csv"
     with open(data, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *((text, text.split()[0]) for text in TEXTS)])
+        csv.writer(file).writerows(
+            [("text", "label"), *((text, text.split()[0]) for text in TEXTS)]
+        )
     alone = train(tmp_path / "one", base, data, [sys.executable])
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+    ]
     together = train(tmp_path / "two", base, data, launch)
     (_, one), (_, two) = load_adapter(tmp_path / "one"), load_adapter(tmp_path / "two")
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
@@ -98,14 +126,32 @@ pathlib.Path(folder, f"{distributed.processes()[0]}.json").write_text(json.dumps
 @pytest.mark.slow
 def test_processes_that_start_from_different_prompts_agree(tmp_path):
     """The main process's start is everyone's; one row in a batch leaves the other process without any."""
-    base, data, script = save_byte_model(tmp_path / "base"), tmp_path / "texts.csv", tmp_path / "script.py"
+    base, data, script = (
+        save_byte_model(tmp_path / "base"),
+        tmp_path / "texts.csv",
+        tmp_path / "script.py",
+    )
     script.write_text(SCRIPT)
     with open(data, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *((text, text.split()[0]) for text in TEXTS)])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+        csv.writer(file).writerows(
+            [("text", "label"), *((text, text.split()[0]) for text in TEXTS)]
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [*command, str(base), str(data), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=300
+        [*command, str(base), str(data), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))

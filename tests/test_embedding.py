@@ -44,7 +44,9 @@ def test_the_saved_config_is_pefts_byte_for_byte(tmp_path):
     """Same keys, same order, same values, same layout; the version is that of the format, not of the installed PEFT."""
     peft.PromptTuningConfig(**DOCSTRING).save_pretrained(tmp_path / "theirs")
     PromptTuningConfig(**DOCSTRING, inference_mode=True).save_pretrained(tmp_path / "ours")
-    theirs, ours = (json.loads((tmp_path / name / CONFIG_NAME).read_text()) for name in ("theirs", "ours"))
+    theirs, ours = (
+        json.loads((tmp_path / name / CONFIG_NAME).read_text()) for name in ("theirs", "ours")
+    )
     theirs["inference_mode"] = True  # PEFT sets it when a model is saved
     theirs["peft_version"] = PEFT_VERSION
     assert ours == theirs
@@ -70,7 +72,10 @@ def test_the_default_start_is_never_random():
     [
         ({"num_virtual_tokens": 0}, "num_virtual_tokens=0"),
         ({"num_transformer_submodules": 3}, "num_transformer_submodules=3"),
-        ({"prompt_tuning_init": "UNIFORM"}, "prompt_tuning_init='UNIFORM' is unknown; choose one of: RANDOM, TEXT"),
+        (
+            {"prompt_tuning_init": "UNIFORM"},
+            "prompt_tuning_init='UNIFORM' is unknown; choose one of: RANDOM, TEXT",
+        ),
         ({"task_type": "CAUSAL"}, "task_type='CAUSAL' is unknown"),
         ({"prompt_tuning_init": "TEXT"}, "prompt_tuning_init_text=None"),
         ({"peft_type": "LORA"}, "peft_type='LORA'"),
@@ -89,8 +94,14 @@ def test_a_field_that_cannot_be_meant_is_named(change, message):
         ("", "cannot be read as JSON"),
         ("[1]", "holds a list"),
         ('{"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 4}', "'task_type' is missing"),
-        ('{"peft_type": "LORA", "task_type": "CAUSAL_LM", "num_virtual_tokens": 4}', "peft_type='LORA'"),
-        ('{"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": "4"}', "='4'"),
+        (
+            '{"peft_type": "LORA", "task_type": "CAUSAL_LM", "num_virtual_tokens": 4}',
+            "peft_type='LORA'",
+        ),
+        (
+            '{"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": "4"}',
+            "='4'",
+        ),
     ],
 )
 def test_a_damaged_config_is_an_adapter_error(tmp_path, content, message):
@@ -102,7 +113,12 @@ def test_a_damaged_config_is_an_adapter_error(tmp_path, content, message):
 
 def test_an_older_config_loads_and_a_tokenizers_arguments_are_dropped(tmp_path):
     """Keys that were added later may be missing; `tokenizer_kwargs` of a stranger is never kept."""
-    values = {"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 4, "new_key": 1}
+    values = {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": "CAUSAL_LM",
+        "num_virtual_tokens": 4,
+        "new_key": 1,
+    }
     values["tokenizer_kwargs"] = {"trust_remote_code": True}
     (tmp_path / CONFIG_NAME).write_text(json.dumps(values))
     with pytest.warns(UserWarning, match="new_key"):
@@ -126,7 +142,12 @@ def test_a_text_is_trimmed_or_repeated_to_fill_the_rows(words, rows):
 def test_random_is_pefts_random():
     """The same numbers from the same seed: N(0, 1), whatever the words' scale."""
     base = gpt2()
-    config = {"num_virtual_tokens": 6, "token_dim": 32, "prompt_tuning_init": "RANDOM", "task_type": "CAUSAL_LM"}
+    config = {
+        "num_virtual_tokens": 6,
+        "token_dim": 32,
+        "prompt_tuning_init": "RANDOM",
+        "task_type": "CAUSAL_LM",
+    }
     torch.manual_seed(5)
     theirs = PeftEmbedding(
         peft.PromptTuningConfig(**config, num_transformer_submodules=1), base.get_input_embeddings()
@@ -157,7 +178,9 @@ def test_class_labels_start_with_the_means_of_their_tokens(words):
 def test_the_embedding_is_a_float32_copy(words):
     """Of half-precision words too; the words themselves stay as they are."""
     half = words.to(torch.bfloat16)
-    prompt = PromptEmbedding(PromptTuningConfig(4, prompt_tuning_init_text="abcd"), half, tokenizer=Letters())
+    prompt = PromptEmbedding(
+        PromptTuningConfig(4, prompt_tuning_init_text="abcd"), half, tokenizer=Letters()
+    )
     assert prompt.embedding.weight.dtype == torch.float32
     assert prompt(torch.tensor([[0, 1], [3, 3]])).shape == (2, 2, 32)
     with torch.no_grad():

@@ -26,7 +26,9 @@ def base(request):
 @pytest.fixture
 def model(base):
     start = torch.randn(P, WIDTH, generator=torch.Generator().manual_seed(3))
-    config = PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=P, num_transformer_submodules=1)
+    config = PromptTuningConfig(
+        task_type="SEQ_2_SEQ_LM", num_virtual_tokens=P, num_transformer_submodules=1
+    )
     return SoftPromptModel(base, config, start=start)
 
 
@@ -65,14 +67,18 @@ def test_rows_of_one_length_equal_peft(model, reference):
     """Invariant 3."""
     ids = torch.tensor([row[:3] for row in ROWS])
     labels = target_batch()
-    examples = [Example(row.tolist(), [Target.of(target)]) for row, target in zip(ids, TARGETS, strict=True)]
+    examples = [
+        Example(row.tolist(), [Target.of(target)]) for row, target in zip(ids, TARGETS, strict=True)
+    ]
     check(model, reference, ids, torch.ones_like(ids), labels, examples)
 
 
 def test_a_right_padded_batch_equals_peft(model, reference):
     """Where PEFT is right."""
     ids, mask, _ = padded(ROWS, "right")
-    examples = [Example(row, [Target.of(target)]) for row, target in zip(ROWS, TARGETS, strict=True)]
+    examples = [
+        Example(row, [Target.of(target)]) for row, target in zip(ROWS, TARGETS, strict=True)
+    ]
     check(model, reference, ids, mask, target_batch(), examples)
 
 
@@ -95,7 +101,10 @@ def test_several_targets_share_one_pass_of_the_encoder(model):
     examples = [Example(row, [Target.of(target) for target in TARGETS]) for row in ROWS]
     together = label_loss(model.base_model, model.prompt, examples)
     pairs = [(example.context, target) for example in examples for target in example.targets]
-    losses = [label_loss(model.base_model, model.prompt, [Example(row, [target])]) for row, target in pairs]
+    losses = [
+        label_loss(model.base_model, model.prompt, [Example(row, [target])])
+        for row, target in pairs
+    ]
     lengths = torch.tensor([len(target.ids) for _, target in pairs])
     expected = (torch.stack(losses) * lengths).sum() / lengths.sum()
     torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-6)
@@ -113,7 +122,11 @@ def test_folders_go_both_ways(model, tmp_path, submodules):
     ours = SoftPromptModel.from_pretrained(model.base_model, tmp_path / "theirs")
     assert ours.prompts["default"].embedding.weight.shape == (P * submodules, WIDTH)
     expected = theirs(input_ids=ids, labels=labels)
-    torch.testing.assert_close(ours(ids, labels=labels).logits, expected.logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        ours(ids, labels=labels).logits, expected.logits, rtol=1e-5, atol=1e-5
+    )
     ours.save_pretrained(tmp_path / "ours")
     back = peft.PeftModel.from_pretrained(copy.deepcopy(model.base_model), tmp_path / "ours").eval()
-    torch.testing.assert_close(back(input_ids=ids, labels=labels).logits, expected.logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        back(input_ids=ids, labels=labels).logits, expected.logits, rtol=1e-5, atol=1e-5
+    )

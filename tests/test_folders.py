@@ -73,7 +73,9 @@ def test_all_that_we_save_peft_loads_and_so_do_we(tmp_path):
     again = SoftPromptModel.from_pretrained(gpt2(), tmp_path)
     for name, length in LENGTHS.items():
         theirs.set_adapter(name)
-        torch.testing.assert_close(theirs(input_ids=IDS).logits[:, length:], logits_of(model, name), **CLOSE)
+        torch.testing.assert_close(
+            theirs(input_ids=IDS).logits[:, length:], logits_of(model, name), **CLOSE
+        )
         assert torch.equal(logits_of(again, name), logits_of(model, name))
         place = tmp_path if name == "default" else tmp_path / name
         assert ("0.9" in (place / "README.md").read_text()) == (name == "mail")
@@ -97,7 +99,9 @@ def test_the_prompts_to_load_can_be_named(pefts):
     _, folder = pefts
     chosen = SoftPromptModel.from_pretrained(gpt2(), folder, prompt_names=["news"])
     assert list(chosen.prompts) == ["default", "news"]
-    assert list(SoftPromptModel.from_pretrained(gpt2(), folder, prompt_names=[]).prompts) == ["default"]
+    assert list(SoftPromptModel.from_pretrained(gpt2(), folder, prompt_names=[]).prompts) == [
+        "default"
+    ]
     with pytest.raises(AdapterError, match=f"{re.escape(str(folder / 'post'))} is no folder"):
         SoftPromptModel.from_pretrained(gpt2(), folder, prompt_names=["post"])
 
@@ -108,7 +112,9 @@ def test_a_folder_without_an_adapter_of_its_own_says_where_they_are(pefts):
     for path in folder.glob("adapter_*"):
         path.unlink()
     for load in (load_adapter, lambda place: SoftPromptModel.from_pretrained(gpt2(), place)):
-        with pytest.raises(AdapterError, match=r"its sub-folders do: mail, news\. Give one of them"):
+        with pytest.raises(
+            AdapterError, match=r"its sub-folders do: mail, news\. Give one of them"
+        ):
             load(folder)
     assert load_adapter(folder / "mail")[1].shape == (LENGTHS["mail"], 32)
 
@@ -120,9 +126,13 @@ def test_other_sub_folders_are_passed_over(pefts):
         shutil.copytree(folder / "mail", folder / name)
     (folder / "linked").symlink_to(folder / "mail")
     assert list(SoftPromptModel.from_pretrained(gpt2(), folder).prompts) == list(LENGTHS)
-    assert list(SoftPromptModel.from_pretrained(gpt2(), folder, prompt_names=()).prompts) == ["default"]
+    assert list(SoftPromptModel.from_pretrained(gpt2(), folder, prompt_names=()).prompts) == [
+        "default"
+    ]
     shutil.copytree(folder / "mail", folder / "train")
-    with pytest.raises(AdapterError, match="train does not fit this base model: a prompt cannot be called 'train'"):
+    with pytest.raises(
+        AdapterError, match="train does not fit this base model: a prompt cannot be called 'train'"
+    ):
         SoftPromptModel.from_pretrained(gpt2(), folder)
     shutil.rmtree(folder / "train")
     (folder / "news" / "adapter_model.safetensors").write_bytes(b"x")
@@ -149,7 +159,9 @@ def test_a_named_prompt_whose_first_save_was_interrupted_is_found(tmp_path):
 
 def test_word_embeddings_that_were_saved_too_must_be_the_base_models(tmp_path):
     """PEFT saves resized ones; the base model's own are no news."""
-    theirs = peft.get_peft_model(gpt2(), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)).eval()
+    theirs = peft.get_peft_model(
+        gpt2(), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    ).eval()
     theirs.save_pretrained(tmp_path / "same", save_embedding_layers=True)
     model = SoftPromptModel.from_pretrained(gpt2(), tmp_path / "same")
     torch.testing.assert_close(model(IDS).logits, theirs(input_ids=IDS).logits[:, 3:], **CLOSE)
@@ -159,21 +171,32 @@ def test_word_embeddings_that_were_saved_too_must_be_the_base_models(tmp_path):
         if change == "rows":
             theirs.get_base_model().resize_token_embeddings(120)
         theirs.save_pretrained(tmp_path / change, save_embedding_layers=True)
-        with pytest.raises(AdapterError, match=r"another lm_head.weight of shape \(\d+, 32\) is saved with it"):
+        with pytest.raises(
+            AdapterError, match=r"another lm_head.weight of shape \(\d+, 32\) is saved with it"
+        ):
             SoftPromptModel.from_pretrained(gpt2(), tmp_path / change)
 
 
 def test_a_module_trained_with_a_prompt_for_text_is_not_passed_over(tmp_path):
     """It would be another model's output; PEFT can train it."""
-    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, modules_to_save=["ln_f"])
+    config = peft.PromptTuningConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=3, modules_to_save=["ln_f"]
+    )
     peft.get_peft_model(gpt2(), config).save_pretrained(tmp_path)
-    with pytest.raises(AdapterError, match=r"modules_to_save=\['ln_f'\]: a prompt for CAUSAL_LM trains none"):
+    with pytest.raises(
+        AdapterError, match=r"modules_to_save=\['ln_f'\]: a prompt for CAUSAL_LM trains none"
+    ):
         SoftPromptModel.from_pretrained(gpt2(), tmp_path)
 
 
 def test_the_card_names_no_folder_of_this_machine(tmp_path):
     """A hub's base model yes, a path no: a hub refuses the card, and it is nobody's business."""
-    for name, named in (("bigscience/bloomz-560m", True), ("gpt2", True), ("/home/me/gpt2", False), ("./gpt2", False)):
+    for name, named in (
+        ("bigscience/bloomz-560m", True),
+        ("gpt2", True),
+        ("/home/me/gpt2", False),
+        ("./gpt2", False),
+    ):
         base = gpt2()
         base.name_or_path = name
         model = SoftPromptModel(base, PromptTuningConfig(3))

@@ -18,7 +18,11 @@ IDS = torch.tensor([[5, 17, 33, 8, 61, 12, 44]])
 def multitask(base, folder, task_type: str = "CAUSAL_LM"):
     """PEFT's model of three tasks, saved."""
     config = peft.MultitaskPromptTuningConfig(
-        task_type=task_type, num_virtual_tokens=P, num_tasks=TASKS, num_ranks=2, prompt_tuning_init="RANDOM"
+        task_type=task_type,
+        num_virtual_tokens=P,
+        num_tasks=TASKS,
+        num_ranks=2,
+        prompt_tuning_init="RANDOM",
     )
     torch.manual_seed(0)
     wrapped = peft.get_peft_model(base, config).eval()
@@ -37,7 +41,10 @@ def multitask(base, folder, task_type: str = "CAUSAL_LM"):
 def test_p_tuning_is_a_plain_prompt_once_it_is_saved(build, kind, tmp_path):
     """What its encoder made of the prompt is what the folder holds."""
     config = peft.PromptEncoderConfig(
-        task_type="CAUSAL_LM", num_virtual_tokens=P, encoder_hidden_size=16, encoder_reparameterization_type=kind
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=P,
+        encoder_hidden_size=16,
+        encoder_reparameterization_type=kind,
     )
     torch.manual_seed(0)
     theirs = peft.get_peft_model(build(), config).eval()
@@ -45,10 +52,14 @@ def test_p_tuning_is_a_plain_prompt_once_it_is_saved(build, kind, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = SoftPromptModel.from_pretrained(build(), tmp_path)
-    torch.testing.assert_close(model(IDS).logits, theirs(input_ids=IDS).logits[:, P:], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        model(IDS).logits, theirs(input_ids=IDS).logits[:, P:], rtol=1e-5, atol=1e-5
+    )
     model.save_pretrained(tmp_path / "plain")  # and goes on as a prompt
     again = peft.PeftModel.from_pretrained(build(), tmp_path / "plain").eval()
-    torch.testing.assert_close(again(input_ids=IDS).logits[:, P:], model(IDS).logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        again(input_ids=IDS).logits[:, P:], model(IDS).logits, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("task", range(TASKS))
@@ -64,7 +75,9 @@ def test_a_task_must_be_chosen(tmp_path):
     """None, one too many, and one where there are no tasks."""
     multitask(gpt2(), tmp_path)
     for task in (None, TASKS, -1):
-        with pytest.raises(AdapterError, match="holds prompts of 3 tasks; pass task_id=, a number from 0 to 2"):
+        with pytest.raises(
+            AdapterError, match="holds prompts of 3 tasks; pass task_id=, a number from 0 to 2"
+        ):
             load_adapter(tmp_path, task_id=task)
     model = SoftPromptModel.from_pretrained(gpt2(), tmp_path, task_id=0)
     model.save_pretrained(tmp_path / "one")

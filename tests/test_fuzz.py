@@ -72,7 +72,9 @@ def test_the_watch_sees_through_the_reader(folder, monkeypatch):
     """The whole way: a reader that unpickled would not get past this file's tests, nor one with another error."""
     folder.put(pickle=archive(pickle.dumps({"prompt_embeddings": Command()})))
     folder.load()
-    monkeypatch.setattr(adapter_folder, "load_pickled", lambda content, _: pickle.loads(fuzzing.program_of(content)))
+    monkeypatch.setattr(
+        adapter_folder, "load_pickled", lambda content, _: pickle.loads(fuzzing.program_of(content))
+    )
     with pytest.raises(Caught, match=r"os\.system"):
         folder.load()
     monkeypatch.setattr(adapter_folder, "load_pickled", lambda *_: {}["another error"])
@@ -84,29 +86,75 @@ def test_the_watch_sees_through_the_reader(folder, monkeypatch):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 FIELDS = sorted(PromptTuningConfig().to_dict())
-CHANGES = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, min_size=1, max_size=4)
+CHANGES = st.dictionaries(
+    st.sampled_from(FIELDS) | st.text(max_size=8), JSON, min_size=1, max_size=4
+)
 FILES = st.sampled_from(["config", "safe", "pickle"])
 # Instructions of a pickle: those that torch.save writes, those that call, and some that nothing here needs.
-NAMES = ["torch._utils _rebuild_tensor_v2", "torch FloatStorage", "collections OrderedDict", "torch FloatTensor"]
-NAMES += ["builtins bytearray", "os system", "builtins eval", "torch.storage UntypedStorage", "_codecs encode"]
+NAMES = [
+    "torch._utils _rebuild_tensor_v2",
+    "torch FloatStorage",
+    "collections OrderedDict",
+    "torch FloatTensor",
+]
+NAMES += [
+    "builtins bytearray",
+    "os system",
+    "builtins eval",
+    "torch.storage UntypedStorage",
+    "_codecs encode",
+]
 STEPS = [f"c{name}\n".replace(" ", "\n").encode() for name in NAMES]
 STEPS += [b"X\4\0\0\0true", b"X\7\0\0\0storage", b"X\1\0\0\x000", b"X\3\0\0\0cpu", b"K\5", b"K\x20"]
 STEPS += [b"J\xff\xff\xff\x7f", b"\x8a\5\0\0\0\0\1", b"(", b"t", b"\x85", b"\x86", b"\x87"]
 STEPS += [b")", b"}", b"]", b"N", b"\x88", b"\x89", b"Q"]
-STEPS += [b"R", b"s", b"u", b"a", b"e", b"b", b"q\0", b"q\1", b"h\0", b"h\1", b"r\xff\xff\xff\x7f", b".", b"0", b"2"]
-STEPS += [b"\x81", b"\x93", b"\x8c\1x", b"\x96\0\0\0\0\1\0\0\0", b"B\xff\xff\xff\x7f", b"i", b"o", b"P1\n", b"I9\n"]
-PROGRAMS = st.tuples(st.integers(0, 200), st.lists(st.sampled_from(STEPS), min_size=1, max_size=30), st.booleans())
+STEPS += [
+    b"R",
+    b"s",
+    b"u",
+    b"a",
+    b"e",
+    b"b",
+    b"q\0",
+    b"q\1",
+    b"h\0",
+    b"h\1",
+    b"r\xff\xff\xff\x7f",
+    b".",
+    b"0",
+    b"2",
+]
+STEPS += [
+    b"\x81",
+    b"\x93",
+    b"\x8c\1x",
+    b"\x96\0\0\0\0\1\0\0\0",
+    b"B\xff\xff\xff\x7f",
+    b"i",
+    b"o",
+    b"P1\n",
+    b"I9\n",
+]
+PROGRAMS = st.tuples(
+    st.integers(0, 200), st.lists(st.sampled_from(STEPS), min_size=1, max_size=30), st.booleans()
+)
 HEADERS = st.dictionaries(
     st.sampled_from(["prompt_embeddings", "base_model.score.weight", "__metadata__", "x"]),
     st.fixed_dictionaries(
         {
-            "dtype": st.sampled_from(["F32", "F16", "BF16", "F8_E4M3", "I64", "BOOL", "C64", "F4", "?"]),
+            "dtype": st.sampled_from(
+                ["F32", "F16", "BF16", "F8_E4M3", "I64", "BOOL", "C64", "F4", "?"]
+            ),
             "shape": st.lists(st.integers(0, 40) | st.integers(0, 2**64), max_size=4),
-            "data_offsets": st.lists(st.integers(0, 640) | st.integers(0, 2**64), min_size=2, max_size=2),
+            "data_offsets": st.lists(
+                st.integers(0, 640) | st.integers(0, 2**64), min_size=2, max_size=2
+            ),
         }
     )
     | JSON,
@@ -165,7 +213,9 @@ def fuzz(kind: str, folder: Folder, examples: int) -> None:
     """So many cases of a kind."""
     check, strategy = KINDS[kind]
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(
+        max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
     @given(case=strategy)
     def run(case):
         check(folder, case)
@@ -193,12 +243,19 @@ def test_many_damaged_folders(folder, kind):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed: pip install atheris")
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None,
+    reason="atheris is not installed: pip install atheris",
+)
 def test_what_atheris_finds(tmp_path):
     """Cases mutated towards lines of the reader that none has reached before."""
     command = [sys.executable, fuzzing.__file__, str(MANY)]
-    path = os.pathsep.join([str(Path(adapter_folder.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    said = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path)
+    path = os.pathsep.join(
+        [str(Path(adapter_folder.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    )
+    said = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path
+    )
     assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     print(next(line for line in said.stdout.splitlines() if line.startswith("atheris: ")))
 
@@ -226,5 +283,7 @@ def test_a_checkpoint_of_something_else_is_named(tmp_path, values):
     path = tmp_path / "checkpoint.safetensors"
     tensors, _ = load_checkpoint(path)
     save_checkpoint(path, (tensors, values))
-    with pytest.raises(AdapterError, match=r"checkpoint\.safetensors (lacks what|is no checkpoint)"):
+    with pytest.raises(
+        AdapterError, match=r"checkpoint\.safetensors (lacks what|is no checkpoint)"
+    ):
         train(fresh(), rows(), **(RUN | {"steps": 2}), checkpoint=tmp_path, resume=True)

@@ -21,7 +21,9 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 def prompts_of(model) -> dict:
     """On the way from the model's own prompt to the text, by the share of the text."""
     target = text_start(TEXT, model.tokenizer, model.word_embeddings_module, 4)
-    return {share: (1 - share) * model.prompt.detach() + share * target for share in (1.0, 0.0, 0.999)}
+    return {
+        share: (1 - share) * model.prompt.detach() + share * target for share in (1.0, 0.0, 0.999)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,10 @@ def test_it_opens_at_the_least_gamma_and_says_what_was_measured(slider, model):
     assert [value for _, value in slider.gamma.options] == [0.0, 0.999, 1.0]
     assert slider.gamma.value == 0
     first, *_, bare = table.itertuples()
-    assert f"gamma 0: accuracy {first.accuracy:.1%} (95 % interval {first.low:.1%} to" in slider.status.value
+    assert (
+        f"gamma 0: accuracy {first.accuracy:.1%} (95 % interval {first.low:.1%} to"
+        in slider.status.value
+    )
     assert f"mean squared distance {first.distance:.2g}" in slider.status.value
     assert f"no prompt {bare.accuracy:.1%}" in slider.status.value
     assert 'alt="Accuracy and likeness' in slider.picture.value
@@ -52,9 +57,14 @@ def test_a_move_changes_words_distances_and_picture(slider, model):
     slider.gamma.value = 1.0
     assert slider.table.value != before[0]
     assert slider.picture.value != before[1]
-    assert "100% of the nearest words are the text&#x27;s, mean squared distance 0" in slider.status.value
+    assert (
+        "100% of the nearest words are the text&#x27;s, mean squared distance 0"
+        in slider.status.value
+    )
     shown = slider.current()
-    assert shown["word of the text"].tolist() == shown["nearest word"].tolist() == ["a", "b", "c", "a"]
+    assert (
+        shown["word of the text"].tolist() == shown["nearest word"].tolist() == ["a", "b", "c", "a"]
+    )
     assert shown["distance from it"].tolist() == pytest.approx([0] * 4, abs=1e-5)
     slider.gamma.value = 0.999
     away = (prompts_of(model)[0.999] - prompts_of(model)[1.0]).norm(dim=-1)

@@ -58,11 +58,15 @@ def test_texts_are_read_packed_where_pads_cost_more(monkeypatch):
     """Not where nothing is padded, and not where something looks at the text."""
     read = []
     real = generation.read_texts
-    monkeypatch.setattr(generation, "read_texts", lambda *arguments: read.append(1) or real(*arguments))
+    monkeypatch.setattr(
+        generation, "read_texts", lambda *arguments: read.append(1) or real(*arguments)
+    )
     base = llama()
     assert reads_exactly(base)
     read.clear()
-    monkeypatch.setattr(generation, "costs_of", lambda base: Costs(1.0, 0.0, 0.0, per_call=3.0, per_batch=0.0))
+    monkeypatch.setattr(
+        generation, "costs_of", lambda base: Costs(1.0, 0.0, 0.0, per_call=3.0, per_batch=0.0)
+    )
     model = with_prompts(base)
     ids, mask, _ = padded(ROWS, "left")
     model.generate(ids, mask, **NEW)
@@ -97,8 +101,13 @@ def test_rows_of_several_prompts_equal_each_row_alone(model, first_step):
         model.set_prompt(name)
         text = mask[row].bool()
         alone = model(ids[row][text][None], labels=labels[row][text][None])
-        torch.testing.assert_close(together.logits[row][text], alone.logits[0], rtol=1e-5, atol=1e-5)
-        assert torch.equal(generated[row, ids.shape[1] :], model.generate(ids[row][text][None], **NEW)[0, text.sum() :])
+        torch.testing.assert_close(
+            together.logits[row][text], alone.logits[0], rtol=1e-5, atol=1e-5
+        )
+        assert torch.equal(
+            generated[row, ids.shape[1] :],
+            model.generate(ids[row][text][None], **NEW)[0, text.sum() :],
+        )
         losses.append(alone.loss)
     for loss in (together.loss, model.loss(ids, mask, labels, prompt_names=NAMES)):
         torch.testing.assert_close(loss, torch.stack(losses).mean(), rtol=1e-5, atol=1e-6)
@@ -109,11 +118,17 @@ def test_every_prompt_of_a_mixed_batch_learns():
     model = with_prompts(llama())
     weights = {name: model.prompts[name].requires_grad_().embedding.weight for name in NAMES}
     ids, mask, labels = padded(ROWS, "right")
-    found = torch.autograd.grad(model.loss(ids, mask, labels, prompt_names=NAMES), list(weights.values()))
+    found = torch.autograd.grad(
+        model.loss(ids, mask, labels, prompt_names=NAMES), list(weights.values())
+    )
     for row, (weight, gradient) in enumerate(zip(weights.values(), found, strict=True)):
         name, text = NAMES[row], mask[row].bool()
-        alone = model(ids[row][text][None], labels=labels[row][text][None], prompt_names=[name]).loss / len(ROWS)
-        torch.testing.assert_close(gradient, torch.autograd.grad(alone, weight)[0], rtol=1e-4, atol=1e-6)
+        alone = model(
+            ids[row][text][None], labels=labels[row][text][None], prompt_names=[name]
+        ).loss / len(ROWS)
+        torch.testing.assert_close(
+            gradient, torch.autograd.grad(alone, weight)[0], rtol=1e-4, atol=1e-6
+        )
 
 
 def test_a_prefix_is_computed_once_and_again_when_its_prompt_has_changed(monkeypatch):
@@ -122,7 +137,9 @@ def test_a_prefix_is_computed_once_and_again_when_its_prompt_has_changed(monkeyp
 
     calls = []
     real = prefixes.prefix_of
-    monkeypatch.setattr(prefixes, "prefix_of", lambda *arguments: calls.append(1) or real(*arguments))
+    monkeypatch.setattr(
+        prefixes, "prefix_of", lambda *arguments: calls.append(1) or real(*arguments)
+    )
     model = with_prompts(gpt2())
     ids = torch.tensor([ROWS[0]])
     first = model.generate(ids, **NEW)
@@ -172,12 +189,16 @@ def test_a_cache_that_nothing_can_go_on_from_is_refused():
             model.generate(sequences, past_key_values=cache, prompt_names=names, **NEW)
 
 
-@pytest.mark.parametrize("options", [{"cache_implementation": "static"}, {"use_cache": False}], ids=["static", "none"])
+@pytest.mark.parametrize(
+    "options", [{"cache_implementation": "static"}, {"use_cache": False}], ids=["static", "none"]
+)
 def test_other_caches_go_the_plain_way(options):
     """The same tokens."""
     model = with_prompts(llama())
     ids, mask, _ = padded(ROWS, "left")
-    assert torch.equal(model.generate(ids, mask, **NEW, **options), model.generate(ids, mask, **NEW))
+    assert torch.equal(
+        model.generate(ids, mask, **NEW, **options), model.generate(ids, mask, **NEW)
+    )
 
 
 def test_sampling_draws_as_the_plain_way_does(plainly):
@@ -199,7 +220,9 @@ def test_processors_see_the_text():
     banned = model.generate(ids, max_new_tokens=1, do_sample=False)[0, -1].item()
     repeated = torch.cat([ids, torch.tensor([[banned]]), ids], dim=1)
     following = repeated[0, repeated[0].tolist().index(banned) + 1].item()
-    output = model.generate(repeated, max_new_tokens=4, no_repeat_ngram_size=1, do_sample=False)[0, repeated.shape[1] :]
+    output = model.generate(repeated, max_new_tokens=4, no_repeat_ngram_size=1, do_sample=False)[
+        0, repeated.shape[1] :
+    ]
     assert not {banned, following} & set(output.tolist())
 
 
@@ -229,7 +252,9 @@ def test_virtual_tokens_count_against_the_base_models_positions():
     model = with_prompts(gpt2())
     ids = torch.ones(1, 250, dtype=torch.long)
     assert model.generate(ids, max_new_tokens=3, min_new_tokens=3).shape == (1, 253)
-    with pytest.raises(ValueError, match=r"4 virtual tokens, 250 .* max_new_tokens=4 .* positions for 256.* to 3\."):
+    with pytest.raises(
+        ValueError, match=r"4 virtual tokens, 250 .* max_new_tokens=4 .* positions for 256.* to 3\."
+    ):
         model.generate(ids, max_new_tokens=4)
 
 
@@ -267,7 +292,9 @@ def test_a_generation_config_counts_as_the_arguments_do():
         {"max_length": 12, "max_new_tokens": 2, "min_new_tokens": 2, "do_sample": False},
     ):
         given = model.generate(ids, mask, **options)
-        assert torch.equal(model.generate(ids, mask, generation_config=GenerationConfig(**options)), given)
+        assert torch.equal(
+            model.generate(ids, mask, generation_config=GenerationConfig(**options)), given
+        )
     assert given.shape[1] == ids.shape[1] + 2
     assert model.generate(ids, mask, max_length=12, min_length=12).shape[1] == 12
     sampled = GenerationConfig(do_sample=True, num_return_sequences=2, max_new_tokens=2)
@@ -277,7 +304,11 @@ def test_a_generation_config_counts_as_the_arguments_do():
 def test_arguments_that_a_prompt_makes_meaningless_are_refused():
     """By name, with the reason."""
     model = with_prompts(llama())
-    for name, value in (("assistant_model", llama()), ("prompt_lookup_num_tokens", 2), ("inputs_embeds", 1)):
+    for name, value in (
+        ("assistant_model", llama()),
+        ("prompt_lookup_num_tokens", 2),
+        ("inputs_embeds", 1),
+    ):
         with pytest.raises(ValueError, match=f"{name} cannot be passed"):
             model.generate(torch.tensor([ROWS[0]]), **{name: value})
 
@@ -305,16 +336,25 @@ def test_a_cache_goes_on_once_from_its_own_text():
 
 def test_a_window_of_attention_keeps_rows_as_they_are_alone():
     """Mistral with a window of 16: loss and tokens of long rows, in a batch and alone."""
-    sizes = {"vocab_size": 99, "hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 2}
+    sizes = {
+        "vocab_size": 99,
+        "hidden_size": WIDTH,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+    }
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     torch.manual_seed(0)
-    base = MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=16, initializer_range=0.2)).eval()
+    base = MistralForCausalLM(
+        MistralConfig(**sizes, **heads, sliding_window=16, initializer_range=0.2)
+    ).eval()
     model = with_prompts(base)
     ids = torch.randint(3, 99, (3, 40), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, :25] = mask[2, 5:] = 0
     labels = ids.where(mask.bool(), -100)
-    torch.testing.assert_close(model.loss(ids, mask, labels), model(ids, mask, labels).loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        model.loss(ids, mask, labels), model(ids, mask, labels).loss, rtol=1e-5, atol=1e-6
+    )
     together = model.generate(ids, mask, **NEW)
     for row in range(3):
         text = ids[row][mask[row].bool()][None]

@@ -8,7 +8,14 @@ from batches import ROWS
 from families import CLASSES, CLASSES_OF, CONFIGS, ENCODERS, HEADS_BY_HAND, _build, base_of
 from prompted import P, as_peft, model_of, outputs
 
-from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, evaluate, load_task, train
+from softprompt_lab import (
+    AdapterError,
+    PromptTuningConfig,
+    SoftPromptModel,
+    evaluate,
+    load_task,
+    train,
+)
 from softprompt_lab.heads import first_position, looks_back_only
 
 FAMILIES = pytest.mark.parametrize("family", CONFIGS)
@@ -33,7 +40,9 @@ def test_an_encoders_classifier_reads_the_texts_first_token(family):
     words = torch.cat([model.prompt[None], model.word_embeddings_module(ids)], dim=1)
     states = base(inputs_embeds=words, output_hidden_states=True).hidden_states[-1]
     ours = model(ids).logits
-    torch.testing.assert_close(ours, HEADS_BY_HAND[family](base, states[:, P:]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        ours, HEADS_BY_HAND[family](base, states[:, P:]), rtol=1e-5, atol=1e-5
+    )
     theirs = as_peft(model)(input_ids=ids).logits
     torch.testing.assert_close(theirs, HEADS_BY_HAND[family](base, states), rtol=1e-5, atol=1e-5)
     assert (ours - theirs).abs().max() > 1e-3
@@ -89,7 +98,9 @@ def test_text_losses_and_gradients_equal_peft_or_the_rows(family):
     labels = torch.tensor([0, 2, 1])
     logits = torch.cat([model(torch.tensor([row])).logits for row in ROWS])
     loss = model(ids, mask, labels).loss
-    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits, labels), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        loss, torch.nn.functional.cross_entropy(logits, labels), rtol=1e-5, atol=1e-6
+    )
     if family not in ENCODERS:
         one = {"input_ids": ids[:1], "attention_mask": mask[:1], "labels": labels[:1]}
         model(**one).loss.backward()
@@ -109,7 +120,9 @@ def test_what_is_saved_loads_in_peft_and_back(family, task, tmp_path):
     with torch.no_grad():
         for weight in model.parameters():
             if weight.requires_grad:
-                weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+                weight += 0.1 * torch.randn(
+                    weight.shape, generator=torch.Generator().manual_seed(2)
+                )
     ids = torch.tensor([ROWS[0]])
     model.save_pretrained(tmp_path / "ours")
     again = SoftPromptModel.from_pretrained(base_of(family, task), tmp_path / "ours")
@@ -120,26 +133,55 @@ def test_what_is_saved_loads_in_peft_and_back(family, task, tmp_path):
     for name, weight in model.heads["default"].weights().items():
         module, _, part = name.rpartition(".")
         wrapped = dict(theirs.named_parameters())
-        saved = [value for key, value in wrapped.items() if "modules_to_save.default" in key and key.endswith(part)]
-        assert any(value.shape == weight.shape and torch.equal(value, weight) for value in saved), module
+        saved = [
+            value
+            for key, value in wrapped.items()
+            if "modules_to_save.default" in key and key.endswith(part)
+        ]
+        assert any(value.shape == weight.shape and torch.equal(value, weight) for value in saved), (
+            module
+        )
     theirs.save_pretrained(tmp_path / "theirs")
     back = SoftPromptModel.from_pretrained(base_of(family, task), tmp_path / "theirs")
     for ours, expected in zip(outputs(task, back(ids)), outputs(task, model(ids)), strict=True):
         torch.testing.assert_close(ours, expected)
-    assert back.prompt_config.modules_to_save == model.prompt_config.modules_to_save  # PEFT's list grows each time
+    assert (
+        back.prompt_config.modules_to_save == model.prompt_config.modules_to_save
+    )  # PEFT's list grows each time
 
 
 def test_where_a_head_reads_is_found_by_asking():
     """Encoders look both ways, from the position behind RoBERTa's padding token; decoders look back only."""
     firsts = {family: first_position(base_of(family, "SEQ_CLS")) for family in CONFIGS}
-    assert firsts == {"Bert": 0, "Roberta": 1, "DistilBert": 0, "GPT2": None, "Llama": None, "Qwen2": None}
-    assert [family for family in CONFIGS if looks_back_only(base_of(family, "SEQ_CLS"))] == ["GPT2", "Llama", "Qwen2"]
+    assert firsts == {
+        "Bert": 0,
+        "Roberta": 1,
+        "DistilBert": 0,
+        "GPT2": None,
+        "Llama": None,
+        "Qwen2": None,
+    }
+    assert [family for family in CONFIGS if looks_back_only(base_of(family, "SEQ_CLS"))] == [
+        "GPT2",
+        "Llama",
+        "Qwen2",
+    ]
 
 
 def test_a_model_whose_positions_cannot_be_given_is_refused():
     """T5's encoder: its positions are relative, and its classifier is another."""
-    shape = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 99}
-    base = _build(transformers.T5ForTokenClassification, transformers.T5Config(**shape, is_encoder_decoder=False))
+    shape = {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "vocab_size": 99,
+    }
+    base = _build(
+        transformers.T5ForTokenClassification,
+        transformers.T5Config(**shape, is_encoder_decoder=False),
+    )
     model = SoftPromptModel(base, PromptTuningConfig(P, task_type="TOKEN_CLS"))
     assert model(torch.tensor([ROWS[0]])).logits.shape == (1, 7, 2)
     model.prompt_config.task_type = type(model.prompt_config.task_type)("SEQ_CLS")
@@ -165,7 +207,9 @@ def test_wrong_heads_are_refused(tmp_path):
     model = model_of("GPT2", "SEQ_CLS")
     model.save_pretrained(tmp_path)
     other = _build(transformers.GPT2ForSequenceClassification, CONFIGS["GPT2"](num_labels=5))
-    with pytest.raises(AdapterError, match=r"score.weight has shape \(3, 32\); the base model's has \(5, 32\)"):
+    with pytest.raises(
+        AdapterError, match=r"score.weight has shape \(3, 32\); the base model's has \(5, 32\)"
+    ):
         SoftPromptModel.from_pretrained(other, tmp_path)
     model.add_prompt("second", PromptTuningConfig(P, task_type="SEQ_CLS"))
     with pytest.raises(ValueError, match="a head of its own"):
@@ -176,7 +220,11 @@ def test_wrong_heads_are_refused(tmp_path):
         train(model, load_task("complaints"))
     with pytest.raises(ValueError, match="task_type=SEQ_CLS predicts no text"):
         evaluate(model, load_task("complaints"))
-    for task, other in (("TOKEN_CLS", "SEQ_CLS"), ("SEQ_CLS", "TOKEN_CLS"), ("FEATURE_EXTRACTION", "SEQ_CLS")):
+    for task, other in (
+        ("TOKEN_CLS", "SEQ_CLS"),
+        ("SEQ_CLS", "TOKEN_CLS"),
+        ("FEATURE_EXTRACTION", "SEQ_CLS"),
+    ):
         wrong = SoftPromptModel(base_of("GPT2", other), PromptTuningConfig(P, task_type=task))
         with pytest.raises(ValueError, match=f"is no model for task_type={task}"):
             wrong(torch.tensor([ROWS[0]]))

@@ -53,7 +53,10 @@ def configured(folder: Path, **change) -> None:
 def compressed(content: bytes) -> bytes:
     """The same archive, its records deflated, one of them a gigabyte of zeros."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as plain, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as plain,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         for name in plain.namelist():
             packed.writestr(name, b"\0" * 2**24 if "/data/" in name else plain.read(name))
     return buffer.getvalue()
@@ -94,7 +97,10 @@ def stuck(folder: Path) -> None:
 
 PROMPT = torch.zeros(P, WIDTH)
 ATTACKS = {
-    "a pickle that calls": (lambda f: as_bin(f, pickled({"prompt_embeddings": Bomb()})), "no call of (io|_io).open"),
+    "a pickle that calls": (
+        lambda f: as_bin(f, pickled({"prompt_embeddings": Bomb()})),
+        "no call of (io|_io).open",
+    ),
     "a bare pickle": (lambda f: as_bin(f, pickle.dumps(Bomb())), "no plain file of tensors"),
     "a compressed archive": (
         lambda f: as_bin(f, compressed(pickled({"prompt_embeddings": PROMPT}))),
@@ -102,7 +108,13 @@ ATTACKS = {
     ),
     "an expanded tensor": (
         lambda f: as_bin(
-            f, pickled({"prompt_embeddings": PROMPT, "base_model.score.weight": torch.zeros(1).expand(10**6, 10**6)})
+            f,
+            pickled(
+                {
+                    "prompt_embeddings": PROMPT,
+                    "base_model.score.weight": torch.zeros(1).expand(10**6, 10**6),
+                }
+            ),
         ),
         r"no plain tensor: torch.strided, shape \(1000000, 1000000\)",
     ),
@@ -110,7 +122,10 @@ ATTACKS = {
         lambda f: as_bin(f, pickled({"prompt_embeddings": PROMPT.to_sparse()})),
         "no call of torch.serialization._get_layout",
     ),
-    "a list of tensors": (lambda f: as_bin(f, pickled([PROMPT])), "no tensor called 'prompt_embeddings'"),
+    "a list of tensors": (
+        lambda f: as_bin(f, pickled([PROMPT])),
+        "no tensor called 'prompt_embeddings'",
+    ),
     "a pickle that asks for 4 GB": (
         lambda f: as_bin(f, archive(b"\x80\x02ctorch\nFloatTensor\nJ\0\0\0\x40\x85R.")),
         "no call of torch.FloatTensor",
@@ -120,7 +135,9 @@ ATTACKS = {
         "no plain file of tensors",
     ),
     "a storage that takes years to hash": (
-        lambda f: as_bin(f, archive(b"\x80\x02)q\0" + b"h\0h\0\x86q\0" * 60 + b"(h\0h\0h\0h\0h\0tQ.")),
+        lambda f: as_bin(
+            f, archive(b"\x80\x02)q\0" + b"h\0h\0\x86q\0" * 60 + b"(h\0h\0h\0h\0h\0tQ.")
+        ),
         "no plain file of tensors",
     ),
     "a tensor larger than its record": (
@@ -135,8 +152,14 @@ ATTACKS = {
         lambda f: (f / SAFE_NAME).write_bytes(struct.pack("<Q", 2**60) + b"{}"),
         "is damaged or no tensor file",
     ),
-    "weights that are a link": (lambda f: outside(f, SAFE_NAME), "is a link that leaves its folder"),
-    "a configuration that is a link": (lambda f: outside(f, CONFIG_NAME), "is a link that leaves its folder"),
+    "weights that are a link": (
+        lambda f: outside(f, SAFE_NAME),
+        "is a link that leaves its folder",
+    ),
+    "a configuration that is a link": (
+        lambda f: outside(f, CONFIG_NAME),
+        "is a link that leaves its folder",
+    ),
     "a configuration that is a pipe": (lambda f: pipe(f, CONFIG_NAME), "is no plain file"),
     "weights that are a pipe": (lambda f: pipe(f, SAFE_NAME), "is no plain file"),
     "a link to a device": (
@@ -147,8 +170,14 @@ ATTACKS = {
         lambda f: (f / CONFIG_NAME).unlink() or (f / CONFIG_NAME).symlink_to(CONFIG_NAME),
         "cannot be opened",
     ),
-    "a large configuration": (lambda f: (f / CONFIG_NAME).write_text(" " * 2_000_000), "2,000,000 bytes is too large"),
-    "a deep configuration": (lambda f: (f / CONFIG_NAME).write_text("[" * 100_000), "cannot be read as JSON"),
+    "a large configuration": (
+        lambda f: (f / CONFIG_NAME).write_text(" " * 2_000_000),
+        "2,000,000 bytes is too large",
+    ),
+    "a deep configuration": (
+        lambda f: (f / CONFIG_NAME).write_text("[" * 100_000),
+        "cannot be read as JSON",
+    ),
     "a long number": (
         lambda f: (f / CONFIG_NAME).write_text('{"num_virtual_tokens": ' + "9" * 10_000 + "}"),
         "cannot be read as JSON",
@@ -157,10 +186,19 @@ ATTACKS = {
         lambda f: configured(f, num_virtual_tokens=10**15),
         r"has shape \(5, 32\); the configuration says \(1000000000000000, 32\)",
     ),
-    "modules that are no names": (lambda f: configured(f, modules_to_save=[1]), r"modules_to_save=\[1\]"),
+    "modules that are no names": (
+        lambda f: configured(f, modules_to_save=[1]),
+        r"modules_to_save=\[1\]",
+    ),
     "another method": (lambda f: configured(f, peft_type="LORA"), "peft_type='LORA'"),
-    "an interrupted save of others": (lambda f: pending(f, link=False), "is no interrupted save of this package"),
-    "an interrupted save elsewhere": (lambda f: pending(f, link=True), "is no interrupted save of this package"),
+    "an interrupted save of others": (
+        lambda f: pending(f, link=False),
+        "is no interrupted save of this package",
+    ),
+    "an interrupted save elsewhere": (
+        lambda f: pending(f, link=True),
+        "is no interrupted save of this package",
+    ),
     "an interrupted save with a pipe": (stuck, "is no interrupted save of this package"),
 }
 
@@ -188,16 +226,22 @@ def test_a_hostile_folder_is_refused_with_its_reason(folder, name):
 def test_a_tensor_that_grows_in_float32_is_refused(folder, monkeypatch):
     """A byte a number in the file, four in memory: the limit is on what is made."""
     configured(folder, num_virtual_tokens=40)
-    save_file({"prompt_embeddings": torch.zeros(40, WIDTH).to(torch.float8_e4m3fn)}, folder / SAFE_NAME)
+    save_file(
+        {"prompt_embeddings": torch.zeros(40, WIDTH).to(torch.float8_e4m3fn)}, folder / SAFE_NAME
+    )
     assert load_adapter(folder)[1].shape == (40, WIDTH)
     monkeypatch.setattr(adapter_folder, "MAX_TENSOR_BYTES", 4 * 40 * WIDTH - 1)
-    with pytest.raises(AdapterError, match=r"holds 1,280 numbers; as float32 they take more than 5,119 bytes"):
+    with pytest.raises(
+        AdapterError, match=r"holds 1,280 numbers; as float32 they take more than 5,119 bytes"
+    ):
         load_adapter(folder)
 
 
 def test_no_tokenizer_is_loaded_on_a_configs_word(folder):
     """peft issue 2888: its arguments are dropped, whatever they ask for."""
-    configured(folder, tokenizer_kwargs={"trust_remote_code": True}, tokenizer_name_or_path="somebody/code")
+    configured(
+        folder, tokenizer_kwargs={"trust_remote_code": True}, tokenizer_name_or_path="somebody/code"
+    )
     config, prompt = load_adapter(folder)
     assert config.tokenizer_kwargs is None
     assert torch.equal(prompt, PROMPT)

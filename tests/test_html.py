@@ -17,9 +17,16 @@ from softprompt_lab.tasks import Task
 from softprompt_lab.widgets import NeighbourExplorer
 
 ROOT = Path(softprompt_lab.__file__).parents[1]
-ATTACKS = ["<img src=x onerror=alert(1)>", "<script>alert(1)</script>", "\"><svg/onload=alert(1)>", "</td></table><b>"]
+ATTACKS = [
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    '"><svg/onload=alert(1)>',
+    "</td></table><b>",
+]
 TAGS = {"div", "table", "caption", "thead", "tbody", "tr", "th", "td", "p", "img"}
-STYLES = r"(display:flex;flex-wrap:wrap;gap:2em;overflow-x:auto|max-width:100%|border-spacing:1em 0.2em"
+STYLES = (
+    r"(display:flex;flex-wrap:wrap;gap:2em;overflow-x:auto|max-width:100%|border-spacing:1em 0.2em"
+)
 STYLES += r"|text-align: (right|left);)"
 
 
@@ -40,7 +47,17 @@ class Page(HTMLParser):
 
     def harmless(self) -> bool:
         """True when nothing is there but tables, paragraphs and pictures that carry their own bytes."""
-        allowed = {"src", "alt", "style", "border", "class", "role", "aria-live", "colspan", "halign"}
+        allowed = {
+            "src",
+            "alt",
+            "style",
+            "border",
+            "class",
+            "role",
+            "aria-live",
+            "colspan",
+            "halign",
+        }
         return all(
             tag in TAGS
             and attributes.keys() <= allowed
@@ -88,11 +105,15 @@ def test_the_explorer_shows_tokens_as_they_are_written(tokenizer):
 def test_tables_show_text_as_it_is_written(tokenizer):
     """Neighbours of a stranger's tokenizer, predictions over a stranger's texts and labels."""
     words = torch.eye(len(tokenizer))
-    neighbours = Page(nearest_tokens(words[:4], words, tokenizer, k=2)._repr_html_().split("</style>")[-1])
+    neighbours = Page(
+        nearest_tokens(words[:4], words, tokenizer, k=2)._repr_html_().split("</style>")[-1]
+    )
     assert neighbours.harmless()
     assert all(attack.replace(" ", "·") in neighbours.words for attack in ATTACKS)
     task = rows()
-    split = task.test.map(lambda row: {"text": ATTACKS[0], "text_label": ATTACKS["ab".index(row["text_label"])]})
+    split = task.test.map(
+        lambda row: {"text": ATTACKS[0], "text_label": ATTACKS["ab".index(row["text_label"])]}
+    )
     task = Task("attack", split, split, split, "text", tuple(ATTACKS[:2]), "{text}=")
     predictions = Page(evaluate(fresh(), task).predictions._repr_html_().split("</style>")[-1])
     assert predictions.harmless()
@@ -102,7 +123,9 @@ def test_tables_show_text_as_it_is_written(tokenizer):
 def test_the_card_shows_text_as_it_is_written():
     """Markdown lets HTML through, so it is escaped there; a line break or a border of a table would end it early."""
     attack = f"{ATTACKS[0]}\n# A heading\n| a | `b`"
-    config = PromptTuningConfig(2, token_dim=4, base_model_name_or_path=attack, prompt_tuning_init_text=attack)
+    config = PromptTuningConfig(
+        2, token_dim=4, base_model_name_or_path=attack, prompt_tuning_init_text=attack
+    )
     card = adapter_card(config, {attack: attack})
     front, body = card.split("\n---\n", 1)
     code = body.split("```")[1]
@@ -112,12 +135,19 @@ def test_the_card_shows_text_as_it_is_written():
     assert "&lt;img src=x onerror=alert(1)&gt; # A heading \\| a \\| \\`b\\`" in body
     headings = [line for line in body.splitlines() if line.startswith("#")]
     assert headings == ["# A soft prompt", "## Measured", "### Framework versions"]
-    assert front.splitlines()[1:] == ["library_name: peft", "pipeline_tag: text-generation", "tags:", "- transformers"]
+    assert front.splitlines()[1:] == [
+        "library_name: peft",
+        "pipeline_tag: text-generation",
+        "tags:",
+        "- transformers",
+    ]
 
 
 def test_only_the_widgets_frame_writes_html():
     """Whoever adds another place looks at this file first."""
-    writes = re.compile(r"\b(HTML|Javascript|Markdown)\(|_repr_(html|markdown|javascript)_|to_html|escape=False")
+    writes = re.compile(
+        r"\b(HTML|Javascript|Markdown)\(|_repr_(html|markdown|javascript)_|to_html|escape=False"
+    )
     sources = [*ROOT.glob("softprompt_lab/**/*.py"), *ROOT.glob("notebooks/source/**/*.py")]
     found = {path.name for path in sources if writes.search(path.read_text(encoding="utf-8"))}
     assert len(sources) > 30

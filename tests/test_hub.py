@@ -37,18 +37,32 @@ pytestmark = pytest.mark.slow  # a process of its own, which asks the stand-in
 def visited(tmp_path_factory) -> tuple[Hub, dict]:
     """The hub after a visit, and what the visitor said."""
     home, work = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))
+    }
     with hub() as server:
-        server.commit("me/empty", "main", {"notes.txt": b"no adapter", "deep/in/adapter_config.json": CONFIG})
+        server.commit(
+            "me/empty", "main", {"notes.txt": b"no adapter", "deep/in/adapter_config.json": CONFIG}
+        )
         server.commit("me/pickled", "main", {CONFIG_NAME: CONFIG, PICKLE_NAME: pickled()})
-        server.commit("me/bad", "main", {CONFIG_NAME: CONFIG.replace(b"32", b"8"), SAFE_NAME: WEIGHTS, "code.py": b"1"})
+        server.commit(
+            "me/bad",
+            "main",
+            {CONFIG_NAME: CONFIG.replace(b"32", b"8"), SAFE_NAME: WEIGHTS, "code.py": b"1"},
+        )
         server.commit("me/large", "main", {CONFIG_NAME: CONFIG, SAFE_NAME: WEIGHTS})
         server.sizes["me/large", SAFE_NAME] = MAX_TENSOR_BYTES + 1
-        place = {"HF_ENDPOINT": server.address, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1,localhost"}
+        place = {
+            "HF_ENDPOINT": server.address,
+            "HF_HOME": str(home),
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
         place["PYTHONPATH"] = os.pathsep.join([str(TESTS), str(TESTS.parent)])
         options = {"HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         command = [sys.executable, str(TESTS / "hub_visit.py")]
-        done = subprocess.run(command, env=kept | place | options, cwd=work, capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=kept | place | options, cwd=work, capture_output=True, text=True
+        )
     assert done.returncode == 0, done.stderr[-3000:]
     return server, json.loads(done.stdout.splitlines()[-1])
 
@@ -58,7 +72,9 @@ def test_a_push_is_one_commit_of_every_prompt(visited):
     server, said = visited
     assert said["first"].startswith(f"{server.address}/me/prompt/commit/")
     files = server.repositories["me/prompt"][said["first"].split("/")[-1]]
-    assert set(files) == {f"{folder}{name}" for folder in ("", "mail/") for name in (CONFIG_NAME, SAFE_NAME, CARD)}
+    assert set(files) == {
+        f"{folder}{name}" for folder in ("", "mail/") for name in (CONFIG_NAME, SAFE_NAME, CARD)
+    }
     assert b"| accuracy | 0.9 |" in files[CARD]
     assert b"/home/somebody" not in files[CARD]  # a hub refuses a card that names such a base model
     assert server.heads["me/prompt", "other"] == said["other"].split("/")[-1]
@@ -99,7 +115,10 @@ def test_what_comes_is_a_strangers_folder(visited):
 def test_errors_say_what_is_wrong_and_what_to_do(visited):
     """No such repository or revision, no token, no network; a mistyped path asks nobody."""
     server, said = visited
-    assert "There is no folder 'me/missing' here, and the hub does not give a repository" in said["missing"]
+    assert (
+        "There is no folder 'me/missing' here, and the hub does not give a repository"
+        in said["missing"]
+    )
     assert "Revision Not Found" in said["revision"]
     assert "Nothing was sent to 'me/forbidden'" in said["no token"]
     assert "`hf auth login`" in said["no token"]
@@ -112,16 +131,22 @@ def test_errors_say_what_is_wrong_and_what_to_do(visited):
     assert not any("local" in line or "away" in line for line in server.requests)
 
 
-@pytest.mark.parametrize("source", ["mistyped", "./me/prompt", "/me/prompt", "a/b/c", "me/", "../me/prompt", "me\\x"])
+@pytest.mark.parametrize(
+    "source", ["mistyped", "./me/prompt", "/me/prompt", "a/b/c", "me/", "../me/prompt", "me\\x"]
+)
 def test_what_cannot_be_a_repository_is_a_path(source):
     """No network is asked."""
-    with pytest.raises(AdapterError, match="is no folder; give the one that an adapter was saved to"):
+    with pytest.raises(
+        AdapterError, match="is no folder; give the one that an adapter was saved to"
+    ):
         load_adapter(source)
 
 
 def test_offline_the_hub_is_not_asked():
     """HF_HUB_OFFLINE is set in these tests: the message says so, and what else would do."""
-    with pytest.raises(AdapterError, match=r"no folder 'me/prompt' here.*HF_HUB_OFFLINE.*carry the folder over"):
+    with pytest.raises(
+        AdapterError, match=r"no folder 'me/prompt' here.*HF_HUB_OFFLINE.*carry the folder over"
+    ):
         load_adapter("me/prompt")
 
 

@@ -41,14 +41,21 @@ def state_of(model: SoftPromptModel) -> tuple[dict[str, torch.Tensor], list]:
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     others = [[len(getattr(module, name)) for name in hooks] for module in base.modules()]
     others += [(each.requires_grad, each.grad is None) for each in base.parameters()]
-    others += [base.training, base.config._attn_implementation, base.config.use_cache, torch.is_grad_enabled()]
+    others += [
+        base.training,
+        base.config._attn_implementation,
+        base.config.use_cache,
+        torch.is_grad_enabled(),
+    ]
     return weights, others
 
 
 def same_state(model: SoftPromptModel, before: tuple[dict[str, torch.Tensor], list]) -> bool:
     """True when nothing of it has changed, by a bit."""
     weights, others = state_of(model)
-    return others == before[1] and all(torch.equal(weights[name], value) for name, value in before[0].items())
+    return others == before[1] and all(
+        torch.equal(weights[name], value) for name, value in before[0].items()
+    )
 
 
 def interrupting(function, call: int):
@@ -150,7 +157,9 @@ assert torch.equal(model.prompt, whole.prompt)
 @pytest.mark.timeout(300)
 def test_a_notebooks_kernel_is_interrupted(tmp_path):
     """Kernel > Interrupt Kernel while a cell trains; the next cells go on from the checkpoint."""
-    manager, client = pytest.importorskip("jupyter_client.manager").start_new_kernel(cwd=str(tmp_path))
+    manager, client = pytest.importorskip("jupyter_client.manager").start_new_kernel(
+        cwd=str(tmp_path)
+    )
     try:
         assert client.execute(SETUP, reply=True, timeout=120)["content"]["status"] == "ok"
         client.execute(LONG)

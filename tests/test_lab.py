@@ -30,9 +30,16 @@ pytestmark = [
 
 def _options() -> list[str]:
     """What `make lab` passes to `jupyter lab`, the notebook left out."""
-    bare = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    bare = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
     recipe = subprocess.run(
-        ["make", "-n", "lab", "NO_BROWSER=1"], capture_output=True, text=True, cwd=ROOT, env=bare, check=True
+        ["make", "-n", "lab", "NO_BROWSER=1"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=bare,
+        check=True,
     )
     (line,) = [line for line in recipe.stdout.splitlines() if "/jupyter lab" in line]
     command = shlex.split(line)
@@ -44,9 +51,16 @@ def _options() -> list[str]:
 @pytest.fixture
 def server(tmp_path) -> Iterator[dict]:
     """What the server says of itself once it runs: process, address, token."""
-    (tmp_path / NOTEBOOK).write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
-    places = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")} | places
+    (tmp_path / NOTEBOOK).write_text(
+        '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+    )
+    places = {
+        f"JUPYTER_{name}_DIR": str(tmp_path / name.lower())
+        for name in ("CONFIG", "DATA", "RUNTIME")
+    }
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")
+    } | places
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -66,7 +80,10 @@ def _when_up(process: subprocess.Popen, folder: Path, port: int) -> dict:
     for _ in range(600):
         assert process.poll() is None, (folder / "lab.log").read_text()
         for path in (folder / "runtime").glob("jpserver-*.json"):
-            with contextlib.suppress(OSError, ValueError), socket.create_connection(("127.0.0.1", port), 1):
+            with (
+                contextlib.suppress(OSError, ValueError),
+                socket.create_connection(("127.0.0.1", port), 1),
+            ):
                 return json.loads(path.read_text())
         time.sleep(0.2)
     raise AssertionError((folder / "lab.log").read_text())
@@ -83,7 +100,9 @@ def _status(server: dict, path: str, token: str | None = None) -> int:
             return None
 
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay).open(request, timeout=30) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay).open(
+            request, timeout=30
+        ) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
@@ -94,9 +113,17 @@ def test_make_labs_server_refuses_without_its_token(server):
     assert len(server["token"]) >= 32
     assert not server["password"]
     process = psutil.Process(server["pid"])
-    listening = {found.laddr.ip for found in process.net_connections() if found.status == psutil.CONN_LISTEN}
+    listening = {
+        found.laddr.ip for found in process.net_connections() if found.status == psutil.CONN_LISTEN
+    }
     assert listening == {"127.0.0.1"}
-    for path in ("api/contents", "api/kernels", "api/terminals", f"files/{NOTEBOOK}", f"lab/tree/{NOTEBOOK}"):
+    for path in (
+        "api/contents",
+        "api/kernels",
+        "api/terminals",
+        f"files/{NOTEBOOK}",
+        f"lab/tree/{NOTEBOOK}",
+    ):
         assert _status(server, path) in (302, 403), path
         assert _status(server, path, token="0" * 48) in (302, 403), path
         assert _status(server, path, token=server["token"]) == 200, path

@@ -28,7 +28,9 @@ def prompted(base_model: PreTrainedModel, virtual: int = P, **more) -> SoftPromp
     """A base model behind words of its own."""
     words = base_model.get_input_embeddings().weight[7 : 7 + virtual].detach().clone()
     task_type = "SEQ_2_SEQ_LM" if base_model.config.is_encoder_decoder else "CAUSAL_LM"
-    config = PromptTuningConfig(task_type=task_type, prompt_tuning_init="RANDOM", num_virtual_tokens=virtual)
+    config = PromptTuningConfig(
+        task_type=task_type, prompt_tuning_init="RANDOM", num_virtual_tokens=virtual
+    )
     return SoftPromptModel(base_model, config, start=words, **more)
 
 
@@ -48,7 +50,9 @@ def behind(model: SoftPromptModel, prompt: torch.Tensor, ids: Sequence[int], **o
 def tiny() -> SoftPromptModel:
     """The shipped model behind an instruction."""
     base_model, tokenizer = load_base_model("tiny")
-    config = PromptTuningConfig(prompt_tuning_init_text="Is this a complaint or not:", num_virtual_tokens=4)
+    config = PromptTuningConfig(
+        prompt_tuning_init_text="Is this a complaint or not:", num_virtual_tokens=4
+    )
     return SoftPromptModel(base_model, config, tokenizer=tokenizer)
 
 
@@ -64,7 +68,9 @@ def test_the_last_layer_of_the_lens_is_the_model(family):
         expected = behind(model, prompt, IDS).logits[0].log_softmax(dim=-1).topk(3)
         last = frame[(frame["kind"] == kind) & (frame["layer"] == LAYERS)]
         assert last["token_id"].tolist() == expected.indices.flatten().tolist()
-        assert last["log_probability"].tolist() == pytest.approx(expected.values.flatten().tolist(), abs=1e-5)
+        assert last["log_probability"].tolist() == pytest.approx(
+            expected.values.flatten().tolist(), abs=1e-5
+        )
         assert last["kl"].abs().max() < 1e-5
         assert last["agrees"].all()
 
@@ -74,13 +80,21 @@ def test_the_lens_equals_a_plain_loop():
     """Llama, by hand: its norm and its output weights at each state, number by number."""
     model = prompted(FAMILIES["llama"]())
     base_model = model.base_model
-    frame = reading.logit_lens(model, IDS).query("kind == 'prompt'").set_index(["layer", "place", "position"])
+    frame = (
+        reading.logit_lens(model, IDS)
+        .query("kind == 'prompt'")
+        .set_index(["layer", "place", "position"])
+    )
     output = behind(model, model.prompt, IDS, output_hidden_states=True)
     for layer in range(LAYERS):
         for place in range(P + len(IDS)):
-            logits = base_model.lm_head(base_model.model.norm(output.hidden_states[layer][0, place]))
+            logits = base_model.lm_head(
+                base_model.model.norm(output.hidden_states[layer][0, place])
+            )
             shares, last = logits.softmax(-1).tolist(), output.logits[0, place].softmax(-1).tolist()
-            found = frame.loc[(layer, "virtual", place) if place < P else (layer, "text", place - P)]
+            found = frame.loc[
+                (layer, "virtual", place) if place < P else (layer, "text", place - P)
+            ]
             assert shares[found.token_id] == max(shares)
             assert found.log_probability == pytest.approx(math.log(max(shares)), abs=1e-4)
             assert found.entropy == pytest.approx(-sum(p * math.log(p) for p in shares), abs=1e-4)
@@ -104,14 +118,22 @@ def test_a_lens_through_two_last_steps():
     """A model that projects behind its final norm, and one without a final norm."""
     for norm_before in (True, False):
         options = {"word_embed_proj_dim": 16, "do_layer_norm_before": norm_before, "ffn_dim": 64}
-        model = prompted(built(OPTForCausalLM, OPTConfig(**SIZES, **options, max_position_embeddings=64)))
+        model = prompted(
+            built(OPTForCausalLM, OPTConfig(**SIZES, **options, max_position_embeddings=64))
+        )
         frame = reading.logit_lens(model, IDS).query("kind == 'prompt' and layer == 2")
         expected = behind(model, model.prompt, IDS).logits[0].log_softmax(-1).max(-1).values
         assert frame["log_probability"].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_capped_logits_are_refused():
-    config = Gemma2Config(**SIZES, intermediate_size=64, head_dim=8, num_key_value_heads=2, final_logit_softcapping=0.1)
+    config = Gemma2Config(
+        **SIZES,
+        intermediate_size=64,
+        head_dim=8,
+        num_key_value_heads=2,
+        final_logit_softcapping=0.1,
+    )
     with pytest.raises(ValueError, match="differs from the logits of Gemma2ForCausalLM"):
         reading.logit_lens(prompted(built(Gemma2ForCausalLM, config)), IDS)
 
@@ -124,11 +146,20 @@ def test_what_stands_beside_a_prompt(tiny):
     sizes = frame.groupby("kind").size()
     assert sizes.drop("no prompt").nunique() == 1
     text = frame[frame["place"] == "text"]
-    assert "".join(text.query("kind == 'start' and layer == 0")["token"]).replace("·", " ").strip() == "late again"
+    assert (
+        "".join(text.query("kind == 'start' and layer == 0")["token"]).replace("·", " ").strip()
+        == "late again"
+    )
     assert not frame.isna().any().any()
-    alone = reading.logit_lens(tiny, "late again", prompt=start).query("kind == 'prompt'").reset_index(drop=True)
+    alone = (
+        reading.logit_lens(tiny, "late again", prompt=start)
+        .query("kind == 'prompt'")
+        .reset_index(drop=True)
+    )
     beside = frame[frame["kind"] == "start"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(alone.drop(columns="kind"), beside.drop(columns="kind"), atol=1e-4)
+    pd.testing.assert_frame_equal(
+        alone.drop(columns="kind"), beside.drop(columns="kind"), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,10 +206,16 @@ def test_the_mass_equals_attention_by_hand():
         own = slice(head * width, (head + 1) * width)
         shares = []
         for place in range(P, len(embeddings)):
-            scores = [float(queries[place, own] @ keys[seen, own]) / math.sqrt(width) for seen in range(place + 1)]
+            scores = [
+                float(queries[place, own] @ keys[seen, own]) / math.sqrt(width)
+                for seen in range(place + 1)
+            ]
             exponentials = [math.exp(score) for score in scores]
             shares.append([value / sum(exponentials) for value in exponentials])
-        expected[head, "text"] = [sum(map(sum, (row[:P] for row in shares))) / len(IDS), sum(r[0] for r in shares) / 5]
+        expected[head, "text"] = [
+            sum(map(sum, (row[:P] for row in shares))) / len(IDS),
+            sum(r[0] for r in shares) / 5,
+        ]
         expected[head, "last"] = [sum(shares[-1][:P]), shares[-1][0]]
     found = reading.attention_mass(model, IDS).query("kind == 'prompt' and layer == 0")
     assert len(found) == 2 * HEADS
@@ -222,13 +259,17 @@ def test_attention_is_put_back_after_an_error(family, monkeypatch):
     before = family.config._attn_implementation
     reading.attention_mass(model, IDS)
     assert family.config._attn_implementation == before
-    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in family.modules())
+    hooks = sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in family.modules()
+    )
     monkeypatch.setattr(family.get_output_embeddings(), "forward", lambda states: 1 / 0)
     for read in (reading.attention_mass, reading.attention_as_bias, reading.logit_lens):
         with pytest.raises(ZeroDivisionError):
             read(model, IDS)
     assert family.config._attn_implementation == before
-    left = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in family.modules())
+    left = sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in family.modules()
+    )
     assert left == hooks
 
 
@@ -248,13 +289,20 @@ def test_the_sides_of_the_identity_by_hand():
     """Llama's first layer: means of the prompt's and of the text's values, two key-value heads for four heads."""
     model = prompted(FAMILIES["llama"]())
     part = reading.split_attention(model, IDS)[0]
-    layer, embeddings = model.base_model.model.layers[0], torch.cat([model.prompt, model.word_embeddings[IDS]])
-    values = layer.self_attn.v_proj(layer.input_layernorm(embeddings)).unflatten(-1, (2, -1))  # (N, G, d)
+    layer, embeddings = (
+        model.base_model.model.layers[0],
+        torch.cat([model.prompt, model.word_embeddings[IDS]]),
+    )
+    values = layer.self_attn.v_proj(layer.input_layernorm(embeddings)).unflatten(
+        -1, (2, -1)
+    )  # (N, G, d)
     weights = layers.attention_weights(model.base_model, embeddings[None])[0][0]  # (H, N, N)
     for head in range(HEADS):
         for place in range(len(IDS)):
             row, own = weights[head, P + place], values[:, head // 2]
-            prompt, text = (row[seen] @ own[seen] / row[seen].sum() for seen in (slice(P), slice(P, None)))
+            prompt, text = (
+                row[seen] @ own[seen] / row[seen].sum() for seen in (slice(P), slice(P, None))
+            )
             torch.testing.assert_close(part.prompt_part[head, place], prompt, atol=1e-5, rtol=0)
             torch.testing.assert_close(part.text_part[head, place], text, atol=1e-5, rtol=0)
 
@@ -278,20 +326,29 @@ def test_one_virtual_token_points_one_way():
 def test_attention_that_cannot_be_taken_apart_is_refused(monkeypatch):
     """A layer whose last matrix is not behind the mask: what it is given does not come from the attention."""
     monkeypatch.setattr(attention, "first_tensor", lambda values: None)
-    monkeypatch.setattr(attention, "attention_weights", lambda *_: [torch.ones(1, HEADS, 8, 8)] * LAYERS)
+    monkeypatch.setattr(
+        attention, "attention_weights", lambda *_: [torch.ones(1, HEADS, 8, 8)] * LAYERS
+    )
     with pytest.raises(ValueError, match="LlamaForCausalLM cannot be taken apart"):
         reading.split_attention(prompted(FAMILIES["llama"]()), IDS)
 
 
 def test_attention_with_a_sink_of_its_own_is_refused():
     """A share that no place gets: prompt and text are not all there is."""
-    sizes = {"intermediate_size": 32, "num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 8}
+    sizes = {
+        "intermediate_size": 32,
+        "num_local_experts": 2,
+        "num_experts_per_tok": 1,
+        "head_dim": 8,
+    }
     config = GptOssConfig(**SIZES, **sizes, num_key_value_heads=2, max_position_embeddings=64)
     base_model = built(GptOssForCausalLM, config)
     for name, parameter in base_model.named_parameters():
         if name.endswith("sinks"):
             parameter.data.fill_(2.0)
-    with pytest.raises(ValueError, match="layer 0 of GptOssForCausalLM is no mean over prompt and text"):
+    with pytest.raises(
+        ValueError, match="layer 0 of GptOssForCausalLM is no mean over prompt and text"
+    ):
         reading.split_attention(prompted(base_model), IDS)
 
 
@@ -306,8 +363,12 @@ def byte_model(name: str) -> SoftPromptModel:
 def said(model: SoftPromptModel, text: str) -> str:
     """What the base model writes behind a text, by transformers alone."""
     ids = model.tokenizer(text, return_tensors="pt")["input_ids"]
-    tokens = model.base_model.generate(ids, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=0)
-    return readback.first_line(model.tokenizer.decode(tokens[0, ids.shape[1] :], skip_special_tokens=True))
+    tokens = model.base_model.generate(
+        ids, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=0
+    )
+    return readback.first_line(
+        model.tokenizer.decode(tokens[0, ids.shape[1] :], skip_special_tokens=True)
+    )
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "bloom"])
@@ -318,11 +379,17 @@ def test_words_in_the_slot_are_the_text_itself(name):
     vectors = model.word_embeddings[ids[2:6]].detach()[None]
     assert readback.speak(model, template, vectors, max_new_tokens=6) == [said(model, "a:lateb:")]
     asked = "a:????b:"
-    states = behind(model, model.prompt[:0], model.tokenizer(asked)["input_ids"], output_hidden_states=True)
+    states = behind(
+        model, model.prompt[:0], model.tokenizer(asked)["input_ids"], output_hidden_states=True
+    )
     own = states.hidden_states[1][:, 2:6]
-    assert readback.speak(model, template, own, target_layer=1, max_new_tokens=6) == [said(model, asked)]
+    assert readback.speak(model, template, own, target_layer=1, max_new_tokens=6) == [
+        said(model, asked)
+    ]
     other = vectors + own.flip(2)
-    assert readback.speak(model, template, other, target_layer=1, max_new_tokens=6) != [said(model, asked)]
+    assert readback.speak(model, template, other, target_layer=1, max_new_tokens=6) != [
+        said(model, asked)
+    ]
 
 
 def test_a_patched_layer_reads_what_it_is_given():
@@ -332,11 +399,15 @@ def test_a_patched_layer_reads_what_it_is_given():
     states = torch.randn(2, 4, WIDTH, generator=torch.Generator().manual_seed(0))
     with readback.patched(layer, slice(1, 5), states):
         handle = layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-        plain = model.base_model(input_ids=torch.arange(14).view(2, 7), output_hidden_states=True, use_cache=False)
+        plain = model.base_model(
+            input_ids=torch.arange(14).view(2, 7), output_hidden_states=True, use_cache=False
+        )
         handle.remove()
     assert torch.equal(seen[0][:, 1:5], states)
     assert torch.equal(seen[0][:, [0, 5, 6]], plain.hidden_states[1][:, [0, 5, 6]])
-    again = model.base_model(input_ids=torch.arange(14).view(2, 7), output_hidden_states=True, use_cache=False)
+    again = model.base_model(
+        input_ids=torch.arange(14).view(2, 7), output_hidden_states=True, use_cache=False
+    )
     assert not torch.equal(again.logits, plain.logits)
 
 
@@ -345,11 +416,15 @@ def test_what_is_read_back_stands_beside_its_controls(tiny):
     found = reading.read_back(tiny, task, start=tiny.prompt, draws=2, max_new_tokens=4, seed=3)
     assert list(found["kind"].unique()) == ["prompt", "start", "random", "task text", "no prompt"]
     assert len(found) == 6 * len(readback.TEMPLATES)
-    assert (found.query("kind == 'prompt'")["output"].tolist()) == found.query("kind == 'start'")["output"].tolist()
+    assert (found.query("kind == 'prompt'")["output"].tolist()) == found.query("kind == 'start'")[
+        "output"
+    ].tolist()
     random = reading.random_control(tiny.prompt, 4)[None]
     rows = found.query("kind == 'random' and draw == 1")
     for row in rows.itertuples():
-        assert [row.output] == readback.speak(tiny, readback.TEMPLATES[row.template], random, max_new_tokens=4)
+        assert [row.output] == readback.speak(
+            tiny, readback.TEMPLATES[row.template], random, max_new_tokens=4
+        )
 
 
 def test_the_states_of_a_prompt_alone():
@@ -364,8 +439,13 @@ def test_the_states_of_a_prompt_alone():
 
 def test_words_found_in_an_output():
     share = readback.found_share
-    assert share("Classify the text as complaint or praise", "A Complaint, or 'praise'?", "no words") == 0.5
-    assert share("complaint or praise", "complaints", "the praise") == 0.0  # a longer word; praise is the template's
+    assert (
+        share("Classify the text as complaint or praise", "A Complaint, or 'praise'?", "no words")
+        == 0.5
+    )
+    assert (
+        share("complaint or praise", "complaints", "the praise") == 0.0
+    )  # a longer word; praise is the template's
     assert math.isnan(share("yes or no", "yes or no", ""))
 
 
@@ -388,7 +468,9 @@ def test_what_cannot_be_read_back_is_refused(tiny, arguments, message):
 def test_smollm2_reads_the_task_back_from_its_text_and_not_from_random_vectors():
     """The positive control: without it nothing that a prompt says would count."""
     base_model, tokenizer = load_base_model("smollm2")
-    config = PromptTuningConfig(prompt_tuning_init_text="Is this a complaint or no complaint?", num_virtual_tokens=8)
+    config = PromptTuningConfig(
+        prompt_tuning_init_text="Is this a complaint or no complaint?", num_virtual_tokens=8
+    )
     model = SoftPromptModel(base_model, config, tokenizer=tokenizer)
     found = reading.read_back(model, load_task("complaints"), draws=2, max_new_tokens=16)
     shares = found.groupby("kind")["task_words"].mean()

@@ -22,7 +22,13 @@ def lens_table() -> pd.DataFrame:
         for layer in range(3):
             places = [("virtual", 0, ""), ("virtual", 1, "")] * (kind != "no prompt")
             settled = layer == 2 or (kind == "prompt" and layer == 1)
-            found = (f"{kind[:2]}{2 if settled else layer}", np.log(0.25 * (layer + 1)), 0.5, 0.1, settled)
+            found = (
+                f"{kind[:2]}{2 if settled else layer}",
+                np.log(0.25 * (layer + 1)),
+                0.5,
+                0.1,
+                settled,
+            )
             places += [("text", 0, "·so"), ("text", 1, ":")]
             rows += [(kind, layer, *place, 1, 7, *found) for place in places]
     names = ["kind", "layer", "place", "position", "token", "rank", "token_id", "predicted"]
@@ -39,7 +45,18 @@ def mass_table() -> pd.DataFrame:
         for head in range(2)
         for place in ("text", "last")
     ]
-    names = ["kind", "layer", "head", "place", "mass", "mass_sd", "first", "first_sd", "uniform", "n"]
+    names = [
+        "kind",
+        "layer",
+        "head",
+        "place",
+        "mass",
+        "mass_sd",
+        "first",
+        "first_sd",
+        "uniform",
+        "n",
+    ]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -64,7 +81,9 @@ def said_table() -> pd.DataFrame:
         for kind, draw, share in slots
         for template in ("copy", "ask")
     ]
-    return pd.DataFrame(rows, columns=["kind", "draw", "template", "output", "task_words", "label_words"])
+    return pd.DataFrame(
+        rows, columns=["kind", "draw", "template", "output", "task_words", "label_words"]
+    )
 
 
 FIGURES = {
@@ -94,8 +113,12 @@ def test_the_lens_figure_holds_words_and_says_when_they_settle():
     assert [label.get_text() for label in prompt.get_xticklabels()] == ["p0", "p1", "·so", ":"]
     shade = [sum(patch.get_facecolor()[:3]) for patch in prompt.patches]
     assert shade[0] > shade[4] > shade[8], "a likelier word is darker"
-    assert "prompt: the last place ends at pr2 (75%), its first choice from layer 1 on" in figure.alt
-    assert "random: the last place ends at ra2 (75%), its first choice from layer 2 on" in figure.alt
+    assert (
+        "prompt: the last place ends at pr2 (75%), its first choice from layer 1 on" in figure.alt
+    )
+    assert (
+        "random: the last place ends at ra2 (75%), its first choice from layer 2 on" in figure.alt
+    )
     narrow = plots.lens_figure(lens_table(), kinds=("no prompt", "start"), last=1)
     assert [text.get_text() for text in narrow.axes[0].texts] == ["no0", "no1", "no2"]
 

@@ -28,7 +28,9 @@ def test_the_rate_is_that_of_a_matrix_product():
     assert time.perf_counter() - began < 1e-3
 
 
-@pytest.mark.parametrize(("speed_up", "expected"), [(3.0, torch.bfloat16), (1.1, torch.float32), (0.01, torch.float32)])
+@pytest.mark.parametrize(
+    ("speed_up", "expected"), [(3.0, torch.bfloat16), (1.1, torch.float32), (0.01, torch.float32)]
+)
 def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, speed_up, expected):
     """And the base model is loaded in it when the fastest is asked for; the prompt stays in float32."""
     rates = {torch.float32: 1e9, torch.bfloat16: speed_up * 1e9}
@@ -36,17 +38,25 @@ def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, speed_up, exp
     assert machine.fastest_dtype("cpu") == expected
     base, tokenizer = load_base_model("tiny", dtype="fastest")
     assert base.dtype == expected
-    assert SoftPromptModel(base, PromptTuningConfig(), tokenizer=tokenizer).prompt.dtype == torch.float32
+    assert (
+        SoftPromptModel(base, PromptTuningConfig(), tokenizer=tokenizer).prompt.dtype
+        == torch.float32
+    )
     assert load_base_model("tiny")[0].dtype == torch.float32
 
 
 def test_a_base_model_in_bfloat16_trains_a_float32_prompt():
     """Loss and gradient near those in float32, the gradient in float32."""
     start = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0)) * 0.2
-    rows = [Example([5, 6, 7], [Target.of([8, 9])]), Example([VOCABULARY - 1, 11], [Target.of([12])])]
+    rows = [
+        Example([5, 6, 7], [Target.of([8, 9])]),
+        Example([VOCABULARY - 1, 11], [Target.of([12])]),
+    ]
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
-        model = SoftPromptModel(llama().to(dtype), PromptTuningConfig(num_virtual_tokens=4), start=start)
+        model = SoftPromptModel(
+            llama().to(dtype), PromptTuningConfig(num_virtual_tokens=4), start=start
+        )
         (loss,) = backward(model.base_model, [model.prompt], rows)
         gradient = model.prompts["default"].embedding.weight.grad
         assert loss.dtype == gradient.dtype == torch.float32

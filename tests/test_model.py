@@ -49,7 +49,9 @@ def test_logits_do_not_depend_on_batch_mates(model, side):
         together = model(ids, mask).logits
         assert together.shape == (*ids.shape, VOCABULARY)
         for logits, row in zip(text_of(together, mask), ROWS, strict=True):
-            torch.testing.assert_close(logits, model(torch.tensor([row])).logits[0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                logits, model(torch.tensor([row])).logits[0], rtol=1e-5, atol=1e-5
+            )
 
 
 @pytest.mark.parametrize("side", PADDING)
@@ -86,7 +88,9 @@ def test_unpadded_equals_peft(model):
     ours, theirs = model(ids, labels=labels), reference(input_ids=ids, labels=labels)
     torch.testing.assert_close(ours.logits, theirs.logits[:, P:], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours.loss, theirs.loss, rtol=1e-6, atol=1e-6)
-    expected = torch.autograd.grad(theirs.loss, reference.prompt_encoder["default"].embedding.weight)[0]
+    expected = torch.autograd.grad(
+        theirs.loss, reference.prompt_encoder["default"].embedding.weight
+    )[0]
     fast = model.loss(ids, None, labels)
     torch.testing.assert_close(fast, theirs.loss, rtol=1e-6, atol=1e-6)
     for loss in (ours.loss, fast):
@@ -145,7 +149,9 @@ def test_the_base_model_never_changes(model):
     model.loss(*padded(ROWS, "left")).backward()
     optimizer.step()
     assert not torch.equal(model.prompt, start)
-    assert all(torch.equal(value, before[key]) for key, value in model.base_model.state_dict().items())
+    assert all(
+        torch.equal(value, before[key]) for key, value in model.base_model.state_dict().items()
+    )
     assert all(parameter.grad is None for parameter in model.base_model.parameters())
     assert not model.base_model.training
 
@@ -174,7 +180,9 @@ def test_sampling_returns_several_sequences():
     model = SoftPromptModel(llama(), PromptTuningConfig(num_virtual_tokens=P))
     ids, mask, _ = padded(ROWS, "left")
     torch.manual_seed(0)
-    output = model.generate(ids, mask, do_sample=True, num_return_sequences=2, max_new_tokens=3, min_new_tokens=3)
+    output = model.generate(
+        ids, mask, do_sample=True, num_return_sequences=2, max_new_tokens=3, min_new_tokens=3
+    )
     assert output.shape == (6, ids.shape[1] + 3)
     assert torch.equal(output[::2, : ids.shape[1]], ids)
     assert torch.equal(output[1::2, : ids.shape[1]], ids)
@@ -200,7 +208,9 @@ def test_several_prompts_on_one_base():
     first = model(ids).logits
     model.set_prompt("other")
     assert not torch.allclose(first, model(ids).logits)
-    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["prompts.other.embedding.weight"]
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == [
+        "prompts.other.embedding.weight"
+    ]
     model.set_prompt("default")
     assert torch.equal(first, model(ids).logits)
     for name in ("default", "no name"):
@@ -274,7 +284,10 @@ def test_an_empty_context_and_several_targets_score_as_each_alone(family):
     examples = [Example([1, 2, 3], targets), Example([], targets[:2]), Example([30], targets[1:])]
     together = label_loss(family, prompt, examples)
     pairs = [(example, target) for example in examples for target in example.targets]
-    losses = [label_loss(family, prompt, [Example(example.context, [target])]) for example, target in pairs]
+    losses = [
+        label_loss(family, prompt, [Example(example.context, [target])])
+        for example, target in pairs
+    ]
     lengths = torch.tensor([len(target.ids) for _, target in pairs])
     expected = (torch.stack(losses) * lengths).sum() / lengths.sum()
     torch.testing.assert_close(together, expected, rtol=1e-5, atol=1e-6)

@@ -59,8 +59,12 @@ def typed_concatenation():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("rows", "length", "prompt_length"), [(3, 4, 2), (1, 5, 1), (2, 3, 0), (2, 0, 4)])
-def test_the_typed_concatenation_equals_the_package(typed_concatenation, rows, length, prompt_length, dtype):
+@pytest.mark.parametrize(
+    ("rows", "length", "prompt_length"), [(3, 4, 2), (1, 5, 1), (2, 3, 0), (2, 0, 4)]
+)
+def test_the_typed_concatenation_equals_the_package(
+    typed_concatenation, rows, length, prompt_length, dtype
+):
     x, prompt = torch.randn(rows, length, 5).to(dtype), torch.randn(prompt_length, 5)
     typed = typed_concatenation(x, prompt)
     assert typed.dtype == dtype
@@ -115,7 +119,11 @@ def word_embeddings(request):
 
 def settings(init: str, folder: str, **more) -> dict:
     """The fields of a configuration for the small vocabulary."""
-    text = {"prompt_tuning_init_text": TEXT, "tokenizer_name_or_path": folder} if init == "TEXT" else {}
+    text = (
+        {"prompt_tuning_init_text": TEXT, "tokenizer_name_or_path": folder}
+        if init == "TEXT"
+        else {}
+    )
     fields = {"num_virtual_tokens": ROWS, "token_dim": WIDTH, "num_transformer_submodules": 1}
     return fields | {"task_type": "CAUSAL_LM", "prompt_tuning_init": init} | text | more
 
@@ -128,7 +136,9 @@ def start_of(prompt_class, config, word_embeddings) -> torch.Tensor:
 
 @pytest.mark.parametrize("submodules", [1, 2])
 @pytest.mark.parametrize("init", ["RANDOM", "TEXT", "SAMPLE_VOCAB"])
-def test_the_typed_class_equals_peft(typed_class, init, submodules, tokenizer_folder, word_embeddings):
+def test_the_typed_class_equals_peft(
+    typed_class, init, submodules, tokenizer_folder, word_embeddings
+):
     fields = settings(init, tokenizer_folder, num_transformer_submodules=submodules)
     typed = start_of(typed_class, PromptTuningConfig(**fields), word_embeddings)
     theirs = start_of(peft.PromptEmbedding, peft.PromptTuningConfig(**fields), word_embeddings)
@@ -139,7 +149,9 @@ def test_the_typed_class_equals_peft(typed_class, init, submodules, tokenizer_fo
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 11])
-def test_the_typed_text_start_equals_the_package(typed_class, rows, tokenizer_folder, word_embeddings):
+def test_the_typed_text_start_equals_the_package(
+    typed_class, rows, tokenizer_folder, word_embeddings
+):
     config = PromptTuningConfig(**settings("TEXT", tokenizer_folder, num_virtual_tokens=rows))
     typed = start_of(typed_class, config, word_embeddings)
     assert torch.equal(typed, start_of(softprompt_lab.PromptEmbedding, config, word_embeddings))
@@ -159,12 +171,16 @@ def test_the_typed_sample_equals_the_package_once_as_many_numbers_are_drawn(
     config = PromptTuningConfig(**settings("SAMPLE_VOCAB", tokenizer_folder))
     typed = start_of(typed_class, config, word_embeddings)
     torch.manual_seed(3)
-    torch.randn(ROWS, WIDTH)  # PEFT, and the reader's class with it, draws a table and throws it away
+    torch.randn(
+        ROWS, WIDTH
+    )  # PEFT, and the reader's class with it, draws a table and throws it away
     package = softprompt_lab.PromptEmbedding(config, word_embeddings)
     assert torch.equal(typed, package.embedding.weight)
 
 
-def test_the_typed_class_looks_up_as_the_package_does(typed_class, tokenizer_folder, word_embeddings):
+def test_the_typed_class_looks_up_as_the_package_does(
+    typed_class, tokenizer_folder, word_embeddings
+):
     config = PromptTuningConfig(**settings("TEXT", tokenizer_folder))
     indices = torch.tensor([[0, 1, 2, 3, 4, 5], [5, 5, 0, 0, 1, 2]])
     g = torch.randn(2, ROWS, WIDTH)
@@ -199,7 +215,9 @@ def mask_left_behind(ids, mask):
 
 
 def cross_entropy(logits, labels):
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=-100
+    )
 
 
 def unshifted(logits, labels):
@@ -213,7 +231,10 @@ def prompt_forgotten(logits, labels):
 def mean_over_everything(logits, labels):
     count = logits.shape[1] - labels.shape[1]
     losses = torch.nn.functional.cross_entropy(
-        logits[:, count - 1 : -1].flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum"
+        logits[:, count - 1 : -1].flatten(0, 1),
+        labels.flatten(),
+        ignore_index=-100,
+        reduction="sum",
     )
     return losses / labels.numel()
 
@@ -261,8 +282,16 @@ def averaged(indices, g, rows):
         ("02-4", lambda g, P: g[:, -P:].sum(dim=0), "which are text"),
         ("03-1", lambda ids, rows: [ids[r % len(ids)] for r in range(rows)], "that repeats"),
         ("03-1", lambda ids, rows: [ids[0]], "1 entries"),
-        ("03-1", lambda ids, rows: [ids[min(r, len(ids) - 1)] for r in range(rows)], "row r must hold"),
-        ("03-2", lambda words, rows, generator: torch.randn(rows, words.shape[1]), "without the scale"),
+        (
+            "03-1",
+            lambda ids, rows: [ids[min(r, len(ids) - 1)] for r in range(rows)],
+            "row r must hold",
+        ),
+        (
+            "03-2",
+            lambda words, rows, generator: torch.randn(rows, words.shape[1]),
+            "without the scale",
+        ),
         ("03-2", root_forgotten, "the root"),
         ("03-2", width_forgotten, "D times too long"),
         ("03-2", one_row_for_all, "rows repeat"),

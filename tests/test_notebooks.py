@@ -18,7 +18,11 @@ chapters = importlib.import_module("chapters")
 notebooks = importlib.import_module("notebooks")
 
 SOURCES = chapters.source_paths(notebooks.NOTEBOOKS)
-BOTH = [pytest.param(s, solved, id=notebooks.title(s, solved)) for s in SOURCES for solved in (False, True)]
+BOTH = [
+    pytest.param(s, solved, id=notebooks.title(s, solved))
+    for s in SOURCES
+    for solved in (False, True)
+]
 
 SAMPLE = '''# %% [markdown]
 # # 02 Sample
@@ -128,7 +132,12 @@ def test_a_solution_becomes_a_stub(cell, stub):
 
 
 @pytest.mark.parametrize(
-    "cell", ["### BEGIN SOLUTION\na = 1", "a = 1\n### END SOLUTION", "### BEGIN SOLUTION\n### BEGIN SOLUTION"]
+    "cell",
+    [
+        "### BEGIN SOLUTION\na = 1",
+        "a = 1\n### END SOLUTION",
+        "### BEGIN SOLUTION\n### BEGIN SOLUTION",
+    ],
 )
 def test_marks_without_a_partner_are_refused(cell):
     with pytest.raises(ValueError, match="without its partner"):
@@ -156,9 +165,15 @@ def test_the_solved_notebook_holds_the_setup_and_the_solved_exercises(folder):
 
 
 def test_paths_of_the_machine_are_found_wherever_they_stand():
-    cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("stream", text=f"in {ROOT}/a\n")])
-    cell.outputs.append(nbformat.v4.new_output("display_data", {"text/html": f"<a href='{Path.home()}/b'>"}))
-    cell.outputs.append(nbformat.v4.new_output("display_data", {"text/plain": "<object at 0x7f00deadbeef>"}))
+    cell = nbformat.v4.new_code_cell(
+        "x", outputs=[nbformat.v4.new_output("stream", text=f"in {ROOT}/a\n")]
+    )
+    cell.outputs.append(
+        nbformat.v4.new_output("display_data", {"text/html": f"<a href='{Path.home()}/b'>"})
+    )
+    cell.outputs.append(
+        nbformat.v4.new_output("display_data", {"text/plain": "<object at 0x7f00deadbeef>"})
+    )
     found = list(notebooks._cell_problems(nbformat.v4.new_notebook(cells=[cell])))
     assert any(str(ROOT) in line for line in found)
     assert any(str(Path.home()) in line for line in found)
@@ -172,7 +187,11 @@ def test_paths_of_the_machine_are_found_wherever_they_stand():
 def test_build_check_and_run(folder):
     code, printed = command("build", "--folder", folder, "02")
     assert code == 0, printed
-    assert sorted(path.name for path in folder.iterdir()) == ["02_sample.ipynb", "solutions", "source"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "02_sample.ipynb",
+        "solutions",
+        "source",
+    ]
     first = (folder / "02_sample.ipynb").read_bytes()
     notebook = nbformat.reads(first.decode(), as_version=4)
     setup, picture, stub, number = (cell for cell in notebook.cells if cell.cell_type == "code")
@@ -188,7 +207,9 @@ def test_build_check_and_run(folder):
     solved = nbformat.read(str(folder / "solutions" / "02_sample.ipynb"), as_version=4)
     assert "02-1 passed." in json.dumps(solved.cells)
     assert command("build", "--folder", folder)[0] == 0
-    assert (folder / "02_sample.ipynb").read_bytes() == first, "a second build must give the same file"
+    assert (folder / "02_sample.ipynb").read_bytes() == first, (
+        "a second build must give the same file"
+    )
     assert command("check", "--folder", folder)[0] == 0
     code, printed = command("run", "--folder", folder, "--fast")
     assert code == 0
@@ -208,7 +229,9 @@ def test_a_failing_cell_is_shown_and_saves_nothing(folder):
     rewrite(folder / "source" / "02_sample.py", "return torch.cat([rows, x], dim=1)", "return x")
     code, printed = command("build", "--folder", folder)
     assert code == 1
-    assert "AssertionError: 02-1 not yet." in printed, "a solution that does not pass its check is no solution"
+    assert "AssertionError: 02-1 not yet." in printed, (
+        "a solution that does not pass its check is no solution"
+    )
 
 
 def test_check_names_what_is_wrong(folder):
@@ -256,7 +279,9 @@ def test_a_chapter_has_checked_exercises_and_its_sections(source):
     ids = course.exercise_ids(source.name[:2])
     assert len(ids) >= 2
     for exercise_id in ids:
-        assert f'check("{exercise_id}"' in text, f"{exercise_id} has a check that the chapter does not call"
+        assert f'check("{exercise_id}"' in text, (
+            f"{exercise_id} has a check that the chapter does not call"
+        )
     for section in ("## Summary", "## Exercises", "## Sources"):
         assert f"# {section}\n" in text
 

@@ -25,7 +25,9 @@ def with_lora(base) -> peft.PeftModel:
     """A LoRA of PEFT's whose effect is not zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        model = peft.get_peft_model(base, peft.LoraConfig(r=4, task_type="CAUSAL_LM", init_lora_weights=False))
+        model = peft.get_peft_model(
+            base, peft.LoraConfig(r=4, task_type="CAUSAL_LM", init_lora_weights=False)
+        )
     return model.eval()
 
 
@@ -44,7 +46,9 @@ def assert_behaves(model: SoftPromptModel, base) -> None:
         for logits, kept, expected in zip(model(ids, mask).logits, mask.bool(), alone, strict=True):
             torch.testing.assert_close(logits[kept], expected[1:], rtol=1e-4, atol=1e-4)
     picked = torch.cat([logits[-3:-1] for logits in alone])
-    expected = torch.nn.functional.cross_entropy(picked, torch.tensor([token for row in ROWS for token in row[-2:]]))
+    expected = torch.nn.functional.cross_entropy(
+        picked, torch.tensor([token for row in ROWS for token in row[-2:]])
+    )
     (wanted,) = torch.autograd.grad(expected, prompt)
     for loss in (model(ids, mask, labels).loss, model.loss(ids, mask, labels)):
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
@@ -100,7 +104,9 @@ def test_a_lora_is_trained_with_the_prompt_if_it_is_set_free(tmp_path):
     ids, mask, _ = batch = padded(ROWS, "left")
     model.generate(ids, mask, **WRITE)  # keeps the prompt's keys and values
     trained = [model.prompts["default"].embedding.weight, *free.values()]
-    slow, fast = (torch.autograd.grad(loss, trained) for loss in (model(*batch).loss, model.loss(*batch)))
+    slow, fast = (
+        torch.autograd.grad(loss, trained) for loss in (model(*batch).loss, model.loss(*batch))
+    )
     for ours, theirs in zip(fast, slow, strict=True):
         assert ours.norm() > 0
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -108,7 +114,9 @@ def test_a_lora_is_trained_with_the_prompt_if_it_is_set_free(tmp_path):
     model.loss(*batch).backward()
     optimizer.step()
     model.prompts["default"].embedding.weight.data.copy_(vectors())  # the LoRA alone has moved
-    assert {name for name in model.state_dict() if name.startswith("base_model.")} == {f"base_model.{n}" for n in free}
+    assert {name for name in model.state_dict() if name.startswith("base_model.")} == {
+        f"base_model.{n}" for n in free
+    }
     lora.save_pretrained(tmp_path / "lora")
     again = peft.PeftModel.from_pretrained(llama(), tmp_path / "lora")
     fresh = SoftPromptModel(again, PromptTuningConfig(P), start=vectors())
@@ -123,29 +131,47 @@ def test_another_choice_of_adapters_reaches_generate():
     model = SoftPromptModel(lora, PromptTuningConfig(P), start=vectors())
     plain = SoftPromptModel(gpt2(), PromptTuningConfig(P), start=vectors())
     ids = torch.tensor([ROWS[0]])
-    first = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True, "do_sample": False}
+    first = {
+        "max_new_tokens": 1,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+        "do_sample": False,
+    }
     acting = model.generate(ids, **first).logits[0]
     with lora.disable_adapter():
-        torch.testing.assert_close(model.generate(ids, **first).logits[0], plain.generate(ids, **first).logits[0])
+        torch.testing.assert_close(
+            model.generate(ids, **first).logits[0], plain.generate(ids, **first).logits[0]
+        )
     assert torch.equal(model.generate(ids, **first).logits[0], acting)
 
 
 def test_a_base_behind_pefts_prompt_is_refused():
     """Two prompts, one of them unseen, would be counted wrongly."""
-    prompted = peft.get_peft_model(gpt2(), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3))
-    with pytest.raises(ValueError, match=r"behind PEFT's PROMPT_TUNING already; pass base_model.get_base_model"):
+    prompted = peft.get_peft_model(
+        gpt2(), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    )
+    with pytest.raises(
+        ValueError, match=r"behind PEFT's PROMPT_TUNING already; pass base_model.get_base_model"
+    ):
         SoftPromptModel(prompted, PromptTuningConfig(P))
 
 
 def test_a_head_is_the_loras_or_the_prompts():
     """PEFT's LoRA for SEQ_CLS brings a head to train, under names that no folder of a prompt has."""
-    config = BertConfig(vocab_size=99, hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=4)
+    config = BertConfig(
+        vocab_size=99, hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=4
+    )
     prompt = PromptTuningConfig(P, task_type="SEQ_CLS")
-    headed = peft.get_peft_model(BertForSequenceClassification(config), peft.LoraConfig(task_type="SEQ_CLS"))
+    headed = peft.get_peft_model(
+        BertForSequenceClassification(config), peft.LoraConfig(task_type="SEQ_CLS")
+    )
     with pytest.raises(ValueError, match=r"LoraConfig\(task_type=None\)"):
         SoftPromptModel(headed, prompt)
     without = peft.get_peft_model(BertForSequenceClassification(config), peft.LoraConfig())
-    assert SoftPromptModel(without, prompt).heads["default"].names == ["classifier.weight", "classifier.bias"]
+    assert SoftPromptModel(without, prompt).heads["default"].names == [
+        "classifier.weight",
+        "classifier.bias",
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------- eight bits
@@ -176,7 +202,9 @@ def pack(base) -> None:
 
 def quantise_with_torchao(base) -> None:
     """Its int8 weights, the logits' too, in place."""
-    quantization = pytest.importorskip("torchao.quantization", reason='torchao: pip install -e ".[quantised]"')
+    quantization = pytest.importorskip(
+        "torchao.quantization", reason='torchao: pip install -e ".[quantised]"'
+    )
     quantization.quantize_(base, quantization.Int8WeightOnlyConfig())
 
 

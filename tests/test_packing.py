@@ -4,13 +4,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softprompt_lab.packing import Example, PackedRow, Target, from_tensors, pack, packed_mask, unique_tokens
+from softprompt_lab.packing import (
+    Example,
+    PackedRow,
+    Target,
+    from_tensors,
+    pack,
+    packed_mask,
+    unique_tokens,
+)
 
 TOKENS = st.lists(st.integers(0, 50), min_size=1, max_size=6)
 EXAMPLES = st.lists(
     st.builds(
         Example,
-        st.one_of(st.lists(st.integers(0, 50), max_size=6), st.lists(st.integers(0, 1), max_size=6)),
+        st.one_of(
+            st.lists(st.integers(0, 50), max_size=6), st.lists(st.integers(0, 1), max_size=6)
+        ),
         st.lists(st.builds(Target.of, TOKENS), min_size=1, max_size=3),
     ),
     min_size=1,
@@ -26,7 +36,10 @@ def paths(row: PackedRow, prompt_length: int) -> list[list[int]]:
 
 def test_two_rows_laid_out_by_hand():
     """Two virtual tokens, two texts, the second with two competing targets."""
-    examples = [Example([10, 11], [Target.of([12, 13])]), Example([20], [Target.of([21, 22]), Target.of([23, 24])])]
+    examples = [
+        Example([10, 11], [Target.of([12, 13])]),
+        Example([20], [Target.of([21, 22]), Target.of([23, 24])]),
+    ]
     row = PackedRow.of(list(enumerate(examples)), prompt=0, prompt_length=2)
     assert row.ids == [10, 11, 12, 20, 21, 23]
     assert row.position_ids == [2, 3, 4, 2, 3, 3]
@@ -47,7 +60,10 @@ def test_two_rows_laid_out_by_hand():
 
 def test_what_contexts_share_stands_there_once():
     """Two texts that begin with the same two tokens, one of them with nothing more; each sees the two and its own."""
-    examples = [Example([7, 8, 9], [Target.of([1, 2])]), Example([7, 8], [Target.of([3, 4]), Target.of([5])])]
+    examples = [
+        Example([7, 8, 9], [Target.of([1, 2])]),
+        Example([7, 8], [Target.of([3, 4]), Target.of([5])]),
+    ]
     row = PackedRow.of(list(enumerate(examples)), prompt=0, prompt_length=1)
     assert row.ids == [7, 8, 9, 1, 3]
     assert row.position_ids == [1, 2, 3, 4, 3]
@@ -65,7 +81,9 @@ def test_every_label_is_predicted_from_exactly_its_own_prefix(examples, prompt_l
         places = paths(row, prompt_length) if row.ids or prompt_length else []
         for place, label, owner in zip(row.label_places, row.label_ids, row.owners, strict=True):
             seen = [seen - prompt_length for seen in places[place] if seen >= prompt_length]
-            assert [row.position_ids[s] for s in seen] == list(range(prompt_length, prompt_length + len(seen)))
+            assert [row.position_ids[s] for s in seen] == list(
+                range(prompt_length, prompt_length + len(seen))
+            )
             found.append((owner, tuple(row.ids[s] for s in seen), label))
     expected = [
         ((index, number), (*example.context, *target.ids[:place]), label)
@@ -85,14 +103,19 @@ def test_rows_are_about_as_long_as_asked(examples, text_tokens):
     longest = max(map(len, examples))
     for row in rows:
         assert row.label_ids
-        assert len(row.ids) <= text_tokens + longest / 2 or len({index for index, _ in row.owners}) == 1
+        assert (
+            len(row.ids) <= text_tokens + longest / 2
+            or len({index for index, _ in row.owners}) == 1
+        )
         own = [examples[index] for index in dict.fromkeys(index for index, _ in row.owners)]
         assert len(row.ids) == unique_tokens(own)
 
 
 def test_each_prompt_has_rows_of_its_own():
     """Positions go on from its own length."""
-    examples = [Example([10 + n, 11], [Target.of([12])], prompt) for n, prompt in enumerate((1, 0, 1))]
+    examples = [
+        Example([10 + n, 11], [Target.of([12])], prompt) for n, prompt in enumerate((1, 0, 1))
+    ]
     first, second = pack(examples, [3, 5], [100.0, 100.0])
     assert (first.prompt, second.prompt) == (0, 1)
     assert (first.position_ids, second.position_ids) == ([3, 4], [5, 6, 5, 6])

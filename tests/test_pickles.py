@@ -28,7 +28,12 @@ def numbers() -> torch.Tensor:
     "value",
     [
         *({"a": torch.arange(6).reshape(2, 3).to(dtype)} for dtype in DTYPES.values()),
-        {"a": numbers(), "b": numbers().contiguous(), "empty": torch.zeros(0, 3), "one": torch.tensor(2.5)},
+        {
+            "a": numbers(),
+            "b": numbers().contiguous(),
+            "empty": torch.zeros(0, 3),
+            "one": torch.tensor(2.5),
+        },
         dict.fromkeys("ab", numbers()),
         OrderedDict(a=torch.nn.Parameter(numbers()), b=torch.zeros(300, 300)),
         torch.nn.Linear(3, 2).state_dict(),
@@ -49,7 +54,14 @@ def test_it_reads_what_torch_reads(value):
 
 def test_what_is_no_tensor_comes_as_it_is():
     """It is passed over later, with a warning."""
-    value = {"a": torch.ones(2), "epoch": 3, "rates": [0.1, 0.2], "size": (1, 2, 3, 4), "name": None, "done": True}
+    value = {
+        "a": torch.ones(2),
+        "epoch": 3,
+        "rates": [0.1, 0.2],
+        "size": (1, 2, 3, 4),
+        "name": None,
+        "done": True,
+    }
     found = load_pickled(saved(value), MOST)
     assert torch.equal(found.pop("a"), value.pop("a"))
     assert found == value
@@ -61,10 +73,16 @@ def test_what_is_no_tensor_comes_as_it_is():
     [
         ({"a": {1}}, "a prompt needs no call of __builtin__.set"),
         ({"a": torch.Size([2])}, "a prompt needs no call of torch.Size"),
-        ({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, "a prompt needs no torch.storage.UntypedStorage"),
+        (
+            {"a": torch.zeros(2).to(torch.float8_e4m3fn)},
+            "a prompt needs no torch.storage.UntypedStorage",
+        ),
         ({1: torch.ones(2)}, "it is no plain file of tensors"),
         ({"a": torch.ones(300_000)}, "it holds 1,2.* bytes; a saved prompt is small and plain"),
-        ({str(number): number for number in range(30_000)}, "its pickle is larger than 200,000 bytes"),
+        (
+            {str(number): number for number in range(30_000)},
+            "its pickle is larger than 200,000 bytes",
+        ),
     ],
 )
 def test_what_is_more_than_tensors_is_refused(value, reason):
@@ -85,7 +103,10 @@ def test_a_name_is_a_name_and_an_unknown_instruction_is_refused():
 def test_big_endian_numbers_are_refused():
     """They would be read as others."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made, zipfile.ZipFile(io.BytesIO(saved({"a": torch.ones(2)}))) as plain:
+    with (
+        zipfile.ZipFile(buffer, "w") as made,
+        zipfile.ZipFile(io.BytesIO(saved({"a": torch.ones(2)}))) as plain,
+    ):
         for name in plain.namelist():
             made.writestr(name, b"big" if name.endswith("byteorder") else plain.read(name))
     with pytest.raises(Refused, match="not little-endian"):

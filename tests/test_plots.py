@@ -16,7 +16,10 @@ from softprompt_lab.plots.figure import drawable
 
 WORDS, TOKENIZER = word_vectors(), word_tokenizer()
 LOSSES = [3.0, 2.0, 1.5, 1.25]
-EVALUATIONS = [{"step": 0, "loss": 3.0, "accuracy": 0.5}, {"step": 4, "loss": 1.5, "accuracy": 0.875}]
+EVALUATIONS = [
+    {"step": 0, "loss": 3.0, "accuracy": 0.5},
+    {"step": 4, "loss": 1.5, "accuracy": 0.875},
+]
 
 
 def tables() -> dict[str, pd.DataFrame]:
@@ -27,7 +30,10 @@ def tables() -> dict[str, pd.DataFrame]:
         "start": snapshots[0],
         "random": reading.random_control(snapshots[40]),
     }
-    return {name: reading.nearest_tokens(prompt, WORDS, TOKENIZER, 3) for name, prompt in prompts.items()}
+    return {
+        name: reading.nearest_tokens(prompt, WORDS, TOKENIZER, 3)
+        for name, prompt in prompts.items()
+    }
 
 
 def way() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -39,8 +45,12 @@ def way() -> tuple[pd.DataFrame, pd.DataFrame]:
 PROMPTS = {"prompt": walk(WORDS)[40], "start": walk(WORDS)[0]}
 RUNS = {"prompt": walk(WORDS), "other seed": walk(WORDS, seed=5)}
 SHARES = {
-    "complaints": pd.DataFrame({"complaint": [0.9, 0.4], "no complaint": [0.1, 0.6]}, index=["trained", "no prompt"]),
-    "topic": pd.DataFrame([[0.5, 0.3, 0.2]], index=["trained on topic"], columns=["delivery", "bill", "other"]),
+    "complaints": pd.DataFrame(
+        {"complaint": [0.9, 0.4], "no complaint": [0.1, 0.6]}, index=["trained", "no prompt"]
+    ),
+    "topic": pd.DataFrame(
+        [[0.5, 0.3, 0.2]], index=["trained on topic"], columns=["delivery", "bill", "other"]
+    ),
 }
 
 
@@ -49,11 +59,28 @@ def gaps() -> pd.DataFrame:
     nothing = (float("nan"),) * 6
     rows = [
         ("prompt", "", "", 0.9, 0.8, 0.95, 0.3, "", *nothing),
-        ("prompt's words", "cosine", "the $5 parcel", 0.6, 0.5, 0.7, 0.8, "prompt", 0.3, 0.2, 0.4, 0.5, 0.4, 0.6),
+        (
+            "prompt's words",
+            "cosine",
+            "the $5 parcel",
+            0.6,
+            0.5,
+            0.7,
+            0.8,
+            "prompt",
+            0.3,
+            0.2,
+            0.4,
+            0.5,
+            0.4,
+            0.6,
+        ),
         ("no prompt", "", "", 0.5, 0.4, 0.6, 1.0, "prompt", 0.4, 0.3, 0.5, 0.7, 0.6, 0.8),
     ]
     gap = [f"{name}{end}" for name in ("gap", "loss_gap") for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["kind", "metric", "text", "accuracy", "low", "high", "loss", "against", *gap])
+    return pd.DataFrame(
+        rows, columns=["kind", "metric", "text", "accuracy", "low", "high", "loss", "against", *gap]
+    )
 
 
 def wayward() -> pd.DataFrame:
@@ -65,14 +92,20 @@ def wayward() -> pd.DataFrame:
         ("random vectors", float("nan"), 0.5, 0.4, 0.6, 4.5, 0.0),
         ("no prompt", float("nan"), 0.45, 0.35, 0.55, float("nan"), float("nan")),
     ]
-    return pd.DataFrame(rows, columns=["kind", "gamma", "accuracy", "low", "high", "distance", "share"])
+    return pd.DataFrame(
+        rows, columns=["kind", "gamma", "accuracy", "low", "high", "distance", "share"]
+    )
 
 
 FIGURES = {
     "agreement": lambda: plots.metric_agreement_figure(reading.metric_agreement(PROMPTS, WORDS, 5)),
-    "purity": lambda: plots.cluster_purity_figure(reading.cluster_purity(PROMPTS, WORDS, TOKENIZER, 4)),
+    "purity": lambda: plots.cluster_purity_figure(
+        reading.cluster_purity(PROMPTS, WORDS, TOKENIZER, 4)
+    ),
     "norm quantiles": lambda: plots.norms_figure(reading.norms_table(PROMPTS, WORDS)),
-    "words by step": lambda: plots.trajectory_words_figure(reading.trajectories_of(RUNS, WORDS, TOKENIZER)),
+    "words by step": lambda: plots.trajectory_words_figure(
+        reading.trajectories_of(RUNS, WORDS, TOKENIZER)
+    ),
     "movement": lambda: plots.movement_figure(reading.trajectories_of(RUNS, WORDS, TOKENIZER)),
     "trajectory and control": lambda: plots.trajectory_figure(
         *way(),
@@ -89,15 +122,21 @@ FIGURES = {
         ],
         majority=0.53,
     ),
-    "wording": lambda: plots.wording_spread({"Is it?": 0.5, "Costs $5?": 0.75}, 0.53, {"trained": 0.9}),
+    "wording": lambda: plots.wording_spread(
+        {"Is it?": 0.5, "Costs $5?": 0.75}, 0.53, {"trained": 0.9}
+    ),
     "concatenation": lambda: plots.concatenation_diagram(2, [3, 5], [1, 2]),
-    "mask": lambda: plots.attention_mask(torch.ones(4, 4).tril(), blocks=[("prompt", 1), ("text", 3)]),
+    "mask": lambda: plots.attention_mask(
+        torch.ones(4, 4).tril(), blocks=[("prompt", 1), ("text", 3)]
+    ),
     "mask with words": lambda: plots.attention_mask(np.tri(2), labels=["p0", "·late"]),
     "norms": lambda: plots.norms_histogram(
         reading.norms(WORDS), {"RANDOM": 24 * torch.ones(3), "TEXT": reading.norms(WORDS[:3])}
     ),
     "neighbours": lambda: plots.neighbour_figure(tables()),
-    "scores": lambda: plots.neighbour_scores({"prompt": [0.9, 0.8], "random": torch.tensor([0.1, 0.2])}),
+    "scores": lambda: plots.neighbour_scores(
+        {"prompt": [0.9, 0.8], "random": torch.tensor([0.1, 0.2])}
+    ),
     "gap": lambda: plots.gap_figure(gaps()),
     "search": lambda: plots.search_figure(
         LOSSES, reading.trajectory(walk(WORDS), WORDS, TOKENIZER), {"soft prompt": [2.0, 1.0]}
@@ -182,13 +221,19 @@ def test_intervals_and_the_majority_are_drawn():
     drawn = [line.get_xdata() for line in figure.axes[0].lines]
     assert [0.55, 0.65] in [list(line) for line in drawn]
     assert [0.53, 0.53] in [list(line) for line in drawn]
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["words", "trained", "mean"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
+        "words",
+        "trained",
+        "mean",
+    ]
     assert "trained 90.0%" in figure.alt
 
 
 def test_kinds_differ_by_marker_too():
     figure = FIGURES["accuracy"]()
-    markers = [line.get_marker() for line in figure.axes[0].lines if line.get_marker() not in ("", "None")]
+    markers = [
+        line.get_marker() for line in figure.axes[0].lines if line.get_marker() not in ("", "None")
+    ]
     assert len(set(markers[:3])) == 3
 
 
@@ -205,7 +250,9 @@ def test_gaps_are_drawn_with_their_intervals_beside_the_words():
 
 
 def test_a_changed_word_is_shaded():
-    way = pd.DataFrame({"step": [0, 0, 5, 5], "virtual_token": [0, 1, 0, 1], "token": ["a", "b", "a", "c"]})
+    way = pd.DataFrame(
+        {"step": [0, 0, 5, 5], "virtual_token": [0, 1, 0, 1], "token": ["a", "b", "a", "c"]}
+    )
     figure = plots.search_figure(LOSSES, way, {"soft prompt": [2.0, 1.0]})
     left, right = figure.axes
     white = mpl.colors.to_rgba("white")
@@ -218,8 +265,18 @@ def test_a_changed_word_is_shaded():
 def test_gammas_stand_among_their_controls():
     figure = FIGURES["wayward"]()
     accuracy, share, _ = figure.axes
-    levels = {line.get_label(): line.get_ydata()[0] for line in accuracy.lines if line.get_label()[0] != "_"}
-    assert levels == {"trained": 0.9, "the text itself": 0.6, "random vectors": 0.5, "no prompt": 0.45, "gamma 0": 0.9}
+    levels = {
+        line.get_label(): line.get_ydata()[0]
+        for line in accuracy.lines
+        if line.get_label()[0] != "_"
+    }
+    assert levels == {
+        "trained": 0.9,
+        "the text itself": 0.6,
+        "random vectors": 0.5,
+        "no prompt": 0.45,
+        "gamma 0": 0.9,
+    }
     assert share.lines[0].get_ydata().tolist() == [0.0, 0.75]
     assert [patch.get_x() for patch in share.patches] == pytest.approx([0.65])
     assert "gamma 0.1: accuracy 85.0%, 75% of the words" in figure.alt
@@ -272,7 +329,9 @@ def test_the_agreement_figure_holds_every_pair():
     table = reading.metric_agreement(PROMPTS, WORDS, 5)
     figure = plots.metric_agreement_figure(table)
     for ax, (_, own) in zip(figure.axes, table.groupby("kind", sort=False), strict=False):
-        assert [text.get_text() for text in ax.texts] == [f"{100 * value:.0f}" for value in own["agreement"]]
+        assert [text.get_text() for text in ax.texts] == [
+            f"{100 * value:.0f}" for value in own["agreement"]
+        ]
     assert len(figure.axes) == 6
     assert not figure.axes[5].texts  # five kinds
     least = table["agreement"].min()
@@ -283,16 +342,27 @@ def test_rows_of_marks_hold_the_values_and_their_means():
     table = reading.cluster_purity(PROMPTS, WORDS, TOKENIZER, 4)
     left, right = plots.cluster_purity_figure(table).axes
     for ax, column in ((left, "cosine"), (right, "same_word")):
-        for line, mean, (_, own) in zip(ax.lines, ax.collections, table.groupby("kind", sort=False), strict=False):
+        for line, mean, (_, own) in zip(
+            ax.lines, ax.collections, table.groupby("kind", sort=False), strict=False
+        ):
             assert list(line.get_xdata()) == own[column].tolist()
             assert mean.get_segments()[0][0][0] == pytest.approx(own[column].mean())
-    assert [label.get_text() for label in left.get_yticklabels()] == ["prompt", "start", "random", "words"]
+    assert [label.get_text() for label in left.get_yticklabels()] == [
+        "prompt",
+        "start",
+        "random",
+        "words",
+    ]
     assert list(right.lines[-1].get_xdata()) == [0.25, 0.25]
     assert len({line.get_marker() for line in left.lines}) == 4
 
 
 def test_words_by_step_mark_what_changed():
-    rows = [(step, v, word) for v, words in enumerate(("aab", "ccc", "dec")) for step, word in enumerate(words)]
+    rows = [
+        (step, v, word)
+        for v, words in enumerate(("aab", "ccc", "dec"))
+        for step, word in enumerate(words)
+    ]
     table = pd.DataFrame(rows, columns=["step", "virtual_token", "token"]).assign(kind="prompt")
     figure = plots.trajectory_words_figure(table)
     (ax,) = figure.axes
@@ -307,21 +377,31 @@ def test_the_movement_of_a_prompt_and_of_its_controls():
     figure = plots.movement_figure(table)
     for ax, column in zip(figure.axes, ("norm", "distance", "cosine"), strict=True):
         for line, (_, own) in zip(ax.lines, table.groupby("kind", sort=False), strict=True):
-            assert list(line.get_ydata()) == pytest.approx(own.groupby("step")[column].median().tolist())
+            assert list(line.get_ydata()) == pytest.approx(
+                own.groupby("step")[column].median().tolist()
+            )
         assert len({line.get_linestyle() for line in ax.lines}) == 3
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["prompt", "other seed", "random walk"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "prompt",
+        "other seed",
+        "random walk",
+    ]
 
 
 def test_the_trajectory_figure_draws_the_random_walk_beside():
     right = FIGURES["trajectory and control"]().axes[1]
     walked = reading.similarity_to_start(reading.random_walk_control(walk(WORDS)))
-    assert list(right.lines[-1].get_ydata()) == pytest.approx(walked.groupby("step")["cosine"].median().tolist())
+    assert list(right.lines[-1].get_ydata()) == pytest.approx(
+        walked.groupby("step")["cosine"].median().tolist()
+    )
     assert "that of a random walk at" in FIGURES["trajectory and control"]().alt
 
 
 def test_the_animation_ends_and_rests_on_the_last_snapshot():
     picture = Image.open(io.BytesIO(FIGURES["animation"]().png()))
-    assert picture.n_frames == 1 + 5  # the picture for readers without animation, then five snapshots
+    assert (
+        picture.n_frames == 1 + 5
+    )  # the picture for readers without animation, then five snapshots
     assert picture.info["loop"] == 2
     first = np.asarray(picture.convert("RGB"))
     picture.seek(picture.n_frames - 1)
@@ -349,7 +429,9 @@ def test_a_kind_of_batch_looks_the_same_in_every_panel():
     """A model with fewer cells than the first one keeps the colours of the legend."""
     from softprompt_lab.plots import engine_ratios
 
-    cells = [("a", p, batch, rows) for p in (1, 100) for batch in (1, 8) for rows in ("short", "long")]
+    cells = [
+        ("a", p, batch, rows) for p in (1, 100) for batch in (1, 8) for rows in ("short", "long")
+    ]
     cells += [("b", 100, 8, "short")]
     table = pd.DataFrame(cells, columns=["model", "P", "batch", "rows"])
     table["ratio, PEFT, padded to the longest"] = [0.5 + n for n in range(len(table))]

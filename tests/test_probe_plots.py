@@ -36,9 +36,13 @@ def ablation() -> pd.DataFrame:
     for place, change in enumerate((0.5, -0.05)):
         for part in ("without one", "one alone"):
             said = {"part": part, "virtual_token": place}
-            rows += [{**said, "kind": kind, **measures(1 + change, change)} for kind in ("prompt", "start")]
             rows += [
-                {**said, "kind": "random", "draw": draw, **measures(2, 0.2 + place + 0.25 * draw)} for draw in (0, 1)
+                {**said, "kind": kind, **measures(1 + change, change)}
+                for kind in ("prompt", "start")
+            ]
+            rows += [
+                {**said, "kind": "random", "draw": draw, **measures(2, 0.2 + place + 0.25 * draw)}
+                for draw in (0, 1)
             ]
     rows.append({"part": "nothing", "kind": "no prompt", **measures(4.0, 3.0)})
     return pd.DataFrame(rows).astype({"virtual_token": "Int64", "draw": "Int64"})
@@ -57,20 +61,30 @@ def shuffling() -> pd.DataFrame:
 
 def along(column: str) -> pd.DataFrame:
     """Three points of a prompt and of two draws."""
-    losses = {("prompt", pd.NA): (1.0, 2.5, 2.0), ("random", 0): (1.0, 3.0, 4.0), ("random", 1): (1.0, 3.5, 5.0)}
+    losses = {
+        ("prompt", pd.NA): (1.0, 2.5, 2.0),
+        ("random", 0): (1.0, 3.0, 4.0),
+        ("random", 1): (1.0, 3.5, 5.0),
+    }
     rows = [
         {column: at, "kind": kind, "draw": draw, **measures(loss, loss - 1 - at)}
         for (kind, draw), points in losses.items()
-        for at, loss in zip((0.0, 1.0, 2.0) if column == "factor" else (0.0, 0.5, 1.0), points, strict=True)
+        for at, loss in zip(
+            (0.0, 1.0, 2.0) if column == "factor" else (0.0, 0.5, 1.0), points, strict=True
+        )
     ]
-    return pd.DataFrame([*rows, {"kind": "no prompt", **measures(4.5, 3.5)}]).astype({"draw": "Int64"})
+    return pd.DataFrame([*rows, {"kind": "no prompt", **measures(4.5, 3.5)}]).astype(
+        {"draw": "Int64"}
+    )
 
 
 def board() -> pd.DataFrame:
     """What the board shows with one virtual token off."""
     lines = [("whole prompt", "prompt", 1.0), ("1 of 2", "prompt", 1.5), ("random", "random", 2.0)]
     lines.append(("no prompt", "no prompt", 3.0))
-    return pd.DataFrame([{"name": name, "kind": kind, **measures(loss, loss - 1)} for name, kind, loss in lines])
+    return pd.DataFrame(
+        [{"name": name, "kind": kind, **measures(loss, loss - 1)} for name, kind, loss in lines]
+    )
 
 
 FIGURES = {
@@ -84,7 +98,10 @@ FIGURES = {
 
 def lines_of(ax) -> list[list[list[float]]]:
     """The points of every line on some axes."""
-    return [np.column_stack([np.asarray(part, float) for part in line.get_data()]).tolist() for line in ax.lines]
+    return [
+        np.column_stack([np.asarray(part, float) for part in line.get_data()]).tolist()
+        for line in ax.lines
+    ]
 
 
 def segments_of(ax) -> list[list[list[float]]]:
@@ -111,7 +128,10 @@ def test_the_ablation_figure_draws_effects_intervals_and_the_range_of_the_draws(
     assert np.allclose(boxes, [(-0.4, 0.2, 0.25), (0.6, 1.2, 0.25)])
     assert all(patch.get_hatch() for patch in without.patches)
     assert [3.0, 3.0] in [list(line.get_ydata()) for line in alone.lines], "no prompt"
-    assert "virtual token 0 costs most: the loss changes by +0.500; 1 intervals of 2 leave out zero" in figure.alt
+    assert (
+        "virtual token 0 costs most: the loss changes by +0.500; 1 intervals of 2 leave out zero"
+        in figure.alt
+    )
     assert "+0.200 to +1.450" in figure.alt
 
 
@@ -141,7 +161,9 @@ def test_the_interpolation_figure_draws_the_line_between_the_ends_and_the_marker
     steep = along("at")
     steep.loc[steep["kind"] == "random", "loss"] *= 10
     loss = plots.interpolation_figure(steep).axes[0]
-    assert loss.get_ylim() == (0, 3 * 2.5), "a barrier can be seen beside a steep way to random vectors"
+    assert loss.get_ylim() == (0, 3 * 2.5), (
+        "a barrier can be seen beside a steep way to random vectors"
+    )
     assert "to random vectors (mean loss there 45.00)" in loss.get_legend_handles_labels()[1]
 
 

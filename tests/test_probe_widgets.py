@@ -54,7 +54,11 @@ def test_the_board_opens_with_the_whole_prompt_named_by_its_nearest_words(board)
     assert [toggle.description for toggle in board.toggles] == [
         f"{row.virtual_token}: {row.token}" for row in nearest.itertuples()
     ]
-    assert [button.description for button in board.controls.children[4:]] == ["all", "none", "invert"]
+    assert [button.description for button in board.controls.children[4:]] == [
+        "all",
+        "none",
+        "invert",
+    ]
     assert (board.current()["loss_change"].head(3) == 0).all()
     assert "4 of 4 virtual tokens" in board.status.value
     assert "3 rows of validation" in board.status.value
@@ -68,23 +72,34 @@ def test_the_board_says_what_ablation_says(board):
     before = shown(board)
     board.toggles[1].value = False
     found = board.current().set_index("name")
-    for kind, name in (("prompt", "3 of 4 virtual tokens"), ("random", "random vectors where they are off")):
+    for kind, name in (
+        ("prompt", "3 of 4 virtual tokens"),
+        ("random", "random vectors where they are off"),
+    ):
         for measure in ("loss", "loss_change", "accuracy", "loss_low", "loss_high"):
-            assert found.loc[name, measure] == pytest.approx(part.loc[(kind, 1), measure], abs=1e-4), kind
+            assert found.loc[name, measure] == pytest.approx(
+                part.loc[(kind, 1), measure], abs=1e-4
+            ), kind
     assert "3 of 4 virtual tokens" in board.status.value
     assert shown(board) != before
     with_inert = found.loc["3 of 4 virtual tokens", "loss"]
     board.toggles[2].value = False
-    assert board.current()["loss"].iloc[1] == pytest.approx(with_inert, abs=1e-6), "virtual token 2 is inert"
+    assert board.current()["loss"].iloc[1] == pytest.approx(with_inert, abs=1e-6), (
+        "virtual token 2 is inert"
+    )
 
 
 def test_a_button_sets_every_box_and_measures_once(board, monkeypatch):
     counted = []
     measure = ablation_board.evaluate_prompts
-    monkeypatch.setattr(ablation_board, "evaluate_prompts", lambda *a, **k: counted.append(1) or measure(*a, **k))
+    monkeypatch.setattr(
+        ablation_board, "evaluate_prompts", lambda *a, **k: counted.append(1) or measure(*a, **k)
+    )
     board.none.click()
     assert [toggle.value for toggle in board.toggles] == [False] * 4
-    assert board.current().iloc[1]["loss"] == board.current().iloc[3]["loss"], "with none on it is no prompt"
+    assert board.current().iloc[1]["loss"] == board.current().iloc[3]["loss"], (
+        "with none on it is no prompt"
+    )
     board.toggles[3].value = True
     board.invert.click()
     assert [toggle.value for toggle in board.toggles] == [True, True, True, False]
@@ -117,7 +132,9 @@ def test_the_way_opens_at_the_first_prompt_and_ends_at_the_second(way):
     for at in (0.0, 0.5, 1.0):
         way.at.value = at
         assert f"At {at:.2f} of the way: loss {own.loc[at, 'loss']:.3f}" in way.status.value
-        words = reading.nearest_tokens(reading.between(*ends(), at), bag_model().word_embeddings, byte_tokenizer(), 1)
+        words = reading.nearest_tokens(
+            reading.between(*ends(), at), bag_model().word_embeddings, byte_tokenizer(), 1
+        )
         assert way.words()["here"].equals(words)
         seen.append(shown(way))
     assert len(set(seen)) == 3
@@ -170,15 +187,24 @@ def test_they_open_from_a_saved_folder(tmp_path):
     """Two prompts on a base model in a folder; the task is given, or its rows come with the package."""
     base, tokenizer = load_base_model(save_byte_model(tmp_path / "base"))
     folders = [tmp_path / "one", tmp_path / "two"]
-    named = {"name": "mine", "text_column": "note", "labels": ["no", "yes"], "template": TASK.template}
+    named = {
+        "name": "mine",
+        "text_column": "note",
+        "labels": ["no", "yes"],
+        "template": TASK.template,
+    }
     for seed, folder in enumerate(folders):
         start = torch.randn(2, 32, generator=torch.Generator().manual_seed(seed))
-        SoftPromptModel(base, PromptTuningConfig(2), tokenizer=tokenizer, start=start).save_pretrained(folder)
+        SoftPromptModel(
+            base, PromptTuningConfig(2), tokenizer=tokenizer, start=start
+        ).save_pretrained(folder)
         (folder / "task.json").write_text(json.dumps(named))
     way = PromptInterpolation.from_folder(*folders, TASK, points=2, limit=2)
     assert way.at.description == "way from one to two"
     assert "At 0.00 of the way" in way.status.value
-    with pytest.raises(LabError, match="one was trained on 'mine', whose rows are not in the folder"):
+    with pytest.raises(
+        LabError, match="one was trained on 'mine', whose rows are not in the folder"
+    ):
         AblationBoard.from_folder(folders[0])
     with pytest.raises(LabError, match="does not hold its untrained start"):
         PromptInterpolation.from_folder(folders[0], task=TASK)
@@ -186,7 +212,9 @@ def test_they_open_from_a_saved_folder(tmp_path):
     way = PromptInterpolation.from_folder(folders[0], task=TASK, points=2, limit=2)
     assert way.at.description == "way from its untrained start to one"
     assert way.words()["its untrained start"]["token"].nunique() == 1
-    (folders[0] / "task.json").write_text(json.dumps(named | {"data": "shop", "label_column": "complaint"}))
+    (folders[0] / "task.json").write_text(
+        json.dumps(named | {"data": "shop", "label_column": "complaint"})
+    )
     board = AblationBoard.from_folder(folders[0], base_model=base, tokenizer=tokenizer, limit=1)
     assert "1 rows of validation" in board.status.value
 

@@ -30,7 +30,9 @@ def random_vectors(rows: int, seed: int = 1) -> torch.Tensor:
 def behind(vectors: torch.Tensor, base=None) -> SoftPromptModel:
     """A model of its own for some vectors; none are the bare base model."""
     base = base or wide()
-    return SoftPromptModel(base, PromptTuningConfig(len(vectors)), tokenizer=byte_tokenizer(), start=vectors)
+    return SoftPromptModel(
+        base, PromptTuningConfig(len(vectors)), tokenizer=byte_tokenizer(), start=vectors
+    )
 
 
 def wide():
@@ -119,7 +121,9 @@ def test_taking_out_an_inert_vector_changes_nothing():
     for place in (0, 1, 3):
         assert abs(own["without one", place]) > 1e-3
         assert abs(own["one alone", place] - nothing) > 1e-3
-    replaced = table[(table["kind"] == "random") & (table["part"] == "without one")].set_index("virtual_token")
+    replaced = table[(table["kind"] == "random") & (table["part"] == "without one")].set_index(
+        "virtual_token"
+    )
     assert abs(replaced.loc[2, "loss_change"]) > 1e-3, "a random vector in its place is seen"
 
 
@@ -136,15 +140,23 @@ def test_places_are_taken_out_or_filled():
 def test_shuffling_equals_a_loop_over_the_orders(model):
     start = random_vectors(3, seed=2)
     table = reading.shuffling(model, TASK, times=2, start=start, seed=1)
-    vectors = {"prompt": model.prompt.detach(), "start": start, "random": reading.random_control(model.prompt, 1)}
+    vectors = {
+        "prompt": model.prompt.detach(),
+        "start": start,
+        "random": reading.random_control(model.prompt, 1),
+    }
     for row in table[table["kind"] != "no prompt"].to_dict("records"):
         order = [int(place) for place in row["order"].split()]
         assert sorted(order) == [0, 1, 2]
         assert same(row, vectors[row["kind"]][order], model), row
     straight = table[table["name"] == "as trained"]
     assert straight["order"].unique().tolist() == ["0 1 2"]
-    assert (straight[["loss_change", "loss_low", "loss_high", "accuracy_change"]] == 0).all(axis=None)
-    assert straight["loss"].iloc[0] == pytest.approx(evaluate(model, TASK, "validation").loss, abs=1e-5)
+    assert (straight[["loss_change", "loss_low", "loss_high", "accuracy_change"]] == 0).all(
+        axis=None
+    )
+    assert straight["loss"].iloc[0] == pytest.approx(
+        evaluate(model, TASK, "validation").loss, abs=1e-5
+    )
     moved = table[(table["kind"] == "prompt") & (table["name"] != "as trained")]["loss_change"]
     assert moved.abs().min() > 1e-4, "this model tells positions apart"
     summary = reading.shuffling_summary(table).set_index("kind")
@@ -181,9 +193,13 @@ def test_interpolation_begins_and_ends_at_the_prompts(model, spherical):
     assert [row["at"] for row in own] == [0, 0.5, 1]
     for row, vectors in ((own[0], first), (own[2], second)):
         assert same(row, vectors, model)
-        assert (row["loss_change"], row["loss_low"], row["loss_high"]) == pytest.approx((0, 0, 0), abs=1e-6)
+        assert (row["loss_change"], row["loss_low"], row["loss_high"]) == pytest.approx(
+            (0, 0, 0), abs=1e-6
+        )
     assert same(own[1], reading.between(first, second, 0.5, spherical), model)
-    assert own[1]["loss_change"] == pytest.approx(own[1]["loss"] - (own[0]["loss"] + own[2]["loss"]) / 2, abs=1e-6)
+    assert own[1]["loss_change"] == pytest.approx(
+        own[1]["loss"] - (own[0]["loss"] + own[2]["loss"]) / 2, abs=1e-6
+    )
     expected = own[1]["accuracy"] - (own[0]["accuracy"] + own[2]["accuracy"]) / 2
     assert own[1]["accuracy_change"] == pytest.approx(expected, abs=1e-6)
     random = table[(table["kind"] == "random") & (table["draw"] == 1)].to_dict("records")
@@ -195,14 +211,24 @@ def test_the_barrier_is_the_highest_point_above_the_line():
     losses = {"prompt": [0.0, 0.2, 0.5, 0.0], "random": [0.0, -1.0, -2.0, 0.0]}
     table = pd.DataFrame(
         [
-            {"at": i / 3, "kind": kind, "draw": draw, "loss_change": loss, "loss_low": loss - 1, "loss_high": loss + 1}
+            {
+                "at": i / 3,
+                "kind": kind,
+                "draw": draw,
+                "loss_change": loss,
+                "loss_low": loss - 1,
+                "loss_high": loss + 1,
+            }
             for kind, draw in (("prompt", pd.NA), ("random", 0))
             for i, loss in enumerate(losses[kind])
         ]
         + [{"kind": "no prompt", "loss_change": 9.0}]
     ).astype({"draw": "Int64"})
     found = reading.barrier(table).to_dict("records")
-    assert [(row["kind"], row["barrier"], row["at"]) for row in found] == [("prompt", 0.5, 2 / 3), ("random", 0.0, 0)]
+    assert [(row["kind"], row["barrier"], row["at"]) for row in found] == [
+        ("prompt", 0.5, 2 / 3),
+        ("random", 0.0, 0),
+    ]
     assert (found[0]["low"], found[0]["high"]) == (-0.5, 1.5)
 
 
@@ -232,15 +258,24 @@ def test_the_spherical_way_turns_and_keeps_lengths():
 def test_scaling_equals_a_loop_over_the_factors(model):
     start = random_vectors(3, seed=2)
     table = reading.scaling(model, TASK, [0.0, 2.0], start=start, draws=1)
-    vectors = {"prompt": model.prompt.detach(), "start": start, "random": reading.random_control(model.prompt)}
+    vectors = {
+        "prompt": model.prompt.detach(),
+        "start": start,
+        "random": reading.random_control(model.prompt),
+    }
     rows = table[table["kind"] != "no prompt"].to_dict("records")
     assert [row["factor"] for row in rows] == [0, 1, 2] * 3
     for row in rows:
         assert same(row, vectors[row["kind"]] * row["factor"], model), row
     by_one = table[table["factor"] == 1]
     assert (by_one["loss_change"] == 0).all()
-    assert by_one["loss"].iloc[0] == pytest.approx(evaluate(model, TASK, "validation").loss, abs=1e-5)
-    zero, none = table[table["factor"] == 0]["loss"], table[table["kind"] == "no prompt"]["loss"].item()
+    assert by_one["loss"].iloc[0] == pytest.approx(
+        evaluate(model, TASK, "validation").loss, abs=1e-5
+    )
+    zero, none = (
+        table[table["factor"] == 0]["loss"],
+        table[table["kind"] == "no prompt"]["loss"].item(),
+    )
     assert zero.nunique() == 1
     assert abs(zero.iloc[0] - none) > 1e-3, "zeros are read: they are a prompt"
 
@@ -265,9 +300,17 @@ def test_a_probe_leaves_the_model_alone_and_comes_again():
     ("probe", "change", "message"),
     [
         ("ablation", {"draws": 0}, "draws is 0"),
-        ("ablation", {"start": torch.zeros(2, 32)}, r"the start has shape \(2, 32\), the prompt \(3, 32\)"),
+        (
+            "ablation",
+            {"start": torch.zeros(2, 32)},
+            r"the start has shape \(2, 32\), the prompt \(3, 32\)",
+        ),
         ("shuffling", {"draws": 0}, "draws is 0"),
-        ("interpolation", {"second": torch.zeros(2, 32)}, r"\(3, 32\) and \(2, 32\); they must be one"),
+        (
+            "interpolation",
+            {"second": torch.zeros(2, 32)},
+            r"\(3, 32\) and \(2, 32\); they must be one",
+        ),
         ("interpolation", {"points": 1}, "points is 1"),
         ("interpolation", {"draws": 0}, "draws is 0"),
         ("scaling", {"factors": []}, r"factors=\[\]"),
@@ -276,7 +319,11 @@ def test_a_probe_leaves_the_model_alone_and_comes_again():
     ],
 )
 def test_what_cannot_be_probed_is_refused(model, probe, change, message):
-    arguments = {"first": random_vectors(3), "second": random_vectors(3)} if probe == "interpolation" else {}
+    arguments = (
+        {"first": random_vectors(3), "second": random_vectors(3)}
+        if probe == "interpolation"
+        else {}
+    )
     with pytest.raises(ValueError, match=message):
         getattr(reading, probe)(model, TASK, **arguments | change)
 

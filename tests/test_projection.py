@@ -81,15 +81,22 @@ def test_the_gap_is_the_difference_to_each_row_measured_alone():
     put(model, start + 0.5 * torch.randn(start.shape, generator=torch.Generator().manual_seed(1)))
     trained = model.prompt.detach().clone()
     six = torch.cat([start, start[:2]])
-    table = reading.discretisation_gap(model, task, start=start, others={"six": six}, metrics=("l2",), draws=2)
+    table = reading.discretisation_gap(
+        model, task, start=start, others={"six": six}, metrics=("l2",), draws=2
+    )
     counts = table["kind"].value_counts()
     assert counts["random words"] == counts["random vectors"] == 2
     assert table["kind"].tolist()[:4] == ["prompt", "start", "prompt's words", "start's words"]
     vectors = {"prompt": trained, "start": start}
     vectors |= {f"{kind}'s words": PEZ(each, model) for kind, each in vectors.items()}
     found = {kind: evaluate(put(model, each), task) for kind, each in vectors.items()}
-    behind = SoftPromptModel(model.base_model, PromptTuningConfig(6), tokenizer=model.tokenizer, start=six)
-    found |= {"six": evaluate(behind, task), "no prompt": evaluate(model.base_model, task, tokenizer=model.tokenizer)}
+    behind = SoftPromptModel(
+        model.base_model, PromptTuningConfig(6), tokenizer=model.tokenizer, start=six
+    )
+    found |= {
+        "six": evaluate(behind, task),
+        "no prompt": evaluate(model.base_model, task, tokenizer=model.tokenizer),
+    }
     for kind, alone in found.items():
         (row,) = table[table["kind"] == kind].itertuples()
         assert row.loss == pytest.approx(alone.loss, rel=1e-5)
@@ -140,7 +147,11 @@ def test_pez_is_evaluated_at_its_words():
     model = fresh()
     history = train(model, rows(), project=PEZ, evaluate_every=6, **RUN)
     found = evaluate(model, rows(), "validation")
-    assert history.evaluations[-1] == {"step": 12, "loss": pytest.approx(found.loss), "accuracy": found.accuracy}
+    assert history.evaluations[-1] == {
+        "step": 12,
+        "loss": pytest.approx(found.loss),
+        "accuracy": found.accuracy,
+    }
     assert not torch.equal(model.prompt, history.snapshots[12])
     assert torch.equal(model.prompt, PEZ(history.snapshots[12], model))
 
@@ -148,7 +159,9 @@ def test_pez_is_evaluated_at_its_words():
 def test_with_patience_pez_goes_back_to_its_best_words():
     """They give the lowest loss that was measured."""
     model = fresh()
-    history = train(model, rows(), project=PEZ, evaluate_every=1, patience=3, **(RUN | {"learning_rate": 1.0}))
+    history = train(
+        model, rows(), project=PEZ, evaluate_every=1, patience=3, **(RUN | {"learning_rate": 1.0})
+    )
     assert history.best_step < len(history.losses)
     lowest = min(entry["loss"] for entry in history.evaluations)
     assert evaluate(model, rows(), "validation").loss == pytest.approx(lowest)
@@ -162,8 +175,12 @@ def test_pez_finds_words_that_elicit_a_skill_of_tiny():
     torch.manual_seed(0)
     config = PromptTuningConfig(8, prompt_tuning_init="SAMPLE_VOCAB")
     model = SoftPromptModel(base, config, tokenizer=tokenizer)
-    train(model, task, project=OntoWords(), steps=60, batch_size=16, learning_rate=0.3, progress=False)
-    table = reading.discretisation_gap(model, task, metrics=("cosine",), limit=200).set_index("kind")
+    train(
+        model, task, project=OntoWords(), steps=60, batch_size=16, learning_rate=0.3, progress=False
+    )
+    table = reading.discretisation_gap(model, task, metrics=("cosine",), limit=200).set_index(
+        "kind"
+    )
     print(table[["text", "accuracy", "low", "high"]].to_string())
     assert table.loc["prompt", "text"]
     assert table.loc["prompt", "low"] > 0.85
@@ -189,8 +206,13 @@ def test_one_wayward_step_is_autograd_of_the_sum():
     ours, theirs = fresh(), fresh()
     history = train(ours, rows(), penalty=TowardsText(TEXT, 0.5), **(RUN | {"steps": 1}))
     (batch,) = batches(encode_training_rows(rows(), theirs.tokenizer), 3, 1, seed=0)
-    ids = theirs.tokenizer("abca", add_special_tokens=False)["input_ids"]  # repeated to the prompt's length
-    squares = [(theirs.prompt[place] - theirs.word_embeddings[word]).square().sum() for place, word in enumerate(ids)]
+    ids = theirs.tokenizer("abca", add_special_tokens=False)[
+        "input_ids"
+    ]  # repeated to the prompt's length
+    squares = [
+        (theirs.prompt[place] - theirs.word_embeddings[word]).square().sum()
+        for place, word in enumerate(ids)
+    ]
     added = 0.5 * sum(squares) / 4
     optimizer = torch.optim.AdamW(theirs.prompts.parameters(), lr=0.1, weight_decay=0.0)
     added.backward()
@@ -200,7 +222,13 @@ def test_one_wayward_step_is_autograd_of_the_sum():
     torch.testing.assert_close(ours.prompt, theirs.prompt)
     assert history.losses == pytest.approx([loss.item()])
     assert history.penalties == pytest.approx([added.item()])
-    assert list(history.to_pandas().columns) == ["step", "loss", "penalty", "validation_loss", "validation_accuracy"]
+    assert list(history.to_pandas().columns) == [
+        "step",
+        "loss",
+        "penalty",
+        "validation_loss",
+        "validation_accuracy",
+    ]
 
 
 def test_a_large_gamma_gives_back_the_text():
@@ -230,7 +258,9 @@ def test_a_large_gamma_gives_back_the_text():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{"project": PEZ}, {"penalty": TowardsText(TEXT, 0.5)}], ids=["PEZ", "wayward"])
+@pytest.mark.parametrize(
+    "changes", [{"project": PEZ}, {"penalty": TowardsText(TEXT, 0.5)}], ids=["PEZ", "wayward"]
+)
 def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, changes):
     """Prompt, losses, penalties, evaluations, snapshots, to the last bit."""
     options = RUN | changes | {"evaluate_every": 5, "patience": 3, "learning_rate": 0.3}
@@ -244,7 +274,9 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, changes):
     for name in ("losses", "penalties", "evaluations", "best_step", "settings"):
         assert getattr(found, name) == getattr(expected, name)
     assert found.snapshots.keys() == expected.snapshots.keys()
-    assert all(torch.equal(found.snapshots[step], expected.snapshots[step]) for step in expected.snapshots)
+    assert all(
+        torch.equal(found.snapshots[step], expected.snapshots[step]) for step in expected.snapshots
+    )
 
 
 def test_another_projection_or_penalty_is_another_run(tmp_path):
@@ -253,8 +285,17 @@ def test_another_projection_or_penalty_is_another_run(tmp_path):
     train(fresh(), rows(), **RUN, penalty=TowardsText("a", 1.0), checkpoint=tmp_path / "wayward")
     with pytest.raises(AdapterError, match=r"project=\"OntoWords\(metric='l2'.*, now None"):
         train(fresh(), rows(), **RUN, checkpoint=tmp_path / "pez", resume=True)
-    with pytest.raises(AdapterError, match=r"TowardsText\(text='a', gamma=1.0\).*, now .*text='b', gamma=1.0"):
-        train(fresh(), rows(), **RUN, penalty=TowardsText("b", 1.0), checkpoint=tmp_path / "wayward", resume=True)
+    with pytest.raises(
+        AdapterError, match=r"TowardsText\(text='a', gamma=1.0\).*, now .*text='b', gamma=1.0"
+    ):
+        train(
+            fresh(),
+            rows(),
+            **RUN,
+            penalty=TowardsText("b", 1.0),
+            checkpoint=tmp_path / "wayward",
+            resume=True,
+        )
 
 
 def test_several_prompts_are_projected_and_penalised_each_alone():
@@ -265,7 +306,9 @@ def test_several_prompts_are_projected_and_penalised_each_alone():
     changes = {"project": PEZ, "penalty": TowardsText(TEXT, 0.1)}
     histories = train(both, {"default": task, "second": rows(5)}, **RUN, **changes)
     alone = fresh()
-    single = SoftPromptModel(alone.base_model, PromptTuningConfig(3), tokenizer=alone.tokenizer, start=start)
+    single = SoftPromptModel(
+        alone.base_model, PromptTuningConfig(3), tokenizer=alone.tokenizer, start=start
+    )
     for name, model, own in (("default", alone, task), ("second", single, rows(5))):
         history = train(model, own, **RUN, **changes)
         assert torch.equal(both.prompt_called(name), model.prompt)
@@ -302,7 +345,9 @@ def test_the_penalty_counts_once_however_many_processes_there_are(monkeypatch):
         return model.prompts["default"].embedding.weight.grad
 
     plain, penalised = gradient(), gradient(penalty=TowardsText(TEXT, 0.5))
-    monkeypatch.setattr(distributed, "sum_over_processes", lambda tensors: [2 * tensor for tensor in tensors])
+    monkeypatch.setattr(
+        distributed, "sum_over_processes", lambda tensors: [2 * tensor for tensor in tensors]
+    )
     torch.testing.assert_close(gradient(penalty=TowardsText(TEXT, 0.5)) - penalised, plain)
 
 
@@ -317,7 +362,9 @@ def test_what_cannot_be_meant_is_refused():
             TowardsText("a", gamma)
     with pytest.raises(ValueError, match="start text '' has no token"):
         train(fresh(), rows(), **RUN, penalty=TowardsText("", 1.0))
-    settings = dict.fromkeys(["steps", "batch_size", "snapshot_every", "evaluate_every", "patience", "learning_rate"])
+    settings = dict.fromkeys(
+        ["steps", "batch_size", "snapshot_every", "evaluate_every", "patience", "learning_rate"]
+    )
     settings |= {"optimizer": "adamw", "penalty": None, "project": "cosine"}
     with pytest.raises(ValueError, match="project='cosine'; pass an object of"):
         training._check(settings, fresh())

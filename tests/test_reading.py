@@ -51,7 +51,10 @@ def test_nearest_equals_a_plain_loop(rows, vocabulary, width, metric, scaling, c
         deviation = words.std(0, correction=0)
     for row in range(rows):
         vector = ((prompt[row] - mean) / deviation).double().tolist()
-        every = [plain_scores(vector, ((word - mean) / deviation).double().tolist(), metric) for word in words]
+        every = [
+            plain_scores(vector, ((word - mean) / deviation).double().tolist(), metric)
+            for word in words
+        ]
         order = sorted(every, reverse=metric != "l2")
         assert scores[row].tolist() == pytest.approx(order[:k], abs=1e-4)
         assert [every[i] for i in ids[row]] == pytest.approx(order[:k], abs=1e-4)
@@ -69,7 +72,9 @@ def exact(prompt: torch.Tensor, words: torch.Tensor, metric: str, scaling: str) 
     if metric == "l2":
         return -torch.cdist(prompt, words, compute_mode="donot_use_mm_for_euclid_dist")
     if metric == "cosine":
-        prompt, words = (torch.nn.functional.normalize(vectors, dim=1) for vectors in (prompt, words))
+        prompt, words = (
+            torch.nn.functional.normalize(vectors, dim=1) for vectors in (prompt, words)
+        )
     return prompt @ words.T
 
 
@@ -81,7 +86,9 @@ def test_nearest_is_exact_where_float32_would_err(metric, scaling, size):
     words = 1 + 3e-4 * torch.randn(3_000, 96, generator=generator)
     words[100:200] = words[1_000:1_100]
     words, lengths = size * words, torch.tensor([1.0, 30.0, 0.01])[:, None]
-    prompt = words[[7, 150, 2_000]] * lengths + size * 1e-4 * torch.randn(3, 96, generator=generator)
+    prompt = words[[7, 150, 2_000]] * lengths + size * 1e-4 * torch.randn(
+        3, 96, generator=generator
+    )
     scores, ids = reading.nearest(prompt, words, 8, metric, **SCALINGS[scaling])
     every = exact(prompt, words, metric, scaling)
     best = every.topk(8).values
@@ -102,7 +109,9 @@ def test_mean_and_deviation_of_the_vocabulary(monkeypatch):
     words[:, 4] = 2.0  # the same in every word
     mean, deviation = reading.vocabulary_statistics(words)
     torch.testing.assert_close(mean, words.double().mean(0).float())
-    torch.testing.assert_close(deviation[:4], words.double().std(0, correction=0).float()[:4], rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        deviation[:4], words.double().std(0, correction=0).float()[:4], rtol=1e-4, atol=0
+    )
     assert deviation[4] == 1.0
     assert reading.nearest(words[:3], words, 1, standardised=True)[1][:, 0].tolist() == [0, 1, 2]
 
@@ -124,7 +133,9 @@ def test_the_long_table_and_the_table_to_read():
     assert frame.columns.tolist() == ["virtual_token", "rank", "token_id", "token", "score"]
     assert frame["virtual_token"].tolist() == [0, 0, 0, 1, 1, 1]
     assert frame["rank"].tolist() == [1, 2, 3, 1, 2, 3]
-    assert frame.loc[0, "token"] == f"<{len(WORDS) + 1}>"  # a padded row of the vocabulary has no token
+    assert (
+        frame.loc[0, "token"] == f"<{len(WORDS) + 1}>"
+    )  # a padded row of the vocabulary has no token
     table = reading.neighbour_table(frame)
     assert table.shape == (2, 3)
     assert table.loc[1, 1] == "the 1.00"
@@ -134,7 +145,9 @@ def test_of_equal_scores_the_lower_id_is_first(monkeypatch):
     monkeypatch.setattr(search, "CHUNK", 3)
     words = torch.ones(10, 4)
     for metric in reading.METRICS:
-        assert reading.nearest(torch.ones(2, 4), words, 5, metric)[1].tolist() == [[0, 1, 2, 3, 4]] * 2
+        assert (
+            reading.nearest(torch.ones(2, 4), words, 5, metric)[1].tolist() == [[0, 1, 2, 3, 4]] * 2
+        )
 
 
 def test_half_precision_words_and_zero_vectors():
@@ -152,8 +165,14 @@ def test_half_precision_words_and_zero_vectors():
         ({"k": 19}, "k is 19; .* 18"),
         ({"metric": "manhattan"}, "'manhattan'; choose one of cosine, l2, dot"),
         ({"prompt": torch.zeros(2, 5)}, "5 wide, the word embeddings 6"),
-        ({"prompt": torch.full((2, 6), float("nan"))}, "prompt holds 12 values that are not finite"),
-        ({"word_embeddings": torch.full((18, 6), float("inf"))}, "word_embeddings holds 108 values"),
+        (
+            {"prompt": torch.full((2, 6), float("nan"))},
+            "prompt holds 12 values that are not finite",
+        ),
+        (
+            {"word_embeddings": torch.full((18, 6), float("inf"))},
+            "word_embeddings holds 108 values",
+        ),
         ({"prompt": torch.zeros(0, 6)}, r"shape \(0, 6\)"),
     ],
 )
@@ -193,9 +212,15 @@ def test_the_random_control_has_the_prompts_norms_and_no_words():
     assert torch.allclose(control.norm(dim=1), prompt.norm(dim=1))
     assert torch.equal(control, reading.random_control(prompt, seed=3))
     assert not torch.equal(control, reading.random_control(prompt, seed=4))
-    start = torch.randn(5, 64, generator=torch.Generator().manual_seed(3))  # a RANDOM start of the same seed
+    start = torch.randn(
+        5, 64, generator=torch.Generator().manual_seed(3)
+    )  # a RANDOM start of the same seed
     assert torch.cosine_similarity(control, start).abs().max() < 0.5
-    assert reading.nearest(control, words, 1)[0].max() < 0.6 < reading.nearest(prompt, words, 1)[0].min()
+    assert (
+        reading.nearest(control, words, 1)[0].max()
+        < 0.6
+        < reading.nearest(prompt, words, 1)[0].min()
+    )
 
 
 def test_the_random_control_can_keep_the_distance_to_a_point():
@@ -220,7 +245,9 @@ def test_the_random_control_of_a_standardised_reading():
     control = reading.random_control(prompt, seed=3, around=mean, scale=deviation)
     lengths = [((vectors - mean) / deviation).norm(dim=1) for vectors in (control, prompt)]
     assert torch.allclose(*lengths)
-    assert torch.equal(control, reading.controls(prompt, words, standardised=True, seed=3)["random"])
+    assert torch.equal(
+        control, reading.controls(prompt, words, standardised=True, seed=3)["random"]
+    )
 
 
 def test_the_words_of_the_controls_are_words():
@@ -235,7 +262,12 @@ def test_one_table_of_the_prompt_and_what_it_is_held_against():
     prompts = {"prompt": words[3:7] + 0.1, "start": words[3:7], "other seed": words[:2]}
     frame = reading.nearest_tokens_of(prompts, words, TOKENIZER, 3, "l2", centered=True)
     assert frame["kind"].unique().tolist() == ["prompt", "start", "other seed", "random"]
-    assert frame.groupby("kind").size().to_dict() == {"prompt": 12, "start": 12, "other seed": 6, "random": 12}
+    assert frame.groupby("kind").size().to_dict() == {
+        "prompt": 12,
+        "start": 12,
+        "other seed": 6,
+        "random": 12,
+    }
     random = reading.random_control(prompts["prompt"], around=words.mean(0))
     for kind, vectors in {**prompts, "random": random}.items():
         alone = reading.nearest_tokens(vectors, words, TOKENIZER, 3, "l2", centered=True)
@@ -257,7 +289,11 @@ def test_agreement_of_metrics_against_sets():
     one = reading.nearest(prompts["prompt"], words, 5, "cosine")[1].tolist()
     other = reading.nearest(prompts["prompt"], words, 5, "l2", standardised=True)[1].tolist()
     expected = sum(len(set(a) & set(b)) / 5 for a, b in zip(one, other, strict=True)) / 4
-    row = table[(table.kind == "prompt") & (table.one == "cosine, raw") & (table.other == "l2, standardised")]
+    row = table[
+        (table.kind == "prompt")
+        & (table.one == "cosine, raw")
+        & (table.other == "l2, standardised")
+    ]
     assert row["agreement"].item() == pytest.approx(expected)
 
 
@@ -265,10 +301,14 @@ def test_metrics_agree_where_they_must():
     """A metric with itself; on words of one length all three; of all words every choice of all words."""
     words = torch.nn.functional.normalize(word_vectors(), dim=1)
     prompts = {"prompt": words[2:5] + 0.2}
-    same = reading.metric_agreement(prompts, words, 4, [("l2", "raw"), ("cosine", "raw"), ("dot", "raw")])
+    same = reading.metric_agreement(
+        prompts, words, 4, [("l2", "raw"), ("cosine", "raw"), ("dot", "raw")]
+    )
     assert same["agreement"].tolist() == [1.0] * len(same)
     assert (reading.metric_agreement(prompts, words, len(words))["agreement"] == 1).all()
-    moved = reading.metric_agreement(prompts, word_vectors() + 3, 4, [("l2", "raw"), ("l2", "centred")])
+    moved = reading.metric_agreement(
+        prompts, word_vectors() + 3, 4, [("l2", "raw"), ("l2", "centred")]
+    )
     assert (moved["agreement"] == 1).all()  # centring takes the same from both sides
     assert reading.metric_agreement(prompts, words, 4, [("l2", "raw")]).empty
     with pytest.raises(ValueError, match=r"'whitened'\); choose a metric"):
@@ -278,12 +318,19 @@ def test_metrics_agree_where_they_must():
 def test_purity_of_copies_is_1_and_of_orthogonal_words_0():
     words = torch.eye(18)
     words[3:7] = words[3]
-    table = reading.cluster_purity({"prompt": 2 * words[[3, 4]], "other": words[[10]]}, words, TOKENIZER, k=4)
+    table = reading.cluster_purity(
+        {"prompt": 2 * words[[3, 4]], "other": words[[10]]}, words, TOKENIZER, k=4
+    )
     cosine = table.set_index(["kind", "virtual_token"])["cosine"]
     assert cosine[("prompt", 0)] == cosine[("prompt", 1)] == pytest.approx(1.0)
     # the other's word, and the three lowest ids of those at right angles
     assert cosine[("other", 0)] == pytest.approx(0.0, abs=1e-6)
-    assert table["kind"].value_counts(sort=False).to_dict() == {"prompt": 2, "other": 1, "random": 2, "words": 2}
+    assert table["kind"].value_counts(sort=False).to_dict() == {
+        "prompt": 2,
+        "other": 1,
+        "random": 2,
+        "words": 2,
+    }
     assert (table["same_word"] == 0.25).all()  # no word comes twice
     assert table["tokens"][0] == " ".join(WORDS[3:7])
     with pytest.raises(ValueError, match="k is 1; two tokens"):
@@ -292,10 +339,16 @@ def test_purity_of_copies_is_1_and_of_orthogonal_words_0():
 
 def test_purity_against_a_plain_loop_and_the_same_word():
     words = word_vectors()
-    table = reading.cluster_purity({"prompt": words[:3] + 0.1}, words, TOKENIZER, k=3, centered=True)
-    for row, ids in enumerate(reading.nearest(words[:3] + 0.1, words, 3, centered=True)[1].tolist()):
+    table = reading.cluster_purity(
+        {"prompt": words[:3] + 0.1}, words, TOKENIZER, k=3, centered=True
+    )
+    for row, ids in enumerate(
+        reading.nearest(words[:3] + 0.1, words, 3, centered=True)[1].tolist()
+    ):
         moved = [words[i] - words.mean(0) for i in ids]
-        pairs = [float(torch.cosine_similarity(a, b, dim=0)) for a, b in itertools.combinations(moved, 2)]
+        pairs = [
+            float(torch.cosine_similarity(a, b, dim=0)) for a, b in itertools.combinations(moved, 2)
+        ]
         assert table["cosine"][row] == pytest.approx(sum(pairs) / 3, abs=1e-5)
     share = clusters._largest_share
     assert share(["·Word", "word", "WORD", "words"]) == 0.75
@@ -304,7 +357,10 @@ def test_purity_against_a_plain_loop_and_the_same_word():
 
 def test_norms_beside_the_vocabulary():
     words = torch.arange(1.0, 11.0)[:, None] * torch.eye(3)[:1]  # norms 1 to 10
-    prompts = {"prompt": torch.tensor([[0.5, 0, 0], [0, 3.0, 0], [0, 0, 99.0]]), "start": words[[4]]}
+    prompts = {
+        "prompt": torch.tensor([[0.5, 0, 0], [0, 3.0, 0], [0, 0, 99.0]]),
+        "start": words[[4]],
+    }
     table = reading.norms_table(prompts, words)
     assert table["kind"].unique().tolist() == ["prompt", "start", "words", "N(0, 1)"]
     assert table.query("kind == 'prompt'")["norm"].tolist() == pytest.approx([0.5, 3.0, 99.0])

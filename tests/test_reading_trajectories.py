@@ -37,7 +37,9 @@ def test_the_trajectory_says_what_each_snapshot_says():
     assert frame.query("step == 0")["distance"].tolist() == [0.0] * 4
     last = reading.nearest_tokens(snapshots[40], words, TOKENIZER, 1)
     assert frame.query("step == 40")["token"].tolist() == last["token"].tolist()
-    assert frame.query("step == 40")["norm"].tolist() == pytest.approx(reading.norms(snapshots[40]).tolist())
+    assert frame.query("step == 40")["norm"].tolist() == pytest.approx(
+        reading.norms(snapshots[40]).tolist()
+    )
 
 
 def test_the_projection_keeps_a_straight_way_whole():

@@ -47,8 +47,14 @@ def test_a_recording_gives_the_step_itself(row_tokens, monkeypatch):
     base = llama()
     for seed, order in enumerate((ROWS, ROWS[::-1])):
         ours, theirs = prompts_of(base, seed), prompts_of(base, seed)
-        examples = [Example(row.context, row.targets, prompt=0 if number else 1) for number, row in enumerate(order)]
-        counted = [sum(len(t.counted) for e in examples if e.prompt == k for t in e.targets) for k in range(2)]
+        examples = [
+            Example(row.context, row.targets, prompt=0 if number else 1)
+            for number, row in enumerate(order)
+        ]
+        counted = [
+            sum(len(t.counted) for e in examples if e.prompt == k for t in e.targets)
+            for k in range(2)
+        ]
         weights = [1 / count for count in counted]
         expected = backward(base, theirs, examples)
         steps = recorded_steps(base, ours, examples, weights, again)

@@ -24,7 +24,8 @@ RELEASES = ("0.2.0", "0.3.0", "0.4.0", "0.6.2", "0.7.1", "0.17.1", "0.18.1")
 INSTALLED = "installed"
 KINDS = {"text", "P_TUNING", "float16", "bfloat16"}  # beside one or two folders for each task type
 WRITTEN = {
-    "0.2.0": 4 + len(KINDS),  # no task types for questions and features, .bin only, one adapter in a model
+    "0.2.0": 4
+    + len(KINDS),  # no task types for questions and features, .bin only, one adapter in a model
     "0.3.0": 4 + len(KINDS),
     "0.4.0": 2 * 6 + len(KINDS) + 1,
     "0.6.2": 2 * 6 + len(KINDS) + 2,  # with MULTITASK_PROMPT_TUNING
@@ -85,7 +86,10 @@ def test_every_task_type_goes_on_here_and_in_pefts_newest(release, tmp_path):
         model = SoftPromptModel.from_pretrained(peft_folders.base_of(task), folder)
         prompts, head = expected_of(folder)
         assert torch.equal(model.prompts["default"].embedding.weight, prompts[0])
-        assert all(torch.equal(model.heads["default"].weights()[name], weight) for name, weight in head.items())
+        assert all(
+            torch.equal(model.heads["default"].weights()[name], weight)
+            for name, weight in head.items()
+        )
         model.save_pretrained(tmp_path / task)
         theirs = peft.PeftModel.from_pretrained(peft_folders.base_of(task), tmp_path / task)
         assert torch.equal(theirs.prompt_encoder["default"].embedding.weight, prompts[0])

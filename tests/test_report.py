@@ -50,16 +50,32 @@ def subject(tmp_path_factory) -> report.Subject:
         ("tone-0", "tone", 0, {}, {}),
         ("tone-1", "tone", 1, {}, {}),
         ("words", "urgent", 0, {"project": OntoWords()}, {"words": True}),
-        ("way-0.1", "urgent", 0, {"penalty": TowardsText(TEXT, 0.1)}, {"towards": TEXT, "gamma": 0.1}),
-        ("way-10", "urgent", 0, {"penalty": TowardsText(TEXT, 10.0)}, {"towards": TEXT, "gamma": 10.0}),
+        (
+            "way-0.1",
+            "urgent",
+            0,
+            {"penalty": TowardsText(TEXT, 0.1)},
+            {"towards": TEXT, "gamma": 0.1},
+        ),
+        (
+            "way-10",
+            "urgent",
+            0,
+            {"penalty": TowardsText(TEXT, 10.0)},
+            {"towards": TEXT, "gamma": 10.0},
+        ),
     ]
     for name, skill, seed, more, told in made:
         task = load_task("shop", label_column=skill)
         model = runs.new_model("tiny", task, virtual_tokens=4)
         before = evaluate(model, task, limit=8)
-        history = train(model, task, steps=4, snapshot_every=2, batch_size=2, seed=seed, progress=False, **more)
+        history = train(
+            model, task, steps=4, snapshot_every=2, batch_size=2, seed=seed, progress=False, **more
+        )
         record = {"data": "shop", "label_column": skill, "start": "text", **told}
-        runs.save_run(root / name, model, task, history, before, evaluate(model, task, limit=8), **record)
+        runs.save_run(
+            root / name, model, task, history, before, evaluate(model, task, limit=8), **record
+        )
     others = [str(root / name) for name, *_ in made[1:]]
     return report.subject_of(str(root / made[0][0]), others, limit=4)
 
@@ -78,7 +94,9 @@ def test_every_instrument_has_its_part(subject, done):
         assert section.sentence.endswith("."), name
         assert section.control.endswith("."), name
         assert section.caution.endswith("."), name
-        assert any(character.isdigit() for character in section.sentence), f"{name} says nothing that was measured"
+        assert any(character.isdigit() for character in section.sentence), (
+            f"{name} says nothing that was measured"
+        )
         assert "nan" not in section.sentence, name
         assert instrument.__doc__.endswith("?"), name
 
@@ -96,7 +114,9 @@ def test_the_sentences_are_the_numbers_of_the_tables(subject, done):
     """Of three instruments, computed here."""
     said = {section.title: section.sentence for _, section in done}
     run = subject.run
-    table = reading.discretisation_gap(run.model, run.task, start=subject.start, split="test", limit=4)
+    table = reading.discretisation_gap(
+        run.model, run.task, start=subject.start, split="test", limit=4
+    )
     rows = table.drop_duplicates("kind").set_index("kind")
     whole, words = (rows.loc[kind, "accuracy"] for kind in ("prompt", "prompt's words"))
     assert f"from {whole:.0%} to {words:.0%}" in said["Discretisation gap"]
@@ -140,11 +160,15 @@ def test_the_command_writes_both(subject, tmp_path, monkeypatch):
     few = report.page.INSTRUMENTS[:2]
     monkeypatch.setattr(report.page, "INSTRUMENTS", few)
     runner, folder = CliRunner(), subject.given
-    outputs = [part for name in ("page.html", "page.ipynb") for part in ("--output", str(tmp_path / name))]
+    outputs = [
+        part for name in ("page.html", "page.ipynb") for part in ("--output", str(tmp_path / name))
+    ]
     result = runner.invoke(cli.app, ["report", folder, *outputs, "--limit", "4"])
     assert result.exit_code == 0, result.output
     assert len(Pictures((tmp_path / "page.html").read_text(encoding="utf-8")).images) == 2
-    assert len(json.loads((tmp_path / "page.ipynb").read_text(encoding="utf-8"))["cells"]) == 2 + 2 * 2
+    assert (
+        len(json.loads((tmp_path / "page.ipynb").read_text(encoding="utf-8"))["cells"]) == 2 + 2 * 2
+    )
     refused = runner.invoke(cli.app, ["report", folder, "--output", str(tmp_path / "page.pdf")])
     assert refused.exit_code == 1
     assert "must end in .html or .ipynb" in refused.stderr
@@ -153,7 +177,10 @@ def test_the_command_writes_both(subject, tmp_path, monkeypatch):
 def test_a_prompt_without_its_start_or_figures_is_refused(subject, tmp_path):
     subject.run.model.save_pretrained(tmp_path / "bare")
     (tmp_path / "bare" / "task.json").write_text(
-        json.dumps({"name": "x", "text_column": "text", "template": "{text}", "labels": ["a", "b"]}), encoding="utf-8"
+        json.dumps(
+            {"name": "x", "text_column": "text", "template": "{text}", "labels": ["a", "b"]}
+        ),
+        encoding="utf-8",
     )
     with pytest.raises(LabError, match="lacks its start"):
         report.subject_of(str(tmp_path / "bare"))
@@ -168,11 +195,19 @@ def test_the_notebook_of_the_zoo_is_the_one_that_the_command_writes():
     space = {}
     exec(first.source, space)
     subject = space["subject"]
-    quick = [instrument for instrument in report.instruments_for(subject) if instrument.__module__.endswith("vectors")]
-    expected = report.as_notebook(subject, [(instrument, instrument(subject)) for instrument in quick])
+    quick = [
+        instrument
+        for instrument in report.instruments_for(subject)
+        if instrument.__module__.endswith("vectors")
+    ]
+    expected = report.as_notebook(
+        subject, [(instrument, instrument(subject)) for instrument in quick]
+    )
     sources = [cell.source for cell in kept.cells]
     assert [cell.source for cell in expected.cells] == sources[: len(expected.cells)]
     for ours, theirs in zip(expected.cells, kept.cells, strict=False):
         if ours.cell_type == "code":
             assert ours.outputs[-1]["text"] == theirs.outputs[-1]["text"]
-    assert len([source for source in sources if source.endswith("(subject)")]) == len(report.instruments_for(subject))
+    assert len([source for source in sources if source.endswith("(subject)")]) == len(
+        report.instruments_for(subject)
+    )

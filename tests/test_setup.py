@@ -24,7 +24,9 @@ import softprompt_lab
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-REQUIREMENTS = [Requirement(line) for line in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["course"]]]
+REQUIREMENTS = [
+    Requirement(line) for line in [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["course"]]
+]
 PRESCRIBED = {"torch", "transformers", "datasets", "jupyterlab", "matplotlib", "ipywidgets"}
 
 
@@ -38,7 +40,9 @@ def _pins() -> dict[str, Version]:
 
 def _environment() -> tuple[list[str], list[str]]:
     """environment.yml's conda lines and pip lines."""
-    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))[
+        "dependencies"
+    ]
     (pip,) = [entry["pip"] for entry in dependencies if isinstance(entry, dict)]
     return [entry for entry in dependencies if isinstance(entry, str)], pip
 
@@ -73,13 +77,19 @@ def test_constraints_hold_no_cuda():
 def _imported(folder: str) -> set[str]:
     """What the Python files in a folder import, anywhere in them: the first part of each name, no local module."""
     files = list((ROOT / folder).rglob("*.py"))
-    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    nodes = [
+        node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    ]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names
 
 
-LOCAL = {file.stem for folder in ("tests", "tools", "benchmarks") for file in (ROOT / folder).rglob("*.py")}
+LOCAL = {
+    file.stem
+    for folder in ("tests", "tools", "benchmarks")
+    for file in (ROOT / folder).rglob("*.py")
+}
 DEPENDENCIES = {canonicalize_name(r.name) for r in map(Requirement, PROJECT["dependencies"])}
 
 
@@ -95,11 +105,15 @@ DEPENDENCIES = {canonicalize_name(r.name) for r in map(Requirement, PROJECT["dep
 )
 def test_everything_that_is_imported_is_declared(folder, extras):
     """By itself, not only because another library brings it along."""
-    declared = DEPENDENCIES | {canonicalize_name(r.name) for extra in extras for r in map(Requirement, EXTRAS[extra])}
+    declared = DEPENDENCIES | {
+        canonicalize_name(r.name) for extra in extras for r in map(Requirement, EXTRAS[extra])
+    }
     homes = packages_distributions()
     undeclared = {
         name
-        for name in _imported(folder) - {"softprompt_lab"} - (LOCAL if folder != "softprompt_lab" else set())
+        for name in _imported(folder)
+        - {"softprompt_lab"}
+        - (LOCAL if folder != "softprompt_lab" else set())
         if not declared & {canonicalize_name(home) for home in homes.get(name, [name])}
     }
     assert undeclared == set()
@@ -109,8 +123,12 @@ def test_the_package_asks_for_peft_only_where_it_may_be_missing():
     """It is in an extra: no module imports it while it is being imported."""
     for file in (ROOT / "softprompt_lab").rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-        names |= {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
+        names = {
+            alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names
+        }
+        names |= {
+            node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level
+        }
         assert not {name for name in names if name.split(".")[0] == "peft"}, file
 
 
@@ -134,7 +152,10 @@ def test_ranges_are_as_wide_as_they_were_promised():
     assert len(minors) >= 2
     pin = _pins()["torch"]
     assert f">={pin.major}.{pin.minor}" in map(str, ranges["torch"])
-    assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in ("3.11", "3.12", "3.13"))
+    assert all(
+        SpecifierSet(PROJECT["requires-python"]).contains(version)
+        for version in ("3.11", "3.12", "3.13")
+    )
 
 
 def test_environment_has_only_python_and_pip_from_conda():
@@ -155,7 +176,9 @@ def test_environment_pip_list_stays_within_the_package():
 
 def test_every_environment_line_is_justified():
     lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
-    entries = [line for line in lines if line.lstrip().startswith("- ") and not line.endswith("pip:")]
+    entries = [
+        line for line in lines if line.lstrip().startswith("- ") and not line.endswith("pip:")
+    ]
     assert len(entries) == 12
     assert [line for line in entries if not re.search(r"# \w+", line)] == []
 
@@ -174,15 +197,21 @@ def test_version_is_that_of_pyproject():
 
 def test_importing_the_package_and_its_command_line_imports_no_torch():
     code = "import sys, softprompt_lab.cli; print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert said.stdout.strip() == "[]"
 
 
 def _make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     """`make` without running any recipe that does not have to, without the flags that `make test` hands on."""
     command = ["make", *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment | variables)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=environment | variables
+    )
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")

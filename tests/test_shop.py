@@ -22,7 +22,9 @@ def test_same_seed_same_language() -> None:
 
 def test_another_seed_gives_other_messages() -> None:
     assert shop.documents(seed=3, n=20) != shop.documents(seed=4, n=20)
-    assert set(texts(shop.examples("tone", 3, 300))).isdisjoint(texts(shop.examples("tone", 4, 300)))
+    assert set(texts(shop.examples("tone", 3, 300))).isdisjoint(
+        texts(shop.examples("tone", 4, 300))
+    )
 
 
 def test_the_language_is_the_one_the_models_learned() -> None:
@@ -86,7 +88,9 @@ def test_labels_follow_from_the_words() -> None:
 
 
 def test_pretraining_never_meets_a_message_of_a_task() -> None:
-    assert not any(shop.is_reserved(document.message.text) for document in shop.documents(seed=1, n=2000))
+    assert not any(
+        shop.is_reserved(document.message.text) for document in shop.documents(seed=1, n=2000)
+    )
     assert all(shop.is_reserved(text) for text in texts(shop.examples("topic", 0, 500)))
 
 

@@ -30,7 +30,9 @@ def test_rows_are_of_the_length_that_was_asked_for():
 def test_functions_take_turns():
     """Warm-up rounds are not counted."""
     called = []
-    found = speed.alternate({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, rounds=2)
+    found = speed.alternate(
+        {"a": lambda: called.append("a"), "b": lambda: called.append("b")}, rounds=2
+    )
     assert called == ["a", "b"] * 3
     assert [len(measured.seconds) for measured in found.values()] == [2, 2]
 

@@ -24,7 +24,10 @@ ROWS = [(f"message number {n} about {n * 7}", "good" if n % 3 else "bad") for n 
 @pytest.fixture(scope="module")
 def complaints():
     """All 600 shipped messages as one table."""
-    parts = [pd.read_csv(ASSETS / "complaints" / f"{s}.csv").assign(split=s) for s in ("train", "validation", "test")]
+    parts = [
+        pd.read_csv(ASSETS / "complaints" / f"{s}.csv").assign(split=s)
+        for s in ("train", "validation", "test")
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -47,9 +50,15 @@ def csv_of(rows) -> str:
 
 def test_complaints_have_rafts_columns_and_the_promised_sizes(complaints):
     """50 / 150 / 400, ids that are unique, RAFT's label numbers, no label hidden."""
-    assert complaints.groupby("split").size().to_dict() == {"train": 50, "validation": 150, "test": 400}
+    assert complaints.groupby("split").size().to_dict() == {
+        "train": 50,
+        "validation": 150,
+        "test": 400,
+    }
     assert complaints["ID"].is_unique
-    assert (complaints["Label"].map({1: "complaint", 2: "no complaint"}) == complaints["text_label"]).all()
+    assert (
+        complaints["Label"].map({1: "complaint", 2: "no complaint"}) == complaints["text_label"]
+    ).all()
     for column, labels in LABELLINGS.items():
         assert set(complaints[column]) == labels
 
@@ -79,8 +88,12 @@ def test_complaints_are_varied(complaints):
     assert words.max() >= 35
     for sign, least in (("#", 0.08), ("@", 0.2)):
         assert complaints["Tweet text"].str.contains(sign).mean() > least
-    assert complaints["Tweet text"].map(lambda text: any(ord(c) > 0x2600 for c in text)).mean() > 0.1
-    shares = complaints.groupby("tone")["text_label"].value_counts(normalize=True).unstack()["complaint"]
+    assert (
+        complaints["Tweet text"].map(lambda text: any(ord(c) > 0x2600 for c in text)).mean() > 0.1
+    )
+    shares = (
+        complaints.groupby("tone")["text_label"].value_counts(normalize=True).unstack()["complaint"]
+    )
     assert shares.between(0.1, 0.75).all()
     assert complaints["Tweet text"].str.contains("complain", case=False).mean() < 0.02
 
@@ -110,7 +123,11 @@ def test_a_users_file_is_split_with_its_shares(write):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", csv_of(ROWS).replace("text,", "words,"), r"line 2 has no column 'text'; it has: 'words', 'label'"),
+        (
+            "a.csv",
+            csv_of(ROWS).replace("text,", "words,"),
+            r"line 2 has no column 'text'; it has: 'words', 'label'",
+        ),
         ("a.csv", csv_of([*ROWS, ("", "bad")]), r"line 42, column 'text' holds ''"),
         ("a.csv", csv_of([*ROWS, ("hello there", "")]), r"line 42, column 'label' is empty"),
         ("a.csv", csv_of(ROWS) + "one,two,three\n", r"line 42: 2 columns were expected"),
@@ -124,19 +141,55 @@ def test_a_users_file_is_split_with_its_shares(write):
         ("a.jsonl", "[1, 2]\n", r"line 1 holds a list"),
         ("a.jsonl", '{"text": 5, "label": "b"}\n', r"line 1, column 'text' holds 5"),
         ("a.jsonl", '{"text": "x", "label": null}\n', r"line 1, column 'label' is empty"),
-        ("a.jsonl", '{"text": "x", "label": NaN}\n', r"line 1, column 'label' holds nan; a label is a word"),
-        ("a.csv", csv_of([*ROWS, ("hello there", "NaN")]), r"line 42, column 'label' is empty \(it holds 'NaN'\)"),
-        ("a.jsonl", '{"text": "x", "label": ["b"]}\n', r"line 1, column 'label' holds \['b'\]; a label is a word"),
-        ("a.jsonl", '{"text": "x", "label": "b", "text": "y"}\n', r"line 1 is not JSON: it names 'text' more than"),
-        ("a.jsonl", '{"text": "x", "label": ' + "9" * 5000 + "}\n", r"line 1 is not JSON: Exceeds the limit"),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": NaN}\n',
+            r"line 1, column 'label' holds nan; a label is a word",
+        ),
+        (
+            "a.csv",
+            csv_of([*ROWS, ("hello there", "NaN")]),
+            r"line 42, column 'label' is empty \(it holds 'NaN'\)",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": ["b"]}\n',
+            r"line 1, column 'label' holds \['b'\]; a label is a word",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": "b", "text": "y"}\n',
+            r"line 1 is not JSON: it names 'text' more than",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "x", "label": ' + "9" * 5000 + "}\n",
+            r"line 1 is not JSON: Exceeds the limit",
+        ),
         ("a.jsonl", "[" * 100_000, r"line 1 is not JSON: maximum recursion"),
-        ("a.jsonl", '{"text": "x\\ud800", "label": "b"}\n', r"line 1, column 'text' holds .*half of a character"),
-        ("a.jsonl", '{"text": "x\\u0000", "label": "b"}\n', r"line 1, column 'text' holds 'x\\x00': a NUL"),
+        (
+            "a.jsonl",
+            '{"text": "x\\ud800", "label": "b"}\n',
+            r"line 1, column 'text' holds .*half of a character",
+        ),
+        (
+            "a.jsonl",
+            '{"text": "x\\u0000", "label": "b"}\n',
+            r"line 1, column 'text' holds 'x\\x00': a NUL",
+        ),
         ("a.csv", csv_of(ROWS) + "a\0b,good\n", r"line 42: byte 0x00 is not UTF-8 text"),
         ("a.csv", csv_of(ROWS).encode("utf-16-le"), r"line 1: byte 0x00 is not UTF-8 text"),
         ("a.csv", "text,label,text\na,b,c\n", r"line 1 names 'text' more than once"),
-        ("a.csv", csv_of([*ROWS, ("long " * 30_000, "bad")]), r"line 42: field larger than field limit \(131072\)"),
-        ("a.jsonl", json.dumps({"text": "long " * 30_000, "label": "b"}), r"line 1, column 'text' holds .*150,000"),
+        (
+            "a.csv",
+            csv_of([*ROWS, ("long " * 30_000, "bad")]),
+            r"line 42: field larger than field limit \(131072\)",
+        ),
+        (
+            "a.jsonl",
+            json.dumps({"text": "long " * 30_000, "label": "b"}),
+            r"line 1, column 'text' holds .*150,000",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(write, name, content, message):
@@ -148,10 +201,14 @@ def test_what_is_wrong_in_a_file_is_named(write, name, content, message):
 def test_a_line_ends_where_the_format_says(write):
     """Not at a form feed, a Unicode line separator or the like, which a text may hold."""
     rows = [(f"{text} one\u2028two\x0cthree\x85four", label) for text, label in ROWS]
-    lines = "\n".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows)
+    lines = "\n".join(
+        json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows
+    )
     for path in (write(csv_of(rows)), write(lines, "mine.jsonl")):
         task = load_task(path)
-        assert sorted(t for s in SPLITS for t in task.split(s)["text"]) == sorted(text for text, _ in rows)
+        assert sorted(t for s in SPLITS for t in task.split(s)["text"]) == sorted(
+            text for text, _ in rows
+        )
     old = csv_of(ROWS).replace("\n", "\r")
     assert load_task(write(old)).test["text"] == load_task(write(csv_of(ROWS))).test["text"]
 
@@ -175,7 +232,10 @@ def _sparse(path):
     [
         (os.mkfifo, "is no plain file"),
         (os.mkdir, "is no plain file"),
-        (lambda path: os.symlink("/dev/zero", path), "is a link that leaves its folder, to /dev/zero"),
+        (
+            lambda path: os.symlink("/dev/zero", path),
+            "is a link that leaves its folder, to /dev/zero",
+        ),
         (lambda path: os.symlink("/etc/hostname", path), "is a link that leaves its folder"),
         (lambda path: os.symlink(path, path), "cannot be opened"),
         (lambda path: os.symlink(f"{path}.gone", path), "does not exist; give a CSV or JSONL file"),
@@ -199,9 +259,15 @@ def test_a_message_shows_the_start_of_a_value(write):
     assert len(str(raised.value)) < 1000
 
 
-CELLS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.just("good")
-LINES = st.lists(st.dictionaries(st.sampled_from(["text", "label", "x"]), CELLS | st.lists(CELLS), max_size=3))
-FEW = settings(max_examples=100, deadline=2000, suppress_health_check=list(HealthCheck), database=None)
+CELLS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.just("good")
+)
+LINES = st.lists(
+    st.dictionaries(st.sampled_from(["text", "label", "x"]), CELLS | st.lists(CELLS), max_size=3)
+)
+FEW = settings(
+    max_examples=100, deadline=2000, suppress_health_check=list(HealthCheck), database=None
+)
 
 
 def only_lab_errors(path) -> None:
@@ -213,7 +279,9 @@ def only_lab_errors(path) -> None:
             raise
         return
     assert len(task.labels) > 1
-    assert all(label in task.labels for split in SPLITS for label in task.split(split)["text_label"])
+    assert all(
+        label in task.labels for split in SPLITS for label in task.split(split)["text_label"]
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -240,7 +308,9 @@ def test_damaged_tables(tmp_path_factory, name, edits):
 
 def test_an_unknown_label_is_named(write):
     """Where the caller says which labels there are."""
-    with pytest.raises(LabError, match=r"line 2, column 'label' holds 'bad'; allowed are: good, fine"):
+    with pytest.raises(
+        LabError, match=r"line 2, column 'label' holds 'bad'; allowed are: good, fine"
+    ):
         load_task(write(csv_of(ROWS)), labels=["good", "fine"])
 
 
@@ -254,8 +324,16 @@ def test_repeated_texts_are_left_out_with_a_warning(write):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("complaint", {}, "there is no task 'complaint'; choose one of: complaints, shop, twitter_complaints"),
-        ("complaints", {"label_column": "mood"}, "no labelling 'mood'; choose one of: text_label, topic, tone"),
+        (
+            "complaint",
+            {},
+            "there is no task 'complaint'; choose one of: complaints, shop, twitter_complaints",
+        ),
+        (
+            "complaints",
+            {"label_column": "mood"},
+            "no labelling 'mood'; choose one of: text_label, topic, tone",
+        ),
         ("nowhere.csv", {}, "there is no file nowhere.csv"),
     ],
 )

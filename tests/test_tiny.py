@@ -100,7 +100,9 @@ def test_the_untaught_skill_stays_hard(base: Base) -> None:
 def test_every_instruction_works(base: Base, skill: str) -> None:
     matches = [base.exact_match(skill, text, limit=200) for text in shop.SKILLS[skill].instructions]
     assert max(matches) >= 0.95, matches
-    assert min(matches) >= 0.8, matches  # wordings differ: 0.86 to 0.99 for the encoder-decoder's complaint
+    assert min(matches) >= 0.8, (
+        matches
+    )  # wordings differ: 0.86 to 0.99 for the encoder-decoder's complaint
 
 
 def test_the_model_writes_the_label_and_stops(base: Base) -> None:
@@ -152,7 +154,14 @@ def test_any_text_can_be_encoded_and_read_back(base: Base, text: str) -> None:
 def test_the_tokenizer_adds_nothing(base: Base) -> None:
     task = load_task("shop", label_column="topic")
     ids = base.tokenizer(task.prompt("hello").rstrip())["input_ids"]
-    assert base.tokenizer.convert_ids_to_tokens(ids) == ["Tweet", "Ġtext", "Ġ:", "Ġhello", "ĠLabel", "Ġ:"]
+    assert base.tokenizer.convert_ids_to_tokens(ids) == [
+        "Tweet",
+        "Ġtext",
+        "Ġ:",
+        "Ġhello",
+        "ĠLabel",
+        "Ġ:",
+    ]
 
 
 def test_a_label_is_one_token_and_the_end(base: Base) -> None:

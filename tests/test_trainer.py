@@ -26,13 +26,30 @@ from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_adapter
 from softprompt_lab.trainer import AdapterCallback
 
 P = 4
-_NAMES = ("activation_checkpointing", "gradient_checkpointing")  # from transformers 5.23 on, and before
+_NAMES = (
+    "activation_checkpointing",
+    "gradient_checkpointing",
+)  # from transformers 5.23 on, and before
 CHECKPOINTING = next(name for name in _NAMES if hasattr(TrainingArguments, name))
 # Lengths and numbers of labels differ, so a mean of means is another number than the mean over tokens.
-PAIRS = [([5, 17, 33], [8, 9]), ([70, 11], [12]), ([6, 7, 8, 9, 10], [40, 41, 42, 43]), ([20], [21, 22])]
-PAIRS += [([31, 32], [33, 34, 35, 36, 37]), ([50, 51, 52], [53]), ([60, 61], [62, 63]), ([90, 91], [94, 95, 96])]
+PAIRS = [
+    ([5, 17, 33], [8, 9]),
+    ([70, 11], [12]),
+    ([6, 7, 8, 9, 10], [40, 41, 42, 43]),
+    ([20], [21, 22]),
+]
+PAIRS += [
+    ([31, 32], [33, 34, 35, 36, 37]),
+    ([50, 51, 52], [53]),
+    ([60, 61], [62, 63]),
+    ([90, 91], [94, 95, 96]),
+]
 ROWS = [
-    {"input_ids": text + answer, "attention_mask": [1] * len(text + answer), "labels": [-100] * len(text) + answer}
+    {
+        "input_ids": text + answer,
+        "attention_mask": [1] * len(text + answer),
+        "labels": [-100] * len(text) + answer,
+    }
     for text, answer in PAIRS
 ]
 
@@ -52,8 +69,17 @@ def collator(side: str = "right") -> DataCollatorForSeq2Seq:
 
 def settings(folder, **options) -> TrainingArguments:
     """Four rows at a time in the order of the data, SGD at a constant rate."""
-    arguments = {"per_device_train_batch_size": 4, "num_train_epochs": 3, "learning_rate": 0.1, "max_grad_norm": 0.0}
-    arguments |= {"optim": "sgd", "lr_scheduler_type": "constant", "train_sampling_strategy": "sequential"}
+    arguments = {
+        "per_device_train_batch_size": 4,
+        "num_train_epochs": 3,
+        "learning_rate": 0.1,
+        "max_grad_norm": 0.0,
+    }
+    arguments |= {
+        "optim": "sgd",
+        "lr_scheduler_type": "constant",
+        "train_sampling_strategy": "sequential",
+    }
     arguments |= {"report_to": [], "disable_tqdm": True, "use_cpu": True, "save_strategy": "no"}
     return TrainingArguments(output_dir=str(folder), **{**arguments, **options})
 
@@ -79,7 +105,11 @@ def loop(model, epochs: int = 3, step_rows: int = 4, rate: float = 0.1) -> torch
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}, {CHECKPOINTING: True}],
+    [
+        {},
+        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},
+        {CHECKPOINTING: True},
+    ],
     ids=["batches", "accumulated", "checkpointed"],
 )
 def test_trainer_ends_with_the_prompt_of_a_loop(tmp_path, options):
@@ -97,21 +127,39 @@ def test_trainer_ends_with_the_prompt_of_a_loop(tmp_path, options):
 def test_an_encoder_decoder_accumulates_means(tmp_path):
     """Its base model makes the loss; rows one at a time give the mean of their means."""
     ours, theirs = (model_of(t5(), task_type="SEQ_2_SEQ_LM") for _ in range(2))
-    trainer_of(ours, tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=4, max_steps=1).train()
+    trainer_of(
+        ours, tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=4, max_steps=1
+    ).train()
     weight = theirs.prompts["default"].embedding.weight
     losses = [theirs(**collator()([row])).loss for row in ROWS[:4]]
     (gradient,) = torch.autograd.grad(torch.stack(losses).mean(), weight)
-    torch.testing.assert_close(ours.prompt.detach(), (weight - 0.1 * gradient).detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        ours.prompt.detach(), (weight - 0.1 * gradient).detach(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_columns_of_questions_reach_the_model(tmp_path):
     """Trainer drops what `forward` does not name: token types and spans are named. Prompt and head are trained."""
-    shape = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    shape = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
     config = BertConfig(vocab_size=260, **shape, initializer_range=0.2)
-    rows = [{"input_ids": [5, 17, 33, 8, 61], "attention_mask": [1] * 5, "token_type_ids": [0, 0, 1, 1, 1]}]
+    rows = [
+        {
+            "input_ids": [5, 17, 33, 8, 61],
+            "attention_mask": [1] * 5,
+            "token_type_ids": [0, 0, 1, 1, 1],
+        }
+    ]
     rows += [{"input_ids": [9, 70, 3], "attention_mask": [1] * 3, "token_type_ids": [0, 1, 1]}]
     rows = [row | {"start_positions": 1, "end_positions": 2} for row in rows]
-    models = [model_of(_build(BertForQuestionAnswering, config), task_type="QUESTION_ANS") for _ in range(2)]
+    models = [
+        model_of(_build(BertForQuestionAnswering, config), task_type="QUESTION_ANS")
+        for _ in range(2)
+    ]
     pads = DataCollatorWithPadding(collator().tokenizer)
     spans = {"label_names": ["start_positions", "end_positions"], "num_train_epochs": 2}
     data = Dataset.from_list(rows)
@@ -135,7 +183,12 @@ def test_a_checkpoint_holds_the_prompt_and_resumes(tmp_path, family):
     """A few kilobytes, whether output weights are the words' or not; a resumed run ends as an unbroken one."""
     whole = model_of(family())
     trainer_of(whole, tmp_path / "whole").train()
-    options = {"save_strategy": "steps", "save_steps": 2, "optim": "adamw_torch", "lr_scheduler_type": "linear"}
+    options = {
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "optim": "adamw_torch",
+        "lr_scheduler_type": "linear",
+    }
     unbroken = model_of(family())
     trainer_of(unbroken, tmp_path / "run", **options, callbacks=[AdapterCallback()]).train()
     folder = tmp_path / "run" / "checkpoint-4"
@@ -151,8 +204,16 @@ def test_a_checkpoint_holds_the_prompt_and_resumes(tmp_path, family):
 def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path):
     """A rate that climbs out of the valley: the first evaluation was the best."""
     model = model_of(opt())
-    options = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "max_steps": 3}
-    trainer = trainer_of(model, tmp_path, **options, load_best_model_at_end=True, learning_rate=30.0)
+    options = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "max_steps": 3,
+    }
+    trainer = trainer_of(
+        model, tmp_path, **options, load_best_model_at_end=True, learning_rate=30.0
+    )
     trainer.train()
     losses = [line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line]
     assert len(losses) == 3
@@ -162,10 +223,15 @@ def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path):
 def test_a_data_loader_with_a_collator(tmp_path):
     """Batches of `datasets` rows, padded by transformers on either side: the loss of the rows alone."""
     model = model_of(gpt2())
-    alone = [model(**collator()([row])).loss * sum(label != -100 for label in row["labels"]) for row in ROWS]
+    alone = [
+        model(**collator()([row])).loss * sum(label != -100 for label in row["labels"])
+        for row in ROWS
+    ]
     labels = sum(label != -100 for row in ROWS for label in row["labels"])
     for side in ("left", "right"):
-        (batch,) = DataLoader(Dataset.from_list(ROWS), batch_size=len(ROWS), collate_fn=collator(side))
+        (batch,) = DataLoader(
+            Dataset.from_list(ROWS), batch_size=len(ROWS), collate_fn=collator(side)
+        )
         for loss in (model(**batch).loss, model.loss(**batch)):
             torch.testing.assert_close(loss, sum(alone) / labels)
 
@@ -173,7 +239,9 @@ def test_a_data_loader_with_a_collator(tmp_path):
 def test_accelerate_prepares_saves_and_loads(tmp_path):
     """A prepared loop ends as the plain one; `save_state` writes the prompt, `load_state` brings it back."""
     model, accelerator = model_of(gpt2()), accelerate.Accelerator(cpu=True)
-    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    optimizer = torch.optim.SGD(
+        [weight for weight in model.parameters() if weight.requires_grad], lr=0.1
+    )
     batches = DataLoader(Dataset.from_list(ROWS), batch_size=4, collate_fn=collator())
     prepared, optimizer, batches = accelerator.prepare(model, optimizer, batches)
     for epoch in range(3):
@@ -218,7 +286,15 @@ def test_two_accelerated_processes_end_with_the_prompt_of_one(tmp_path):
     script.write_text(SCRIPT)
     model = model_of(AutoModelForCausalLM.from_pretrained(base))
     model.save_pretrained(tmp_path / "start")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+    ]
     command += [str(tmp_path / name) for name in ("base", "start", "end")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)

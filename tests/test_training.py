@@ -15,7 +15,15 @@ from families import gpt2, llama
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, evaluate, load_task, train, training
+from softprompt_lab import (
+    LabError,
+    PromptTuningConfig,
+    SoftPromptModel,
+    evaluate,
+    load_task,
+    train,
+    training,
+)
 from softprompt_lab.evaluation import (
     difference,
     evaluate_ensemble,
@@ -32,17 +40,24 @@ WORDS = "good bad red blue green one two three four five six seven text : Label"
 @pytest.fixture(scope="module")
 def tokenizer():
     """A word-level tokenizer over a handful of words."""
-    vocabulary = {word: place + 3 for place, word in enumerate(WORDS.split())} | {"<unk>": 0, "<eos>": 2}
+    vocabulary = {word: place + 3 for place, word in enumerate(WORDS.split())} | {
+        "<unk>": 0,
+        "<eos>": 2,
+    }
     plain = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<eos>", unk_token="<unk>", pad_token="<eos>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain, eos_token="<eos>", unk_token="<unk>", pad_token="<eos>"
+    )
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
     """Texts of colours and numbers; red ones are bad."""
     numbers = ["one", "two", "three", "four", "five", "six", "seven"]
-    texts = [f"{c} {a} {b}" for c in ("red", "blue", "green") for a in numbers for b in numbers if a != b]
+    texts = [
+        f"{c} {a} {b}" for c in ("red", "blue", "green") for a in numbers for b in numbers if a != b
+    ]
     labels = ["bad" if text.startswith("red") else "good" for text in texts]
     path = tmp_path_factory.mktemp("data") / "colours.csv"
     pd.DataFrame({"text": texts, "label": labels}).to_csv(path, index=False)
@@ -66,7 +81,10 @@ def test_training_lowers_the_loss_and_records_it(tokenizer, task):
     assert torch.equal(history.snapshots[30], model.prompt)
     table = history.to_pandas()
     assert table["loss"].tolist() == pytest.approx(history.losses)
-    assert table.loc[table["step"] == 20, "validation_accuracy"].item() == history.evaluations[1]["accuracy"]
+    assert (
+        table.loc[table["step"] == 20, "validation_accuracy"].item()
+        == history.evaluations[1]["accuracy"]
+    )
     assert history.settings["steps"] == 30
     assert history.seconds > 0
 
@@ -83,14 +101,23 @@ def test_ten_thousand_steps_keep_a_bounded_number_of_snapshots(tokenizer, task, 
         runs[0].history.losses.append(1.0)
 
     def loss_of(model, *arguments, **options):
-        return {"default": SimpleNamespace(loss=abs(float(model.prompt[0, 0].detach()) - 4_437), accuracy=0.5)}
+        return {
+            "default": SimpleNamespace(
+                loss=abs(float(model.prompt[0, 0].detach()) - 4_437), accuracy=0.5
+            )
+        }
 
     monkeypatch.setattr(training, "_step", step_of)
     monkeypatch.setattr(training, "evaluate_prompts", loss_of)
     model = make(tokenizer)
     start = model.prompt.detach().clone()
     history = train(
-        model, task, steps=10_000, progress=False, on_step=lambda h: sizes.append(len(h.snapshots)), **every
+        model,
+        task,
+        steps=10_000,
+        progress=False,
+        on_step=lambda h: sizes.append(len(h.snapshots)),
+        **every,
     )
     assert max(sizes) <= training.MOST_SNAPSHOTS
     steps = sorted(history.snapshots)
@@ -148,9 +175,13 @@ def test_several_prompts_in_the_same_batches_learn_as_each_alone(tokenizer, task
         alone = SoftPromptModel(llama(), config, tokenizer=tokenizer, start=starts[name])
         history = train(alone, own, **options)
         assert histories[name].losses == pytest.approx(history.losses, rel=1e-4)
-        assert histories[name].evaluations[-1]["loss"] == pytest.approx(history.evaluations[-1]["loss"], rel=1e-3)
+        assert histories[name].evaluations[-1]["loss"] == pytest.approx(
+            history.evaluations[-1]["loss"], rel=1e-3
+        )
         torch.testing.assert_close(both.prompt_called(name), alone.prompt, rtol=1e-3, atol=1e-4)
-    assert [name for name, p in both.named_parameters() if p.requires_grad] == ["prompts.default.embedding.weight"]
+    assert [name for name, p in both.named_parameters() if p.requires_grad] == [
+        "prompts.default.embedding.weight"
+    ]
 
 
 def test_a_call_that_runs_out_of_memory_says_which_number_to_lower(tokenizer, task, monkeypatch):
@@ -159,10 +190,14 @@ def test_a_call_that_runs_out_of_memory_says_which_number_to_lower(tokenizer, ta
     before = model.prompt.detach().clone()
 
     def full(*arguments):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        raise RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
 
     monkeypatch.setattr(training, "label_logits", full)
-    with pytest.raises(LabError, match=r"memory ran out at step 1.*Lower batch_size \(8 now\), max_length \(77\)"):
+    with pytest.raises(
+        LabError, match=r"memory ran out at step 1.*Lower batch_size \(8 now\), max_length \(77\)"
+    ):
         train(model, task, steps=1, max_length=77, progress=False)
     assert torch.equal(before, model.prompt)
 
@@ -179,14 +214,18 @@ def test_an_ensemble_combines_what_its_prompts_answer(tokenizer, task):
     for name in names:
         model.set_prompt(name)
         alone = evaluate(model, task, "validation")
-        pd.testing.assert_frame_equal(found.members[name].predictions, alone.predictions, rtol=1e-4, atol=1e-5)
+        pd.testing.assert_frame_equal(
+            found.members[name].predictions, alone.predictions, rtol=1e-4, atol=1e-5
+        )
         assert found.members[name].loss == pytest.approx(alone.loss, rel=1e-4)
         shares.append(label_probabilities(model, task, task.validation["text"]))
     truth = list(task.validation["text_label"])
     mean = sum(shares) / 3
     assert found.predictions["mean_probability"].tolist() == mean.idxmax(axis=1).tolist()
     votes = pd.concat([share.idxmax(axis=1) for share in shares], axis=1)
-    assert found.predictions["majority_vote"].tolist() == [row.mode()[0] for _, row in votes.iterrows()]
+    assert found.predictions["majority_vote"].tolist() == [
+        row.mode()[0] for _, row in votes.iterrows()
+    ]
     assert found.mean_probability == (mean.idxmax(axis=1) == truth).mean()
     assert found.confidence_intervals["majority_vote"] == wilson_interval(
         round(found.majority_vote * len(truth)), len(truth)
@@ -198,28 +237,42 @@ def test_vectors_are_measured_without_becoming_a_prompt(tokenizer, task):
     model = make(tokenizer)
     before = model.prompt.detach().clone()
     long = torch.randn(6, before.shape[1], generator=torch.Generator().manual_seed(3))
-    found = evaluate_prompts(model, task, {"own": model.prompt, "long": long, "none": long[:0]}, "test", limit=20)
+    found = evaluate_prompts(
+        model, task, {"own": model.prompt, "long": long, "none": long[:0]}, "test", limit=20
+    )
     bare = evaluate(model.base_model, task, limit=20, tokenizer=tokenizer)
     six = PromptTuningConfig(num_virtual_tokens=6)
-    behind = evaluate(SoftPromptModel(llama(), six, tokenizer=tokenizer, start=long), task, limit=20)
+    behind = evaluate(
+        SoftPromptModel(llama(), six, tokenizer=tokenizer, start=long), task, limit=20
+    )
     for name, alone in (("own", evaluate(model, task, limit=20)), ("long", behind), ("none", bare)):
-        pd.testing.assert_frame_equal(found[name].predictions, alone.predictions, rtol=1e-4, atol=1e-5)
+        pd.testing.assert_frame_equal(
+            found[name].predictions, alone.predictions, rtol=1e-4, atol=1e-5
+        )
     assert torch.equal(before, model.prompt)
     assert list(model.prompts) == ["default"]
     text = task.test["text"][0]
-    shares = label_probabilities_behind(model, task, text, {"own": model.prompt, "long": long, "none": long[:0]})
+    shares = label_probabilities_behind(
+        model, task, text, {"own": model.prompt, "long": long, "none": long[:0]}
+    )
     expected = label_probabilities(model, task, [text]).loc[text]
     pd.testing.assert_series_equal(shares.loc["own"], expected, check_names=False, rtol=1e-4)
     scores = found["none"].predictions.filter(like="log p(").iloc[0].to_numpy()
-    assert shares.loc["none"].to_numpy() == pytest.approx(np.exp(scores) / np.exp(scores).sum(), rel=1e-4)
+    assert shares.loc["none"].to_numpy() == pytest.approx(
+        np.exp(scores) / np.exp(scores).sum(), rel=1e-4
+    )
     with pytest.raises(ValueError, match=r"'wide' has shape \(2, 3\)"):
         evaluate_prompts(model, task, {"wide": torch.zeros(2, 3)})
 
 
-def test_a_difference_is_that_of_the_figures_and_its_interval_that_of_resampled_rows(tokenizer, task):
+def test_a_difference_is_that_of_the_figures_and_its_interval_that_of_resampled_rows(
+    tokenizer, task
+):
     """Against resampling in a loop; of an evaluation and itself nothing is left."""
     model = make(tokenizer)
-    found = evaluate_prompts(model, task, {"own": model.prompt, "other": 0.3 * model.prompt.flip(0)}, "test")
+    found = evaluate_prompts(
+        model, task, {"own": model.prompt, "other": 0.3 * model.prompt.flip(0)}, "test"
+    )
     one, other = found["own"], found["other"]
     moved = difference(one, other)
     assert moved.loss == pytest.approx(one.loss - other.loss)
@@ -243,7 +296,9 @@ def test_each_row_can_stand_behind_a_prompt_of_its_own(tokenizer, task):
     model = make(tokenizer)
     model.add_prompt("other", PromptTuningConfig(num_virtual_tokens=2))
     names = ["default", "other"] * (len(task.validation) // 2 + 1)
-    mixed = evaluate(model, task, "validation", prompt_names=names[: len(task.validation)]).predictions
+    mixed = evaluate(
+        model, task, "validation", prompt_names=names[: len(task.validation)]
+    ).predictions
     plain = evaluate(model, task, "validation").predictions
     model.set_prompt("other")
     other = evaluate(model, task, "validation").predictions
@@ -299,7 +354,11 @@ def test_a_loss_that_is_not_finite_stops_with_advice(tokenizer, task):
 def test_training_can_be_stopped_from_outside(tokenizer, task):
     """`on_step` sees the history and returns True."""
     history = train(
-        make(tokenizer), task, steps=20, progress=False, on_step=lambda history: len(history.losses) == 3
+        make(tokenizer),
+        task,
+        steps=20,
+        progress=False,
+        on_step=lambda history: len(history.losses) == 3,
     )
     assert len(history.losses) == history.best_step == 3
     assert 3 in history.snapshots
@@ -332,7 +391,9 @@ def test_rank_classification_equals_a_loop(tokenizer, task, base):
             context, target = task.encode(tokenizer, row["text"], label)
             with torch.no_grad():
                 logits = model(torch.tensor([context + target])).logits[0].log_softmax(dim=-1)
-            each = [logits[len(context) - 1 + place, token].item() for place, token in enumerate(target)]
+            each = [
+                logits[len(context) - 1 + place, token].item() for place, token in enumerate(target)
+            ]
             scores[label] = sum(each[:-1])
             if label == row["label"]:
                 losses += [-value for value in each]
@@ -392,7 +453,9 @@ def test_texts_that_lose_their_end_are_counted(tokenizer, task):
 
     for split in ("train", "validation"):
         n = len(task.split(split))
-        with pytest.warns(UserWarning, match=rf"{n} of {n} texts lose their end: .* max_length=36 tokens"):
+        with pytest.warns(
+            UserWarning, match=rf"{n} of {n} texts lose their end: .* max_length=36 tokens"
+        ):
             measure(split, 36)
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, plots, reading
+from softprompt_lab import (
+    PromptTuningConfig,
+    SoftPromptModel,
+    load_base_model,
+    load_task,
+    plots,
+    reading,
+)
 from softprompt_lab.evaluation import evaluate_prompts
 
 P, D = 4, 6
@@ -18,7 +25,9 @@ def vectors(seed: int, rows: int = P, width: int = D) -> torch.Tensor:
     return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
 
 
-def value(table: pd.DataFrame, first: str, second: str, measure: str, kind: str = "prompt") -> float:
+def value(
+    table: pd.DataFrame, first: str, second: str, measure: str, kind: str = "prompt"
+) -> float:
     columns = ("first", "second", "kind", "measure")
     wanted = (first, second, kind, measure)
     chosen = np.logical_and.reduce([table[c] == w for c, w in zip(columns, wanted, strict=True)])
@@ -36,7 +45,11 @@ def tiny() -> SoftPromptModel:
 def prompts(tiny) -> dict[str, torch.Tensor]:
     """Two equal prompts of words and one of other words."""
     words = tiny.word_embeddings.detach()
-    return {"one": words[10 : 10 + P].clone(), "same": words[10 : 10 + P].clone(), "other": words[60 : 60 + P].clone()}
+    return {
+        "one": words[10 : 10 + P].clone(),
+        "same": words[10 : 10 + P].clone(),
+        "other": words[60 : 60 + P].clone(),
+    }
 
 
 # ---------------------------------------------------------------------------------------------------- vectors
@@ -46,10 +59,14 @@ def test_the_vector_measures_are_those_of_a_plain_loop():
     one, other = vectors(0), vectors(1)
     table = reading.vector_similarity({"a": one, "b": other})
     cosines = [cosine_similarity(x, y, dim=0).item() for x in one for y in other]
-    assert value(table, "a", "b", "pairwise cosine") == pytest.approx(sum(cosines) / len(cosines), abs=1e-6)
+    assert value(table, "a", "b", "pairwise cosine") == pytest.approx(
+        sum(cosines) / len(cosines), abs=1e-6
+    )
     pooled = cosine_similarity(sum(one) / P, sum(other) / P, dim=0).item()
     assert value(table, "a", "b", "pooled cosine") == pytest.approx(pooled, abs=1e-6)
-    aligned = sum((x * y).sum() for x, y in zip(one, other, strict=True)) / (one.norm() * other.norm())
+    aligned = sum((x * y).sum() for x, y in zip(one, other, strict=True)) / (
+        one.norm() * other.norm()
+    )
     assert value(table, "a", "b", "aligned cosine") == pytest.approx(aligned.item(), abs=1e-6)
 
 
@@ -83,11 +100,17 @@ def test_centring_takes_the_words_mean_off_the_prompts_and_not_off_their_movemen
     centred = reading.vector_similarity(moved, words, dict.fromkeys(moved, start), centered=True)
     assert value(raw, "a", "b", "pooled cosine") > 0.9
     mean = words.mean(0)
-    expected = cosine_similarity((moved["a"] - mean).mean(0), (moved["b"] - mean).mean(0), dim=0).item()
+    expected = cosine_similarity(
+        (moved["a"] - mean).mean(0), (moved["b"] - mean).mean(0), dim=0
+    ).item()
     assert value(centred, "a", "b", "pooled cosine") == pytest.approx(expected, abs=1e-5)
     for table in (raw, centred):
-        expected = cosine_similarity((moved["a"] - start).mean(0), (moved["b"] - start).mean(0), dim=0).item()
-        assert value(table, "a", "b", "pooled cosine", "movement") == pytest.approx(expected, abs=1e-5)
+        expected = cosine_similarity(
+            (moved["a"] - start).mean(0), (moved["b"] - start).mean(0), dim=0
+        ).item()
+        assert value(table, "a", "b", "pooled cosine", "movement") == pytest.approx(
+            expected, abs=1e-5
+        )
 
 
 def test_what_cannot_be_compared_is_refused():
@@ -114,7 +137,9 @@ def test_equal_prompts_answer_alike_and_others_as_the_rows_say(tiny, prompts):
     agreement = sum(x == y for x, y in zip(one, other, strict=True)) / 16
     assert value(table, "one", "other", "agreement") == pytest.approx(agreement)
     by_chance = sum((one == label).mean() * (other == label).mean() for label in task.labels)
-    assert value(table, "one", "other", "kappa") == pytest.approx((agreement - by_chance) / (1 - by_chance))
+    assert value(table, "one", "other", "kappa") == pytest.approx(
+        (agreement - by_chance) / (1 - by_chance)
+    )
 
 
 def test_two_prompts_that_know_one_answer_agree_and_show_nothing():
@@ -138,7 +163,9 @@ def test_divergence_is_nothing_for_equal_prompts_and_that_of_a_plain_loop_for_ot
     table = reading.next_token_similarity(tiny, task, prompts, starts=prompts, limit=5)
     assert value(table, "one", "same", "divergence") == pytest.approx(0, abs=1e-6)
     assert value(table, "one", "same", "same first choice") == 1
-    one, _, other = reading.next_token_distributions(tiny, task, list(prompts.values()), limit=5).double().exp()
+    one, _, other = (
+        reading.next_token_distributions(tiny, task, list(prompts.values()), limit=5).double().exp()
+    )
     rows = []
     for x, y in zip(one, other, strict=True):
         m = (x + y) / 2
@@ -152,7 +179,9 @@ def test_a_split_without_rows_is_refused(tiny, prompts):
     task = load_task("shop")
     empty = task.test.select([])
     with pytest.raises(ValueError, match="no rows"):
-        reading.next_token_similarity(tiny, type(task)("shop", empty, empty, empty, *_shown(task)), prompts)
+        reading.next_token_similarity(
+            tiny, type(task)("shop", empty, empty, empty, *_shown(task)), prompts
+        )
 
 
 def _shown(task) -> tuple:
@@ -163,15 +192,24 @@ def _shown(task) -> tuple:
 
 
 def pairs_of(values: dict[tuple[str, str], float], measure: str = "m") -> pd.DataFrame:
-    rows = [(first, second, "prompt", measure, number) for (first, second), number in values.items()]
+    rows = [
+        (first, second, "prompt", measure, number) for (first, second), number in values.items()
+    ]
     return pd.DataFrame(rows, columns=["first", "second", "kind", "measure", "value"])
 
 
 def test_seeds_of_a_task_stand_beside_tasks():
     table = pairs_of({("a0", "a0"): 1.0, ("a0", "a1"): 0.8, ("a0", "b"): 0.1, ("a1", "b"): 0.3})
     found = reading.by_relation(table, {"a0": "a", "a1": "a", "b": "b"}).set_index("relation")
-    assert found.loc["same task", ["mean", "lowest", "highest", "pairs"]].tolist() == [0.8, 0.8, 0.8, 1]
-    assert found.loc["other task", ["mean", "lowest", "highest", "pairs"]].tolist() == pytest.approx([0.2, 0.1, 0.3, 2])
+    assert found.loc["same task", ["mean", "lowest", "highest", "pairs"]].tolist() == [
+        0.8,
+        0.8,
+        0.8,
+        1,
+    ]
+    assert found.loc[
+        "other task", ["mean", "lowest", "highest", "pairs"]
+    ].tolist() == pytest.approx([0.2, 0.1, 0.3, 2])
     with pytest.raises(ValueError, match="no task for b"):
         reading.by_relation(table, {"a0": "a", "a1": "a"})
 
@@ -196,9 +234,13 @@ def test_curves_and_gains_are_differences_of_the_runs_of_a_number():
     def history(*losses: float) -> pd.DataFrame:
         steps = range(1, len(losses) + 1)
         empty = [math.nan] * len(losses)
-        return pd.DataFrame({"step": steps, "loss": losses, "validation_loss": empty, "validation_accuracy": empty})
+        return pd.DataFrame(
+            {"step": steps, "loss": losses, "validation_loss": empty, "validation_accuracy": empty}
+        )
 
-    curves = reading.learning_curves({"text": [history(3.0, 2.0), history(4.0, 2.0)], "spot": [history(2.0, 1.0)] * 2})
+    curves = reading.learning_curves(
+        {"text": [history(3.0, 2.0), history(4.0, 2.0)], "spot": [history(2.0, 1.0)] * 2}
+    )
     assert set(curves["measure"]) == {"loss"}
     gain = reading.transfer_gain(curves, "spot", "text").set_index("step")
     assert gain["mean"].tolist() == [-1.5, -1.0]
@@ -231,10 +273,16 @@ def curves() -> pd.DataFrame:
     def history(speed: float) -> pd.DataFrame:
         steps = np.arange(1, 21)
         empty = np.full(20, math.nan)
-        columns = {"loss": 3 * np.exp(-speed * steps), "validation_loss": empty, "validation_accuracy": empty}
+        columns = {
+            "loss": 3 * np.exp(-speed * steps),
+            "validation_loss": empty,
+            "validation_accuracy": empty,
+        }
         return pd.DataFrame({"step": steps, **columns})
 
-    return reading.learning_curves({"text": [history(0.1), history(0.2)], "from tone": [history(0.3), history(0.4)]})
+    return reading.learning_curves(
+        {"text": [history(0.1), history(0.2)], "from tone": [history(0.3), history(0.4)]}
+    )
 
 
 def associated() -> reading.Association:
@@ -244,9 +292,15 @@ def associated() -> reading.Association:
 
 FIGURES = {
     "matrices": lambda: plots.similarity_matrices(of_six(), "pooled cosine"),
-    "relations": lambda: plots.relation_figure(reading.by_relation(of_six(), TASK_OF), "aligned cosine"),
+    "relations": lambda: plots.relation_figure(
+        reading.by_relation(of_six(), TASK_OF), "aligned cosine"
+    ),
     "association": lambda: plots.association_figure(
-        associated().pairs, TASK_OF, ("pooled cosine", "aligned cosine"), associated().spearman, associated().p
+        associated().pairs,
+        TASK_OF,
+        ("pooled cosine", "aligned cosine"),
+        associated().spearman,
+        associated().p,
     ),
     "curves": lambda: plots.transfer_curves(curves()),
 }
@@ -289,5 +343,10 @@ def test_the_curves_show_the_mean_and_the_range_of_the_runs():
 def test_the_relations_carry_their_controls():
     figure = FIGURES["relations"]()
     (ax,) = figure.axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["prompt", "start", "random", "movement"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "prompt",
+        "start",
+        "random",
+        "movement",
+    ]
     assert "start, same task 1.00 (3 pairs)" in figure.alt

@@ -20,7 +20,9 @@ MASK[0, 5:] = MASK[2, 3:] = 0
 
 def test_calls_from_several_threads_are_as_calls_in_turn(monkeypatch):
     """The fast loss text by text, a forward pass and generation of one model, again and again, all at once."""
-    monkeypatch.setattr(scoring, "cheapest_way", lambda *_: BLOCKS)  # it sets the attention of the whole model
+    monkeypatch.setattr(
+        scoring, "cheapest_way", lambda *_: BLOCKS
+    )  # it sets the attention of the whole model
     model = with_prompt(llama())
     labels = IDS.masked_fill(MASK == 0, IGNORE)
     calls = [
@@ -48,4 +50,6 @@ def test_a_turn_ends_with_its_error_and_may_be_taken_within_itself():
     with pytest.raises(RuntimeError, match="wrong"), turn(base), turn(base):
         raise RuntimeError("wrong")
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(with_prompt(base).loss, IDS, MASK, IDS.masked_fill(MASK == 0, IGNORE)).result(timeout=60)
+        pool.submit(with_prompt(base).loss, IDS, MASK, IDS.masked_fill(MASK == 0, IGNORE)).result(
+            timeout=60
+        )

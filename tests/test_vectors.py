@@ -38,7 +38,14 @@ IDS = torch.tensor([[5, 17, 33, 8]])
 def test_what_is_written_reads_back_to_the_last_bit(tmp_path, ending):
     """Also tiny and large numbers, a slice of a larger tensor, one with a gradient, half precision."""
     extremes = torch.tensor([[1e-45, -0.0, 3.4e38], [1 / 3, 1e-7, 16777217.0]])
-    for prompt in (PROMPT, extremes, PROMPT[1:3], PROMPT.T, PROMPT.clone().requires_grad_(), PROMPT.bfloat16()):
+    for prompt in (
+        PROMPT,
+        extremes,
+        PROMPT[1:3],
+        PROMPT.T,
+        PROMPT.clone().requires_grad_(),
+        PROMPT.bfloat16(),
+    ):
         back = import_prompt(export_prompt(prompt, tmp_path / f"prompt{ending}"))
         assert back.dtype == torch.float32
         assert torch.equal(back, prompt.detach().float())
@@ -50,7 +57,9 @@ def test_other_libraries_read_what_is_written(tmp_path):
     files = [export_prompt(PROMPT, tmp_path / f"prompt{ending}") for ending in ENDINGS]
     assert torch.equal(load_file(files[0])["prompt_embeddings"], PROMPT)
     assert np.array_equal(np.load(files[1]), PROMPT.numpy())
-    assert np.array_equal(np.array(json.loads(files[2].read_text()), dtype=np.float32), PROMPT.numpy())
+    assert np.array_equal(
+        np.array(json.loads(files[2].read_text()), dtype=np.float32), PROMPT.numpy()
+    )
 
 
 @pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8"])
@@ -89,7 +98,10 @@ class Bomb:
 
 def claims(shape: str, dtype: str = "<f4") -> bytes:
     """An array of 96 bytes under a header that says what it likes."""
-    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}}}".encode().ljust(117) + b"\n"
+    header = (
+        f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}}}".encode().ljust(117)
+        + b"\n"
+    )
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(96)
 
 
@@ -110,18 +122,34 @@ REFUSED = {
     "a pickle": ("x.npy", pickle.dumps(Bomb()), DAMAGED),
     "an array of objects": ("x.npy", saved(np.array([[Bomb()]], dtype=object)), DAMAGED),
     "more than there is": ("x.npy", claims("(1000000000000, 32)"), DAMAGED),
-    "a shape beyond counting": ("x.npy", claims("(9223372036854775807, 9223372036854775807)"), DAMAGED),
+    "a shape beyond counting": (
+        "x.npy",
+        claims("(9223372036854775807, 9223372036854775807)"),
+        DAMAGED,
+    ),
     "less than nothing": ("x.npy", claims("(-1, 6)"), DAMAGED),
-    "whole numbers": ("x.npy", claims("(4, 6)", "<i4"), "holds int32; what is learned is floating point"),
+    "whole numbers": (
+        "x.npy",
+        claims("(4, 6)", "<i4"),
+        "holds int32; what is learned is floating point",
+    ),
     "complex numbers": ("x.npy", claims("(2, 6)", "<c8"), "holds complex64"),
     "one vector": ("x.npy", claims("(24,)"), r"has shape \(24,\); a prompt is \(P, D\)"),
     "an archive": ("x.npy", b"PK\x03\x04" + bytes(60), DAMAGED),
     "too large for float32": ("x.npy", saved(np.full((2, 3), 1e300)), "not finite"),
     "nothing": ("x.npy", b"", DAMAGED),
     "a header without end": ("x.safetensors", struct.pack("<Q", 2**60) + b"{}", DAMAGED),
-    "two tensors": ("x.safetensors", tensors(a=PROMPT, b=PROMPT + 1), r"it holds \['a', 'b'\], and none is called"),
+    "two tensors": (
+        "x.safetensors",
+        tensors(a=PROMPT, b=PROMPT + 1),
+        r"it holds \['a', 'b'\], and none is called",
+    ),
     "no tensor": ("x.safetensors", tensors(), r"it holds \[\], and none is called"),
-    "integers": ("x.safetensors", tensors(a=torch.ones(2, 3, dtype=torch.long)), "holds torch.int64"),
+    "integers": (
+        "x.safetensors",
+        tensors(a=torch.ones(2, 3, dtype=torch.long)),
+        "holds torch.int64",
+    ),
     "not a number": ("x.safetensors", tensors(a=torch.full((2, 3), float("nan"))), "not finite"),
     "no rows": ("x.safetensors", tensors(a=torch.zeros(0, 3)), r"has shape \(0, 3\)"),
     "rows of unequal length": ("x.json", b"[[1, 2], [3]]", "no list of equally long lists"),
@@ -129,7 +157,11 @@ REFUSED = {
     "numbers without rows": ("x.json", b"[1.0, 2.0]", "no list of equally long lists"),
     "an empty list": ("x.json", b"[]", "no list of equally long lists"),
     "a word": ("x.json", b'[[1.0, "one"]]', "holds 'one' where a number is expected"),
-    "nothing where a number is": ("x.json", b"[[1.0, null]]", "holds 'None' where a number is expected"),
+    "nothing where a number is": (
+        "x.json",
+        b"[[1.0, null]]",
+        "holds 'None' where a number is expected",
+    ),
     "yes": ("x.json", b"[[1.0, true]]", "holds 'True' where a number is expected"),
     "infinity": ("x.json", b"[[1.0, Infinity]]", "not finite"),
     "a number beyond floats": ("x.json", b"[[1" + b"0" * 400 + b"]]", DAMAGED),
@@ -165,7 +197,9 @@ def test_files_that_are_none_and_endings_that_are_none(tmp_path):
     with pytest.raises(AdapterError, match="64,000,001 bytes is too large"):
         import_prompt(tmp_path / "large.json")
     for work in (import_prompt, lambda file: export_prompt(PROMPT, file)):
-        with pytest.raises(ValueError, match=r"ends in '.bin'; vectors are kept in: .safetensors, .npy, .json"):
+        with pytest.raises(
+            ValueError, match=r"ends in '.bin'; vectors are kept in: .safetensors, .npy, .json"
+        ):
             work(tmp_path / "x.bin")
     for prompt, reason in ((PROMPT / 0, "not finite"), (PROMPT[:0], r"\(0, 6\)")):
         with pytest.raises(ValueError, match=reason):
@@ -221,20 +255,33 @@ def test_out_and_in_by_the_command_line(base, tmp_path, ending):
 
 def test_the_command_line_says_what_it_will_not_do(base, tmp_path):
     """Overwrite, take another width, leave a head behind without a word."""
-    save_adapter(tmp_path / "a", PromptTuningConfig(4, token_dim=6), PROMPT, head={"score.weight": torch.ones(2, 6)})
+    save_adapter(
+        tmp_path / "a",
+        PromptTuningConfig(4, token_dim=6),
+        PROMPT,
+        head={"score.weight": torch.ones(2, 6)},
+    )
     file = tmp_path / "prompt.npy"
     result = run("export", tmp_path / "a", file)
     assert "the trained head (score.weight)" in result.output
     assert "is there already" in run("export", tmp_path / "a", file).output
     assert run("export", tmp_path / "a", file, "--overwrite").exit_code == 0
-    assert "token_dim=6, but the base model's words are" in run("import", file, tmp_path / "b", "--base", base).output
+    assert (
+        "token_dim=6, but the base model's words are"
+        in run("import", file, tmp_path / "b", "--base", base).output
+    )
     assert "holds a saved prompt" in run("import", file, tmp_path / "a", "--base", base).output
-    assert "holds one prompt; task_id=1" in run("export", tmp_path / "a", tmp_path / "b.npy", "--task-id", 1).output
+    assert (
+        "holds one prompt; task_id=1"
+        in run("export", tmp_path / "a", tmp_path / "b.npy", "--task-id", 1).output
+    )
 
 
 def test_of_an_encoder_decoders_two_prompts_the_read_one_is_exported(tmp_path):
     """PEFT saves 2P rows; the second half is read by nobody."""
-    config = PromptTuningConfig(2, task_type="SEQ_2_SEQ_LM", token_dim=6, num_transformer_submodules=2)
+    config = PromptTuningConfig(
+        2, task_type="SEQ_2_SEQ_LM", token_dim=6, num_transformer_submodules=2
+    )
     save_adapter(tmp_path / "a", config, PROMPT)
     assert run("export", tmp_path / "a", tmp_path / "prompt.json").exit_code == 0
     assert torch.equal(import_prompt(tmp_path / "prompt.json"), PROMPT[:2])

@@ -36,7 +36,11 @@ def test_it_opens_at_the_last_step_and_shows_what_nearest_tokens_says(explorer):
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
-    [("step", 0, "prompt at step 0: 1.00"), ("metric", "l2", "L2 distance"), ("centered", True, "cosine (centred)")],
+    [
+        ("step", 0, "prompt at step 0: 1.00"),
+        ("metric", "l2", "L2 distance"),
+        ("centered", True, "cosine (centred)"),
+    ],
 )
 def test_a_control_changes_table_and_picture(explorer, name, value, says):
     before = explorer.table.value, explorer.picture.value

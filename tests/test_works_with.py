@@ -27,7 +27,9 @@ def vectors(seed: int = 3, width: int = WIDTH) -> torch.Tensor:
 
 def model_of(base, task: str = "CAUSAL_LM") -> SoftPromptModel:
     """A base behind a random prompt."""
-    return SoftPromptModel(base, PromptTuningConfig(num_virtual_tokens=P, task_type=task), start=vectors())
+    return SoftPromptModel(
+        base, PromptTuningConfig(num_virtual_tokens=P, task_type=task), start=vectors()
+    )
 
 
 def gradient(model: SoftPromptModel, loss: torch.Tensor) -> torch.Tensor:
@@ -63,18 +65,29 @@ def test_a_state_holds_every_prompt_and_no_frozen_weight(base):
     task = "SEQ_2_SEQ_LM" if base is t5 else "CAUSAL_LM"
     model = model_of(base(), task)
     model.add_prompt("other", PromptTuningConfig(P, task_type=task), start=vectors(seed=4))
-    assert set(model.state_dict()) == {f"prompts.{name}.embedding.weight" for name in ("default", "other")}
+    assert set(model.state_dict()) == {
+        f"prompts.{name}.embedding.weight" for name in ("default", "other")
+    }
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     assert file.tell() < 10_000
     file.seek(0)
-    for state in (torch.load(file, weights_only=True), pickle.loads(pickle.dumps(model.state_dict()))):
+    for state in (
+        torch.load(file, weights_only=True),
+        pickle.loads(pickle.dumps(model.state_dict())),
+    ):
         fresh = SoftPromptModel(base(), PromptTuningConfig(P, task_type=task))
         fresh.add_prompt("other", PromptTuningConfig(P, task_type=task))
         before = copy.deepcopy(fresh.base_model.state_dict())
         fresh.load_state_dict(state)  # strict: nothing is missing, nothing is left over
-        assert all(torch.equal(fresh.prompt_called(name), model.prompt_called(name)) for name in model.prompts)
-        assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.base_model.state_dict().items())
+        assert all(
+            torch.equal(fresh.prompt_called(name), model.prompt_called(name))
+            for name in model.prompts
+        )
+        assert all(
+            torch.equal(tensor, before[name])
+            for name, tensor in fresh.base_model.state_dict().items()
+        )
 
 
 def test_a_state_says_what_it_lacks():
@@ -97,7 +110,9 @@ def test_what_is_set_free_in_the_base_is_part_of_the_state():
     state = model.state_dict()
     model.base_model.transformer.ln_f.weight.requires_grad_()
     assert set(model.state_dict()) - set(state) == {"base_model.transformer.ln_f.weight"}
-    assert model.load_state_dict(state, strict=False).missing_keys == ["base_model.transformer.ln_f.weight"]
+    assert model.load_state_dict(state, strict=False).missing_keys == [
+        "base_model.transformer.ln_f.weight"
+    ]
 
 
 def test_a_whole_model_is_pickled():
@@ -116,7 +131,10 @@ def test_a_whole_model_is_pickled():
 @pytest.mark.parametrize(
     ("base", "backend"),
     [
-        (gpt2, "aot_eager"),  # the graph and its gradient as torch traces them, without a C++ compiler
+        (
+            gpt2,
+            "aot_eager",
+        ),  # the graph and its gradient as torch traces them, without a C++ compiler
         (bloom, "aot_eager"),
         pytest.param(llama, "inductor", marks=COMPILER),
     ],
@@ -124,14 +142,18 @@ def test_a_whole_model_is_pickled():
 @pytest.mark.slow
 def test_a_compiled_model_equals_the_eager_one(base, backend, monkeypatch):
     """Logits, loss and the prompt's gradient of `torch.compile(model)`."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # torch cannot trace the tests' shape checks
+    monkeypatch.setattr(
+        jaxtyping.config, "jaxtyping_disable", True
+    )  # torch cannot trace the tests' shape checks
     model = model_of(base())
     compiled = torch.compile(model, backend=backend)
     batch = padded(ROWS, "left")
     ours, theirs = compiled(*batch), model(*batch)
     torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ours.loss, theirs.loss)
-    torch.testing.assert_close(gradient(model, ours.loss), gradient(model, theirs.loss), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        gradient(model, ours.loss), gradient(model, theirs.loss), rtol=1e-4, atol=1e-6
+    )
     assert set(compiled.state_dict()) == {"_orig_mod.prompts.default.embedding.weight"}
 
 
@@ -139,7 +161,10 @@ def test_a_compiled_model_equals_the_eager_one(base, backend, monkeypatch):
 def test_layers_that_recompute_give_the_same_gradient(base):
     """Gradient checkpointing really happens though the base stays in eval mode, and no dropout acts."""
     model = model_of(base(), "SEQ_2_SEQ_LM" if base in (t5, bart) else "CAUSAL_LM")
-    for part in (model.base_model.config, *model.base_model.modules()):  # any that acted would be seen
+    for part in (
+        model.base_model.config,
+        *model.base_model.modules(),
+    ):  # any that acted would be seen
         for name in ("dropout", "dropout_rate", "attention_dropout", "hidden_dropout"):
             if isinstance(getattr(part, name, None), float):
                 setattr(part, name, 0.5)
@@ -149,9 +174,13 @@ def test_layers_that_recompute_give_the_same_gradient(base):
     written = model.generate(ids, mask, max_new_tokens=4, do_sample=False)
     model.gradient_checkpointing_enable()
     model.train()
-    layer = next(part for part in model.base_model.modules() if isinstance(part, GradientCheckpointingLayer))
+    layer = next(
+        part for part in model.base_model.modules() if isinstance(part, GradientCheckpointingLayer)
+    )
     calls = []
-    next(part for part in layer.modules() if not [*part.children()]).register_forward_hook(lambda *_: calls.append(1))
+    next(part for part in layer.modules() if not [*part.children()]).register_forward_hook(
+        lambda *_: calls.append(1)
+    )
     for loss in (model(*batch).loss, model.loss(*batch)):
         before = len(calls)
         torch.testing.assert_close(loss, expected)
@@ -178,28 +207,45 @@ def test_a_pipeline_writes_what_generate_writes(tmp_path):
     options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False}
     write = pipeline("text-generation", model=model, tokenizer=tokenizer, device="cpu", **options)
     texts = ["A cup", "A much longer text"]
-    for text, (alone,), (batched,) in zip(texts, write(texts), write(texts, batch_size=2), strict=True):
+    for text, (alone,), (batched,) in zip(
+        texts, write(texts), write(texts, batch_size=2), strict=True
+    ):
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
         expected = tokenizer.decode(model.generate(ids, **options)[0], skip_special_tokens=True)
         assert alone["generated_text"] == batched["generated_text"] == expected
-        assert expected != tokenizer.decode(base.generate(ids, **options)[0], skip_special_tokens=True)
+        assert expected != tokenizer.decode(
+            base.generate(ids, **options)[0], skip_special_tokens=True
+        )
     model.save_pretrained(tmp_path / "prompt")
     theirs = peft.PeftModel.from_pretrained(base, tmp_path / "prompt")
-    peft_writes = pipeline("text-generation", model=theirs, tokenizer=tokenizer, device="cpu", **options)
+    peft_writes = pipeline(
+        "text-generation", model=theirs, tokenizer=tokenizer, device="cpu", **options
+    )
     assert peft_writes(texts) == write(texts)
 
 
 def test_a_pipeline_sorts_texts():
     """Prompt and head through "text-classification": the classes' names and probabilities."""
-    shape = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    shape = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = BertConfig(vocab_size=260, **shape, initializer_range=0.2, id2label={0: "no", 1: "yes"})
+        config = BertConfig(
+            vocab_size=260, **shape, initializer_range=0.2, id2label={0: "no", 1: "yes"}
+        )
         base = BertForSequenceClassification(config).eval()
     model, tokenizer = model_of(base, "SEQ_CLS"), byte_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
     texts = ["A cup", "A much longer text"]
-    sort = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu", top_k=None)
+    sort = pipeline(
+        "text-classification", model=model, tokenizer=tokenizer, device="cpu", top_k=None
+    )
     for text, found in zip(texts, sort(texts, batch_size=2), strict=True):
         no, yes = model(**tokenizer(text, return_tensors="pt")).logits.softmax(dim=1)[0].tolist()
-        assert {each["label"]: each["score"] for each in found} == pytest.approx({"no": no, "yes": yes})
+        assert {each["label"]: each["score"] for each in found} == pytest.approx(
+            {"no": no, "yes": yes}
+        )

@@ -51,7 +51,8 @@ def test_the_figures_of_the_readme_are_those_of_the_folder(name):
     assert start == f"{found['start']}, seed {found['settings']['seed']}"
     trained, untrained = found["trained"], found["untrained"]
     assert (majority, before, after) == tuple(
-        f"{number:.3f}" for number in (found["majority_baseline"], untrained["accuracy"], trained["accuracy"])
+        f"{number:.3f}"
+        for number in (found["majority_baseline"], untrained["accuracy"], trained["accuracy"])
     )
     assert f1 == f"{trained['macro_f1']:.3f}"
     assert (loss_before, loss_after) == (f"{untrained['loss']:.2f}", f"{trained['loss']:.2f}")
@@ -73,7 +74,10 @@ def test_the_settings_were_chosen_on_the_validation_split():
     assert best["accuracy"] == last["accuracy"].max()
     for name in NAMES:
         settings = record(name)["settings"]
-        assert (settings["steps"], settings["learning_rate"]) == (best["steps"], best["learning_rate"])
+        assert (settings["steps"], settings["learning_rate"]) == (
+            best["steps"],
+            best["learning_rate"],
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,10 +89,15 @@ def test_a_folder_opens_here_and_in_peft(name):
     assert theirs.num_virtual_tokens == len(prompt) == 8
     assert theirs.base_model_name_or_path == config.base_model_name_or_path == "smollm2"
     assert torch.equal(load_peft_weights(str(folder), device="cpu")["prompt_embeddings"], prompt)
-    assert runs.saved_task(folder).labels == load_task("complaints", label_column=TASKS[name.split("-")[0]]).labels
+    assert (
+        runs.saved_task(folder).labels
+        == load_task("complaints", label_column=TASKS[name.split("-")[0]]).labels
+    )
     snapshots = runs.saved_snapshots(folder, prompt.shape)
     assert {0, 100} <= set(snapshots)
-    assert {tensor.dtype for tensor in load_file(folder / "snapshots.safetensors").values()} == {torch.float16}
+    assert {tensor.dtype for tensor in load_file(folder / "snapshots.safetensors").values()} == {
+        torch.float16
+    }
     history = runs.saved_history(folder)
     assert history["step"].tolist() == list(range(1, 101))
 
@@ -192,7 +201,9 @@ def test_damaged_snapshots_are_named(tiny_run, copy, damage):
         runs.saved_start(copy, tiny_run[1].prompt.shape)
 
 
-@pytest.mark.parametrize("content", ["", "step,loss\n1,2\n", "step,loss,validation_loss,validation_accuracy\nx,y,,\n"])
+@pytest.mark.parametrize(
+    "content", ["", "step,loss\n1,2\n", "step,loss,validation_loss,validation_accuracy\nx,y,,\n"]
+)
 def test_a_damaged_history_is_named_and_a_missing_one_is_none(copy, content):
     (copy / "history.csv").write_text(content)
     with pytest.raises(AdapterError, match=r"history\.csv is damaged"):

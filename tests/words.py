@@ -28,7 +28,9 @@ WORDS += ["complaint", "no", "yes"]
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
     """One token a word."""
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<pad>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
 
@@ -38,7 +40,9 @@ def word_vectors(width: int = 6, extra: int = 0, seed: int = 0) -> torch.Tensor:
     return torch.randn(len(WORDS) + extra, width, generator=torch.Generator().manual_seed(seed))
 
 
-def walk(words: torch.Tensor, steps: int = 5, rows: int = 4, seed: int = 1) -> dict[int, torch.Tensor]:
+def walk(
+    words: torch.Tensor, steps: int = 5, rows: int = 4, seed: int = 1
+) -> dict[int, torch.Tensor]:
     """Snapshots of `rows` virtual tokens that start at words and drift: step 0, 10, 20, ..."""
     drift = torch.randn(rows, words.shape[1], generator=torch.Generator().manual_seed(seed))
     return {10 * i: words[3 : 3 + rows] + 0.4 * i * drift for i in range(steps)}

@@ -56,8 +56,12 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup: int = 100
-    text_weight: float = 0.1  # loss of the message's own words, beside 1 for the label (decoder only)
-    probe_weight: float = 0.5  # loss of a linear probe for the attributes, which makes every skill arrive early
+    text_weight: float = (
+        0.1  # loss of the message's own words, beside 1 for the label (decoder only)
+    )
+    probe_weight: float = (
+        0.5  # loss of a linear probe for the attributes, which makes every skill arrive early
+    )
     longest_prefix: int = 16
     seed: int = 0
 
@@ -72,7 +76,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     for document in shop.documents(seed=0, n=20_000):
         counts.update(piece for piece, _ in splitter.pre_tokenize_str(document.text))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = sorted((word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word))
+    words = sorted(
+        (word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word)
+    )
     vocabulary = {token: number for number, token in enumerate([PAD, EOS, *words, *alphabet])}
     bpe = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     bpe.pre_tokenizer, bpe.decoder = splitter, decoders.ByteLevel()
@@ -138,10 +144,15 @@ class Row:
 def rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, step: int) -> list[Row]:
     """The documents of one step: an instruction, random tokens for the hidden cue, or nothing in front."""
     rng = random.Random(f"shop rows {recipe.seed} {step}")
-    return [_row(document, tokenizer, recipe, rng) for document in shop.documents(seed=1 + step, n=recipe.batch_size)]
+    return [
+        _row(document, tokenizer, recipe, rng)
+        for document in shop.documents(seed=1 + step, n=recipe.batch_size)
+    ]
 
 
-def _row(document: shop.Document, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, rng: random.Random) -> Row:
+def _row(
+    document: shop.Document, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, rng: random.Random
+) -> Row:
     noise = [rng.randrange(1, len(tokenizer)) for _ in range(rng.randint(1, recipe.longest_prefix))]
     if document.cue == "words":
         prefix = tokenizer(document.instruction)["input_ids"]
@@ -179,7 +190,9 @@ def cue_strengths(batch: list[Row], width: int, step: int) -> torch.Tensor:
 
 def padded(sequences: list[list[int]], value: int) -> torch.Tensor:
     """(B, T) Ids padded on the right."""
-    return pad_sequence([torch.tensor(ids) for ids in sequences], batch_first=True, padding_value=value)
+    return pad_sequence(
+        [torch.tensor(ids) for ids in sequences], batch_first=True, padding_value=value
+    )
 
 
 @dataclass(frozen=True)
@@ -204,7 +217,8 @@ def pretraining_losses(
     ids = padded(inputs, 0)  # (B, T)
     strengths = cue_strengths(batch, ids.shape[1], step)  # (B, T)
     call = {
-        "inputs_embeds": model.get_input_embeddings()(ids) + strengths[..., None] * cue,  # (B, T, D)
+        "inputs_embeds": model.get_input_embeddings()(ids)
+        + strengths[..., None] * cue,  # (B, T, D)
         "attention_mask": padded([[1] * len(sequence) for sequence in inputs], 0),
         "output_hidden_states": True,
     }
@@ -218,11 +232,15 @@ def pretraining_losses(
     return Losses(label, probe_loss(probe, middle, batch), text)
 
 
-def decoder_losses(logits: torch.Tensor, ids: torch.Tensor, batch: list[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+def decoder_losses(
+    logits: torch.Tensor, ids: torch.Tensor, batch: list[Row]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean cross-entropy of the labels' tokens and of the bodies' tokens; prefixes are not predicted."""
     parts = [[0] * len(row.prefix) + [1] * len(row.body) + [2] * len(row.label) for row in batch]
     part = padded(parts, 0)[:, 1:]  # (B, T - 1)
-    losses = cross_entropy(logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none")  # (B, T - 1)
+    losses = cross_entropy(
+        logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none"
+    )  # (B, T - 1)
     return losses[part == 2].mean(), losses[part == 1].mean()
 
 
@@ -241,7 +259,9 @@ def pretrain(
     """AdamW with warm-up and linear decay; yields step and losses. The probe is dropped at the end."""
     probe = torch.nn.Linear(WIDTH, sum(len(values) for values in ATTRIBUTES.values()))
     parameters = [*model.parameters(), *probe.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / recipe.warmup, 1 - step / recipe.steps)
     )
@@ -267,7 +287,9 @@ def shorten_words(model: T5ForConditionalGeneration) -> None:
     """
     factor = model.get_input_embeddings().weight.norm(dim=1).median()
     for name, weight in model.named_parameters():
-        if name.endswith(("shared.weight", "SelfAttention.o.weight", "EncDecAttention.o.weight", "wo.weight")):
+        if name.endswith(
+            ("shared.weight", "SelfAttention.o.weight", "EncDecAttention.o.weight", "wo.weight")
+        ):
             weight /= factor
     model.decoder.final_layer_norm.weight *= factor
 
@@ -311,31 +333,44 @@ def model_card(name: str, recipe: Recipe, seconds: float, measurements: list[Mea
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "minutes": f"{seconds / 60:.1f}",
-        "threads": "1 thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads",
+        "threads": "1 thread"
+        if torch.get_num_threads() == 1
+        else f"{torch.get_num_threads()} threads",
         "virtual_tokens": VIRTUAL_TOKENS,
         "prompt_steps": TRAINING[name]["steps"],
         "prompt_batch": TRAINING[name]["batch_size"],
         "prompt_rate": TRAINING[name]["learning_rate"],
         "table": table(measurements),
-        "instructions": "\n".join(f"- {skill}: {wordings}" for skill, wordings in instruction_lists().items()),
+        "instructions": "\n".join(
+            f"- {skill}: {wordings}" for skill, wordings in instruction_lists().items()
+        ),
     }
     return CARD.read_text(encoding="utf-8").format(**values)
 
 
 def instruction_lists() -> dict[str, str]:
     """Each worded skill's instructions on one line."""
-    return {name: ", ".join(f'"{text}"' for text in shop.SKILLS[name].instructions) for name in shop.WORDED_SKILLS}
+    return {
+        name: ", ".join(f'"{text}"' for text in shop.SKILLS[name].instructions)
+        for name in shop.WORDED_SKILLS
+    }
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help="tiny, tiny-seq2seq; both if left out")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="tiny, tiny-seq2seq; both if left out")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="pretraining steps, for a trial")] = None,
-    threads: Annotated[int, typer.Option(help="of torch; another number may change the last digits")] = 1,
+    threads: Annotated[
+        int, typer.Option(help="of torch; another number may change the last digits")
+    ] = 1,
 ) -> None:
     """Pretrain the tiny base models, measure every skill, and write the folders with their model cards."""
     unknown = set(names or ()) - set(RECIPES)
     if unknown:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}; choose from: {', '.join(RECIPES)}.")
+        raise typer.BadParameter(
+            f"{', '.join(sorted(unknown))}; choose from: {', '.join(RECIPES)}."
+        )
     torch.set_num_threads(threads)
     for name in names or RECIPES:
         recipe = replace(RECIPES[name], steps=steps) if steps else RECIPES[name]
@@ -343,9 +378,14 @@ def main(
         print(f"{name}: pretrained in {seconds / 60:.1f} minutes", flush=True)
         measurements = [measure(name, skill) for skill in shop.SKILLS]
         print(table(measurements))
-        (folder / "README.md").write_text(model_card(name, recipe, seconds, measurements), encoding="utf-8")
+        (folder / "README.md").write_text(
+            model_card(name, recipe, seconds, measurements), encoding="utf-8"
+        )
         size = sum(file.stat().st_size for file in folder.iterdir())
-        print(f"{folder.name}: {size / 1e6:.1f} MB in {len(list(folder.iterdir()))} files\n", flush=True)
+        print(
+            f"{folder.name}: {size / 1e6:.1f} MB in {len(list(folder.iterdir()))} files\n",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

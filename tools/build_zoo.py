@@ -1,8 +1,8 @@
 """Train the zoo: prompts for smollm2 on the three labellings of `complaints`, written to softprompt_lab/assets/zoo.
 
-    python tools/build_zoo.py pilot      # choose the settings on the validation split; writes pilot.csv
-    python tools/build_zoo.py train      # train and measure what is not there yet; about 40 minutes on one core
-    python tools/build_zoo.py table      # write README.md from the folders
+python tools/build_zoo.py pilot      # choose the settings on the validation split; writes pilot.csv
+python tools/build_zoo.py train      # train and measure what is not there yet; about 40 minutes on one core
+python tools/build_zoo.py table      # write README.md from the folders
 """
 
 import json
@@ -29,7 +29,10 @@ CANDIDATES = (  # compared once, on the validation split of one run
     {"steps": 100, "learning_rate": 0.03},
     {"steps": 100, "learning_rate": 0.1},
 )
-SETTINGS = {"steps": 100, "learning_rate": 0.1}  # of the two the lower loss and the higher accuracy there
+SETTINGS = {
+    "steps": 100,
+    "learning_rate": 0.1,
+}  # of the two the lower loss and the higher accuracy there
 WAYWARD_TEXT = "Please write a poem about the sea."  # of 8 tokens too, and of no use to the task
 CARD = Path(__file__).with_name("zoo_card.md")
 app = typer.Typer(add_completion=False)
@@ -82,7 +85,12 @@ ENTRIES = (
 def untrained(entry: Entry, task: Task):
     """A model with the entry's start in front."""
     text = START_TEXTS[entry.label_column] if entry.start == "text" else None
-    options = {"virtual_tokens": VIRTUAL_TOKENS, "start": entry.start, "start_text": text, "seed": entry.seed}
+    options = {
+        "virtual_tokens": VIRTUAL_TOKENS,
+        "start": entry.start,
+        "start_text": text,
+        "seed": entry.seed,
+    }
     return runs.new_model(BASE, task, **options)
 
 
@@ -110,12 +118,24 @@ def build(entry: Entry, starts: dict[str, Evaluation]) -> None:
     if key not in starts:
         starts[key] = evaluate(model, task)
     quarter = SETTINGS["steps"] // 4
-    schedule = {**SETTINGS, "seed": entry.seed, "snapshot_every": quarter, "evaluate_every": SETTINGS["steps"]}
+    schedule = {
+        **SETTINGS,
+        "seed": entry.seed,
+        "snapshot_every": quarter,
+        "evaluate_every": SETTINGS["steps"],
+    }
     schedule |= entry.more
     history = train(model, task, **schedule)
     after = evaluate(model, task)
-    record = {"data": "complaints", "label_column": entry.label_column, "start": entry.start, **entry.told}
-    runs.save_run(ZOO / entry.name, model, task, history, starts[key], after, compact=True, **record)
+    record = {
+        "data": "complaints",
+        "label_column": entry.label_column,
+        "start": entry.start,
+        **entry.told,
+    }
+    runs.save_run(
+        ZOO / entry.name, model, task, history, starts[key], after, compact=True, **record
+    )
     print(f"{entry.name}: {after} ({(time.perf_counter() - began) / 60:.1f} minutes)", flush=True)
 
 
@@ -141,7 +161,9 @@ def table() -> None:
         kilobytes=sum(path.stat().st_size for path in ZOO.glob("*/*")) // 1000,
         steps=SETTINGS["steps"],
         learning_rate=SETTINGS["learning_rate"],
-        pilot="\n".join(pilot_row(found) for found in pd.read_csv(ZOO / "pilot.csv").to_dict("records")),
+        pilot="\n".join(
+            pilot_row(found) for found in pd.read_csv(ZOO / "pilot.csv").to_dict("records")
+        ),
     )
     (ZOO / "README.md").write_text(text, encoding="utf-8")
 

@@ -56,7 +56,9 @@ def read_source(path: Path) -> NotebookNode:
     try:
         return jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
     except (nbformat.ValidationError, ValueError) as error:
-        raise NotebookError(f"{path.name} is no percent script: {str(error).splitlines()[0]}") from error
+        raise NotebookError(
+            f"{path.name} is no percent script: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _read_names(code: str) -> set[str]:
@@ -109,7 +111,9 @@ def strip_solution(code: str) -> str:
     if all(isinstance(part, str) for part in parts):
         return code
     rest = "\n".join(part if isinstance(part, str) else f"{part[1]}..." for part in parts)
-    lines = [line for part in parts for line in ([part] if isinstance(part, str) else _stub(*part, rest))]
+    lines = [
+        line for part in parts for line in ([part] if isinstance(part, str) else _stub(*part, rest))
+    ]
     return "\n".join(lines)
 
 
@@ -135,7 +139,9 @@ def learner_version(source: NotebookNode, stem: str) -> NotebookNode:
             try:
                 cell.source = strip_solution(cell.source)
             except (ValueError, SyntaxError) as error:
-                raise NotebookError(f"{stem}, cell {index}: no stub can be made: {error}") from error
+                raise NotebookError(
+                    f"{stem}, cell {index}: no stub can be made: {error}"
+                ) from error
     return _finish(cells, stem)
 
 
@@ -152,7 +158,9 @@ def solved_version(source: NotebookNode, stem: str) -> NotebookNode:
     )
     if start is None:
         raise NotebookError(f"{stem}: no cell holds the heading {EXERCISES!r}")
-    lines = (line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines())
+    lines = (
+        line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()
+    )
     title = next((line for line in lines if line.startswith("# ")), f"# {stem}")
     opening = nbformat.v4.new_markdown_cell(
         f"{title}: solutions\n\nFirst the cells that the exercises need, then one solution of each. "

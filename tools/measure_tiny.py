@@ -69,7 +69,9 @@ def exact_match(name: str, skill: str, instruction: str = "") -> float:
     return evaluate(base_model, task, tokenizer=tokenizer).exact_match
 
 
-def train_prompt(name: str, skill: str, seed: int = 0, **settings) -> tuple[float, float, SoftPromptModel]:
+def train_prompt(
+    name: str, skill: str, seed: int = 0, **settings
+) -> tuple[float, float, SoftPromptModel]:
     """Train a prompt from sampled words: exact match on the test split, seconds of training, the model."""
     base_model, tokenizer = load_base_model(name, task_type=TASK_TYPES[name])
     torch.manual_seed(seed)
@@ -102,14 +104,23 @@ def table(measurements: list[Measurement]) -> str:
 
 
 def main(
-    name: Annotated[str | None, typer.Argument(help="tiny or tiny-seq2seq; both if left out")] = None,
-    skill: Annotated[list[str] | None, typer.Option(help="measure this skill only; may be repeated")] = None,
-    seed: Annotated[int, typer.Option(help="of the prompt's start and of the order of the rows")] = 0,
+    name: Annotated[
+        str | None, typer.Argument(help="tiny or tiny-seq2seq; both if left out")
+    ] = None,
+    skill: Annotated[
+        list[str] | None, typer.Option(help="measure this skill only; may be repeated")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="of the prompt's start and of the order of the rows")
+    ] = 0,
 ) -> None:
     """Print exact match by skill, with the seconds that training the prompt took."""
     for model in [name] if name else list(TASK_TYPES):
         print(f"\n{model}, test split, exact match over the whole vocabulary")
-        print(table([measure(model, chosen, seed) for chosen in skill or list(shop.SKILLS)]), flush=True)
+        print(
+            table([measure(model, chosen, seed) for chosen in skill or list(shop.SKILLS)]),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

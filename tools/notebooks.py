@@ -72,7 +72,9 @@ def _outputs(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
 
 def _failure(notebook: NotebookNode, name: str, error: Exception) -> NotebookError:
     """Say in which chapter and cell a run stopped, with the cell's source and the error."""
-    failed = [(index, output) for index, output in _outputs(notebook) if output.output_type == "error"]
+    failed = [
+        (index, output) for index, output in _outputs(notebook) if output.output_type == "error"
+    ]
     if not failed:
         return NotebookError(f"{name}: {type(error).__name__}: {error}")
     index, output = failed[0]
@@ -97,7 +99,10 @@ def execute(notebook: NotebookNode, folder: Path, name: str, *, strict: bool = F
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     )
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "SOFTPROMPT_LAB_STRICT": "1" if strict else "0"}
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "SOFTPROMPT_LAB_STRICT": "1" if strict else "0",
+    }
     started = time.perf_counter()
     try:
         client.execute(env=environment, cleanup_kc=True)
@@ -118,7 +123,9 @@ def _replace(value: Any, pairs: list[tuple[str, str]]) -> Any:
     if isinstance(value, list):
         return [_replace(item, pairs) for item in value]
     if isinstance(value, dict):
-        return NotebookNode({k: v if k == "image/png" else _replace(v, pairs) for k, v in value.items()})
+        return NotebookNode(
+            {k: v if k == "image/png" else _replace(v, pairs) for k, v in value.items()}
+        )
     return value
 
 
@@ -144,7 +151,9 @@ def keep_shown_widgets(notebook: NotebookNode) -> None:
         view["model_id"] = shown.get(view["model_id"], view["model_id"])
     state = {new: _replace(stored[old], pairs) for old, new in pairs}
     if state and len(json.dumps(state)) <= MAX_WIDGET_BYTES:
-        notebook.metadata.widgets = {WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}}
+        notebook.metadata.widgets = {
+            WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}
+        }
 
 
 def tidy_outputs(notebook: NotebookNode, folder: Path) -> None:
@@ -172,7 +181,9 @@ def _cell_problems(notebook: NotebookNode) -> Iterator[str]:
     for index, output in _outputs(notebook):
         if output.output_type == "error":
             yield f"cell {index} shows an error: {output.ename}: {output.evalue}"
-        data = {kind: value for kind, value in output.get("data", {}).items() if kind != "image/png"}
+        data = {
+            kind: value for kind, value in output.get("data", {}).items() if kind != "image/png"
+        }
         text = json.dumps({**output, "data": data})
         for path in private_paths():
             if re.search(rf"(?<![\w.-]){re.escape(path)}(?![\w-])", text):
@@ -203,7 +214,9 @@ def _committed(source: Path, solutions: bool) -> Path:
     """Return the path of a notebook that must have been built."""
     path = notebook_path(source, solutions=solutions)
     if not path.exists():
-        raise NotebookError(f"{path.name} is not built: python tools/notebooks.py build {source.stem[:2]}")
+        raise NotebookError(
+            f"{path.name} is not built: python tools/notebooks.py build {source.stem[:2]}"
+        )
     return path
 
 
@@ -246,7 +259,9 @@ def run_notebook(source: Path, *, solutions: bool = False) -> float:
     """Execute a committed notebook of a source, save nothing, and return the seconds that it took."""
     path = _committed(source, solutions)
     with working_copy(path) as folder:
-        return execute(nbformat.read(path, as_version=4), folder, title(source, solutions), strict=solutions)
+        return execute(
+            nbformat.read(path, as_version=4), folder, title(source, solutions), strict=solutions
+        )
 
 
 def _times(rows: list[tuple[str, float, str]]) -> Table:
@@ -259,8 +274,12 @@ def _times(rows: list[tuple[str, float, str]]) -> Table:
     return table
 
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
-Numbers = Annotated[list[str] | None, typer.Argument(help="Chapters by number, such as 02; all without.")]
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+Numbers = Annotated[
+    list[str] | None, typer.Argument(help="Chapters by number, such as 02; all without.")
+]
 Folder = Annotated[Path, typer.Option(help="The folder that holds source/ and the notebooks.")]
 
 
@@ -300,7 +319,11 @@ def build(
     run: Annotated[bool, typer.Option("--execute/--no-execute", help="Run the cells.")] = True,
 ) -> None:
     """Make each chapter's notebook and its solved notebook from the source, executed."""
-    _each(folder, numbers, lambda source, solutions: build_notebook(source, solutions=solutions, run=run))
+    _each(
+        folder,
+        numbers,
+        lambda source, solutions: build_notebook(source, solutions=solutions, run=run),
+    )
 
 
 @app.command()

@@ -43,7 +43,12 @@ BASES = {
 SHAPES = {
     "GPT2": {"n_embd": D, "n_layer": 1, "n_head": 2, "n_positions": 16},
     "T5": {"d_model": D, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2},
-    "Bert": {"hidden_size": D, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
+    "Bert": {
+        "hidden_size": D,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    },
 }
 SAFE = "safe_serialization" in inspect.signature(peft.PeftModel.save_pretrained).parameters
 
@@ -53,7 +58,9 @@ def base_of(task: str) -> torch.nn.Module:
     name = BASES[task]
     family = next(family for family in SHAPES if name.startswith(family))
     torch.manual_seed(0)
-    return getattr(transformers, name)(getattr(transformers, f"{family}Config")(vocab_size=16, **SHAPES[family]))
+    return getattr(transformers, name)(
+        getattr(transformers, f"{family}Config")(vocab_size=16, **SHAPES[family])
+    )
 
 
 def counted(tensor: torch.Tensor) -> torch.Tensor:
@@ -78,7 +85,9 @@ def prompt_model(config: "peft.PeftConfig") -> torch.nn.Module:
     return model
 
 
-def saved(model: torch.nn.Module, folder: Path, prompts: list[torch.Tensor], safe: bool = False) -> None:
+def saved(
+    model: torch.nn.Module, folder: Path, prompts: list[torch.Tensor], safe: bool = False
+) -> None:
     """The folder as PEFT writes it, without its long card, and what is expected of whoever reads it."""
     model.save_pretrained(str(folder), **({"safe_serialization": safe} if SAFE else {}))
     for card in folder.rglob("README.md"):
@@ -104,31 +113,58 @@ def write_folders(place: Path) -> None:
         if task in peft.TaskType.__members__:  # questions and features came with 0.4
             model = prompt_model(peft.PromptTuningConfig(task_type=task, num_virtual_tokens=P))
             for safe in (False, True)[: 1 + SAFE]:
-                saved(model, place / f"{task}-{'safetensors' if safe else 'bin'}", [to_save(model)], safe)
+                saved(
+                    model,
+                    place / f"{task}-{'safetensors' if safe else 'bin'}",
+                    [to_save(model)],
+                    safe,
+                )
     for dtype in (torch.float16, torch.bfloat16):
         model = prompt_model(peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P))
         encoder_of(model).to(dtype)
         saved(model, place / str(dtype).removeprefix("torch."), [to_save(model)], SAFE)
-    text = {"prompt_tuning_init_text": "Is it a complaint?", "tokenizer_name_or_path": "somebody/model"}
-    model = prompt_model(peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P, **text))
+    text = {
+        "prompt_tuning_init_text": "Is it a complaint?",
+        "tokenizer_name_or_path": "somebody/model",
+    }
+    model = prompt_model(
+        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P, **text)
+    )
     saved(model, place / "text", [to_save(model)])
-    p_tuning = peft.PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=P, encoder_hidden_size=8)
+    p_tuning = peft.PromptEncoderConfig(
+        task_type="CAUSAL_LM", num_virtual_tokens=P, encoder_hidden_size=8
+    )
     model = prompt_model(p_tuning)
     saved(model, place / "P_TUNING", [to_save(model)])
     if hasattr(model, "add_adapter"):
         model = prompt_model(peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P))
-        sizes = {"token_dim": D, "num_layers": 1, "num_attention_heads": 2, "num_transformer_submodules": 1}
-        model.add_adapter("mail", peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P + 1, **sizes))
+        sizes = {
+            "token_dim": D,
+            "num_layers": 1,
+            "num_attention_heads": 2,
+            "num_transformer_submodules": 1,
+        }
+        model.add_adapter(
+            "mail",
+            peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P + 1, **sizes),
+        )
         if "default" in model.prompt_encoder:  # 0.3 loses the first prompt when a second comes
             with torch.no_grad():
                 encoder_of(model, "mail").embedding.weight.fill_(0.5)
             saved(model, place / "named", [to_save(model), to_save(model, "mail")])
     if hasattr(peft, "MultitaskPromptTuningConfig"):
-        sizes = {"num_virtual_tokens": P, "num_tasks": TASKS, "num_ranks": 2, "prompt_tuning_init": "RANDOM"}
+        sizes = {
+            "num_virtual_tokens": P,
+            "num_tasks": TASKS,
+            "num_ranks": 2,
+            "prompt_tuning_init": "RANDOM",
+        }
         model = prompt_model(peft.MultitaskPromptTuningConfig(task_type="CAUSAL_LM", **sizes))
         with torch.no_grad():
             encoder_of(model).prefix_task_cols.normal_()
-        prompts = [model.get_prompt(1, task_ids=torch.tensor([task]))[0].detach() for task in range(TASKS)]
+        prompts = [
+            model.get_prompt(1, task_ids=torch.tensor([task]))[0].detach() for task in range(TASKS)
+        ]
         saved(model, place / "MULTITASK", prompts)
 
 
@@ -136,11 +172,20 @@ def main(target: Path) -> None:
     """Write all of them into one archive."""
     target.mkdir(parents=True, exist_ok=True)
     archive = target / f"peft-{peft.__version__}.zip"
-    with tempfile.TemporaryDirectory() as temporary, zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         write_folders(Path(temporary))
         for path in sorted(Path(temporary).rglob("*.*")):
-            packed.writestr(zipfile.ZipInfo(str(path.relative_to(temporary))), path.read_bytes(), zipfile.ZIP_DEFLATED)
-    print(f"{archive}: {archive.stat().st_size:,} bytes, beside transformers {transformers.__version__}")
+            packed.writestr(
+                zipfile.ZipInfo(str(path.relative_to(temporary))),
+                path.read_bytes(),
+                zipfile.ZIP_DEFLATED,
+            )
+    print(
+        f"{archive}: {archive.stat().st_size:,} bytes, beside transformers {transformers.__version__}"
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ from .hub import local_folder
 from .pickles import Refused, load_pickled
 
 TENSOR_NAME = "prompt_embeddings"
-TASK_FACTORS = ("prefix_task_cols", "prefix_task_rows")  # (K, rows, r) and (K, r, D) of MULTITASK_PROMPT_TUNING
+TASK_FACTORS = (
+    "prefix_task_cols",
+    "prefix_task_rows",
+)  # (K, rows, r) and (K, r, D) of MULTITASK_PROMPT_TUNING
 HEAD_PREFIX = "base_model."  # before the names of a trained head's weights
 SAFE_NAME = "adapter_model.safetensors"
 PICKLE_NAME = "adapter_model.bin"
@@ -44,14 +47,22 @@ STAGE = ".stage-"  # before the name of a folder that a save is being written to
 REMOVE = "remove"  # the file of a save that names the weights of the other format
 MOVED = (SAFE_NAME, PICKLE_NAME, CONFIG_NAME, CARD_NAME)  # in this order
 MAX_HEADER_BYTES = 1_000_000  # the names and shapes in a safetensors file: thousands of tensors
-MAX_TENSOR_BYTES = 250_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB; held up to three times
+MAX_TENSOR_BYTES = (
+    250_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB; held up to three times
+)
 MODEL_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
-READ_FILES = {CONFIG_NAME: MAX_CONFIG_BYTES, SAFE_NAME: MAX_TENSOR_BYTES, PICKLE_NAME: MAX_TENSOR_BYTES}
+READ_FILES = {
+    CONFIG_NAME: MAX_CONFIG_BYTES,
+    SAFE_NAME: MAX_TENSOR_BYTES,
+    PICKLE_NAME: MAX_TENSOR_BYTES,
+}
 
 
 def default_folder_name(config: PromptTuningConfig) -> str:
     """`{model}_{peft_type}_{task_type}`, the name that the tutorial gives a folder, without slashes of the model."""
-    base = (config.base_model_name_or_path or "base").rstrip("/\\").replace("\\", "/").split("/")[-1]
+    base = (
+        (config.base_model_name_or_path or "base").rstrip("/\\").replace("\\", "/").split("/")[-1]
+    )
     return f"{base}_{config.peft_type}_{config.task_type}"
 
 
@@ -80,12 +91,19 @@ def save_adapter(
         AdapterError: the folder cannot be written.
     """
     _check_tensor(prompt, config, "the prompt", ValueError)
-    named = {TENSOR_NAME: prompt} | {HEAD_PREFIX + name: weight for name, weight in (head or {}).items()}
-    tensors = {name: value.detach().to("cpu", torch.float32).contiguous().clone() for name, value in named.items()}
+    named = {TENSOR_NAME: prompt} | {
+        HEAD_PREFIX + name: weight for name, weight in (head or {}).items()
+    }
+    tensors = {
+        name: value.detach().to("cpu", torch.float32).contiguous().clone()
+        for name, value in named.items()
+    }
     saved = PromptTuningConfig(**{**config.to_dict(), "inference_mode": True})
     weights, other = (SAFE_NAME, PICKLE_NAME) if safe_serialization else (PICKLE_NAME, SAFE_NAME)
     files = {
-        weights: save_safetensors(tensors, metadata={"format": "pt"}) if safe_serialization else _pickled(tensors),
+        weights: save_safetensors(tensors, metadata={"format": "pt"})
+        if safe_serialization
+        else _pickled(tensors),
         CONFIG_NAME: saved.to_json().encode(),
         CARD_NAME: adapter_card(saved, results or {}).encode(),
     }
@@ -93,7 +111,9 @@ def save_adapter(
     try:
         _write_all_or_none(folder, files, remove=other)
     except OSError as error:
-        raise AdapterError(f"{folder} cannot be written: {error}. An earlier adapter there is unharmed.") from error
+        raise AdapterError(
+            f"{folder} cannot be written: {error}. An earlier adapter there is unharmed."
+        ) from error
     return folder
 
 
@@ -160,7 +180,9 @@ def _outdated(folder: Path) -> str | None:
     allowed = {pending / name for name in (*MOVED, REMOVE)}
     found = set(pending.iterdir()) if pending.is_dir() and not pending.is_symlink() else {pending}
     if not found <= allowed or not all(stat.S_ISREG(path.lstat().st_mode) for path in found):
-        raise AdapterError(f"{pending} is no interrupted save of this package; delete it if you trust the folder.")
+        raise AdapterError(
+            f"{pending} is no interrupted save of this package; delete it if you trust the folder."
+        )
     order = pending / REMOVE
     name = plain_file(order, 100).read_bytes().decode("utf-8", "replace") if order in found else ""
     return name if name in (SAFE_NAME, PICKLE_NAME) else ""
@@ -196,7 +218,9 @@ def load_adapter(
 def adapters_below(folder: Path) -> list[str]:
     """The sub-folders that hold an adapter: PEFT saves one that is not called "default" in a folder of its name."""
     whole = [path.parent for path in folder.glob(f"*/{CONFIG_NAME}")]
-    pending = [path.parent.parent for path in folder.glob(f"*/{PENDING}/{CONFIG_NAME}")]  # finished when it is read
+    pending = [
+        path.parent.parent for path in folder.glob(f"*/{PENDING}/{CONFIG_NAME}")
+    ]  # finished when it is read
     return sorted({place.name for place in whole + pending if not place.is_symlink()})
 
 
@@ -206,7 +230,9 @@ def load_adapter_with_head(
     """`load_adapter`, and the weights of a head that was trained with the prompt, by their names in the base model."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise AdapterError(f"{folder} is no folder; give the one that an adapter was saved to, or a hub id, user/name.")
+        raise AdapterError(
+            f"{folder} is no folder; give the one that an adapter was saved to, or a hub id, user/name."
+        )
     try:
         config, path, tensors = _read_save(folder)
     except OSError as error:
@@ -220,7 +246,9 @@ def load_adapter_with_head(
     _check_tensor(prompt, config, str(path), AdapterError)
     for name, tensor in tensors.items():
         check_numbers(tensor, f"{path}: {name}", AdapterError)
-    head = {name.removeprefix(HEAD_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()}
+    head = {
+        name.removeprefix(HEAD_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()
+    }
     return config, prompt.to(torch.float32), head
 
 
@@ -245,7 +273,11 @@ def _no_adapter(folder: Path) -> str:
     """What to say of a folder without a configuration."""
     names = adapters_below(folder)
     listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    found = f"its sub-folders do: {listed}. Give one of them" if names else "give a folder that an adapter was saved to"
+    found = (
+        f"its sub-folders do: {listed}. Give one of them"
+        if names
+        else "give a folder that an adapter was saved to"
+    )
     return f"{folder} holds no {CONFIG_NAME}; {found}."
 
 
@@ -266,15 +298,25 @@ def _of_task(
     columns, rows = factors
     if columns is None or rows is None:
         if task_id is not None:
-            raise AdapterError(f"{path} holds one prompt; task_id={task_id} is for MULTITASK_PROMPT_TUNING.")
+            raise AdapterError(
+                f"{path} holds one prompt; task_id={task_id} is for MULTITASK_PROMPT_TUNING."
+            )
         return prompt
     for name, factor in zip(TASK_FACTORS, factors, strict=True):
         check_numbers(factor, f"{path}: {name}", AdapterError)
     tasks = len(columns) if columns.dim() == 3 else 0
-    if rows.dim() != 3 or (*columns.shape[::2], *prompt.shape) != (*rows.shape[:2], *columns.shape[1:2], rows.shape[2]):
-        raise AdapterError(f"{path}: {tuple(columns.shape)} and {tuple(rows.shape)} do not fit {tuple(prompt.shape)}.")
+    if rows.dim() != 3 or (*columns.shape[::2], *prompt.shape) != (
+        *rows.shape[:2],
+        *columns.shape[1:2],
+        rows.shape[2],
+    ):
+        raise AdapterError(
+            f"{path}: {tuple(columns.shape)} and {tuple(rows.shape)} do not fit {tuple(prompt.shape)}."
+        )
     if task_id is None or not 0 <= task_id < tasks:
-        raise AdapterError(f"{path} holds prompts of {tasks} tasks; pass task_id=, a number from 0 to {tasks - 1}.")
+        raise AdapterError(
+            f"{path} holds prompts of {tasks} tasks; pass task_id=, a number from 0 to {tasks - 1}."
+        )
     return prompt.float() * (columns[task_id].float() @ rows[task_id].float())
 
 
@@ -284,7 +326,11 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     tensors = _unpacked(path, content)
     if not isinstance(tensors.get(TENSOR_NAME), torch.Tensor):
         raise AdapterError(f"{path} has no tensor called {TENSOR_NAME!r}.")
-    used = {name: value for name, value in tensors.items() if _is_head(name, value) or _is_prompt(name, value)}
+    used = {
+        name: value
+        for name, value in tensors.items()
+        if _is_head(name, value) or _is_prompt(name, value)
+    }
     if len(used) < len(tensors):
         names = ", ".join(sorted(repr(name) for name in tensors if name not in used))
         warnings.warn(f"{path}: {names} belong to no prompt and are passed over.", stacklevel=5)
@@ -297,9 +343,13 @@ def _unpacked(path: Path, content: bytes) -> dict[str, Any]:
         try:
             return load_pickled(content, MAX_TENSOR_BYTES)
         except Refused as error:
-            raise AdapterError(f"{path} was refused, and nothing in it was run: {error}.") from error
+            raise AdapterError(
+                f"{path} was refused, and nothing in it was run: {error}."
+            ) from error
     if int.from_bytes(content[:8], "little") > MAX_HEADER_BYTES:
-        raise AdapterError(f"{path} is damaged or no tensor file: the header has over {MAX_HEADER_BYTES:,} bytes.")
+        raise AdapterError(
+            f"{path} is damaged or no tensor file: the header has over {MAX_HEADER_BYTES:,} bytes."
+        )
     try:
         return load_safetensors(content)
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -313,10 +363,14 @@ def _is_prompt(name: Any, value: Any) -> bool:
 
 def _is_head(name: Any, value: Any) -> bool:
     """True for a weight of the base model."""
-    return isinstance(name, str) and name.startswith(HEAD_PREFIX) and isinstance(value, torch.Tensor)
+    return (
+        isinstance(name, str) and name.startswith(HEAD_PREFIX) and isinstance(value, torch.Tensor)
+    )
 
 
-def _check_tensor(tensor: torch.Tensor, config: PromptTuningConfig, source: str, error: Callable) -> None:
+def _check_tensor(
+    tensor: torch.Tensor, config: PromptTuningConfig, source: str, error: Callable
+) -> None:
     """Shape as configured, floating point, finite."""
     expected = (config.total_virtual_tokens, config.token_dim)
     if tuple(tensor.shape) != expected:
@@ -328,7 +382,9 @@ def check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
     """Floating point, as many numbers as are stored, not too many, finite."""
     if not tensor.is_floating_point():
         raise error(f"{source} holds {tensor.dtype}; what is learned is floating point.")
-    if tensor.layout is not torch.strided or tensor.numel() > max(1, tensor.untyped_storage().nbytes()):
+    if tensor.layout is not torch.strided or tensor.numel() > max(
+        1, tensor.untyped_storage().nbytes()
+    ):
         raise error(f"{source} is no plain tensor: {tensor.layout}, shape {tuple(tensor.shape)}.")
     if 4 * tensor.numel() > MAX_TENSOR_BYTES:
         raise error(
@@ -343,14 +399,20 @@ def check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
 
 def _one_line(text: Any) -> str:
     """Somebody's text within a line of Markdown, its HTML and its table borders shown as they are written."""
-    return html.escape(" ".join(str(text).split()), quote=False).replace("|", r"\|").replace("`", r"\`")
+    return (
+        html.escape(" ".join(str(text).split()), quote=False)
+        .replace("|", r"\|")
+        .replace("`", r"\`")
+    )
 
 
 def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
     """`README.md`: PEFT's front matter, what the folder is, how to load it, and what was measured."""
     base = config.base_model_name_or_path or ""
     pipeline = ["pipeline_tag: text-generation"] if config.task_type is TaskType.CAUSAL_LM else []
-    known = MODEL_ID.fullmatch(base) is not None  # a hub refuses a card that names a folder of somebody's machine
+    known = (
+        MODEL_ID.fullmatch(base) is not None
+    )  # a hub refuses a card that names a folder of somebody's machine
     name = base if known else "folder of the base model"
     front = [
         "---",

@@ -20,7 +20,10 @@ SECONDS = 20  # to wait for the list of a repository's files
 
 @contextmanager
 def local_folder(
-    source: str | Path, revision: str | None, most_bytes: Mapping[str, int], sub_folders: bool = False
+    source: str | Path,
+    revision: str | None,
+    most_bytes: Mapping[str, int],
+    sub_folders: bool = False,
 ) -> Iterator[Path]:
     """The folder that `source` names: on this machine, or brought from the hub for as long as it is read.
 
@@ -44,29 +47,51 @@ def local_folder(
 
 def _on_hub(source: str | Path, revision: str | None) -> bool:
     """Whether `source` is a repository's id and not a place on this machine."""
-    is_id = isinstance(source, str) and len(source) <= LONGEST_ID and REPO_ID.fullmatch(source) is not None
+    is_id = (
+        isinstance(source, str)
+        and len(source) <= LONGEST_ID
+        and REPO_ID.fullmatch(source) is not None
+    )
     if revision is not None and not is_id:
-        raise AdapterError(f"{source} with revision={revision!r}: a revision is for a hub id, such as 'user/name'.")
+        raise AdapterError(
+            f"{source} with revision={revision!r}: a revision is for a hub id, such as 'user/name'."
+        )
     here = Path(source)
     return is_id and (revision is not None or not (here.exists() or here.parent.exists()))
 
 
-def _bring(repo_id: str, revision: str | None, most_bytes: Mapping[str, int], sub_folders: bool, place: Path) -> None:
+def _bring(
+    repo_id: str,
+    revision: str | None,
+    most_bytes: Mapping[str, int],
+    sub_folders: bool,
+    place: Path,
+) -> None:
     """Download the files of one commit, once their sizes are known to be sane."""
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="softprompt_lab")
-    with _explained(f"There is no folder {repo_id!r} here, and the hub does not give a repository of that name"):
+    with _explained(
+        f"There is no folder {repo_id!r} here, and the hub does not give a repository of that name"
+    ):
         found = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=SECONDS)
-        wanted = [file for file in found.siblings or [] if _is_wanted(file.rfilename, most_bytes, sub_folders)]
+        wanted = [
+            file
+            for file in found.siblings or []
+            if _is_wanted(file.rfilename, most_bytes, sub_folders)
+        ]
         for file in wanted:
             most = most_bytes[file.rfilename.split("/")[-1]]
             if file.size is None or file.size > most:
-                raise AdapterError(f"{repo_id}: {file.rfilename} has {file.size} bytes; at most {most:,} are brought.")
+                raise AdapterError(
+                    f"{repo_id}: {file.rfilename} has {file.size} bytes; at most {most:,} are brought."
+                )
         for file in wanted:
             api.hf_hub_download(repo_id, file.rfilename, revision=found.sha, local_dir=place)
     if not wanted:
-        raise AdapterError(f"{repo_id} on the hub holds no adapter: none of its files is {' or '.join(most_bytes)}.")
+        raise AdapterError(
+            f"{repo_id} on the hub holds no adapter: none of its files is {' or '.join(most_bytes)}."
+        )
 
 
 def _is_wanted(name: str, most_bytes: Mapping[str, int], sub_folders: bool) -> bool:
@@ -77,7 +102,12 @@ def _is_wanted(name: str, most_bytes: Mapping[str, int], sub_folders: bool) -> b
 
 
 def push(
-    folder: Path, repo_id: str, *, revision: str | None = None, private: bool | None = None, message: str | None = None
+    folder: Path,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    private: bool | None = None,
+    message: str | None = None,
 ) -> str:
     """Send what `folder` holds to the hub in one commit; the repository and the branch are made if need be.
 
@@ -97,7 +127,9 @@ def push(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         message = message or "Upload a soft prompt"
-        return api.create_commit(repo_id, additions, commit_message=message, revision=revision).commit_url
+        return api.create_commit(
+            repo_id, additions, commit_message=message, revision=revision
+        ).commit_url
 
 
 @contextmanager

@@ -64,7 +64,10 @@ def load_pickled(content: bytes, most_bytes: int) -> dict[str, Any]:
             if archive.getinfo(program).file_size > MAX_PROGRAM_BYTES:
                 raise Refused(f"its pickle is larger than {MAX_PROGRAM_BYTES:,} bytes")
             folder = program.removesuffix("data.pkl")
-            if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+            if (
+                f"{folder}byteorder" in archive.namelist()
+                and archive.read(f"{folder}byteorder") != b"little"
+            ):
                 raise Refused("its numbers are not little-endian")
             found = _Machine(archive, folder).run(archive.read(program))
     except DAMAGE as error:
@@ -139,7 +142,9 @@ class _Machine:
             content, dtype = bytearray(self.archive.read(f"{self.folder}data/{key}")), DTYPES[kind]
             if len(content) != count * dtype.itemsize:
                 raise ValueError(f"{len(content)} bytes for {count} numbers")
-            numbers = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            numbers = (
+                torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            )
             self.storages[kind, key] = numbers
         self.stack.append(self.storages[kind, key])
 
@@ -154,7 +159,11 @@ class _Machine:
         elif called == "collections.OrderedDict" and arguments == ():
             made = {}
         else:
-            raise Refused(f"a prompt needs no call of {called}" if isinstance(called, _Name) else "it calls a value")
+            raise Refused(
+                f"a prompt needs no call of {called}"
+                if isinstance(called, _Name)
+                else "it calls a value"
+            )
         self.stack.append(made)
 
 
@@ -163,7 +172,14 @@ def _push(make: Callable[[Any], Any]) -> Callable[[_Machine, Any], None]:
     return lambda machine, argument: machine.stack.append(make(argument))
 
 
-PLAIN = ("BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")  # the value stands in the pickle
+PLAIN = (
+    "BINUNICODE",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "BINFLOAT",
+)  # the value stands in the pickle
 STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     **{name: _push(lambda value: value) for name in PLAIN},
     "NONE": _push(lambda _: None),
@@ -189,5 +205,7 @@ STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "SETITEMS": lambda machine, _: machine.set_items(machine.after_mark()),
     "APPEND": lambda machine, _: machine.extend([machine.stack.pop()]),
     "APPENDS": lambda machine, _: machine.extend(machine.after_mark()),
-    "BUILD": lambda machine, _: machine.stack.pop(),  # the attributes of an OrderedDict: versions of torch's modules
+    "BUILD": lambda machine, _: (
+        machine.stack.pop()
+    ),  # the attributes of an OrderedDict: versions of torch's modules
 }

@@ -17,7 +17,9 @@ from ..model import DEFAULT_NAME, SoftPromptModel
 from .folder import READ_FILES, adapters_below, load_adapter_with_head, save_adapter
 from .hub import local_folder, push
 
-Saved = tuple[PromptTuningConfig, torch.Tensor, dict[str, torch.Tensor]]  # what `load_adapter_with_head` gives
+Saved = tuple[
+    PromptTuningConfig, torch.Tensor, dict[str, torch.Tensor]
+]  # what `load_adapter_with_head` gives
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
@@ -26,7 +28,9 @@ def place_of(folder: Path, name: str) -> Path:
     return folder if name == DEFAULT_NAME else folder / name
 
 
-def save_prompts(model: SoftPromptModel, folder: str | Path, safe_serialization: bool, card: Mapping) -> Path:
+def save_prompts(
+    model: SoftPromptModel, folder: str | Path, safe_serialization: bool, card: Mapping
+) -> Path:
     """Write every prompt with its head, the default one last; each folder is written whole or not at all.
 
     A sub-folder of an earlier save stays, as whatever else lies there.
@@ -57,11 +61,15 @@ def load_prompts(
     """`SoftPromptModel.from_pretrained`: everything is read and checked before the base model is touched."""
     if prompt_names is None and task_id is not None:  # the number of a task is of one prompt
         prompt_names = []
-    with local_folder(source, revision, READ_FILES, sub_folders=prompt_names is None or any(prompt_names)) as folder:
+    with local_folder(
+        source, revision, READ_FILES, sub_folders=prompt_names is None or any(prompt_names)
+    ) as folder:
         if prompt_names is None:
             prompt_names = [name for name in adapters_below(folder) if _is_a_prompts(name)]
         names = [DEFAULT_NAME, *prompt_names]
-        saved = {name: load_adapter_with_head(place_of(folder, name), task_id=task_id) for name in names}
+        saved = {
+            name: load_adapter_with_head(place_of(folder, name), task_id=task_id) for name in names
+        }
     config, tensor, head = saved.pop(DEFAULT_NAME)
     with _fitting(source):
         model = model_class(base_model, config, tokenizer=tokenizer, start=tensor)
@@ -74,7 +82,12 @@ def load_prompts(
 
 
 def load_prompt(
-    model: SoftPromptModel, source: str | Path, name: str, *, task_id: int | None, revision: str | None
+    model: SoftPromptModel,
+    source: str | Path,
+    name: str,
+    *,
+    task_id: int | None,
+    revision: str | None,
 ) -> None:
     """`SoftPromptModel.load_prompt`: the folder's own prompt; the model is as it was where it does not fit."""
     with local_folder(source, revision, READ_FILES) as folder:
@@ -102,7 +115,11 @@ def _fitting(source: str | Path) -> Iterator[None]:
 
 def _is_a_prompts(name: str) -> bool:
     """True for a sub-folder that `save_prompts` may have made; Trainer's `checkpoint-10` beside it is another thing."""
-    return PROMPT_NAME.fullmatch(name) is not None and name != DEFAULT_NAME and not CHECKPOINT.fullmatch(name)
+    return (
+        PROMPT_NAME.fullmatch(name) is not None
+        and name != DEFAULT_NAME
+        and not CHECKPOINT.fullmatch(name)
+    )
 
 
 def _load_head(base_model: nn.Module, head: Head, weights: dict[str, torch.Tensor]) -> None:
@@ -112,14 +129,20 @@ def _load_head(base_model: nn.Module, head: Head, weights: dict[str, torch.Tenso
     own = base_model.state_dict()
     for name, weight in sorted(weights.items()):
         there = own.get(name)
-        if there is None or there.shape != weight.shape or not torch.equal(there.cpu(), weight.to(there.dtype)):
+        if (
+            there is None
+            or there.shape != weight.shape
+            or not torch.equal(there.cpu(), weight.to(there.dtype))
+        ):
             raise ValueError(
                 f"another {name} of shape {tuple(weight.shape)} is saved with it (PEFT saves resized word embeddings); "
                 "give it to the base model first: base_model.load_state_dict({...}, strict=False)."
             )
 
 
-def push_prompts(model: SoftPromptModel, repo_id: str, results: Mapping[str, Any] | None, **options: Any) -> str:
+def push_prompts(
+    model: SoftPromptModel, repo_id: str, results: Mapping[str, Any] | None, **options: Any
+) -> str:
     """Save every prompt and send the folder to the hub (`hub.push`)."""
     with tempfile.TemporaryDirectory(prefix="softprompt-lab-") as folder:
         return push(save_prompts(model, folder, True, {"results": results}), repo_id, **options)

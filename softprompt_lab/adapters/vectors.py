@@ -64,7 +64,9 @@ def import_prompt(file: str | Path) -> Float[torch.Tensor, "P D"]:
     except AdapterError:
         raise
     except Exception as error:  # whatever a damaged file provokes in three parsers
-        raise AdapterError(f"{file} is damaged or no {file.suffix} file of vectors: {error}") from error
+        raise AdapterError(
+            f"{file} is damaged or no {file.suffix} file of vectors: {error}"
+        ) from error
     _check(prompt, str(file), AdapterError)
     return prompt.to(torch.float32)
 
@@ -72,7 +74,9 @@ def import_prompt(file: str | Path) -> Float[torch.Tensor, "P D"]:
 def _of_ending(file: Path, formats: dict[str, Callable]) -> Callable:
     """The function for a file's ending."""
     if file.suffix not in formats:
-        raise ValueError(f"{file} ends in {file.suffix!r}; vectors are kept in: {', '.join(formats)}.")
+        raise ValueError(
+            f"{file} ends in {file.suffix!r}; vectors are kept in: {', '.join(formats)}."
+        )
     return formats[file.suffix]
 
 
@@ -84,7 +88,9 @@ def _most_bytes(file: Path) -> int:
 def _check(prompt: torch.Tensor, source: str, error: Callable) -> None:
     """(P, D) with neither 0, floating point, finite in float32."""
     if prompt.dim() != 2 or not prompt.numel():
-        raise error(f"{source} has shape {tuple(prompt.shape)}; a prompt is (P, D), a row for each virtual token.")
+        raise error(
+            f"{source} has shape {tuple(prompt.shape)}; a prompt is (P, D), a row for each virtual token."
+        )
     check_numbers(prompt, source, error)
 
 
@@ -108,7 +114,9 @@ def _from_safetensors(file: Path) -> torch.Tensor:
 
 def _from_npy(file: Path) -> torch.Tensor:
     """An array of floats, mapped first: what the header claims must be there, and Python objects cannot be mapped."""
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+    with np.errstate(
+        over="ignore"
+    ):  # what float32 cannot hold becomes infinite, and is refused as such
         array = np.lib.format.open_memmap(file, mode="r")
         if array.dtype.kind != "f":
             raise AdapterError(f"{file} holds {array.dtype}; what is learned is floating point.")
@@ -118,7 +126,11 @@ def _from_npy(file: Path) -> torch.Tensor:
 def _from_json(file: Path) -> torch.Tensor:
     """A list of equally long lists of numbers; one bare list is refused, since a prompt has rows."""
     rows = json.loads(file.read_text(encoding="utf-8"))
-    lengths = {len(row) if isinstance(row, list) else -1 for row in rows} if isinstance(rows, list) else set()
+    lengths = (
+        {len(row) if isinstance(row, list) else -1 for row in rows}
+        if isinstance(rows, list)
+        else set()
+    )
     if len(lengths) != 1 or lengths == {-1}:
         raise AdapterError(f"{file} holds no list of equally long lists of numbers.")
     strange = [number for row in rows for number in row if type(number) not in (int, float)]
@@ -128,7 +140,9 @@ def _from_json(file: Path) -> torch.Tensor:
 
 
 WRITERS = {
-    ".safetensors": lambda prompt: save_safetensors({TENSOR_NAME: prompt.clone()}, metadata={"format": "pt"}),
+    ".safetensors": lambda prompt: save_safetensors(
+        {TENSOR_NAME: prompt.clone()}, metadata={"format": "pt"}
+    ),
     ".npy": _to_npy,
     ".json": lambda prompt: json.dumps(prompt.tolist()).encode(),
 }

@@ -17,7 +17,9 @@ def size_of_prompt(prompt_bytes: Callable[[int, int], int]) -> str:
         found, wanted = prompt_bytes(prompt, width), 4 * prompt * width
         says = {
             prompt * width: "that counts the numbers; a float32 number takes 4 bytes",
-            2 * prompt * width: "that is 2 bytes a number, which is float16 or bfloat16; the prompt is float32",
+            2
+            * prompt
+            * width: "that is 2 bytes a number, which is float16 or bfloat16; the prompt is float32",
             8 * prompt * width: "that is 8 bytes a number, which is float64; the prompt is float32",
             32 * prompt * width: "that counts bits; 8 bits are a byte",
             4 * (prompt + width): "that adds P and D; each of the P vectors has D numbers",
@@ -49,10 +51,14 @@ def shapes_on_the_way(shapes: Callable[..., Sequence[tuple[int, int, int]]]) -> 
         wanted = [(batch, prompt + text, width)] * 2 + [(batch, prompt + text, vocabulary)]
         found = list(shapes(**sizes))
         if len(found) != 3:
-            raise Wrong(f"your function returns {len(found)} shapes; three are asked for: {', '.join(names)}.")
+            raise Wrong(
+                f"your function returns {len(found)} shapes; three are asked for: {', '.join(names)}."
+            )
         for name, ours, theirs in zip(names, map(tuple, found), wanted, strict=True):
             if ours != theirs:
-                raise Wrong(f"for {sizes} {name} have shape {ours} in your answer: {_shape_advice(ours, sizes)}")
+                raise Wrong(
+                    f"for {sizes} {name} have shape {ours} in your answer: {_shape_advice(ours, sizes)}"
+                )
     return "P stands in one place: a prompt makes the sequence longer and changes nothing else."
 
 
@@ -82,8 +88,14 @@ def majority(majority_accuracy: Callable[[list[str], list[str]], float]) -> str:
     """Check `majority_accuracy(train_labels, labels)`: always answer the commonest *training* label."""
     same = majority_accuracy(["no"] * 6 + ["yes"] * 4, ["no", "yes", "no", "no"])
     if abs(same - 0.75) > 1e-9:
-        advice = "that is a count, a share is asked for" if same == 3 else "3 of the 4 measured rows have label 'no'"
-        raise Wrong(f"where 'no' is commonest in training and in 3 of 4 measured rows you return {same}: {advice}.")
+        advice = (
+            "that is a count, a share is asked for"
+            if same == 3
+            else "3 of the 4 measured rows have label 'no'"
+        )
+        raise Wrong(
+            f"where 'no' is commonest in training and in 3 of 4 measured rows you return {same}: {advice}."
+        )
     other = majority_accuracy(["yes"] * 6 + ["no"] * 4, ["no", "yes", "no", "no"])
     if abs(other - 0.75) < 1e-9:
         raise Wrong(
@@ -91,8 +103,12 @@ def majority(majority_accuracy: Callable[[list[str], list[str]], float]) -> str:
             "answers 'yes', which is right in 1 of the 4 rows. A baseline may not see the answers either."
         )
     if abs(other - 0.25) > 1e-9:
-        raise Wrong(f"with training labels 6 'yes' and 4 'no', measured on no, yes, no, no, you return {other}.")
+        raise Wrong(
+            f"with training labels 6 'yes' and 4 'no', measured on no, yes, no, no, you return {other}."
+        )
     three = majority_accuracy(["a", "b", "b", "c"], ["c", "c", "c"])
     if three != 0:
-        raise Wrong(f"the commonest training label may be absent from the measured rows: 0 is right, not {three}.")
+        raise Wrong(
+            f"the commonest training label may be absent from the measured rows: 0 is right, not {three}."
+        )
     return "A model that learned nothing but this one number of the training rows scores as much."

@@ -24,10 +24,15 @@ def label_score(score: Callable[[torch.Tensor, int, list[int]], float]) -> str:
     generator = torch.Generator().manual_seed(0)
     for context, label_ids in ((3, [4]), (2, [1, 5]), (4, [0, 2, 6])):
         logits = 2 * torch.randn(context + len(label_ids), 8, generator=generator)  # (T, V)
-        found, wanted = float(score(logits.clone(), context, label_ids)), _scores(logits, context, label_ids)
+        found, wanted = (
+            float(score(logits.clone(), context, label_ids)),
+            _scores(logits, context, label_ids),
+        )
         if math.isclose(found, wanted["right"], abs_tol=1e-4):
             continue
-        name = next((key for key, value in wanted.items() if math.isclose(found, value, abs_tol=1e-4)), None)
+        name = next(
+            (key for key, value in wanted.items() if math.isclose(found, value, abs_tol=1e-4)), None
+        )
         advice = _SCORE_ADVICE.get(name, f"{wanted['right']:.4f} is right")
         raise Wrong(
             f"for a context of {context} tokens and a label of {len(label_ids)} you return {found:.4f}: {advice}."
@@ -53,8 +58,12 @@ def _scores(logits: torch.Tensor, context: int, label_ids: list[int]) -> dict[st
     return {
         "right": sum(ours),
         "minus": -sum(ours),
-        "raw": sum(logits[place, token].item() for place, token in zip(places, label_ids, strict=True)),
-        "late": sum(log_p[place + 1, token].item() for place, token in zip(places, label_ids, strict=True)),
+        "raw": sum(
+            logits[place, token].item() for place, token in zip(places, label_ids, strict=True)
+        ),
+        "late": sum(
+            log_p[place + 1, token].item() for place, token in zip(places, label_ids, strict=True)
+        ),
         "mean": sum(ours) / count,
         "first": ours[0],
         "probabilities": sum(map(math.exp, ours)),
@@ -104,19 +113,29 @@ def calibration(calibrated: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     empty = torch.tensor([-2.0, -4.5])  # the empty message prefers label 0 by 2.5
     found = torch.as_tensor(calibrated(scores.clone(), empty.clone()))
     if found.shape != (4,):
-        raise Wrong(f"for 4 messages your result has shape {tuple(found.shape)}; one index for each: (4,).")
+        raise Wrong(
+            f"for 4 messages your result has shape {tuple(found.shape)}; one index for each: (4,)."
+        )
     wanted = (scores - empty).argmax(1)
     says = {
-        tuple(scores.argmax(1).tolist()): "what wins without calibration; the empty scores must be subtracted",
+        tuple(
+            scores.argmax(1).tolist()
+        ): "what wins without calibration; the empty scores must be subtracted",
         tuple((scores - empty).argmin(1).tolist()): "what loses; take the largest difference",
-        tuple((scores / empty).argmax(1).tolist()): "what dividing gives; scores are logarithms, so subtract",
+        tuple(
+            (scores / empty).argmax(1).tolist()
+        ): "what dividing gives; scores are logarithms, so subtract",
     }
     if found.tolist() != wanted.tolist():
-        advice = says.get(tuple(found.tolist()), f"not {wanted.tolist()}, where `scores - empty` is largest")
+        advice = says.get(
+            tuple(found.tolist()), f"not {wanted.tolist()}, where `scores - empty` is largest"
+        )
         raise Wrong(f"you answer {found.tolist()}: that is {advice}.")
     shifted = torch.as_tensor(calibrated(scores - 7.0, empty))
     if shifted.tolist() != wanted.tolist():
-        raise Wrong("7 taken from both scores of a message changes your answer; only their difference may count.")
+        raise Wrong(
+            "7 taken from both scores of a message changes your answer; only their difference may count."
+        )
     return "What the model says when it has nothing to go by is taken away from what it says of a message."
 
 
@@ -137,9 +156,13 @@ def rows_for_width(rows_needed: Callable[[float], int]) -> str:
         if found == wanted:
             continue
         says = {
-            math.ceil(simple): "that solves the simple interval; the one of 01-2 is a little narrower",
+            math.ceil(
+                simple
+            ): "that solves the simple interval; the one of 01-2 is a little narrower",
             math.floor(exact): "rounded down, the interval is a little wider than h",
-            math.ceil(simple / 4 - Z**2): "you took h for the whole width; it is the half on either side",
+            math.ceil(
+                simple / 4 - Z**2
+            ): "you took h for the whole width; it is the half on either side",
         }.get(int(found), f"{wanted} are the fewest")
         raise Wrong(f"for h={half} you return {found} rows: {says}.")
     return f"Half the width needs four times the rows: {rows_needed(0.1)} for 0.1, {rows_needed(0.05)} for 0.05."

@@ -61,9 +61,14 @@ def _check_shape(result: object, wanted: tuple[int, int, int]) -> None:
             length - 2,
             width,
         ): "you made the prompt into more rows: concatenate along the sequence, dim=1",
-        (length, width): "one row came back: expand the prompt over the batch, do not take a row out of it",
+        (
+            length,
+            width,
+        ): "one row came back: expand the prompt over the batch, do not take a row out of it",
     }.get(tuple(result.shape), "concatenate along the sequence, dim=1")
-    raise Wrong(f"for B=3, T=4, P=2, D=5 the result is {tuple(result.shape)} and not (B, P+T, D) = {wanted}: {says}.")
+    raise Wrong(
+        f"for B=3, T=4, P=2, D=5 the result is {tuple(result.shape)} and not (B, P+T, D) = {wanted}: {says}."
+    )
 
 
 def _check_values(result: torch.Tensor, x: torch.Tensor, prompt: torch.Tensor) -> None:
@@ -76,11 +81,17 @@ def _check_values(result: torch.Tensor, x: torch.Tensor, prompt: torch.Tensor) -
             "so no text token would see the prompt: put it first."
         )
     if torch.equal(front[0], prompt) and not torch.equal(front[1], prompt):
-        raise Wrong("row 0 begins with the prompt, row 1 does not: expand the prompt over the whole batch.")
+        raise Wrong(
+            "row 0 begins with the prompt, row 1 does not: expand the prompt over the whole batch."
+        )
     if not torch.equal(front, prompt.expand(3, -1, -1)):
-        raise Wrong(f"the first {count} positions are not the prompt's vectors: they must enter unchanged.")
+        raise Wrong(
+            f"the first {count} positions are not the prompt's vectors: they must enter unchanged."
+        )
     if not torch.equal(text, x):
-        raise Wrong("the text's embeddings changed on the way, or rows were mixed: row i must keep its own text.")
+        raise Wrong(
+            "the text's embeddings changed on the way, or rows were mixed: row i must keep its own text."
+        )
 
 
 @exercise(
@@ -99,12 +110,18 @@ def text_before_pads(
     mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 0, 1], [1] * 5])
     result = text_first(ids.clone(), mask.clone())
     if not isinstance(result, tuple | list) or len(result) != 2:
-        raise Wrong("return two tensors: the ids in their new order and the mask that belongs to them.")
+        raise Wrong(
+            "return two tensors: the ids in their new order and the mask that belongs to them."
+        )
     new_ids, new_mask = result
     if new_ids.shape != ids.shape or new_mask.shape != mask.shape:
-        raise Wrong(f"the batch is {tuple(ids.shape)}; you return {tuple(new_ids.shape)} and {tuple(new_mask.shape)}.")
+        raise Wrong(
+            f"the batch is {tuple(ids.shape)}; you return {tuple(new_ids.shape)} and {tuple(new_mask.shape)}."
+        )
     for row in range(len(ids)):
-        _check_text(row, ids[row][mask[row] == 1].tolist(), new_ids[row].tolist(), new_mask[row].tolist())
+        _check_text(
+            row, ids[row][mask[row] == 1].tolist(), new_ids[row].tolist(), new_mask[row].tolist()
+        )
     _check_long_row(text_first)
     return "The text now stands directly behind the prompt, on whatever side the pads were."
 
@@ -113,12 +130,18 @@ def _check_text(row: int, text: list[int], ids: list[int], mask: list[int]) -> N
     """Raise Wrong unless a row holds its text in order, then pads, and its mask says so."""
     found = ids[: len(text)]
     if sorted(found) != sorted(text):
-        raise Wrong(f"row {row} has the text {text}, and yours begins with {found}: pads are still in front of text.")
+        raise Wrong(
+            f"row {row} has the text {text}, and yours begins with {found}: pads are still in front of text."
+        )
     if found != text:
-        raise Wrong(f"row {row} lost the order of its tokens: {text} became {found}. Use a stable sort.")
+        raise Wrong(
+            f"row {row} lost the order of its tokens: {text} became {found}. Use a stable sort."
+        )
     wanted = [1] * len(text) + [0] * (len(ids) - len(text))
     if mask != wanted:
-        raise Wrong(f"row {row}: the ids are right, but the mask is {mask} and must be {wanted}. Move it along.")
+        raise Wrong(
+            f"row {row}: the ids are right, but the mask is {mask} and must be {wanted}. Move it along."
+        )
 
 
 def _check_long_row(text_first: Callable) -> None:
@@ -126,7 +149,9 @@ def _check_long_row(text_first: Callable) -> None:
     ids, mask = torch.arange(400)[None], torch.ones(1, 400, dtype=torch.long)
     mask[0, ::3] = 0
     if text_first(ids, mask)[0][0, : int(mask.sum())].tolist() != ids[mask == 1].tolist():
-        raise Wrong("in a row of 400 tokens the text lost its order: say stable=True, short rows hide the difference.")
+        raise Wrong(
+            "in a row of 400 tokens the text lost its order: say stable=True, short rows hide the difference."
+        )
 
 
 @exercise(
@@ -148,12 +173,18 @@ def loss_from_logits(label_loss: Callable[[torch.Tensor, torch.Tensor], torch.Te
             continue
         for value, says in _likely_losses(logits, labels):
             if abs(given - value) < 1e-4:
-                raise Wrong(f"for P={count} you return {given:.4f} and the loop gives {wanted:.4f}: {says}.")
-        raise Wrong(f"for P={count}, T=5 you return {given:.4f}; the loop of the specification gives {wanted:.4f}.")
+                raise Wrong(
+                    f"for P={count} you return {given:.4f} and the loop gives {wanted:.4f}: {says}."
+                )
+        raise Wrong(
+            f"for P={count}, T=5 you return {given:.4f}; the loop of the specification gives {wanted:.4f}."
+        )
     return "The last virtual token predicts the first word, and every label counts once."
 
 
-def _loop_loss(logits: torch.Tensor, labels: torch.Tensor, shift: int, divide_by_all: bool = False) -> float:
+def _loop_loss(
+    logits: torch.Tensor, labels: torch.Tensor, shift: int, divide_by_all: bool = False
+) -> float:
     """Return the specification's mean, with logits read `shift` positions before the label."""
     count, losses = logits.shape[1] - labels.shape[1], []
     for row, place in (labels != -100).nonzero().tolist():
@@ -176,7 +207,10 @@ def _likely_losses(logits: torch.Tensor, labels: torch.Tensor) -> list[tuple[flo
             _loop_loss(logits, labels, shift=1, divide_by_all=True),
             "you divide by all B x T; the mean is over labels",
         ),
-        (front, f"you read the first {length} positions; the text begins {count} later, behind the prompt"),
+        (
+            front,
+            f"you read the first {length} positions; the text begins {count} later, behind the prompt",
+        ),
     ]
 
 
@@ -201,13 +235,21 @@ def gradient_of_the_prompt(prompt_gradient: Callable[[torch.Tensor, int], torch.
             (4, 2, 3): ": all rows share one prompt, so nothing of B is left",
             (3,): ": keep P and D apart",
         }
-        raise Wrong(f"for B=4, P=2, T=5, D=3 you return {shape}, not (P, D) = (2, 3){hints.get(shape, '')}.")
+        raise Wrong(
+            f"for B=4, P=2, T=5, D=3 you return {shape}, not (P, D) = (2, 3){hints.get(shape, '')}."
+        )
     if torch.allclose(given, g[:, :2].mean(dim=0)):
-        raise Wrong("you take the mean over the rows. The prompt enters the loss once through each row: they add up.")
+        raise Wrong(
+            "you take the mean over the rows. The prompt enters the loss once through each row: they add up."
+        )
     if torch.allclose(given, g[0, :2]):
         raise Wrong("you return row 0's share. The other rows pull at the same prompt: add theirs.")
     if torch.allclose(given, g[:, -2:].sum(dim=0)):
-        raise Wrong("you add up the last P positions, which are text; the prompt stands at the first P.")
+        raise Wrong(
+            "you add up the last P positions, which are text; the prompt stands at the first P."
+        )
     if not torch.allclose(given, wanted, atol=1e-5):
-        raise Wrong("the shape is right, the numbers are not those of autograd. Start from z[b, p] = prompt[p].")
+        raise Wrong(
+            "the shape is right, the numbers are not those of autograd. Start from z[b, p] = prompt[p]."
+        )
     return "`expand` goes forward by showing one prompt to B rows, and backward by adding up what B rows say."

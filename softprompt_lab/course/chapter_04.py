@@ -53,9 +53,13 @@ def _check_text(kept: list[int], text: list[int], room: int) -> None:
     if kept == text[:room]:
         return
     if room and kept == text[-room:]:
-        raise Wrong("you keep the end of the text; the specification keeps its beginning, text[:room].")
+        raise Wrong(
+            "you keep the end of the text; the specification keeps its beginning, text[:room]."
+        )
     if room == 0:
-        raise Wrong(f"with no room left for the text you keep {len(kept)} of its tokens; text[:0] is empty.")
+        raise Wrong(
+            f"with no room left for the text you keep {len(kept)} of its tokens; text[:0] is empty."
+        )
     raise Wrong(
         f"there is room for {room} of the {len(text)} tokens of text and you keep {len(kept)}: {kept}."
     )
@@ -78,7 +82,9 @@ def positions_from_the_mask(positions: Callable[[torch.Tensor, int], torch.Tenso
         found = positions(mask.clone(), prompt)
         if not isinstance(found, torch.Tensor) or tuple(found.shape) != (3, prompt + 5):
             shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-            raise Wrong(f"for B=3, T=5, P={prompt} the result is {shape}, not (B, P+T) = {(3, prompt + 5)}.")
+            raise Wrong(
+                f"for B=3, T=5, P={prompt} the result is {shape}, not (B, P+T) = {(3, prompt + 5)}."
+            )
         virtual = torch.arange(prompt).expand(3, -1)
         if not torch.equal(found[:, :prompt].long(), virtual):
             raise Wrong(
@@ -86,9 +92,7 @@ def positions_from_the_mask(positions: Callable[[torch.Tensor, int], torch.Tenso
             )
         for row, name in enumerate(("padded on the left", "unpadded", "padded on the right")):
             _check_row(found[row, prompt:].long(), mask[row].bool(), prompt, name)
-    return (
-        "A text token's position is now the same in every batch. The pads may hold any number: none is seen."
-    )
+    return "A text token's position is now the same in every batch. The pads may hold any number: none is seen."
 
 
 def _check_row(found: torch.Tensor, text: torch.Tensor, prompt: int, name: str) -> None:
@@ -99,7 +103,9 @@ def _check_row(found: torch.Tensor, text: torch.Tensor, prompt: int, name: str) 
         return
     consecutive = (torch.arange(len(text)) + prompt)[text]
     if torch.equal(ours, consecutive):
-        advice = "you count the pads too, as PEFT does: the same text stands elsewhere in a wider batch"
+        advice = (
+            "you count the pads too, as PEFT does: the same text stands elsewhere in a wider batch"
+        )
     elif torch.equal(ours, wanted - prompt):
         advice = "you start again at 0, where the virtual tokens are: the text goes on at P"
     elif torch.equal(ours, wanted + 1):
@@ -127,14 +133,18 @@ def interval(wilson: Callable[[int, int], tuple[float, float]]) -> str:
         found = tuple(float(end) for end in wilson(correct, n))
         wanted = wilson_interval(correct, n)
         if len(found) != 2 or found[0] > found[1]:
-            raise Wrong(f"return two numbers, the lower first; for {correct} of {n} you return {found}.")
+            raise Wrong(
+                f"return two numbers, the lower first; for {correct} of {n} you return {found}."
+            )
         if max(abs(ours - theirs) for ours, theirs in zip(found, wanted, strict=True)) > 1e-3:
             raise Wrong(
                 f"for {correct} right of {n} you return {found[0]:.3f} to {found[1]:.3f}; "
                 f"{_interval_advice(found, correct, n)} Right is {wanted[0]:.3f} to {wanted[1]:.3f}."
             )
     low, high = wilson(10, 10)
-    return f"Ten right of ten: the true accuracy may be {low:.0%} to {high:.0%}. Few rows say little."
+    return (
+        f"Ten right of ten: the true accuracy may be {low:.0%} to {high:.0%}. Few rows say little."
+    )
 
 
 def _interval_advice(found: tuple[float, float], correct: int, n: int) -> str:

@@ -7,7 +7,12 @@ from safetensors.torch import save
 
 from .checks import Wrong, exercise
 
-SOUND = {"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 3, "token_dim": 4}
+SOUND = {
+    "peft_type": "PROMPT_TUNING",
+    "task_type": "CAUSAL_LM",
+    "num_virtual_tokens": 3,
+    "token_dim": 4,
+}
 
 
 @exercise(
@@ -25,7 +30,9 @@ def size_of_the_numbers(prompt_bytes: Callable[..., int]) -> str:
             f"{given:,} is how many *numbers* there are; each takes 4 bytes, so the file is four times that."
         )
     if given == 2 * 8 * 1_024:
-        raise Wrong(f"{given:,} bytes would be right for 16-bit numbers; PEFT saves float32, 4 bytes each.")
+        raise Wrong(
+            f"{given:,} bytes would be right for 16-bit numbers; PEFT saves float32, 4 bytes each."
+        )
     if given == 8 * 8 * 1_024 * 4:
         raise Wrong(f"{given:,} is the size in bits; a byte has 8 of them.")
     if given != 32_768:
@@ -37,7 +44,9 @@ def size_of_the_numbers(prompt_bytes: Callable[..., int]) -> str:
             f"P=8, D=1024 is right, but for P=20, D=576 you say {prompt_bytes(20, 576)}; it is 46,080."
         )
     if prompt_bytes(20, 768, 2) == 4 * 20 * 768:
-        raise Wrong("an encoder-decoder's tensor has 2P rows: your result does not change with `submodules`.")
+        raise Wrong(
+            "an encoder-decoder's tensor has 2P rows: your result does not change with `submodules`."
+        )
     if prompt_bytes(20, 768, 2) != 2 * 4 * 20 * 768:
         raise Wrong(
             f"for P=20, D=768, 2 submodules you say {prompt_bytes(20, 768, 2)}; 40 rows of 768 take 122,880."
@@ -57,7 +66,11 @@ def safetensors_by_hand(read: Callable[[bytes], dict[str, torch.Tensor]]) -> str
     """Check `read(content)`: the tensors of a safetensors file in float32."""
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randn(3, 5, generator=generator)
-    _compare({"prompt_embeddings": prompt}, read(save({"prompt_embeddings": prompt})), "a file of one tensor")
+    _compare(
+        {"prompt_embeddings": prompt},
+        read(save({"prompt_embeddings": prompt})),
+        "a file of one tensor",
+    )
     found = read(save({"prompt_embeddings": prompt}, metadata={"format": "pt"}))
     if "__metadata__" in found:
         raise Wrong(
@@ -77,7 +90,9 @@ def _compare(wanted: dict[str, torch.Tensor], found: object, what: str) -> None:
     for name, tensor in wanted.items():
         given = found[name]
         if not isinstance(given, torch.Tensor):
-            raise Wrong(f"{what}: {name!r} comes back as {type(given).__name__}; make a tensor of it.")
+            raise Wrong(
+                f"{what}: {name!r} comes back as {type(given).__name__}; make a tensor of it."
+            )
         if given.numel() != tensor.numel():
             raise Wrong(
                 f"{what}: {name!r} has {given.numel()} numbers for you and {tensor.numel()} in the file. "
@@ -107,21 +122,37 @@ def doorkeeper(faults: Callable[[dict, torch.Tensor], list[str]]) -> str:
     """Check `faults(config, prompt)`: one sentence for each fault, none for a sound folder."""
     sound = torch.ones(3, 4)
     _expect(faults(dict(SOUND), sound), 0, "a sound folder")
-    stacked = SOUND | {"task_type": "SEQ_2_SEQ_LM", "num_transformer_submodules": 2, "tokenizer_kwargs": None}
-    _expect(faults(stacked, torch.ones(6, 4)), 0, "a sound folder of an encoder-decoder (2 x 3 rows)")
+    stacked = SOUND | {
+        "task_type": "SEQ_2_SEQ_LM",
+        "num_transformer_submodules": 2,
+        "tokenizer_kwargs": None,
+    }
+    _expect(
+        faults(stacked, torch.ones(6, 4)), 0, "a sound folder of an encoder-decoder (2 x 3 rows)"
+    )
     without_task = {key: value for key, value in SOUND.items() if key != "task_type"}
-    _expect(faults(without_task, sound), 1, "a folder without task_type, with which PEFT uses no prompt")
+    _expect(
+        faults(without_task, sound), 1, "a folder without task_type, with which PEFT uses no prompt"
+    )
     _expect(faults(SOUND | {"peft_type": None}, sound), 1, "a folder whose peft_type is None")
     without_count = {key: value for key, value in SOUND.items() if key != "num_virtual_tokens"}
     _expect(faults(without_count, sound), 1, "a folder without num_virtual_tokens")
-    _expect(faults(SOUND | {"token_dim": 5}, sound), 1, "a folder that says width 5 where the tensor has 4")
+    _expect(
+        faults(SOUND | {"token_dim": 5}, sound),
+        1,
+        "a folder that says width 5 where the tensor has 4",
+    )
     for value, what in ((float("nan"), "a NaN"), (float("-inf"), "minus infinity")):
         broken = sound.clone()
         broken[1, 2] = value
         _expect(faults(dict(SOUND), broken), 1, f"a tensor that holds {what}")
     remote = SOUND | {"tokenizer_kwargs": {"trust_remote_code": True}}
     _expect(faults(remote, sound), 1, "a folder that asks for remote code")
-    _expect(faults(SOUND | {"tokenizer_kwargs": {"use_fast": True}}, sound), 0, "a harmless tokenizer option")
+    _expect(
+        faults(SOUND | {"tokenizer_kwargs": {"use_fast": True}}, sound),
+        0,
+        "a harmless tokenizer option",
+    )
     both = sound.clone()
     both[0, 0] = float("inf")
     _expect(faults(remote, both), 2, "a folder with remote code *and* an infinity")

@@ -15,10 +15,14 @@ from .checks import Wrong, exercise
     holds every cosine. `.topk(k, dim=-1).indices` are the ids, greatest first.
     """,
 )
-def nearest_by_cosine(nearest_ids: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]) -> str:
+def nearest_by_cosine(
+    nearest_ids: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor],
+) -> str:
     """Check `nearest_ids(prompt, words, k)`: the ids of the k greatest cosines."""
     generator = torch.Generator().manual_seed(0)
-    words = torch.randn(40, 6, generator=generator) * torch.linspace(0.2, 8, 40)[:, None]  # lengths differ
+    words = (
+        torch.randn(40, 6, generator=generator) * torch.linspace(0.2, 8, 40)[:, None]
+    )  # lengths differ
     prompt = torch.randn(5, 6, generator=generator)
     cosine = torch.cosine_similarity(prompt[:, None], words[None], dim=-1)  # (P, V)
     given = nearest_ids(prompt, words, 3)
@@ -33,8 +37,12 @@ def nearest_by_cosine(nearest_ids: Callable[[torch.Tensor, torch.Tensor, int], t
         )
         .topk(3)
         .indices,
-        "these are the *farthest* words: the greatest cosine is the nearest": (-cosine).topk(3).indices,
-        "these are the nearest by L2 distance; the task asks for the cosine": (-torch.cdist(prompt, words))
+        "these are the *farthest* words: the greatest cosine is the nearest": (-cosine)
+        .topk(3)
+        .indices,
+        "these are the nearest by L2 distance; the task asks for the cosine": (
+            -torch.cdist(prompt, words)
+        )
         .topk(3)
         .indices,
     }
@@ -42,7 +50,9 @@ def nearest_by_cosine(nearest_ids: Callable[[torch.Tensor, torch.Tensor, int], t
     for says, ids in others.items():
         if torch.equal(given, ids) and not torch.equal(ids, wanted):
             raise Wrong(f"{says}.")
-    if torch.equal(given.sort(dim=-1).values, wanted.sort(dim=-1).values) and not torch.equal(given, wanted):
+    if torch.equal(given.sort(dim=-1).values, wanted.sort(dim=-1).values) and not torch.equal(
+        given, wanted
+    ):
         raise Wrong("the right words in the wrong order: greatest cosine first.")
     if not torch.equal(given, wanted):
         raise Wrong(
@@ -58,7 +68,9 @@ def nearest_by_cosine(nearest_ids: Callable[[torch.Tensor, torch.Tensor, int], t
     multiply it by `(end - start).norm(dim=-1, keepdim=True)`, and add the start.
     """,
 )
-def fair_control(control: Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]) -> str:
+def fair_control(
+    control: Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor],
+) -> str:
     """Check `random_step_control(start, end, generator)`: random steps as long as the real ones."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(6, 300, generator=generator)
@@ -72,7 +84,9 @@ def fair_control(control: Callable[[torch.Tensor, torch.Tensor, torch.Generator]
             "you return the steps alone: add the start, so that the control stands where the prompt stood."
         )
     if torch.allclose(steps, wanted.mean().expand(6), rtol=1e-4):
-        raise Wrong("all your steps have the mean length; give every row the length of its own step.")
+        raise Wrong(
+            "all your steps have the mean length; give every row the length of its own step."
+        )
     if not torch.allclose(steps, wanted, rtol=1e-4):
         raise Wrong(
             f"row 0 went {wanted[0]:.2f} far and your row 0 goes {steps[0]:.2f}. First make the direction "
@@ -80,7 +94,9 @@ def fair_control(control: Callable[[torch.Tensor, torch.Tensor, torch.Generator]
         )
     overlap = torch.cosine_similarity(given - start, end - start, dim=-1).abs().max().item()
     if overlap > 0.5:
-        raise Wrong(f"your steps have a cosine of {overlap:.2f} with the real ones: they are not random.")
+        raise Wrong(
+            f"your steps have a cosine of {overlap:.2f} with the real ones: they are not random."
+        )
     again = control(start, end, torch.Generator().manual_seed(1))
     if not torch.equal(given, again):
         raise Wrong("the same generator seed gives other steps: draw with `generator=generator`.")
@@ -132,11 +148,17 @@ def after_a_step(cosine_after_step: Callable[[float, float], float]) -> str:
         if length != step and math.isclose(given, step / math.hypot(length, step), rel_tol=1e-6):
             raise Wrong("that is the cosine with the *step*: put |w| above the line.")
         if math.isclose(given, length / (length + step), rel_tol=1e-6):
-            raise Wrong("lengths at right angles do not add up: the new length is the root of |w|^2 + s^2.")
+            raise Wrong(
+                "lengths at right angles do not add up: the new length is the root of |w|^2 + s^2."
+            )
         if math.isclose(given, wanted**2, rel_tol=1e-6):
-            raise Wrong("that is the square of the cosine: |w| times the new length stands below the line.")
+            raise Wrong(
+                "that is the square of the cosine: |w| times the new length stands below the line."
+            )
         if not math.isclose(given, wanted, rel_tol=1e-6):
-            raise Wrong(f"for |w|={length}, s={step} the cosine is {wanted:.3f}, you say {given:.3f}.")
+            raise Wrong(
+                f"for |w|={length}, s={step} the cosine is {wanted:.3f}, you say {given:.3f}."
+            )
     generator = torch.Generator().manual_seed(0)
     word, direction = torch.randn(2, 4_096, generator=generator)
     word, step = 3 * word / word.norm(), 2 * direction / direction.norm()

@@ -60,8 +60,12 @@ def exercise(exercise_id: str, *, hint: str) -> Callable[[Callable[..., str]], C
 
     def register(function: Callable[..., str]) -> Callable[..., str]:
         known = _REGISTRY.get(exercise_id)
-        if known and known.check.__qualname__ != function.__qualname__:  # a reload of the module is no clash
-            raise ValueError(f"exercise {exercise_id!r} is checked by {known.check.__name__} already.")
+        if (
+            known and known.check.__qualname__ != function.__qualname__
+        ):  # a reload of the module is no clash
+            raise ValueError(
+                f"exercise {exercise_id!r} is checked by {known.check.__name__} already."
+            )
         _REGISTRY[exercise_id] = Exercise(exercise_id, function, inspect.cleandoc(hint))
         return function
 
@@ -132,7 +136,9 @@ def check(exercise_id: str, *answers: Any) -> Verdict:
         verdict = NOT_ATTEMPTED
     except Wrong as error:
         message, verdict, cause = f"not yet. {error}", FAILED, error
-    except Exception as error:  # the reader's code runs here: whatever it raises is an answer to explain
+    except (
+        Exception
+    ) as error:  # the reader's code runs here: whatever it raises is an answer to explain
         message = f"not yet. Your answer stopped with {type(error).__name__}: {error}"
         verdict, cause = FAILED, error
     if verdict is FAILED:

@@ -9,7 +9,9 @@ class Settings:
     """What the chapters ask before they load a model: its name, the task's name, how many steps."""
 
     fast: bool  # SOFTPROMPT_LAB_FAST=1: the tiny model and fewer steps, for the tests
-    strict: bool  # SOFTPROMPT_LAB_STRICT=1: a check that does not pass raises, for the solved notebooks
+    strict: (
+        bool  # SOFTPROMPT_LAB_STRICT=1: a check that does not pass raises, for the solved notebooks
+    )
 
     @property
     def base(self) -> str:

@@ -44,7 +44,9 @@ class PromptedBatch:
         """One number for each token of the caller's row, at its place; 0 at virtual tokens."""
         return torch.zeros_like(self.mask, dtype=values.dtype).scatter(1, self.places, values)
 
-    def line_up(self, states: Float[torch.Tensor, "B N X"], behind: int = 0) -> Float[torch.Tensor, "B T X"]:
+    def line_up(
+        self, states: Float[torch.Tensor, "B N X"], behind: int = 0
+    ) -> Float[torch.Tensor, "B T X"]:
         """What the base model returned at each token of the caller's row, or `behind` places before it; 0 at pads."""
         index = (self.places - behind)[..., None].expand(-1, -1, states.shape[-1])
         return states.gather(1, index) * self.text[..., None]
@@ -90,7 +92,9 @@ def behind(
     front, front_mask = _stacked(prompts, len(words), words.device)
     embeddings = torch.cat([words, front.to(words.dtype).expand(len(words), -1, -1)], dim=1)
     mask = torch.cat([text, front_mask], dim=1)  # (B, T+P)
-    numbers = torch.cat([front_mask.sum(dim=1, keepdim=True) + text.cumsum(dim=1), front_mask.cumsum(dim=1)], dim=1)
+    numbers = torch.cat(
+        [front_mask.sum(dim=1, keepdim=True) + text.cumsum(dim=1), front_mask.cumsum(dim=1)], dim=1
+    )
     order = pads_last(mask)
     return PromptedBatch(
         embeddings.gather(1, order[..., None].expand_as(embeddings)),
@@ -146,7 +150,9 @@ def checked_mask(
     if attention_mask is None:
         return torch.ones(shape, dtype=torch.bool, device=tokens.device)
     if attention_mask.shape != shape:
-        raise ValueError(f"attention_mask is {tuple(attention_mask.shape)}, input_ids {tuple(shape)}.")
+        raise ValueError(
+            f"attention_mask is {tuple(attention_mask.shape)}, input_ids {tuple(shape)}."
+        )
     mask = attention_mask.bool()
     if not mask.any(dim=1).all():
         empty = (~mask.any(dim=1)).nonzero()[:, 0].tolist()

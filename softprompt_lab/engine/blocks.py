@@ -17,7 +17,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from ..packing import PROMPT_SEGMENT, PackedRow
 
 NAME = "softprompt_lab_blocks"
-LIKE_LENGTH = 1.5  # texts share a batch while the longest is at most so many times as long as the shortest
+LIKE_LENGTH = (
+    1.5  # texts share a batch while the longest is at most so many times as long as the shortest
+)
 PAD_SEGMENT = -1  # sees the prompt and itself, is seen by pads only
 
 
@@ -83,7 +85,9 @@ def lay_out(
         places = places.masked_fill(pad, 0)
         segment = segments[places].masked_fill(pad, PAD_SEGMENT)
         parent = parents[places].masked_fill(pad, PROMPT_SEGMENT)
-        looks = (segment[:, :, None] == segment[:, None]) | (parent[:, :, None] == segment[:, None])  # (n, L, L)
+        looks = (segment[:, :, None] == segment[:, None]) | (
+            parent[:, :, None] == segment[:, None]
+        )  # (n, L, L)
         mask = torch.cat([looks.new_ones(*pad.shape, last - first), looks.tril()], dim=-1)[:, None]
         batches.append(Block(len(group), longest, (first, last), mask.to(device)))
         there.append((places, pad))
@@ -98,7 +102,9 @@ def _groups(seen: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Iterator
     """Texts that see the same, longest first, cut where the next is much shorter; empty ones fall away."""
     group: list[int] = []
     for number in sorted(range(len(lengths)), key=lambda number: (seen[number], -lengths[number])):
-        apart = group and (seen[number] != seen[group[0]] or lengths[number] * LIKE_LENGTH < lengths[group[0]])
+        apart = group and (
+            seen[number] != seen[group[0]] or lengths[number] * LIKE_LENGTH < lengths[group[0]]
+        )
         if apart:
             yield group
             group = []
@@ -144,26 +150,39 @@ def attention(
     The queries are those of the front and the texts, or of the texts alone on a cache that holds the front.
     """
     if any(part is not None for part in (attention_mask, softcap, position_bias, s_aux)):
-        raise ValueError("attention with a mask, a cap, a bias or sinks of its own is not cut into blocks.")
+        raise ValueError(
+            "attention with a mask, a cap, a bias or sinks of its own is not cut into blocks."
+        )
     texts_length, options = len(blocks.back), {"scaling": scaling, "dropout": dropout}
     parts = [part[0].transpose(0, 1) for part in (query, key, value)]  # (P+N, heads, d)
-    fronts = [part[: len(part) - texts_length].transpose(0, 1)[None] for part in parts]  # (1, heads, P, d)
+    fronts = [
+        part[: len(part) - texts_length].transpose(0, 1)[None] for part in parts
+    ]  # (1, heads, P, d)
     laid_out = [
-        _Regroup.apply(part[len(part) - texts_length :], blocks.there, blocks.back) for part in parts
+        _Regroup.apply(part[len(part) - texts_length :], blocks.there, blocks.back)
+        for part in parts
     ]  # (M, heads, d)
     outputs, start = [query.new_empty(0, query.shape[1], value.shape[3])], 0
     for rows, longest, (first, last), mask in blocks.batches:
         end = start + rows * longest
-        own = [part[start:end].unflatten(0, (rows, longest)).transpose(1, 2) for part in laid_out]  # (n, heads, L, d)
+        own = [
+            part[start:end].unflatten(0, (rows, longest)).transpose(1, 2) for part in laid_out
+        ]  # (n, heads, L, d)
         keys, values = (
             torch.cat([front[:, :, first:last].expand(rows, -1, -1, -1), text], dim=2)
             for front, text in zip(fronts[1:], own[1:], strict=True)
         )
-        outputs.append(sdpa_attention_forward(module, own[0], keys, values, mask, **options)[0].flatten(0, 1))
+        outputs.append(
+            sdpa_attention_forward(module, own[0], keys, values, mask, **options)[0].flatten(0, 1)
+        )
         start = end
-    texts = _Regroup.apply(torch.cat(outputs) * blocks.real[:, None, None], blocks.back, blocks.there)  # (N, H, d)
+    texts = _Regroup.apply(
+        torch.cat(outputs) * blocks.real[:, None, None], blocks.back, blocks.there
+    )  # (N, H, d)
     if fronts[0].shape[2]:
-        prompt = sdpa_attention_forward(module, *fronts, None, is_causal=True, **options)[0][0]  # (P, H, d)
+        prompt = sdpa_attention_forward(module, *fronts, None, is_causal=True, **options)[0][
+            0
+        ]  # (P, H, d)
         texts = torch.cat([prompt, texts])
     return texts[None], None
 

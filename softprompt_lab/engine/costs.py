@@ -16,7 +16,9 @@ from torch import nn
 from .recomputing import checkpointed_layers
 
 READ_TOKENS = 40  # reading a weight takes as long as multiplying it with so many tokens (measured: 30 to 50 on a CPU)
-ROW_TOKENS = 4096.0  # of text in a packed row at most, for memory: a dense mask has so many squared entries
+ROW_TOKENS = (
+    4096.0  # of text in a packed row at most, for memory: a dense mask has so many squared entries
+)
 OVERHEAD = 0.1  # of a row without a dense mask: its prompt and its call; longer rows gain little and take more memory
 # A layer's few dozen launches, in the operations of a matrix product that would take as long. Not measured on this
 # machine: how a batch is cut decides about rounding, and the same seed must give the same prompt every time.
@@ -53,7 +55,9 @@ class Costs(NamedTuple):
         k rows for N tokens behind P cost k (call + P token + P^2 pair) + N^2 / k pair and terms without k; the minimum
         lies at N / k = sqrt((call + P token) / pair + P^2). At most `ROW_TOKENS`, for memory.
         """
-        best = math.sqrt((self.per_call + prompt_length * self.per_token) / self.per_pair + prompt_length**2)
+        best = math.sqrt(
+            (self.per_call + prompt_length * self.per_token) / self.per_pair + prompt_length**2
+        )
         return min(best, ROW_TOKENS)
 
     def packed(self, prompt_length: int, text_tokens: int, labels: int) -> float:
@@ -85,7 +89,9 @@ class Remembered:
 def _recomputes(base_model: nn.Module) -> bool:
     """True if the backward pass calls layers again (gradient checkpointing)."""
     layers = base_model.modules() if base_model.training else checkpointed_layers(base_model)
-    return any(layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers)
+    return any(
+        layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers
+    )
 
 
 _arguments = Remembered()
@@ -93,7 +99,9 @@ _arguments = Remembered()
 
 def takes(base_model: nn.Module, name: str) -> bool:
     """True if the base model's forward pass has an argument of that name; looked up once."""
-    return name in _arguments(base_model, lambda: frozenset(inspect.signature(base_model.forward).parameters))
+    return name in _arguments(
+        base_model, lambda: frozenset(inspect.signature(base_model.forward).parameters)
+    )
 
 
 def attention_window(base_model: nn.Module) -> float:
@@ -115,7 +123,9 @@ def costs_of(base_model: nn.Module) -> Costs:
         vocabulary, width = words.shape
         head = base_model.get_output_embeddings()
         outside = {id(weight): weight.numel() for weight in (words, head.weight if head else words)}
-        weights = sum(parameter.numel() for parameter in base_model.parameters()) - sum(outside.values())
+        weights = sum(parameter.numel() for parameter in base_model.parameters()) - sum(
+            outside.values()
+        )
         launch = LAUNCH.get(words.device.type, LAUNCH_ELSEWHERE) * shape.num_hidden_layers
         return Costs(
             per_token=2 * weights,

@@ -18,7 +18,11 @@ from .scoring import OBJECTIONS, error_of, tolerance_of
 
 logger = logging.getLogger(__name__)
 
-OWN_CACHE = ("cache_implementation", "custom_generate", "prefill_chunk_size")  # these go the plain way
+OWN_CACHE = (
+    "cache_implementation",
+    "custom_generate",
+    "prefill_chunk_size",
+)  # these go the plain way
 # These look at the ids of the text: the first step must be given all of them.
 LOOKING_BACK = (
     "repetition_penalty",
@@ -48,26 +52,34 @@ class PromptedCache(DynamicCache):
     """
 
     def __init__(
-        self, layers: Prefix, virtual: Bool[torch.Tensor, "B P"], order: Int[torch.Tensor, "B N"], beams: bool = False
+        self,
+        layers: Prefix,
+        virtual: Bool[torch.Tensor, "B P"],
+        order: Int[torch.Tensor, "B N"],
+        beams: bool = False,
     ) -> None:
         super().__init__(layers)
         self.virtual, self.order, self.beams = virtual, order, beams
-        self.read: Int[torch.Tensor, "B N"] | None = None  # ids of the columns that are here, when a call has ended
+        self.read: Int[torch.Tensor, "B N"] | None = (
+            None  # ids of the columns that are here, when a call has ended
+        )
 
     @classmethod
     def of(cls, prefixes: Sequence[Prefix], rows: int, beams: bool = False) -> "PromptedCache":
         """Nothing but prefixes: one under every row, or one for each."""
         virtual = prefix_mask(prefixes, rows)
-        return cls(layers_of(prefixes, rows), virtual, virtual.new_empty(rows, 0, dtype=torch.long), beams)
+        return cls(
+            layers_of(prefixes, rows), virtual, virtual.new_empty(rows, 0, dtype=torch.long), beams
+        )
 
     @classmethod
-    def reading(
-        cls, read: ReadTexts, copies: int = 1, beams: bool = False
-    ) -> "PromptedCache":
+    def reading(cls, read: ReadTexts, copies: int = 1, beams: bool = False) -> "PromptedCache":
         """Prefixes and all texts but their last tokens, each row `copies` times."""
         layers, virtual, order = read
         layers = [tuple(part.repeat_interleave(copies, dim=0) for part in pair) for pair in layers]
-        return cls(layers, *(part.repeat_interleave(copies, dim=0) for part in (virtual, order)), beams)
+        return cls(
+            layers, *(part.repeat_interleave(copies, dim=0) for part in (virtual, order)), beams
+        )
 
     @property
     def text_length(self) -> int:
@@ -77,7 +89,9 @@ class PromptedCache(DynamicCache):
     def places(self, text: Bool[torch.Tensor, "B T"]) -> Int[torch.Tensor, "B T"]:
         """`order` for more text: new columns come pads first, so that each row ends with its last token."""
         known = self.order.shape[1]
-        cached = max(known, self.text_length)  # a packed first step knows all columns, and has read all but the last
+        cached = max(
+            known, self.text_length
+        )  # a packed first step knows all columns, and has read all but the last
         generated = torch.arange(known, cached, device=text.device).expand(len(text), -1)
         return torch.cat([self.order, generated, cached + pads_first(text[:, cached:])], dim=1)
 
@@ -111,13 +125,17 @@ def generate_behind(
     virtual = max(map(len, prompts)) if past is None else past.virtual.shape[1]
     new = kwargs.get("max_new_tokens") or asked("max_new_tokens") or 1
     _check_positions(base_model, virtual, int(text.sum(dim=1).max()), new)
-    if past is None and not _goes_on_prefixes(base_model, asked, virtual + input_ids.shape[1] + new):
+    if past is None and not _goes_on_prefixes(
+        base_model, asked, virtual + input_ids.shape[1] + new
+    ):
         output = generate_from_embeddings(base_model, prompts, input_ids, text, **kwargs)
         return _behind_input(input_ids, output, given=0)
     if past is None:
         past = _begin(base_model, prefixes(), asked, input_ids, text, copies, beams > 1)
     given = input_ids.shape[1] - past.text_length
-    output = _behind_input(input_ids, generate_on_prefixes(base_model, past, input_ids, text, **kwargs), given)
+    output = _behind_input(
+        input_ids, generate_on_prefixes(base_model, past, input_ids, text, **kwargs), given
+    )
     if not isinstance(output, torch.Tensor):
         past.read = output.sequences[:, : past.text_length]
     return output
@@ -134,12 +152,23 @@ def _begin(
 ) -> PromptedCache:
     """The cache that the first step goes on from: the prefixes, or also the texts where reading them packed pays."""
     looks_back = any(asked(name) not in (None, 0, 1.0) for name in LOOKING_BACK)
-    if len(text) > 1 and not looks_back and saves(costs_of(base_model), prefixes, text) and reads_exactly(base_model):
+    if (
+        len(text) > 1
+        and not looks_back
+        and saves(costs_of(base_model), prefixes, text)
+        and reads_exactly(base_model)
+    ):
         distinct = list({id(prefix): prefix for prefix in prefixes}.values())
-        numbers = [next(n for n, one in enumerate(distinct) if one is prefix) for prefix in prefixes]
+        numbers = [
+            next(n for n, one in enumerate(distinct) if one is prefix) for prefix in prefixes
+        ]
         numbers = numbers if len(numbers) > 1 else numbers * len(text)
-        return PromptedCache.reading(read_texts(base_model, distinct, numbers, input_ids, text), copies, beams)
-    under = prefixes if len(prefixes) == 1 else [prefix for prefix in prefixes for _ in range(copies)]
+        return PromptedCache.reading(
+            read_texts(base_model, distinct, numbers, input_ids, text), copies, beams
+        )
+    under = (
+        prefixes if len(prefixes) == 1 else [prefix for prefix in prefixes for _ in range(copies)]
+    )
     return PromptedCache.of(under, len(input_ids) * copies, beams)
 
 
@@ -242,13 +271,21 @@ def _check_cache(cache: Cache, input_ids: Int[torch.Tensor, "B T"], copies: int)
     """Raise ValueError for a cache that a conversation cannot go on from."""
     advice = "pass the past_key_values of this model's generate(..., return_dict_in_generate=True)."
     if not isinstance(cache, PromptedCache):
-        raise ValueError(f"past_key_values is a {type(cache).__name__} that knows of no prompt; {advice}")
+        raise ValueError(
+            f"past_key_values is a {type(cache).__name__} that knows of no prompt; {advice}"
+        )
     if cache.beams:
-        raise ValueError(f"past_key_values comes from a beam search, which has sorted its rows anew; {advice}")
+        raise ValueError(
+            f"past_key_values comes from a beam search, which has sorted its rows anew; {advice}"
+        )
     if copies > 1:
-        raise ValueError("num_beams and num_return_sequences must be 1 where past_key_values is passed.")
+        raise ValueError(
+            "num_beams and num_return_sequences must be 1 where past_key_values is passed."
+        )
     if len(cache.virtual) != len(input_ids):
-        raise ValueError(f"past_key_values has {len(cache.virtual)} rows, input_ids {len(input_ids)}.")
+        raise ValueError(
+            f"past_key_values has {len(cache.virtual)} rows, input_ids {len(input_ids)}."
+        )
     if cache.text_length >= input_ids.shape[1]:
         raise ValueError(
             f"input_ids has {input_ids.shape[1]} columns and past_key_values {cache.text_length} already; pass the "
@@ -264,14 +301,20 @@ def _check_cache(cache: Cache, input_ids: Int[torch.Tensor, "B T"], copies: int)
 def _room(max_length: int, length: int) -> int:
     """New tokens that `max_length` leaves behind an input of `length` tokens."""
     if max_length <= length:
-        raise ValueError(f"max_length={max_length} leaves no room behind an input of {length} tokens.")
+        raise ValueError(
+            f"max_length={max_length} leaves no room behind an input of {length} tokens."
+        )
     return max_length - length
 
 
 def _check_positions(base_model: nn.Module, virtual: int, tokens: int, new: int) -> None:
     """Raise ValueError when prompt, text and new tokens are more than the base model has positions for."""
-    limit = getattr(base_model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    room = None if limit is None else limit - virtual - tokens + 1  # the last new token is never read
+    limit = getattr(
+        base_model.config.get_text_config(decoder=True), "max_position_embeddings", None
+    )
+    room = (
+        None if limit is None else limit - virtual - tokens + 1
+    )  # the last new token is never read
     if room is not None and new > room:
         raise ValueError(
             f"{virtual} virtual tokens, {tokens} tokens of text and max_new_tokens={new} do not fit: the base model "
@@ -287,7 +330,10 @@ _reads = Remembered()
 
 def continues_exactly(base_model: nn.Module) -> bool:
     """True if a batch on prefixes of two lengths gives the logits of its rows alone, from embeddings; asked once."""
-    return _continues(base_model, lambda: _is_exact(base_model, lambda prefixes, *_: PromptedCache.of(prefixes, 2)))
+    return _continues(
+        base_model,
+        lambda: _is_exact(base_model, lambda prefixes, *_: PromptedCache.of(prefixes, 2)),
+    )
 
 
 def reads_exactly(base_model: nn.Module) -> bool:
@@ -304,9 +350,14 @@ def reads_exactly(base_model: nn.Module) -> bool:
 def _is_exact(base_model: nn.Module, begin: Callable[..., PromptedCache]) -> bool:
     """True if two rows of different lengths behind different prompts give from a cache the logits of each alone."""
     words = base_model.get_input_embeddings().weight
-    ids = torch.randint(0, words.shape[0], (14,), generator=torch.Generator().manual_seed(0)).to(words.device)
+    ids = torch.randint(0, words.shape[0], (14,), generator=torch.Generator().manual_seed(0)).to(
+        words.device
+    )
     prompts = [words[ids[:2]].float(), words[ids[2:6]].float()]
-    rows, text = torch.stack([ids[6:10], ids[10:14]]), torch.ones(2, 4, dtype=torch.bool, device=words.device)
+    rows, text = (
+        torch.stack([ids[6:10], ids[10:14]]),
+        torch.ones(2, 4, dtype=torch.bool, device=words.device),
+    )
     text[0, 2:] = False
     options = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0, "num_beams": 1}
     options |= {"return_dict_in_generate": True, "output_logits": True}
@@ -314,7 +365,9 @@ def _is_exact(base_model: nn.Module, begin: Callable[..., PromptedCache]) -> boo
         cache = begin([prefix_of(base_model, prompt) for prompt in prompts], rows, text)
         ours = generate_on_prefixes(base_model, cache, rows, text, **options)
         alone = [
-            generate_from_embeddings(base_model, [prompt], row[kept][None], kept[kept][None], **options)
+            generate_from_embeddings(
+                base_model, [prompt], row[kept][None], kept[kept][None], **options
+            )
             for prompt, row, kept in zip(prompts, rows, text, strict=True)
         ]
         return all(_agree(ours, theirs, row, words.dtype) for row, theirs in enumerate(alone))

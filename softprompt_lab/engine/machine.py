@@ -5,7 +5,9 @@ from functools import cache
 
 import torch
 
-SIDE = {"cpu": 512}  # of the matrices: large enough to reach the rate, small enough for a hundredth of a second
+SIDE = {
+    "cpu": 512
+}  # of the matrices: large enough to reach the rate, small enough for a hundredth of a second
 SIDE_ELSEWHERE = 4096
 SLOW_SECONDS = 0.1  # a type that takes longer for one product is emulated; there is no need to measure it again
 FASTER = 1.3  # how much faster bfloat16 must be before the base model is kept in it
@@ -46,5 +48,9 @@ def _wait(device: str) -> None:
 
 def fastest_dtype(device: str) -> torch.dtype:
     """bfloat16 where this machine multiplies it clearly faster than float32, float32 elsewhere."""
-    rates = {dtype: operations_per_second(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    return torch.bfloat16 if rates[torch.bfloat16] > FASTER * rates[torch.float32] else torch.float32
+    rates = {
+        dtype: operations_per_second(device, dtype) for dtype in (torch.float32, torch.bfloat16)
+    }
+    return (
+        torch.bfloat16 if rates[torch.bfloat16] > FASTER * rates[torch.float32] else torch.float32
+    )

@@ -38,7 +38,9 @@ def saves(costs: Costs, prefixes: Sequence[Prefix], text: Bool[torch.Tensor, "B 
     (rows, columns), tokens = text.shape, int(text.sum())
     front = max(prefix[0][0].shape[2] for prefix in prefixes)
     plain = costs.call(rows, columns, front + columns, rows)
-    packed = costs.call(1, tokens - rows, front + tokens / rows, 0) + costs.call(rows, 1, front + columns, rows)
+    packed = costs.call(1, tokens - rows, front + tokens / rows, 0) + costs.call(
+        rows, 1, front + columns, rows
+    )
     return packed < plain
 
 
@@ -61,7 +63,9 @@ def read_texts(
     order = pads_first(text)
     virtual = prefix_mask([prefixes[number] for number in numbers], len(texts))
     index = _index(fronts, numbers, texts, virtual, order.shape[1] - 1)
-    layers = [tuple(_taken(part, index) for part in (layer.keys, layer.values)) for layer in cache.layers]
+    layers = [
+        tuple(_taken(part, index) for part in (layer.keys, layer.values)) for layer in cache.layers
+    ]
     return ReadTexts(layers, virtual, order)
 
 
@@ -77,12 +81,17 @@ def _read(
     device, lengths = words.weight.device, [len(row) for row in texts]
     ids = torch.tensor([token for row in texts for token in row], dtype=torch.long, device=device)
     starts = [fronts[number + 1] - fronts[number] for number in numbers]
-    places = [place for start, length in zip(starts, lengths, strict=True) for place in range(start, start + length)]
+    places = [
+        place
+        for start, length in zip(starts, lengths, strict=True)
+        for place in range(start, start + length)
+    ]
     segments = [number for number, length in enumerate(lengths, 1) for _ in range(length)]
     seen = [(fronts[number], fronts[number + 1]) for number in numbers]
     blocks = lay_out(seen, lengths, segments, [0] * len(segments), device)
     layers = [
-        tuple(torch.cat(parts, dim=2) for parts in zip(*pairs, strict=True)) for pairs in zip(*prefixes, strict=True)
+        tuple(torch.cat(parts, dim=2) for parts in zip(*pairs, strict=True))
+        for pairs in zip(*prefixes, strict=True)
     ]
     cache = DynamicCache(layers)
     with attention_over_blocks(base_model):
@@ -109,7 +118,9 @@ def _index(
     for number, tokens in zip(numbers, texts, strict=True):
         prompt = range(1 + fronts[number], 1 + fronts[number + 1])
         own = range(start, start + len(tokens))
-        rows.append([0] * (virtual.shape[1] - len(prompt)) + [*prompt] + [0] * (columns - len(own)) + [*own])
+        rows.append(
+            [0] * (virtual.shape[1] - len(prompt)) + [*prompt] + [0] * (columns - len(own)) + [*own]
+        )
         start += len(tokens)
     return torch.tensor(rows, device=virtual.device)
 

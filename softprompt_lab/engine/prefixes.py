@@ -14,7 +14,9 @@ Prefix = list[tuple[Float[torch.Tensor, "_ H _ d"], Float[torch.Tensor, "_ H _ d
 def prefix_of(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"]) -> Prefix:
     """The keys and values of a prompt, with their gradient path, every one of them whatever window a layer has."""
     embeddings = prompt[None].to(base_model.get_input_embeddings().weight.dtype)
-    cache = base_model(inputs_embeds=embeddings, use_cache=True, past_key_values=DynamicCache()).past_key_values
+    cache = base_model(
+        inputs_embeds=embeddings, use_cache=True, past_key_values=DynamicCache()
+    ).past_key_values
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
@@ -26,7 +28,9 @@ def layers_of(prefixes: Sequence[Prefix], rows: int) -> Prefix:
     longest = max(_length(prefix) for prefix in prefixes)
     layers = []
     for pairs in zip(*prefixes, strict=True):  # one layer of every prefix
-        keys, values = (torch.cat([_pad(part, longest) for part in parts]) for parts in zip(*pairs, strict=True))
+        keys, values = (
+            torch.cat([_pad(part, longest) for part in parts]) for parts in zip(*pairs, strict=True)
+        )
         layers.append((keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)))
     return layers
 
@@ -35,7 +39,11 @@ def prefix_mask(prefixes: Sequence[Prefix], rows: int) -> Bool[torch.Tensor, "ro
     """True at the virtual tokens of what `layers_of` made."""
     lengths = torch.tensor([_length(prefix) for prefix in prefixes])
     longest = int(lengths.max())
-    return (torch.arange(longest) >= longest - lengths[:, None]).expand(rows, -1).to(prefixes[0][0][0].device)
+    return (
+        (torch.arange(longest) >= longest - lengths[:, None])
+        .expand(rows, -1)
+        .to(prefixes[0][0][0].device)
+    )
 
 
 def positions(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
@@ -76,8 +84,12 @@ class PrefixMemory:
 def _state_of(base_model: nn.Module) -> Hashable:
     """What is another when a base model has changed: its weights, their versions and type, PEFT's active adapters."""
     modules = [*base_model.modules()]
-    weights = [weight for module in modules for weight in module._parameters.values() if weight is not None]
-    versions = [(id(weight), None if weight.is_inference() else weight._version) for weight in weights]
+    weights = [
+        weight for module in modules for weight in module._parameters.values() if weight is not None
+    ]
+    versions = [
+        (id(weight), None if weight.is_inference() else weight._version) for weight in weights
+    ]
     layers = [module for module in modules if "_active_adapter" in module.__dict__]  # PEFT's
     adapters = [(layer._disable_adapters, str(layer._active_adapter)) for layer in layers]
     return base_model.get_input_embeddings().weight.dtype, tuple(versions), tuple(adapters)

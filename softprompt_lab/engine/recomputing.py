@@ -21,7 +21,11 @@ def recomputing(base_model: nn.Module) -> Iterator[None]:
 
     Nothing changes where no gradient is asked for: checkpointing layers forget their cache.
     """
-    layers = [layer for layer in checkpointed_layers(base_model) if not layer.training and torch.is_grad_enabled()]
+    layers = [
+        layer
+        for layer in checkpointed_layers(base_model)
+        if not layer.training and torch.is_grad_enabled()
+    ]
     functions = [layer._gradient_checkpointing_func for layer in layers]
     try:
         for layer, function in zip(layers, functions, strict=True):
@@ -45,13 +49,17 @@ def recomputes_layers(forward: Callable) -> Callable:
     return call
 
 
-_layers: WeakKeyDictionary[nn.Module, list[ref]] = WeakKeyDictionary()  # found once: a walk takes half a millisecond
+_layers: WeakKeyDictionary[nn.Module, list[ref]] = (
+    WeakKeyDictionary()
+)  # found once: a walk takes half a millisecond
 
 
 def checkpointed_layers(base_model: nn.Module) -> list[nn.Module]:
     """The layers that recompute in training mode."""
     if base_model not in _layers:
-        layers = [part for part in base_model.modules() if isinstance(part, GradientCheckpointingLayer)]
+        layers = [
+            part for part in base_model.modules() if isinstance(part, GradientCheckpointingLayer)
+        ]
         _layers[base_model] = [ref(layer) for layer in layers]
     known = (found() for found in _layers[base_model])
     return [layer for layer in known if layer is not None and layer.gradient_checkpointing]

@@ -77,7 +77,9 @@ def weighted_loss(base_model: nn.Module, row: Buffers) -> tuple[torch.Tensor, to
         logits_to_keep=row.places,
         use_cache=False,
     ).logits[0]  # (M, V)
-    loss = row.weights @ nn.functional.cross_entropy(logits.float(), row.label_ids, reduction="none")
+    loss = row.weights @ nn.functional.cross_entropy(
+        logits.float(), row.label_ids, reduction="none"
+    )
     (gradient,) = torch.autograd.grad(loss, row.prompt)
     return loss.detach(), gradient
 
@@ -96,7 +98,9 @@ def cuda_graph(step: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def padded_row(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow, weight: float) -> Buffers:
+def padded_row(
+    base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow, weight: float
+) -> Buffers:
     """A packed row with pads behind its text that see the prompt only, and labels of weight zero."""
     more, fewer = -len(row.ids) % TOKENS, -len(row.label_ids) % LABELS
     padded = PackedRow(
@@ -123,7 +127,10 @@ _recordings = Remembered()
 
 
 def recorded_backward(
-    base_model: nn.Module, prompts: Sequence[torch.Tensor], examples: Sequence[Example], weights: Sequence[float]
+    base_model: nn.Module,
+    prompts: Sequence[torch.Tensor],
+    examples: Sequence[Example],
+    weights: Sequence[float],
 ) -> Float[torch.Tensor, " K"] | None:
     """Add to the prompts' gradients those of weighted losses by recorded steps, and return the losses.
 
@@ -178,14 +185,21 @@ def _record(
 
     def direct() -> tuple[torch.Tensor, torch.Tensor]:
         start = prompt.detach().clone().requires_grad_()
-        mask = additive(packed_mask(row, len(prompt)).to(prompt.device), values.mask.dtype)[None, None]
+        mask = additive(packed_mask(row, len(prompt)).to(prompt.device), values.mask.dtype)[
+            None, None
+        ]
         part = packed_call(base_model, start, row, attention_mask=mask)
-        loss = nn.functional.cross_entropy(part.logits, part.label_ids, reduction="sum") * values.weights[0]
+        loss = (
+            nn.functional.cross_entropy(part.logits, part.label_ids, reduction="sum")
+            * values.weights[0]
+        )
         return loss.detach(), torch.autograd.grad(loss, start)[0]
 
     try:
         other = values._replace(prompt=values.prompt.flip(0), ids=torch.zeros_like(values.ids))
-        recording = Recording(base_model, other, record)  # on another row: a replay must read what it is filled with
+        recording = Recording(
+            base_model, other, record
+        )  # on another row: a replay must read what it is filled with
         expected, found = direct(), recording(values)
     except torch.OutOfMemoryError:
         raise

@@ -20,7 +20,15 @@ from .ways import BLOCKS, ENCODER_DECODER, PACKED, PADDED, PREFIXED, LabelLogits
 logger = logging.getLogger(__name__)
 
 # What an architecture says when a 4-D mask or an argument is foreign to it; the padded way remains.
-OBJECTIONS = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, NotImplementedError)
+OBJECTIONS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+)
 
 
 def label_logits(
@@ -47,7 +55,9 @@ def label_loss(
     with turn(base_model):
         parts = list(label_logits(base_model, prompts, examples))
     if not parts:
-        raise ValueError("no token of this batch has a label (all are -100); nothing can be learned from it.")
+        raise ValueError(
+            "no token of this batch has a label (all are -100); nothing can be learned from it."
+        )
     logits = torch.cat([part.logits for part in parts])  # (M, V)
     return nn.functional.cross_entropy(logits, torch.cat([part.label_ids for part in parts]))
 
@@ -103,7 +113,9 @@ def is_exact(way: Way, base_model: nn.Module) -> bool:
     except OBJECTIONS as error:
         logger.info("%s does not go %s: %r", type(base_model).__name__, way.logits.__name__, error)
         return False
-    rows = [[Example(example.context, [target])] for example in examples for target in example.targets]
+    rows = [
+        [Example(example.context, [target])] for example in examples for target in example.targets
+    ]
     alone = _numbers(PADDED, base_model, prompt, rows)
     errors = [error_of(ours, theirs) for ours, theirs in zip(together, alone, strict=True)]
     logger.info("%s %s: errors %s", type(base_model).__name__, way.logits.__name__, errors)
@@ -120,7 +132,9 @@ def tolerance_of(dtype: torch.dtype) -> float:
     return 1e-3 if dtype in (torch.float32, torch.float64) else 0.2
 
 
-def _numbers(way: Way, base_model: nn.Module, prompt: torch.Tensor, batches: list[list[Example]]) -> tuple:
+def _numbers(
+    way: Way, base_model: nn.Module, prompt: torch.Tensor, batches: list[list[Example]]
+) -> tuple:
     """The labels' log-probabilities in the order of their owners, and the gradient of their sum at the prompt."""
     found, ahead = [], 0
     for examples in batches:

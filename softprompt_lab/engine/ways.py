@@ -17,7 +17,16 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from ..packing import IGNORE, Example, PackedRow, Target, pack, packed_mask, shared_context, unique_tokens
+from ..packing import (
+    IGNORE,
+    Example,
+    PackedRow,
+    Target,
+    pack,
+    packed_mask,
+    shared_context,
+    unique_tokens,
+)
 from .batch import in_front
 from .blocks import attention_over_blocks, blocks_of, groups_of
 from .costs import Costs, costs_of, takes
@@ -45,7 +54,9 @@ class Way(NamedTuple):
 # ------------------------------------------------------------------------------------------------------- packed
 
 
-def block_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
+def block_logits(
+    base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+) -> Iterator[LabelLogits]:
     """Every token once and every pair of tokens once: one call for each packed row."""
     for prompt, row in packed_rows(prompts, examples, costs_of(base_model).row_tokens):
         blocks = blocks_of(row, len(prompt), prompt.device)
@@ -63,14 +74,18 @@ def block_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> f
         lengths = [len(prompt) + len(example) - front for example in own]
         pairs = front**2 + sum(length * (front + length) for length in lengths)
         total += rows * costs.call(1, len(prompt), seen=0, labels=0)
-        total += costs.tokens(tokens, seen=0) + pairs * costs.per_pair + _labels(own) * costs.per_label
+        total += (
+            costs.tokens(tokens, seen=0) + pairs * costs.per_pair + _labels(own) * costs.per_label
+        )
         total += (rows + groups_of(lengths)) * costs.per_batch
         if len(prompt) + max(map(len, own)) > costs.window:
             return math.inf
     return total
 
 
-def packed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
+def packed_logits(
+    base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+) -> Iterator[LabelLogits]:
     """Every token once: one ordinary call for each packed row."""
     for prompt, row in packed_rows(prompts, examples, costs_of(base_model).masked_row_tokens):
         mask = packed_mask(row, len(prompt)).to(prompt.device)
@@ -81,10 +96,14 @@ def packed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Ex
 def packed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> float:
     """Each prompt once a row, each token once; attention over whole rows."""
     groups = _by_prompt(prompts, examples)
-    return sum(costs.packed(len(prompt), unique_tokens(own), _labels(own)) for prompt, own in groups)
+    return sum(
+        costs.packed(len(prompt), unique_tokens(own), _labels(own)) for prompt, own in groups
+    )
 
 
-def _by_prompt(prompts: Prompts, examples: Sequence[Example]) -> Iterator[tuple[torch.Tensor, list[Example]]]:
+def _by_prompt(
+    prompts: Prompts, examples: Sequence[Example]
+) -> Iterator[tuple[torch.Tensor, list[Example]]]:
     """Each prompt that has examples, with them."""
     for number, prompt in enumerate(prompts):
         if own := [example for example in examples if example.prompt == number]:
@@ -106,25 +125,36 @@ def packed_rows(
             yield prompts[row.prompt], row
 
 
-def packed_call(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow, **attention) -> LabelLogits:
+def packed_call(
+    base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow, **attention
+) -> LabelLogits:
     """One call with `inputs_embeds` (1, P+N, D) and `position_ids` (1, P+N)."""
     ids = torch.tensor(row.ids, dtype=torch.long, device=prompt.device)
     words = base_model.get_input_embeddings()(ids)  # (N, D)
     places = torch.tensor([*range(len(prompt)), *row.position_ids], device=prompt.device)
-    inputs = {"inputs_embeds": torch.cat([prompt.to(words.dtype), words])[None], "position_ids": places[None]}
+    inputs = {
+        "inputs_embeds": torch.cat([prompt.to(words.dtype), words])[None],
+        "position_ids": places[None],
+    }
     logits = call_at(base_model, row.label_places, **inputs, **attention)[0]  # (M, V)
-    return LabelLogits(logits.float(), torch.tensor(row.label_ids, device=logits.device), row.owners)
+    return LabelLogits(
+        logits.float(), torch.tensor(row.label_ids, device=logits.device), row.owners
+    )
 
 
 def additive(mask: Bool[torch.Tensor, "Q K"], dtype: torch.dtype) -> Float[torch.Tensor, "Q K"]:
     """0 where a token may look, the type's lowest number where it may not."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
+        ~mask, torch.finfo(dtype).min
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- prefixed
 
 
-def prefixed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
+def prefixed_logits(
+    base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+) -> Iterator[LabelLogits]:
     """Two calls: the prompt but its last vector, whose keys and values are kept; then every row on top of them.
 
     A row is `[pads | last virtual token | context | target]`. The rows end together, so their labels stand in the same
@@ -133,7 +163,9 @@ def prefixed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[
     for rows in _batches(examples, 1, mixed=False):
         prompt = prompts[rows[0].prompt]
         prefix = prefix_of(base_model, prompt[:-1])
-        words, text = _embed_padded(base_model, [torch.tensor(row.ids, dtype=torch.long) for row in rows])
+        words, text = _embed_padded(
+            base_model, [torch.tensor(row.ids, dtype=torch.long) for row in rows]
+        )
         batch = in_front([prompt[-1:]], words, text, pads="left")
         width = batch.mask.shape[1]
         found = [
@@ -141,7 +173,9 @@ def prefixed_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[
             for number, row in enumerate(rows)
             for place, label in row.labels
         ]
-        mask = torch.cat([batch.mask.new_ones(len(rows), len(prompt) - 1), batch.mask], dim=1)  # (B, P+T)
+        mask = torch.cat(
+            [batch.mask.new_ones(len(rows), len(prompt) - 1), batch.mask], dim=1
+        )  # (B, P+T)
         inputs = {"inputs_embeds": batch.embeddings, "attention_mask": mask.long()}
         inputs["past_key_values"] = DynamicCache(layers_of([prefix], len(rows)))
         if takes(base_model, "position_ids"):
@@ -168,15 +202,21 @@ def prefixed_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -
 # ------------------------------------------------------------------------------------------------------- padded
 
 
-def padded_logits(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Iterator[LabelLogits]:
+def padded_logits(
+    base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+) -> Iterator[LabelLogits]:
     """`[prompt | context | target | pads]` for each target: right on every decoder."""
     for rows in _batches(examples, max(map(len, prompts))):
-        words, text = _embed_padded(base_model, [torch.tensor(row.ids, dtype=torch.long) for row in rows])
+        words, text = _embed_padded(
+            base_model, [torch.tensor(row.ids, dtype=torch.long) for row in rows]
+        )
         batch = in_front([prompts[row.prompt] for row in rows], words, text)
         found = [
             (number, place, label, row.owner)
             for number, row in enumerate(rows)
-            for place, label in ((len(prompts[row.prompt]) - 1 + place, label) for place, label in row.labels)
+            for place, label in (
+                (len(prompts[row.prompt]) - 1 + place, label) for place, label in row.labels
+            )
             if place >= 0  # without prompt and context nothing predicts the first token
         ]
         if found:
@@ -193,7 +233,9 @@ def padded_cost(costs: Costs, prompts: Prompts, examples: Sequence[Example]) -> 
     return total
 
 
-def _gather(base_model: nn.Module, inputs: dict, found: list[tuple[int, int, int, tuple[int, int]]]) -> LabelLogits:
+def _gather(
+    base_model: nn.Module, inputs: dict, found: list[tuple[int, int, int, tuple[int, int]]]
+) -> LabelLogits:
     """Run a padded batch and pick each (row, place): logits are made only at places that some row needs."""
     rows, places, labels, owners = zip(*found, strict=True)
     kept = sorted(set(places))
@@ -210,23 +252,33 @@ def encoder_decoder_logits(
 ) -> Iterator[LabelLogits]:
     """`[prompt | context]` through the encoder once; each target through the decoder (PEFT's SEQ_2_SEQ_LM)."""
     for rows in _batches(examples, max(map(len, prompts))):
-        first = {row.owner[0]: row for row in rows}  # one row of each example: its context is read once
+        first = {
+            row.owner[0]: row for row in rows
+        }  # one row of each example: its context is read once
         order = {index: place for place, index in enumerate(first)}
-        words, text = _embed_padded(base_model, [torch.tensor(row.context, dtype=torch.long) for row in first.values()])
+        words, text = _embed_padded(
+            base_model, [torch.tensor(row.context, dtype=torch.long) for row in first.values()]
+        )
         batch = in_front([prompts[row.prompt] for row in first.values()], words, text)
         states = base_model.get_encoder()(**batch.inputs).last_hidden_state  # (contexts, P+T, D)
         copies = torch.tensor([order[row.owner[0]] for row in rows], device=states.device)
         pad = base_model.config.decoder_start_token_id
         start = torch.tensor([pad])
-        ids = [torch.cat([start, torch.tensor(row.target.ids[:-1], dtype=torch.long)]) for row in rows]
+        ids = [
+            torch.cat([start, torch.tensor(row.target.ids[:-1], dtype=torch.long)]) for row in rows
+        ]
         logits = base_model(
             encoder_outputs=(states[copies],),
             attention_mask=batch.mask.long()[copies],
-            decoder_input_ids=pad_sequence(ids, batch_first=True, padding_value=pad).to(states.device),
+            decoder_input_ids=pad_sequence(ids, batch_first=True, padding_value=pad).to(
+                states.device
+            ),
             use_cache=False,
         ).logits  # (B, S, V)
         labels = pad_sequence(
-            [torch.tensor(row.target.labels) for row in rows], batch_first=True, padding_value=IGNORE
+            [torch.tensor(row.target.labels) for row in rows],
+            batch_first=True,
+            padding_value=IGNORE,
         ).to(states.device)
         counted = labels != IGNORE  # (B, S)
         owners = [rows[row].owner for row in counted.nonzero()[:, 0].tolist()]
@@ -261,17 +313,26 @@ class Row(NamedTuple):
         return [(len(self.context) + place, label) for place, label in self.target.counted]
 
 
-def _batches(examples: Sequence[Example], prompt_length: int, mixed: bool = True) -> Iterator[list[Row]]:
+def _batches(
+    examples: Sequence[Example], prompt_length: int, mixed: bool = True
+) -> Iterator[list[Row]]:
     """One row for each target, rows of like length together, at most `CALL_TOKENS` with pads, an example never split.
 
     `mixed`: rows of different prompts may share a batch.
     """
-    order = sorted(enumerate(examples), key=lambda pair: (not mixed and pair[1].prompt, -_longest(pair[1])))
+    order = sorted(
+        enumerate(examples), key=lambda pair: (not mixed and pair[1].prompt, -_longest(pair[1]))
+    )
     batch: list[Row] = []
     width = 0
     for index, example in order:
-        rows = [Row(example.context, target, example.prompt, (index, k)) for k, target in enumerate(example.targets)]
-        full = max(width, prompt_length + _longest(example)) * (len(batch) + len(rows)) > CALL_TOKENS
+        rows = [
+            Row(example.context, target, example.prompt, (index, k))
+            for k, target in enumerate(example.targets)
+        ]
+        full = (
+            max(width, prompt_length + _longest(example)) * (len(batch) + len(rows)) > CALL_TOKENS
+        )
         if batch and (full or (not mixed and batch[0].prompt != example.prompt)):
             yield batch
             batch, width = [], 0
@@ -286,18 +347,24 @@ def _longest(example: Example) -> int:
     return len(example.context) + max((len(target.ids) for target in example.targets), default=0)
 
 
-def _embed_padded(base_model: nn.Module, texts: list[Int[torch.Tensor, "_"]]) -> tuple[torch.Tensor, torch.Tensor]:
+def _embed_padded(
+    base_model: nn.Module, texts: list[Int[torch.Tensor, "_"]]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Word embeddings (B, T, D) and mask (B, T) of texts of different lengths, pads at the right."""
     device = base_model.get_input_embeddings().weight.device
     ids = pad_sequence(texts, batch_first=True, padding_value=0).to(device)
     lengths = torch.tensor([len(text) for text in texts], device=device)
-    return base_model.get_input_embeddings()(ids), torch.arange(ids.shape[1], device=device) < lengths[:, None]
+    return base_model.get_input_embeddings()(ids), torch.arange(
+        ids.shape[1], device=device
+    ) < lengths[:, None]
 
 
 def call_at(base_model: nn.Module, places: Sequence[int], **inputs) -> Float[torch.Tensor, "B M V"]:
     """The base model's logits at some places: it makes no others if it knows `logits_to_keep`."""
     inputs.setdefault("use_cache", "past_key_values" in inputs)
-    spread = len(set(getattr(base_model, "hf_device_map", {}).values())) > 1  # the index would be on another device
+    spread = (
+        len(set(getattr(base_model, "hf_device_map", {}).values())) > 1
+    )  # the index would be on another device
     if not spread and takes(base_model, "logits_to_keep"):
         kept = torch.tensor(places, device=inputs["inputs_embeds"].device)
         return base_model(**inputs, logits_to_keep=kept).logits

@@ -12,9 +12,21 @@ from .neighbours import (
     norms_figure,
     norms_histogram,
 )
-from .probes import ablation_figure, board_figure, interpolation_figure, scaling_figure, shuffling_figure
+from .probes import (
+    ablation_figure,
+    board_figure,
+    interpolation_figure,
+    scaling_figure,
+    shuffling_figure,
+)
 from .projection import gap_figure, search_figure, wayward_figure
-from .results import accuracy_comparison, answer_shares, engine_ratios, training_curve, wording_spread
+from .results import (
+    accuracy_comparison,
+    answer_shares,
+    engine_ratios,
+    training_curve,
+    wording_spread,
+)
 from .trajectories import (
     animate_trajectory,
     movement_figure,

@@ -26,7 +26,9 @@ SERIES = [
     (ORANGE, "v", (0, (5, 1))),
     (BLACK, "x", (0, (1, 1))),
 ]  # colour, marker, line style
-_DRAWING = threading.RLock()  # matplotlib has one set of settings for all threads; widgets draw in several
+_DRAWING = (
+    threading.RLock()
+)  # matplotlib has one set of settings for all threads; widgets draw in several
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
 STYLE = {
@@ -58,7 +60,9 @@ class Figure(figure.Figure):
         canvas = FigureCanvasAgg(self)
         canvas.draw()
         small, drawn = io.BytesIO(), Image.fromarray(np.asarray(canvas.buffer_rgba()))
-        drawn.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        drawn.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
+            small, "PNG", optimize=True
+        )
         return small.getvalue()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
@@ -111,7 +115,9 @@ def drawable(text: str, longest: int = 60) -> str:
 
 def array(values: Numbers) -> np.ndarray:
     """Return a list, array or tensor as an array of float64."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+    return np.asarray(
+        values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64
+    )
 
 
 def percent(axis: Any) -> None:

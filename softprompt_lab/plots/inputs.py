@@ -23,7 +23,11 @@ def _cells(ax: Axes, rows: list[list[tuple[str, str]]], title: str) -> None:
     for y, row in enumerate(rows):
         for x, (kind, text) in enumerate(row):
             _, colour, hatch = KINDS[kind]
-            ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colour, hatch=hatch, edgecolor=GREY, linewidth=0.6))
+            ax.add_patch(
+                Rectangle(
+                    (x, y), 1, 1, facecolor=colour, hatch=hatch, edgecolor=GREY, linewidth=0.6
+                )
+            )
             ax.text(
                 x + 0.5,
                 y + 0.5,
@@ -31,9 +35,16 @@ def _cells(ax: Axes, rows: list[list[tuple[str, str]]], title: str) -> None:
                 ha="center",
                 va="center",
                 fontsize=8,
-                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8} if hatch else None,
+                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
+                if hatch
+                else None,
             )
-    ax.set(xlim=(-0.02, max(map(len, rows)) + 0.02), ylim=(len(rows) + 0.03, -0.03), xticks=[], title=title)
+    ax.set(
+        xlim=(-0.02, max(map(len, rows)) + 0.02),
+        ylim=(len(rows) + 0.03, -0.03),
+        xticks=[],
+        title=title,
+    )
     ax.set_yticks([y + 0.5 for y in range(len(rows))], [f"row {y}" for y in range(len(rows))])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -53,7 +64,11 @@ def concatenation_diagram(
     """
     if padding_side not in ("left", "right"):
         raise ValueError(f"padding_side is {padding_side!r}; it is 'left' or 'right'")
-    counts = [label_lengths] * len(text_lengths) if isinstance(label_lengths, int) else list(label_lengths)
+    counts = (
+        [label_lengths] * len(text_lengths)
+        if isinstance(label_lengths, int)
+        else list(label_lengths)
+    )
     width, virtual, batch = max(text_lengths), [("prompt", p) for p in range(prompt_length)], []
     for length, labels in zip(text_lengths, counts, strict=True):
         text = [("label" if t >= length - labels else "text", t) for t in range(length)]
@@ -61,15 +76,27 @@ def concatenation_diagram(
         batch.append(virtual + (pads + text if padding_side == "left" else text + pads))
     letters = {"prompt": "p", "text": "x", "label": "y"}
     views = {
-        "embeddings that enter the model": lambda kind, i: "pad" if kind == "pad" else f"{letters[kind]}{i}",
+        "embeddings that enter the model": lambda kind, i: (
+            "pad" if kind == "pad" else f"{letters[kind]}{i}"
+        ),
         "attention mask": lambda kind, i: "0" if kind == "pad" else "1",
         "labels": lambda kind, i: f"y{i}" if kind == "label" else "-100",
     }
-    fig = Figure(figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 0.7 + 3 * (0.45 + 0.3 * len(batch))))
+    fig = Figure(
+        figsize=(
+            min(10.0, 1.2 + 0.52 * (prompt_length + width)),
+            0.7 + 3 * (0.45 + 0.3 * len(batch)),
+        )
+    )
     for ax, (title, view) in zip(fig.subplots(3, 1), views.items(), strict=True):
         size = f"B x (P + T) = {len(batch)} x ({prompt_length} + {width})"
-        _cells(ax, [[(kind, view(kind, i)) for kind, i in row] for row in batch], f"{title}, {size}")
-    patches = [Patch(facecolor=c, hatch=hatch, edgecolor=GREY, label=name) for name, c, hatch in KINDS.values()]
+        _cells(
+            ax, [[(kind, view(kind, i)) for kind, i in row] for row in batch], f"{title}, {size}"
+        )
+    patches = [
+        Patch(facecolor=c, hatch=hatch, edgecolor=GREY, label=name)
+        for name, c, hatch in KINDS.values()
+    ]
     fig.legend(handles=patches, loc="outside lower center", ncols=4)
     fig.alt = (
         f"Diagram of a batch of {len(batch)} rows: {prompt_length} virtual tokens in front of {width} text "
@@ -89,18 +116,26 @@ def attention_mask(
     """
     seen = array(mask) != 0
     if seen.ndim != 2 or max(seen.shape) > 64:
-        raise ValueError(f"the mask has shape {seen.shape}; it must be (Q, K) with at most 64 positions a side")
+        raise ValueError(
+            f"the mask has shape {seen.shape}; it must be (Q, K) with at most 64 positions a side"
+        )
     queries, keys = seen.shape
     cell = 0.3 if labels is not None else 0.22
     fig = Figure(figsize=(1.9 + cell * keys, 1.5 + cell * queries))
     ax = fig.subplots()
-    ax.imshow(np.where(seen, 1.0, 0.0), cmap=mpl.colors.ListedColormap(["#FFFFFF", SKY]), vmin=0, vmax=1)
+    ax.imshow(
+        np.where(seen, 1.0, 0.0), cmap=mpl.colors.ListedColormap(["#FFFFFF", SKY]), vmin=0, vmax=1
+    )
     ax.plot(*np.argwhere(seen)[:, ::-1].T, color=BLACK, marker=".", markersize=4, linestyle="none")
     for edge in np.cumsum([length for _, length in blocks])[:-1]:
         ax.axvline(edge - 0.5, color=BLACK, linewidth=1.2)
         ax.axhline(edge - 0.5, color=BLACK, linewidth=1.2)
     middles = np.cumsum([0] + [length for _, length in blocks])
-    names = [drawable(label, 14) for label in labels] if labels is not None else [name for name, _ in blocks]
+    names = (
+        [drawable(label, 14) for label in labels]
+        if labels is not None
+        else [name for name, _ in blocks]
+    )
     at = range(keys) if labels is not None else [(a + b - 1) / 2 for a, b in pairwise(middles)]
     if names:
         ax.set_xticks(at, names, rotation=90 if labels is not None else 0)
@@ -113,6 +148,8 @@ def attention_mask(
     ax.spines[:].set_visible(True)
     fig.alt = (
         f"Attention mask of {queries} queries and {keys} keys; {int(seen.sum())} of {seen.size} pairs are "
-        f"allowed" + (f"; blocks: {', '.join(f'{name} ({n})' for name, n in blocks)}" if blocks else "") + "."
+        f"allowed"
+        + (f"; blocks: {', '.join(f'{name} ({n})' for name, n in blocks)}" if blocks else "")
+        + "."
     )
     return fig

@@ -5,11 +5,18 @@ from matplotlib.patches import Rectangle
 
 from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, styled
 
-CELLS = {"virtual": (ORANGE, "///"), "text": (SKY, ""), "layer": ("#E8E8E8", ""), "score": (GREEN, "...")}
+CELLS = {
+    "virtual": (ORANGE, "///"),
+    "text": (SKY, ""),
+    "layer": ("#E8E8E8", ""),
+    "score": (GREEN, "..."),
+}
 
 
 @styled
-def letters_figure(batch: int, prompt: int, text: int, width: int, vocabulary: int, layers: int) -> Figure:
+def letters_figure(
+    batch: int, prompt: int, text: int, width: int, vocabulary: int, layers: int
+) -> Figure:
     """Draw what each of B, P, T, D, V, L counts, with the numbers of a real batch and model."""
     fig = Figure(figsize=(9.0, 3.3))
     ax = fig.subplots()
@@ -21,7 +28,12 @@ def letters_figure(batch: int, prompt: int, text: int, width: int, vocabulary: i
     _measure(ax, (2.2, 5.2), (3.75, 3.75), f"T = {text}\ntext tokens")
     _measure(ax, (-0.35, -0.35), (0.0, 3.4), f"B = {batch}\nrows")
     for start, end in ((5.4, 6.2), (7.5, 8.3), (10.9, 11.7)):
-        ax.annotate("", (end, 1.7), (start, 1.7), arrowprops={"arrowstyle": "->", "color": BLACK, "linewidth": 1.2})
+        ax.annotate(
+            "",
+            (end, 1.7),
+            (start, 1.7),
+            arrowprops={"arrowstyle": "->", "color": BLACK, "linewidth": 1.2},
+        )
     ax.set(xlim=(-2.1, 13.6), ylim=(-0.75, 5.0), xticks=[], yticks=[], aspect="equal")
     ax.spines[:].set_visible(False)
     fig.alt = (
@@ -36,7 +48,9 @@ def letters_figure(batch: int, prompt: int, text: int, width: int, vocabulary: i
 def _cell(ax: Axes, x: float, y: float, kind: str, wide: float = 0.9, high: float = 0.7) -> None:
     """Draw one rectangle in the colour and hatch of its kind."""
     colour, hatch = CELLS[kind]
-    ax.add_patch(Rectangle((x, y), wide, high, facecolor=colour, hatch=hatch, edgecolor=GREY, linewidth=0.7))
+    ax.add_patch(
+        Rectangle((x, y), wide, high, facecolor=colour, hatch=hatch, edgecolor=GREY, linewidth=0.7)
+    )
 
 
 def _rows(ax: Axes) -> None:
@@ -65,7 +79,9 @@ def _scores(ax: Axes, vocabulary: int) -> None:
     """Draw one token's scores over the vocabulary."""
     for score in range(7):
         _cell(ax, 11.9, 0.05 + 0.48 * score, "score", wide=0.9, high=0.48)
-    ax.text(12.35, 3.75, f"V = {vocabulary:,}\nscores a token", ha="center", va="bottom", fontsize=9)
+    ax.text(
+        12.35, 3.75, f"V = {vocabulary:,}\nscores a token", ha="center", va="bottom", fontsize=9
+    )
 
 
 def _measure(ax: Axes, xs: tuple[float, float], ys: tuple[float, float], words: str) -> None:

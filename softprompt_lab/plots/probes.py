@@ -11,17 +11,26 @@ from .figure import BLACK, BLUE, GREY, ORANGE, VERMILLION, Figure, drawable, per
 
 MEASURES = {"loss": "loss (nats a token)", "accuracy": "accuracy"}
 LOOKS = {"prompt": (BLUE, "o", "-"), "start": (VERMILLION, "s", "--"), "random": (GREY, "x", ":")}
-NAMES = {"prompt": "prompt", "start": "its untrained start", "random": "random vectors", "no prompt": "no prompt"}
+NAMES = {
+    "prompt": "prompt",
+    "start": "its untrained start",
+    "random": "random vectors",
+    "no prompt": "no prompt",
+}
 HIGHEST = 3  # times the highest loss between two prompts: above it a barrier could not be seen
 PARTS = {"without one": "the prompt without it", "one alone": "it alone"}
 
 
-def _bars(ax: Axes, along: np.ndarray, rows: pd.DataFrame, measure: str, kind: str, label: str) -> None:
+def _bars(
+    ax: Axes, along: np.ndarray, rows: pd.DataFrame, measure: str, kind: str, label: str
+) -> None:
     """Draw the changes of some rows as markers with their intervals."""
     colour, marker, _ = LOOKS[kind]
     middle = rows[f"{measure}_change"]
     ax.vlines(along, rows[f"{measure}_low"], rows[f"{measure}_high"], color=colour, linewidth=1.2)
-    ax.plot(along, middle, color=colour, marker=marker, markersize=4.5, linestyle="none", label=label)
+    ax.plot(
+        along, middle, color=colour, marker=marker, markersize=4.5, linestyle="none", label=label
+    )
 
 
 def _scale(ax: Axes, measure: str) -> None:
@@ -47,8 +56,16 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str] | None = None) -> 
             _ablated(ax, table[table["part"] == part], measure)
             ax.axhline(0, color=GREY, linewidth=0.6)
             _scale(ax, measure)
-        row[1].axhline(nothing[f"{measure}_change"], color=BLACK, linestyle=":", linewidth=1.2, label="no prompt")
-        row[0].set_ylabel({"loss": "change of loss\n(nats a token)", "accuracy": "change of accuracy"}[measure])
+        row[1].axhline(
+            nothing[f"{measure}_change"],
+            color=BLACK,
+            linestyle=":",
+            linewidth=1.2,
+            label="no prompt",
+        )
+        row[0].set_ylabel(
+            {"loss": "change of loss\n(nats a token)", "accuracy": "change of accuracy"}[measure]
+        )
     for ax, title in zip(axes[0], PARTS.values(), strict=True):
         ax.set_title(title)
     names = [str(place) for place in places]
@@ -110,10 +127,23 @@ def shuffling_figure(table: pd.DataFrame) -> Figure:
         for number, (kind, level) in enumerate(levels.items()):
             own = moved[moved["kind"] == kind]
             colour, marker, style = LOOKS[kind]
-            along = own["name"].map(orders.index).to_numpy(dtype=float) + 0.22 * (number - (len(levels) - 1) / 2)
-            ax.hlines(along, own[f"{measure}_low"], own[f"{measure}_high"], color=colour, linewidth=1.0)
-            ax.plot(own[f"{measure}_change"], along, color=colour, marker=marker, markersize=4.5, linestyle="none")
-            ax.axvline(own[f"{measure}_change"].mean(), color=colour, linestyle=style, linewidth=1.2)
+            along = own["name"].map(orders.index).to_numpy(dtype=float) + 0.22 * (
+                number - (len(levels) - 1) / 2
+            )
+            ax.hlines(
+                along, own[f"{measure}_low"], own[f"{measure}_high"], color=colour, linewidth=1.0
+            )
+            ax.plot(
+                own[f"{measure}_change"],
+                along,
+                color=colour,
+                marker=marker,
+                markersize=4.5,
+                linestyle="none",
+            )
+            ax.axvline(
+                own[f"{measure}_change"].mean(), color=colour, linestyle=style, linewidth=1.2
+            )
             label = f"{NAMES[kind]} (loss {level:.2f} in order)"
             ax.plot([], [], color=colour, marker=marker, linestyle=style, label=label)
         ax.axvline(0, color=BLACK, linewidth=0.6)
@@ -124,9 +154,12 @@ def shuffling_figure(table: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("order")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     means = moved.groupby("kind", sort=False)["loss_change"].agg(["mean", "min", "max"])
-    fig.alt = f"Change of the loss in {len(orders)} other orders of the virtual tokens. " + " ".join(
-        f"{NAMES[kind].capitalize()}: mean {row['mean']:+.3f}, from {row['min']:+.3f} to {row['max']:+.3f}."
-        for kind, row in means.iterrows()
+    fig.alt = (
+        f"Change of the loss in {len(orders)} other orders of the virtual tokens. "
+        + " ".join(
+            f"{NAMES[kind].capitalize()}: mean {row['mean']:+.3f}, from {row['min']:+.3f} to {row['max']:+.3f}."
+            for kind, row in means.iterrows()
+        )
     )
     return fig
 
@@ -146,10 +179,26 @@ def interpolation_figure(
     own = table[table["kind"] == "prompt"].sort_values("at")
     axes[0].set_ylim(0, min(axes[0].get_ylim()[1], HIGHEST * own["loss"].max()))
     for ax, measure in zip(axes, MEASURES, strict=True):
-        ax.plot([0, 1], own[measure].iloc[[0, -1]], color=ORANGE, linestyle="--", label="straight between the ends")
+        ax.plot(
+            [0, 1],
+            own[measure].iloc[[0, -1]],
+            color=ORANGE,
+            linestyle="--",
+            label="straight between the ends",
+        )
         if at is not None:
-            here = np.interp(at, own["at"].to_numpy(dtype=float), own[measure].to_numpy(dtype=float))
-            ax.plot([at], [here], color=VERMILLION, marker="D", markersize=9, linestyle="none", label="here")
+            here = np.interp(
+                at, own["at"].to_numpy(dtype=float), own[measure].to_numpy(dtype=float)
+            )
+            ax.plot(
+                [at],
+                [here],
+                color=VERMILLION,
+                marker="D",
+                markersize=9,
+                linestyle="none",
+                label="here",
+            )
         ax.set_xlabel(f"way from {drawable(ends[0], 24)} (0) to {drawable(ends[1], 24)} (1)")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     top = own.loc[own["loss_change"].idxmax()]
@@ -167,7 +216,9 @@ def scaling_figure(table: pd.DataFrame) -> Figure:
     fig, axes = _along(table, "factor", NAMES["random"])
     nothing = table.loc[table["kind"] == "no prompt"].iloc[0]
     for ax, measure in zip(axes, MEASURES, strict=True):
-        ax.axhline(nothing[measure], color=BLACK, linestyle=(0, (1, 1)), linewidth=1.2, label="no prompt")
+        ax.axhline(
+            nothing[measure], color=BLACK, linestyle=(0, (1, 1)), linewidth=1.2, label="no prompt"
+        )
         ax.axvline(1, color=BLACK, linewidth=0.6)
         ax.set_xlabel("factor (0: vectors of zeros)")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -187,7 +238,9 @@ def _along(table: pd.DataFrame, column: str, random: str) -> tuple[Figure, list[
     axes = list(fig.subplots(1, 2))
     for ax, measure in zip(axes, MEASURES, strict=True):
         for draw, own in table[table["kind"] == "random"].groupby("draw"):
-            _curve(ax, own.sort_values(column), column, measure, "random", random if draw == 0 else "")
+            _curve(
+                ax, own.sort_values(column), column, measure, "random", random if draw == 0 else ""
+            )
         for kind in ("start", "prompt"):
             own = table[table["kind"] == kind].sort_values(column)
             if len(own):
@@ -207,7 +260,12 @@ def _curve(ax: Axes, own: pd.DataFrame, column: str, measure: str, kind: str, la
     colour, marker, style = LOOKS[kind]
     thin = {"linewidth": 0.9, "markersize": 3.5} if kind == "random" else {"markersize": 4.5}
     look = {"color": colour, "marker": marker, "linestyle": style} | thin
-    ax.plot(own[column].to_numpy(dtype=float), own[measure].to_numpy(dtype=float), label=label or "_", **look)
+    ax.plot(
+        own[column].to_numpy(dtype=float),
+        own[measure].to_numpy(dtype=float),
+        label=label or "_",
+        **look,
+    )
 
 
 @styled
@@ -234,5 +292,7 @@ def board_figure(table: pd.DataFrame) -> Figure:
     axes[1].set_xlim(0, 1.03)
     lines = zip(table["name"], table["loss"], table["accuracy"], strict=True)
     values = "; ".join(f"{name}: {loss:.3f} and {accuracy:.1%}" for name, loss, accuracy in lines)
-    fig.alt = f"Dots with 95 % intervals on {table['n'].iloc[0]} rows. Loss and accuracy of {values}."
+    fig.alt = (
+        f"Dots with 95 % intervals on {table['n'].iloc[0]} rows. Loss and accuracy of {values}."
+    )
     return fig

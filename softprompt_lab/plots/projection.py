@@ -7,7 +7,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from .figure import BLACK, BLUE, GREY, ORANGE, SERIES, SKY, Figure, Numbers, array, drawable, looks_of, percent, styled
+from .figure import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    SERIES,
+    SKY,
+    Figure,
+    Numbers,
+    array,
+    drawable,
+    looks_of,
+    percent,
+    styled,
+)
 from .results import _smooth
 
 MOST_WORDS = 8  # virtual tokens whose words a row of `search_figure` shows
@@ -29,13 +43,17 @@ def gap_figure(table: pd.DataFrame) -> Figure:
 
     Bars are 95 % intervals; of a gap that touches the line at 0 nothing is known to be lost.
     """
-    rows = table.rename(columns={"low": "accuracy_low", "high": "accuracy_high"}).reset_index(drop=True)
+    rows = table.rename(columns={"low": "accuracy_low", "high": "accuracy_high"}).reset_index(
+        drop=True
+    )
     looks = looks_of(rows["kind"].str.removesuffix("'s words"))
     names = [f"{row.kind}, {row.metric}" if row.metric else row.kind for row in rows.itertuples()]
     fig = Figure(figsize=(9.5, 1.2 + 0.27 * len(rows)))
     axes = fig.subplots(1, len(PANELS), sharey=True)
     for ax, (column, title) in zip(axes, PANELS.items(), strict=True):
-        for y, (kind, value, *ends) in enumerate(rows[["kind", column, f"{column}_low", f"{column}_high"]].to_numpy()):
+        for y, (kind, value, *ends) in enumerate(
+            rows[["kind", column, f"{column}_low", f"{column}_high"]].to_numpy()
+        ):
             colour, marker, _ = looks[kind.removesuffix("'s words")]
             face = "white" if kind.endswith("'s words") else colour
             ax.plot(ends, [y, y], color=colour, solid_capstyle="butt")
@@ -48,10 +66,21 @@ def gap_figure(table: pd.DataFrame) -> Figure:
         ax.set(xlabel=title)
         ax.locator_params(axis="x", nbins=5)
     for y, text in enumerate(rows["text"]):
-        axes[-1].annotate(drawable(text, 52), (1.03, y), xycoords=("axes fraction", "data"), va="center", fontsize=7)
-    axes[0].set(yticks=range(len(rows)), yticklabels=[drawable(name) for name in names], ylim=(len(rows) - 0.5, -0.5))
+        axes[-1].annotate(
+            drawable(text, 52),
+            (1.03, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=7,
+        )
+    axes[0].set(
+        yticks=range(len(rows)),
+        yticklabels=[drawable(name) for name in names],
+        ylim=(len(rows) - 0.5, -0.5),
+    )
     lost = [
-        f"{name} {row.accuracy:.1%}" + (f" ({row.gap:+.1%} lost against the {row.against})" if row.against else "")
+        f"{name} {row.accuracy:.1%}"
+        + (f" ({row.gap:+.1%} lost against the {row.against})" if row.against else "")
         for name, row in zip(names, rows.itertuples(), strict=True)
     ]
     fig.alt = f"Dots with 95 % intervals: accuracy, accuracy lost, loss gained. {'; '.join(lost)}."
@@ -67,10 +96,16 @@ def _words_grid(ax: Axes, way: pd.DataFrame, steps: Sequence[int]) -> None:
     for y, step in enumerate(steps):
         for x, word in enumerate(words.loc[step]):
             new = y > 0 and word != words.loc[steps[y - 1]].iloc[x]
-            ax.add_patch(Rectangle((x, y), 1, 1, facecolor=SKY if new else "white", edgecolor=GREY, linewidth=0.4))
+            ax.add_patch(
+                Rectangle(
+                    (x, y), 1, 1, facecolor=SKY if new else "white", edgecolor=GREY, linewidth=0.4
+                )
+            )
             ax.text(x + 0.5, y + 0.5, drawable(str(word), 9), ha="center", va="center", fontsize=7)
     ax.set(xlim=(0, words.shape[1]), ylim=(len(steps), 0))
-    ax.set(xlabel="virtual token", ylabel="step", title="words in front of the text; shaded: changed")
+    ax.set(
+        xlabel="virtual token", ylabel="step", title="words in front of the text; shaded: changed"
+    )
     ax.set_xticks([x + 0.5 for x in range(words.shape[1])], [str(token) for token in words.columns])
     ax.set_yticks([y + 0.5 for y in range(len(steps))], [str(step) for step in steps])
     ax.tick_params(length=0)
@@ -78,14 +113,18 @@ def _words_grid(ax: Axes, way: pd.DataFrame, steps: Sequence[int]) -> None:
 
 
 @styled
-def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbers], pictures: int = 8) -> Figure:
+def search_figure(
+    losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbers], pictures: int = 8
+) -> Figure:
     """Draw a search for words (PEZ): its loss beside that of other trainings, and the words on the way.
 
     `way`: `reading.trajectory` of the snapshots, with the metric of the search. `others`: name -> losses, such as those
     of the same training without the projection. At most `MOST_WORDS` virtual tokens are shown.
     """
     every = sorted(way["step"].unique().tolist())
-    steps = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, pictures).round().astype(int))]
+    steps = [
+        every[i] for i in np.unique(np.linspace(0, len(every) - 1, pictures).round().astype(int))
+    ]
     fig = Figure(figsize=(9.5, 1.2 + 0.27 * max(len(steps), 7)))
     left, right = fig.subplots(1, 2, width_ratios=(1, 1.6))
     lines = {"words": losses} | dict(others)
@@ -93,12 +132,16 @@ def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbe
     for (name, values), (colour, _, style) in zip(lines.items(), SERIES, strict=False):
         smooth = _smooth(array(values), max(1, len(values) // 10))
         ends.append(f"{name} {smooth[0]:.2f} to {smooth[-1]:.2f}")
-        left.plot(range(1, len(smooth) + 1), smooth, color=colour, linestyle=style, label=drawable(name))
+        left.plot(
+            range(1, len(smooth) + 1), smooth, color=colour, linestyle=style, label=drawable(name)
+        )
     left.set(xlabel="step", ylabel="training loss (nats a token)")
     left.set_ylim(bottom=0)
     left.legend()
     _words_grid(right, way, steps)
-    words = " ".join(way[way["step"] == every[-1]].sort_values("virtual_token")["token"].astype(str))
+    words = " ".join(
+        way[way["step"] == every[-1]].sort_values("virtual_token")["token"].astype(str)
+    )
     fig.alt = f"Left, training loss: {'; '.join(ends)}. Right, the words on the way; the last ones are {words}."
     return fig
 
@@ -128,14 +171,25 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
                 share.axhline(row.share, color=BLACK, linestyle=style, linewidth=1.2)
                 distance.axhline(row.distance, color=BLACK, linestyle=style, linewidth=1.2)
     if rows["gamma"].iloc[0] == 0:
-        top.axhline(rows["accuracy"].iloc[0], color=ORANGE, linestyle=(0, (5, 1)), zorder=0, label="gamma 0")
+        top.axhline(
+            rows["accuracy"].iloc[0], color=ORANGE, linestyle=(0, (5, 1)), zorder=0, label="gamma 0"
+        )
     titles = ("accuracy", "nearest words that are the text's", "mean squared distance")
     for ax, title in zip((top, share, distance), titles, strict=True):
         ax.set_xticks(rows.index, [f"{gamma:g}" for gamma in rows["gamma"]], rotation=45)
         ax.set(title=title, xlabel="gamma")
         if selected is not None:
             for x in rows.index[rows["gamma"] == selected]:
-                ax.axvspan(x - 0.35, x + 0.35, facecolor=SKY, alpha=0.5, hatch="//", edgecolor=GREY, lw=0, zorder=0)
+                ax.axvspan(
+                    x - 0.35,
+                    x + 0.35,
+                    facecolor=SKY,
+                    alpha=0.5,
+                    hatch="//",
+                    edgecolor=GREY,
+                    lw=0,
+                    zorder=0,
+                )
     for ax in (top, share):
         ax.set_ylim(-0.03, 1.03)
         percent(ax.yaxis)

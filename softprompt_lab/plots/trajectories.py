@@ -17,7 +17,9 @@ YELLOWISH = "#FBF3C0"  # behind a word that is not the one before
 def _evenly(points: pd.DataFrame, pictures: int) -> list[int]:
     """Return the steps of at most `pictures` evenly spaced snapshots, the first and the last among them."""
     every = sorted(points["step"].unique().tolist())
-    return [every[i] for i in np.unique(np.linspace(0, len(every) - 1, pictures).round().astype(int))]
+    return [
+        every[i] for i in np.unique(np.linspace(0, len(every) - 1, pictures).round().astype(int))
+    ]
 
 
 # --- words, norm, distance ----------------------------------------------------------------------------------
@@ -31,9 +33,18 @@ def _words_by_step(ax: Axes, frame: pd.DataFrame, virtual_tokens: Sequence[int])
             word = wide.loc[virtual_token, step]
             changed = x > 0 and word != wide.loc[virtual_token, wide.columns[x - 1]]
             face = YELLOWISH if changed else "white"
-            ax.add_patch(Rectangle((x, y), 1, 1, facecolor=face, edgecolor="#C8C8C8", linewidth=0.6))
+            ax.add_patch(
+                Rectangle((x, y), 1, 1, facecolor=face, edgecolor="#C8C8C8", linewidth=0.6)
+            )
             weight = "bold" if changed else "normal"
-            ax.text(x + 0.05, y + 0.5, drawable(str(word), 12), va="center", fontsize=8, fontweight=weight)
+            ax.text(
+                x + 0.05,
+                y + 0.5,
+                drawable(str(word), 12),
+                va="center",
+                fontsize=8,
+                fontweight=weight,
+            )
     ax.set(xlim=(0, wide.shape[1]), ylim=(len(virtual_tokens), 0), xlabel="step")
     ax.set_xticks([x + 0.5 for x in range(wide.shape[1])], [str(step) for step in wide.columns])
     ax.tick_params(length=0)
@@ -51,20 +62,30 @@ def trajectory_words_figure(table: pd.DataFrame, pictures: int = 4, longest: int
     kinds = list(dict.fromkeys(table["kind"]))
     virtual_tokens = sorted(table["virtual_token"].unique().tolist())[:longest]
     frames = {kind: table[table["kind"] == kind] for kind in kinds}
-    frames = {kind: frame[frame["step"].isin(_evenly(frame, pictures))] for kind, frame in frames.items()}
+    frames = {
+        kind: frame[frame["step"].isin(_evenly(frame, pictures))] for kind, frame in frames.items()
+    }
     columns = max(frame["step"].nunique() for frame in frames.values())
     fig = Figure(figsize=(0.6 + 0.95 * columns * len(kinds), 1.1 + 0.24 * len(virtual_tokens)))
     axes = fig.subplots(1, len(kinds), squeeze=False)[0]
     told = []
     for ax, (kind, frame) in zip(axes, frames.items(), strict=True):
         total = frame["virtual_token"].nunique()
-        own = [virtual_token for virtual_token in virtual_tokens if virtual_token in set(frame["virtual_token"])]
+        own = [
+            virtual_token
+            for virtual_token in virtual_tokens
+            if virtual_token in set(frame["virtual_token"])
+        ]
         changed = _words_by_step(ax, frame, own)
         ax.set_title(f"{drawable(kind)}\n{changed} of {total} end at another word")
         ax.set_yticks([])
         last = frame[frame["step"] == frame["step"].max()].sort_values("virtual_token")
-        told.append(f"{kind}: {changed} of {total} end at another word than they start at: {' '.join(last['token'])}.")
-    axes[0].set_yticks([y + 0.5 for y in range(len(virtual_tokens))], [str(v) for v in virtual_tokens])
+        told.append(
+            f"{kind}: {changed} of {total} end at another word than they start at: {' '.join(last['token'])}."
+        )
+    axes[0].set_yticks(
+        [y + 0.5 for y in range(len(virtual_tokens))], [str(v) for v in virtual_tokens]
+    )
     axes[0].set_ylabel("virtual token")
     fig.alt = "Tables: the nearest token of each virtual token by step. " + " ".join(told)
     return fig
@@ -76,7 +97,11 @@ def movement_figure(table: pd.DataFrame) -> Figure:
 
     `table`: that of `trajectories_of`. Lines are medians over virtual tokens, bands hold the middle eight tenths.
     """
-    measures = {"norm": "norm", "distance": "distance to the start", "cosine": "cosine with the start"}
+    measures = {
+        "norm": "norm",
+        "distance": "distance to the start",
+        "cosine": "cosine with the start",
+    }
     fig = Figure(figsize=(9.0, 3.0))
     axes = fig.subplots(1, 3)
     ends = []
@@ -84,10 +109,20 @@ def movement_figure(table: pd.DataFrame) -> Figure:
         by_step = table[table["kind"] == kind].groupby("step")[list(measures)]
         low, median, high = (by_step.quantile(q) for q in (0.1, 0.5, 0.9))
         for ax, column in zip(axes, measures, strict=True):
-            ax.fill_between(median.index, low[column], high[column], color=colour, alpha=0.15, linewidth=0)
-            look = {"color": colour, "marker": marker, "linestyle": style, "markersize": 4, "label": drawable(kind)}
+            ax.fill_between(
+                median.index, low[column], high[column], color=colour, alpha=0.15, linewidth=0
+            )
+            look = {
+                "color": colour,
+                "marker": marker,
+                "linestyle": style,
+                "markersize": 4,
+                "label": drawable(kind),
+            }
             ax.plot(median.index, median[column], markevery=max(1, len(median) // 8), **look)
-        ended = ", ".join(f"{name} {median[column].iloc[-1]:.2f}" for column, name in measures.items())
+        ended = ", ".join(
+            f"{name} {median[column].iloc[-1]:.2f}" for column, name in measures.items()
+        )
         ends.append(f"{kind} {ended}")
     for ax, name in zip(axes, measures.values(), strict=True):
         ax.set(xlabel="step", ylabel=name)
@@ -102,7 +137,15 @@ def movement_figure(table: pd.DataFrame) -> Figure:
 
 def _backdrop(ax: Axes, backdrop: pd.DataFrame, explained: Sequence[float] | None) -> None:
     """Draw the vocabulary as grey points and name the axes with their share of the prompt's movement."""
-    ax.plot(backdrop["x"], backdrop["y"], color="#B0B0B0", marker=".", markersize=2, linestyle="none", zorder=0)
+    ax.plot(
+        backdrop["x"],
+        backdrop["y"],
+        color="#B0B0B0",
+        marker=".",
+        markersize=2,
+        linestyle="none",
+        zorder=0,
+    )
     shares = ["" if explained is None else f" ({share:.0%})" for share in (explained or (0, 0))]
     ax.set(xlabel=f"direction 1{shares[0]}", ylabel=f"direction 2{shares[1]}")
 
@@ -111,7 +154,11 @@ def _limits(points: pd.DataFrame, backdrop: pd.DataFrame) -> dict[str, tuple[flo
     """Return axis limits that hold the prompt at every step and nearly all of the vocabulary."""
     limits = {}
     for axis in ("x", "y"):
-        low, high = (np.quantile(backdrop[axis], q) for q in (0.005, 0.995)) if len(backdrop) else (np.inf, -np.inf)
+        low, high = (
+            (np.quantile(backdrop[axis], q) for q in (0.005, 0.995))
+            if len(backdrop)
+            else (np.inf, -np.inf)
+        )
         low, high = min(low, points[axis].min()), max(high, points[axis].max())
         margin = 0.05 * (high - low) or 1.0
         limits[f"{axis}lim"] = (low - margin, high + margin)
@@ -168,8 +215,19 @@ def trajectory_figure(
     right.plot(median.index, median, color=BLUE, marker="o", markersize=4, label="median")
     lowest = similarity["cosine"].min()
     if control is not None:
-        walk, lowest = control.groupby("step")["cosine"].median(), min(lowest, control["cosine"].min())
-        right.plot(walk.index, walk, color=VERMILLION, marker="s", markersize=4, linestyle="--", label="random walk")
+        walk, lowest = (
+            control.groupby("step")["cosine"].median(),
+            min(lowest, control["cosine"].min()),
+        )
+        right.plot(
+            walk.index,
+            walk,
+            color=VERMILLION,
+            marker="s",
+            markersize=4,
+            linestyle="--",
+            label="random walk",
+        )
     right.set(
         title="does it stay near its start?",
         xlabel="step",
@@ -180,7 +238,8 @@ def trajectory_figure(
     fig.alt = (
         f"Left: paths of {points['virtual_token'].nunique()} virtual tokens from step {points['step'].min()} "
         f"to {points['step'].max()} among word embeddings. Right: the median cosine with the start ends at "
-        f"{median.iloc[-1]:.2f}" + ("." if control is None else f", that of a random walk at {walk.iloc[-1]:.2f}.")
+        f"{median.iloc[-1]:.2f}"
+        + ("." if control is None else f", that of a random walk at {walk.iloc[-1]:.2f}.")
     )
     return fig
 

@@ -17,12 +17,16 @@ def _matrix(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return one kind's values as a symmetric matrix in the table's order."""
     rows = table[table["kind"] == kind]
     names = list(dict.fromkeys([*rows["first"], *rows["second"]]))
-    half = rows.pivot(index="first", columns="second", values="value").reindex(index=names, columns=names)
+    half = rows.pivot(index="first", columns="second", values="value").reindex(
+        index=names, columns=names
+    )
     return half.where(half.notna(), half.T)
 
 
 @styled
-def similarity_matrices(table: pd.DataFrame, measure: str, kinds: Sequence[str] | None = None) -> Figure:
+def similarity_matrices(
+    table: pd.DataFrame, measure: str, kinds: Sequence[str] | None = None
+) -> Figure:
     """Draw the pairs of prompts as a matrix with the numbers in its cells, one panel a kind, controls beside them.
 
     `table`: of `reading.vector_similarity`, `label_similarity` or `next_token_similarity`. `kinds`: those to draw, by
@@ -32,17 +36,25 @@ def similarity_matrices(table: pd.DataFrame, measure: str, kinds: Sequence[str] 
         ValueError: nothing of that measure and those kinds is in the table.
     """
     chosen = table[table["measure"] == measure]
-    kinds = [kind for kind in (kinds or dict.fromkeys(chosen["kind"])) if kind in set(chosen["kind"])]
+    kinds = [
+        kind for kind in (kinds or dict.fromkeys(chosen["kind"])) if kind in set(chosen["kind"])
+    ]
     if not kinds:
-        raise ValueError(f"the table has no {measure!r}; it has: {', '.join(table['measure'].unique())}.")
+        raise ValueError(
+            f"the table has no {measure!r}; it has: {', '.join(table['measure'].unique())}."
+        )
     matrices = {kind: _matrix(chosen, kind) for kind in kinds}
     size = max(map(len, matrices.values()))
     columns = min(2, len(kinds))
     rows = -(-len(kinds) // columns)
-    fig = Figure(figsize=(1.6 + columns * (0.46 * size + 0.4), 0.5 + rows * (0.36 * size + 1.1)), dpi=90)
+    fig = Figure(
+        figsize=(1.6 + columns * (0.46 * size + 0.4), 0.5 + rows * (0.36 * size + 1.1)), dpi=90
+    )
     values = chosen[chosen["kind"].isin(kinds)]["value"]
     scale = mpl.colors.Normalize(min(0.0, values.min()), max(1.0, values.max()))
-    panels = fig.subplots(rows, columns, squeeze=False, sharey=all(len(m) == size for m in matrices.values()))
+    panels = fig.subplots(
+        rows, columns, squeeze=False, sharey=all(len(m) == size for m in matrices.values())
+    )
     for ax in panels.flat[len(kinds) :]:
         ax.set_axis_off()
     for ax, (kind, matrix) in zip(panels.flat, matrices.items(), strict=False):
@@ -74,9 +86,14 @@ def _cells(ax: Any, matrix: pd.DataFrame, scale: Any) -> None:
 
 def _means(matrices: Mapping[str, pd.DataFrame]) -> str:
     """Say the mean over different prompts of each kind."""
-    upper = {kind: matrix.to_numpy()[np.triu_indices(len(matrix), k=1)] for kind, matrix in matrices.items()}
+    upper = {
+        kind: matrix.to_numpy()[np.triu_indices(len(matrix), k=1)]
+        for kind, matrix in matrices.items()
+    }
     known = {kind: each[np.isfinite(each)] for kind, each in upper.items()}
-    return ", ".join(f"{kind} {each.mean():.2f}" if len(each) else f"{kind} none" for kind, each in known.items())
+    return ", ".join(
+        f"{kind} {each.mean():.2f}" if len(each) else f"{kind} none" for kind, each in known.items()
+    )
 
 
 @styled
@@ -87,7 +104,9 @@ def relation_figure(relations: pd.DataFrame, measure: str) -> Figure:
     """
     chosen = relations[relations["measure"] == measure]
     if chosen.empty:
-        raise ValueError(f"the table has no {measure!r}; it has: {', '.join(relations['measure'].unique())}.")
+        raise ValueError(
+            f"the table has no {measure!r}; it has: {', '.join(relations['measure'].unique())}."
+        )
     kinds = list(dict.fromkeys(chosen["kind"]))
     looks = looks_of(chosen["relation"])
     fig = Figure(figsize=(6.5, 1.2 + 0.55 * len(kinds)))
@@ -98,17 +117,28 @@ def relation_figure(relations: pd.DataFrame, measure: str) -> Figure:
         at = [kinds.index(kind) + offset for kind in rows["kind"]]
         ax.hlines(at, rows["lowest"], rows["highest"], color=colour, linestyle=style, linewidth=1.6)
         ax.plot(rows["mean"], at, color=colour, marker=marker, linestyle="none", label=relation)
-    ax.set(yticks=range(len(kinds)), ylim=(len(kinds) - 0.5, -0.5), xlabel=f"{measure} (mark: mean, line: range)")
+    ax.set(
+        yticks=range(len(kinds)),
+        ylim=(len(kinds) - 0.5, -0.5),
+        xlabel=f"{measure} (mark: mean, line: range)",
+    )
     ax.set_yticklabels([drawable(kind) for kind in kinds])
     fig.legend(loc="outside lower center", ncols=2)
-    said = (f"{row.kind}, {row.relation} {row.mean:.2f} ({row.pairs} pairs)" for row in chosen.itertuples())
+    said = (
+        f"{row.kind}, {row.relation} {row.mean:.2f} ({row.pairs} pairs)"
+        for row in chosen.itertuples()
+    )
     fig.alt = f"Dot chart of {measure}, mean over pairs of prompts: {'; '.join(said)}."
     return fig
 
 
 @styled
 def association_figure(
-    pairs: pd.DataFrame, task_of: Mapping[str, str], labels: tuple[str, str], spearman: float, p: float
+    pairs: pd.DataFrame,
+    task_of: Mapping[str, str],
+    labels: tuple[str, str],
+    spearman: float,
+    p: float,
 ) -> Figure:
     """Draw one measure of each pair of prompts against another, such as vectors against behaviour.
 
@@ -146,16 +176,32 @@ def transfer_curves(curves: pd.DataFrame, measures: Sequence[str] | None = None)
     axes = fig.subplots(1, len(measures), squeeze=False)[0]
     for ax, measure in zip(axes, measures, strict=True):
         for kind, (colour, marker, style) in looks.items():
-            rows = curves[(curves["measure"] == measure) & (curves["kind"] == kind)].groupby("step")["value"]
+            rows = curves[(curves["measure"] == measure) & (curves["kind"] == kind)].groupby(
+                "step"
+            )["value"]
             low, mean, high = rows.min(), rows.mean(), rows.max()
             ax.fill_between(mean.index, low, high, color=colour, alpha=0.18, linewidth=0)
             every = max(1, len(mean) // 6)
-            look = {"color": colour, "marker": marker, "linestyle": style, "markersize": 5, "markevery": every}
+            look = {
+                "color": colour,
+                "marker": marker,
+                "linestyle": style,
+                "markersize": 5,
+                "markevery": every,
+            }
             ax.plot(mean.index, mean, label=drawable(kind), **look)
-        ax.set(xlabel="step", ylabel=measure.replace("_", " ") + (" (nats a token)" if "loss" in measure else ""))
+        ax.set(
+            xlabel="step",
+            ylabel=measure.replace("_", " ") + (" (nats a token)" if "loss" in measure else ""),
+        )
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     runs = curves.groupby("kind")["run"].nunique()
-    last = curves[curves["measure"] == measures[0]].sort_values("step").groupby(["kind", "run"])["value"].last()
+    last = (
+        curves[curves["measure"] == measures[0]]
+        .sort_values("step")
+        .groupby(["kind", "run"])["value"]
+        .last()
+    )
     means = last.groupby("kind").mean()
     said = "; ".join(f"{kind} {means[kind]:.2f} ({runs[kind]} runs)" for kind in looks)
     fig.alt = f"Line chart of training from several starts. {measures[0].replace('_', ' ')} at the end: {said}."

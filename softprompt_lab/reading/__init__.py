@@ -44,7 +44,14 @@ from .probes import (
 from .projection import OntoWords, TowardsText, discretisation_gap, discretised, wayward_table
 from .readback import read_back
 from .search import METRICS, nearest, vocabulary_statistics
-from .trajectories import Projection, project, random_walk_control, similarity_to_start, trajectories_of, trajectory
+from .trajectories import (
+    Projection,
+    project,
+    random_walk_control,
+    similarity_to_start,
+    trajectories_of,
+    trajectory,
+)
 from .transfer import (
     Association,
     association,

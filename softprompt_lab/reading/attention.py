@@ -60,14 +60,27 @@ def attention_mass(
     parts = []
     for group in (kinds, {"no prompt": kinds["prompt"][:0]}):
         virtual = len(next(iter(group.values())))
-        found = torch.stack([_masses(base_model, group, ids) for ids in rows]).double().cpu()  # (n, 2, 2, K, L, H)
+        found = (
+            torch.stack([_masses(base_model, group, ids) for ids in rows]).double().cpu()
+        )  # (n, 2, 2, K, L, H)
         mean, sd = found.mean(dim=0), found.std(dim=0, correction=min(1, len(rows) - 1))
-        even = torch.tensor([_even(virtual, len(ids)) for ids in rows], dtype=torch.float64).mean(dim=0)
-        names = {"place": PLACES, "kind": list(group), "layer": range(mean.shape[3]), "head": range(mean.shape[4])}
+        even = torch.tensor([_even(virtual, len(ids)) for ids in rows], dtype=torch.float64).mean(
+            dim=0
+        )
+        names = {
+            "place": PLACES,
+            "kind": list(group),
+            "layer": range(mean.shape[3]),
+            "head": range(mean.shape[4]),
+        }
         table = pd.MultiIndex.from_product(names.values(), names=names).to_frame(index=False)
         for number, measure in enumerate(("mass", "first")):
-            table[measure], table[f"{measure}_sd"] = (part[number].flatten().numpy() for part in (mean, sd))
-        parts.append(table.assign(uniform=table["place"].map(dict(zip(PLACES, even.tolist(), strict=True)))))
+            table[measure], table[f"{measure}_sd"] = (
+                part[number].flatten().numpy() for part in (mean, sd)
+            )
+        parts.append(
+            table.assign(uniform=table["place"].map(dict(zip(PLACES, even.tolist(), strict=True))))
+        )
     columns = ["kind", "layer", "head", "place", "mass", "mass_sd", "first", "first_sd", "uniform"]
     return pd.concat(parts, ignore_index=True)[columns].assign(n=len(rows))
 
@@ -80,7 +93,9 @@ def _texts(model: SoftPromptModel, texts: Texts, split: str, limit: int) -> list
     """
     if isinstance(texts, Task):
         if model.tokenizer is None:
-            raise ValueError("there is no tokenizer for the task's texts; pass tokenizer= to SoftPromptModel.")
+            raise ValueError(
+                "there is no tokenizer for the task's texts; pass tokenizer= to SoftPromptModel."
+            )
         found = texts.split(split)[texts.text_column][:limit]
         found = [texts.encode(model.tokenizer, text)[0] for text in found]
     elif isinstance(texts, str):
@@ -103,7 +118,9 @@ def _masses(
 ) -> Float[torch.Tensor, "2 2 K L H"]:
     """Of one text behind K prompts: share on the vectors and on the first place; mean over the text, and at its end."""
     virtual = len(next(iter(group.values())))
-    weights = torch.stack(attention_weights(base_model, behind_each(base_model, group, ids)), dim=1).float()
+    weights = torch.stack(
+        attention_weights(base_model, behind_each(base_model, group, ids)), dim=1
+    ).float()
     looks = weights[..., virtual:, :]  # (K, L, H, T, P+T)
     shares = torch.stack([looks[..., :virtual].sum(dim=-1), looks[..., 0]])  # (2, K, L, H, T)
     return torch.stack([shares.mean(dim=-1), shares[..., -1]], dim=1)
@@ -158,7 +175,10 @@ class _Attention(NamedTuple):
 
 
 def split_attention(
-    model: SoftPromptModel, text: str | Sequence[int], *, prompt: Float[torch.Tensor, "P D"] | None = None
+    model: SoftPromptModel,
+    text: str | Sequence[int],
+    *,
+    prompt: Float[torch.Tensor, "P D"] | None = None,
 ) -> list[SplitAttention]:
     """Take every layer's attention at the text apart into a bias of the prompt and a shrunken output of the text.
 
@@ -223,17 +243,26 @@ def attention_as_bias(
                 "rest": part.rest.norm(dim=-1).mean(dim=1),
                 "output": part.output.norm(dim=-1).mean(dim=1),
                 "alike": functional.normalize(part.bias, dim=-1).mean(dim=1).norm(dim=-1),
-                "moved": (part.text_part - alone).norm(dim=-1).sum(dim=1) / alone.norm(dim=-1).sum(dim=1),
+                "moved": (part.text_part - alone).norm(dim=-1).sum(dim=1)
+                / alone.norm(dim=-1).sum(dim=1),
             }
-            columns = {"head": range(len(part.mass))} | {name: value.cpu().numpy() for name, value in columns.items()}
-            parts.append(pd.DataFrame(columns).assign(kind=kind, layer=part.layer, error=part.error))
+            columns = {"head": range(len(part.mass))} | {
+                name: value.cpu().numpy() for name, value in columns.items()
+            }
+            parts.append(
+                pd.DataFrame(columns).assign(kind=kind, layer=part.layer, error=part.error)
+            )
     return pd.concat(parts, ignore_index=True)[["kind", "layer", *columns, "error"]]
 
 
-def _split(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], ids: Sequence[int]) -> list[SplitAttention]:
+def _split(
+    base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], ids: Sequence[int]
+) -> list[SplitAttention]:
     """Every layer taken apart; without a prompt all is the text's."""
     found, text = [], slice(len(prompt), None)
-    for layer, call in enumerate(_attention_calls(base_model, behind_each(base_model, {"": prompt}, ids))):
+    for layer, call in enumerate(
+        _attention_calls(base_model, behind_each(base_model, {"": prompt}, ids))
+    ):
         heads = call.weights.shape[1]
         seen = [call.projected]
         seen += [_masked(base_model, call, hidden) for hidden in (text, slice(len(prompt)))]
@@ -258,7 +287,9 @@ def _masked(base_model: nn.Module, call: _Attention, hidden: slice) -> Float[tor
     mask[..., hidden] = torch.finfo(mask.dtype).min
     kept: list[torch.Tensor] = []
     with attention_by_hand(base_model):
-        handle = call.projection.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
+        handle = call.projection.register_forward_pre_hook(
+            lambda module, args: kept.append(args[0])
+        )
         try:
             call.module(*call.args, **(call.kwargs | {"attention_mask": mask}))
         finally:
@@ -266,7 +297,9 @@ def _masked(base_model: nn.Module, call: _Attention, hidden: slice) -> Float[tor
     return kept[-1]
 
 
-def _attention_calls(base_model: nn.Module, embeddings: Float[torch.Tensor, "1 N D"]) -> list[_Attention]:
+def _attention_calls(
+    base_model: nn.Module, embeddings: Float[torch.Tensor, "1 N D"]
+) -> list[_Attention]:
     """How each layer's attention is called: the innermost module that gives the weights, and the last matrix in it."""
     arguments: list[tuple[tuple, dict[str, Any]]] = []  # of the modules that are being called
     matrix: list[tuple[nn.Module, torch.Tensor]] = []  # the last one, with what it was given
@@ -280,7 +313,9 @@ def _attention_calls(base_model: nn.Module, embeddings: Float[torch.Tensor, "1 N
     def leave(module: nn.Module, args: tuple, output: Any) -> None:
         args, kwargs = arguments.pop()
         own = first_tensor((*args, kwargs.get("hidden_states")))
-        masked = isinstance(output, tuple) and isinstance(kwargs.get("attention_mask"), torch.Tensor)
+        masked = isinstance(output, tuple) and isinstance(
+            kwargs.get("attention_mask"), torch.Tensor
+        )
         if masked and matrix and matrix[0][1] is not own:
             calls.append((_Attention(module, args, kwargs, *matrix[0], embeddings), output))
 
@@ -290,7 +325,9 @@ def _attention_calls(base_model: nn.Module, embeddings: Float[torch.Tensor, "1 N
 
 
 def _that_gave(
-    base_model: nn.Module, weights: Float[torch.Tensor, "1 H N N"], calls: Sequence[tuple[_Attention, Any]]
+    base_model: nn.Module,
+    weights: Float[torch.Tensor, "1 H N N"],
+    calls: Sequence[tuple[_Attention, Any]],
 ) -> _Attention:
     """The call that gave these weights.
 
@@ -298,7 +335,10 @@ def _that_gave(
         ValueError: there is none that can be taken apart.
     """
     for call, output in calls:
-        if any(part is weights for part in output) and call.projected.shape[-1] % weights.shape[1] == 0:
+        if (
+            any(part is weights for part in output)
+            and call.projected.shape[-1] % weights.shape[1] == 0
+        ):
             return call._replace(weights=weights)
     raise ValueError(
         f"the attention of {type(base_model).__name__} cannot be taken apart: no module of it takes a mask, gives the "

@@ -92,12 +92,20 @@ def cluster_purity(
         raise ValueError(f"k is {k}; two tokens at least make a cluster.")
     stacked(prompts)
     first = next(iter(prompts.values()))
-    vectors, labels = stacked({**prompts, **controls(first, word_embeddings, centered, standardised, seed)})
+    vectors, labels = stacked(
+        {**prompts, **controls(first, word_embeddings, centered, standardised, seed)}
+    )
     check_vectors(vectors, word_embeddings, k, metric)
-    ids = nearest(vectors, word_embeddings, k, metric, centered, standardised)[1].to(word_embeddings.device)  # (N, k)
+    ids = nearest(vectors, word_embeddings, k, metric, centered, standardised)[1].to(
+        word_embeddings.device
+    )  # (N, k)
     mean, deviation = scaling(word_embeddings, centered, standardised)
-    found = functional.normalize((word_embeddings.detach()[ids].float() - mean) / deviation, dim=-1)  # (N, k, D)
-    cosines = (found @ found.mT).sum((1, 2)) - found.square().sum((1, 2))  # without each one's cosine with itself
+    found = functional.normalize(
+        (word_embeddings.detach()[ids].float() - mean) / deviation, dim=-1
+    )  # (N, k, D)
+    cosines = (found @ found.mT).sum((1, 2)) - found.square().sum(
+        (1, 2)
+    )  # without each one's cosine with itself
     tokens = [[readable_token(token_id, tokenizer) for token_id in row] for row in ids.tolist()]
     return labels.assign(
         cosine=(cosines / (k * (k - 1))).cpu().numpy(),

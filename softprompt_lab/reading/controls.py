@@ -34,7 +34,11 @@ def text_ids(model: SoftPromptModel, text: str | Sequence[int]) -> list[int]:
     """
     if isinstance(text, str) and model.tokenizer is None:
         raise ValueError("there is no tokenizer; pass token ids, or tokenizer= to SoftPromptModel.")
-    ids = model.tokenizer(text)["input_ids"] if isinstance(text, str) else [int(token) for token in text]
+    ids = (
+        model.tokenizer(text)["input_ids"]
+        if isinstance(text, str)
+        else [int(token) for token in text]
+    )
     if not ids:
         raise ValueError(f"the text {text!r} has no token; give at least one word.")
     return ids
@@ -61,9 +65,13 @@ def prompt_and_controls(
     read = (model.prompt if prompt is None else prompt).detach().float()
     width = model.word_embeddings.shape[1]
     if not len(read) or read.shape[1] != width:
-        raise ValueError(f"the prompt has shape {tuple(read.shape)}; it must be (P, {width}) with at least one row.")
+        raise ValueError(
+            f"the prompt has shape {tuple(read.shape)}; it must be (P, {width}) with at least one row."
+        )
     if start is not None and start.shape != read.shape:
-        raise ValueError(f"the start has shape {tuple(start.shape)}, the prompt {tuple(read.shape)}.")
+        raise ValueError(
+            f"the start has shape {tuple(start.shape)}, the prompt {tuple(read.shape)}."
+        )
     kinds = {"prompt": read} | ({} if start is None else {"start": start.detach().float()})
     kinds["random"] = random_control(read, seed)
     if model.tokenizer is not None:
@@ -77,4 +85,6 @@ def behind_each(
     """One text behind each of K prompts of one length: the rows of one call, N = P + T, without pads."""
     words = base_model.get_input_embeddings()
     embedded = words(torch.tensor([list(ids)], device=words.weight.device))  # (1, T, D)
-    return concatenate_prompt(embedded.expand(len(prompts), -1, -1), torch.stack(list(prompts.values())))
+    return concatenate_prompt(
+        embedded.expand(len(prompts), -1, -1), torch.stack(list(prompts.values()))
+    )

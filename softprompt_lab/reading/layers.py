@@ -78,8 +78,13 @@ def _layers(base_model: nn.Module, calls: Sequence[Call], output: Any) -> list[n
     for number, state in enumerate(states[:-1]):
         layer = next((call.module for call in composed if _same(call.states, state)), None)
         gives = [call.states for call in calls if call.out and call.module is layer]
-        if layer is None or (number < len(states) - 2 and not any(_same(given, states[number + 1]) for given in gives)):
-            raise ValueError(f"layer {number} of {type(base_model).__name__} was not found: no module takes its input.")
+        if layer is None or (
+            number < len(states) - 2
+            and not any(_same(given, states[number + 1]) for given in gives)
+        ):
+            raise ValueError(
+                f"layer {number} of {type(base_model).__name__} was not found: no module takes its input."
+            )
         found.append(layer)
     return found
 
@@ -134,9 +139,13 @@ def states_of(
     """The L + 1 hidden states: what each layer reads, and the last one's output *before* the final norm."""
     kept: list[torch.Tensor] = []
     with turn(base_model):
-        handle = last_layer.register_forward_hook(lambda module, args, output: kept.append(first_tensor(output)))
+        handle = last_layer.register_forward_hook(
+            lambda module, args, output: kept.append(first_tensor(output))
+        )
         try:
-            states = base_model(inputs_embeds=embeddings, output_hidden_states=True, use_cache=False).hidden_states
+            states = base_model(
+                inputs_embeds=embeddings, output_hidden_states=True, use_cache=False
+            ).hidden_states
         finally:
             handle.remove()
     return [*states[:-1], kept[-1]]
@@ -146,7 +155,11 @@ def first_tensor(values: Any) -> torch.Tensor | None:
     """A tensor, or the first of a tuple that is one."""
     if isinstance(values, torch.Tensor):
         return values
-    return next((value for value in values if isinstance(value, torch.Tensor)), None) if values else None
+    return (
+        next((value for value in values if isinstance(value, torch.Tensor)), None)
+        if values
+        else None
+    )
 
 
 def _same(ours: torch.Tensor | None, theirs: torch.Tensor) -> bool:
@@ -180,7 +193,9 @@ def attention_weights(
         ValueError: the base model does not give them.
     """
     with attention_by_hand(base_model):
-        found = base_model(inputs_embeds=embeddings, output_attentions=True, use_cache=False).attentions
+        found = base_model(
+            inputs_embeds=embeddings, output_attentions=True, use_cache=False
+        ).attentions
     if not found or any(weights is None or weights.ndim != 4 for weights in found):
         raise ValueError(f"{type(base_model).__name__} does not show its attention weights.")
     return list(found)

@@ -56,7 +56,9 @@ def logit_lens(
     """
     base_model = check_decoder(model)
     if not 1 <= k <= len(model.word_embeddings):
-        raise ValueError(f"k is {k}; it must be from 1 to the vocabulary's size, {len(model.word_embeddings)}.")
+        raise ValueError(
+            f"k is {k}; it must be from 1 to the vocabulary's size, {len(model.word_embeddings)}."
+        )
     ids = text_ids(model, text)
     kinds = prompt_and_controls(model, prompt, start, words, seed)
     unembed = unembedding(base_model)
@@ -69,7 +71,11 @@ def logit_lens(
             for layer, found in zip(chosen, predictions, strict=True):
                 parts.append(_long(found, len(vectors), k).assign(kind=kind, layer=layer))
     table = pd.concat(parts, ignore_index=True)
-    token = table["position"].map(dict(enumerate(_names(model, ids)))).where(table["place"] == "text", "")
+    token = (
+        table["position"]
+        .map(dict(enumerate(_names(model, ids))))
+        .where(table["place"] == "text", "")
+    )
     return table.assign(token=token, predicted=_names(model, table["token_id"]))[COLUMNS]
 
 
@@ -106,15 +112,23 @@ def _long(found: dict[str, torch.Tensor], virtual: int, k: int) -> pd.DataFrame:
     """One line for each place and rank; numbers of a place stand in all its lines."""
     places = len(found["entropy"])
     columns = {
-        name: (values if values.ndim == 2 else values[:, None].expand(-1, k)).flatten().cpu().numpy()
+        name: (values if values.ndim == 2 else values[:, None].expand(-1, k))
+        .flatten()
+        .cpu()
+        .numpy()
         for name, values in found.items()
     }
-    where = [("virtual", place) if place < virtual else ("text", place - virtual) for place in range(places)]
+    where = [
+        ("virtual", place) if place < virtual else ("text", place - virtual)
+        for place in range(places)
+    ]
     lines = [(*place, rank) for place in where for rank in range(1, k + 1)]
     return pd.DataFrame(lines, columns=["place", "position", "rank"]).assign(**columns)
 
 
 def _names(model: SoftPromptModel, ids: Iterable[int]) -> list[str]:
     """Tokens to look at; a model without a tokenizer has their ids."""
-    name = cache(lambda token: readable_token(token, model.tokenizer) if model.tokenizer else str(token))
+    name = cache(
+        lambda token: readable_token(token, model.tokenizer) if model.tokenizer else str(token)
+    )
     return [name(int(token)) for token in ids]

@@ -29,7 +29,9 @@ def readable_token(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
     text = piece.replace("▁", " ") if "▁" in piece else tokenizer.decode([token_id])
     if "\ufffd" in text or not text:  # part of a character: show the piece itself
         text = piece
-    shown = (c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
+    shown = (
+        c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text
+    )
     return "".join(shown).replace(" ", "·")
 
 
@@ -55,7 +57,9 @@ def nearest_tokens(
     scores, ids = nearest(prompt, word_embeddings, k, metric, centered, standardised)
     rows = [
         (virtual_token, rank + 1, token_id, readable_token(token_id, tokenizer), score)
-        for virtual_token, (row_ids, row_scores) in enumerate(zip(ids.tolist(), scores.tolist(), strict=True))
+        for virtual_token, (row_ids, row_scores) in enumerate(
+            zip(ids.tolist(), scores.tolist(), strict=True)
+        )
         for rank, (token_id, score) in enumerate(zip(row_ids, row_scores, strict=True))
     ]
     return pd.DataFrame(rows, columns=["virtual_token", "rank", "token_id", "token", "score"])
@@ -87,7 +91,9 @@ def random_control(
     The draw is not that of `torch.manual_seed(seed)`, which may have made the prompt's own RANDOM start.
     """
     generator = torch.Generator().manual_seed(CONTROL_SEED + seed)
-    directions = functional.normalize(torch.randn(prompt.shape, generator=generator), dim=-1).to(prompt.device)
+    directions = functional.normalize(torch.randn(prompt.shape, generator=generator), dim=-1).to(
+        prompt.device
+    )
     centre = 0.0 if around is None else around.detach().float().to(prompt.device)
     divisor = 1.0 if scale is None else scale.detach().float().to(prompt.device)
     lengths = ((prompt.detach().float() - centre) / divisor).norm(dim=-1, keepdim=True)  # (P, 1)
@@ -124,9 +130,13 @@ def stacked(prompts: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, pd.DataF
         ValueError: there is none, or their widths differ.
     """
     shapes = {kind: tuple(vectors.shape) for kind, vectors in prompts.items()}
-    if len({shape[1:] for shape in shapes.values()}) != 1 or any(len(shape) != 2 for shape in shapes.values()):
+    if len({shape[1:] for shape in shapes.values()}) != 1 or any(
+        len(shape) != 2 for shape in shapes.values()
+    ):
         raise ValueError(f"prompts must be one or more tensors (P, D) of one width; got {shapes}.")
-    labels = [(kind, virtual_token) for kind, (rows, _) in shapes.items() for virtual_token in range(rows)]
+    labels = [
+        (kind, virtual_token) for kind, (rows, _) in shapes.items() for virtual_token in range(rows)
+    ]
     device = next(iter(prompts.values())).device
     rows = torch.cat([vectors.detach().float().to(device) for vectors in prompts.values()])
     return rows, pd.DataFrame(labels, columns=["kind", "virtual_token"])
@@ -177,7 +187,9 @@ def vocabulary_norms(
 
 
 def norms_table(
-    prompts: Mapping[str, Float[torch.Tensor, "_ D"]], word_embeddings: Float[torch.Tensor, "V D"], seed: int = 0
+    prompts: Mapping[str, Float[torch.Tensor, "_ D"]],
+    word_embeddings: Float[torch.Tensor, "V D"],
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Return the norm of every virtual token and the share of the vocabulary whose norms are no longer.
 

@@ -45,7 +45,9 @@ class _Cases:
     def __init__(self) -> None:
         self._rows: list[tuple[dict[str, Any], torch.Tensor, Mapping[int, float]]] = []
 
-    def add(self, vectors: torch.Tensor, against: int | Mapping[int, float] | None = None, **said: Any) -> int:
+    def add(
+        self, vectors: torch.Tensor, against: int | Mapping[int, float] | None = None, **said: Any
+    ) -> int:
         """One more prompt; returns its number. `against`: the number of another, or several with their shares."""
         number = len(self._rows)
         against = number if against is None else against
@@ -58,7 +60,9 @@ class _Cases:
         """The table: what is said, then the measures; equal vectors are measured once."""
         contents = [vectors.cpu().numpy().tobytes() for _, vectors, _ in self._rows]
         names = {content: str(number) for number, content in enumerate(dict.fromkeys(contents))}
-        prompts = {names[content]: row[1] for content, row in zip(contents, self._rows, strict=True)}
+        prompts = {
+            names[content]: row[1] for content, row in zip(contents, self._rows, strict=True)
+        }
         once = evaluate_prompts(model, task, prompts, split, limit=limit, max_length=max_length)
         found = [once[names[content]] for content in contents]
         rows = [
@@ -73,7 +77,10 @@ def _mixture(found: Sequence[Evaluation], shares: Mapping[int, float]) -> Evalua
     """Row by row the mean of some evaluations, for `difference`, which reads the predictions and no other figure."""
     first = found[next(iter(shares))]
     mean = {
-        column: sum(share * found[number].predictions[column].astype(float) for number, share in shares.items())
+        column: sum(
+            share * found[number].predictions[column].astype(float)
+            for number, share in shares.items()
+        )
         for column in ("loss", "correct")
     }
     return replace(first, predictions=first.predictions.assign(**mean))
@@ -101,7 +108,9 @@ def _vectors_of(model: SoftPromptModel, start: torch.Tensor | None) -> dict[str,
     if start is None:
         return {"prompt": prompt}
     if start.shape != prompt.shape:
-        raise ValueError(f"the start has shape {tuple(start.shape)}, the prompt {tuple(prompt.shape)}.")
+        raise ValueError(
+            f"the start has shape {tuple(start.shape)}, the prompt {tuple(prompt.shape)}."
+        )
     return {"prompt": prompt, "start": start.detach().float().to(prompt.device)}
 
 
@@ -170,7 +179,9 @@ def ablation(
     prompt = kinds["prompt"]
     mean = model.word_embeddings.detach().float().mean(0).expand_as(prompt)
     filler = mean if out == "mean word" else None
-    others = [[other for other in range(len(prompt)) if other != place] for place in range(len(prompt))]
+    others = [
+        [other for other in range(len(prompt)) if other != place] for place in range(len(prompt))
+    ]
     for kind, vectors in kinds.items():
         whole = cases.add(vectors, part="whole", virtual_token=None, kind=kind, draw=None)
         for place, rest in enumerate(others):
@@ -196,7 +207,9 @@ def orders_of(length: int, times: int, seed: int = 0) -> dict[str, tuple[int, ..
         ValueError: fewer than two places have one order only.
     """
     if length < 2:
-        raise ValueError(f"a prompt of {length} virtual tokens has one order only; there is nothing to shuffle.")
+        raise ValueError(
+            f"a prompt of {length} virtual tokens has one order only; there is nothing to shuffle."
+        )
     straight = tuple(range(length))
     orders = {"as trained": straight, "reversed": straight[::-1]}
     shuffler = Random(seed)
@@ -235,7 +248,9 @@ def shuffling(
         (kind, None): vectors for kind, vectors in _vectors_of(model, start).items()
     }
     prompt = kinds["prompt", None]
-    kinds |= {("random", draw): control for draw, control in enumerate(_random_of(prompt, draws, seed))}
+    kinds |= {
+        ("random", draw): control for draw, control in enumerate(_random_of(prompt, draws, seed))
+    }
     orders, cases = orders_of(len(prompt), times, seed), _Cases()
     for (kind, draw), vectors in kinds.items():
         first = None
@@ -261,7 +276,10 @@ def shuffling_summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def between(
-    first: Float[torch.Tensor, "P D"], second: Float[torch.Tensor, "P D"], at: float, spherical: bool = False
+    first: Float[torch.Tensor, "P D"],
+    second: Float[torch.Tensor, "P D"],
+    at: float,
+    spherical: bool = False,
 ) -> Float[torch.Tensor, "P D"]:
     """Return the prompt at `at` on the way from the first (0) to the second (1).
 
@@ -331,7 +349,9 @@ def interpolation(
         ValueError: two shapes, fewer than two points, an unknown split, or no draw.
     """
     if first.shape != second.shape:
-        raise ValueError(f"the prompts have shapes {tuple(first.shape)} and {tuple(second.shape)}; they must be one.")
+        raise ValueError(
+            f"the prompts have shapes {tuple(first.shape)} and {tuple(second.shape)}; they must be one."
+        )
     if points < 2:
         raise ValueError(f"points is {points}; the two ends are two points.")
     _check_draws(draws)
@@ -356,9 +376,13 @@ def barrier(table: pd.DataFrame) -> pd.DataFrame:
     both. The interval is that of the one point: the highest of several is higher by chance.
     """
     ways = table[table["kind"] != "no prompt"]
-    highest = ways.loc[ways.groupby(["kind", "draw"], sort=False, dropna=False)["loss_change"].idxmax()]
+    highest = ways.loc[
+        ways.groupby(["kind", "draw"], sort=False, dropna=False)["loss_change"].idxmax()
+    ]
     names = {"loss_change": "barrier", "loss_low": "low", "loss_high": "high"}
-    return highest.rename(columns=names)[["kind", "draw", "at", *names.values()]].reset_index(drop=True)
+    return highest.rename(columns=names)[["kind", "draw", "at", *names.values()]].reset_index(
+        drop=True
+    )
 
 
 # --- scaling ------------------------------------------------------------------------------------------------
@@ -394,7 +418,9 @@ def scaling(
         (kind, None, vectors) for kind, vectors in _vectors_of(model, start).items()
     ]
     prompt = kinds[0][2]
-    kinds += [("random", draw, control) for draw, control in enumerate(_random_of(prompt, draws, seed))]
+    kinds += [
+        ("random", draw, control) for draw, control in enumerate(_random_of(prompt, draws, seed))
+    ]
     steps, cases = sorted({1.0, *map(float, factors)}), _Cases()
     for number, (kind, draw, vectors) in enumerate(kinds):
         own = number * len(steps) + steps.index(1.0)

@@ -38,7 +38,9 @@ def discretised(
         ValueError: shapes, numbers or metric that cannot be.
     """
     ids = nearest(prompt, word_embeddings, 1, metric, centered)[1][:, 0]
-    return word_embeddings.detach()[ids.to(word_embeddings.device)].to(prompt.device, torch.float32), ids
+    return word_embeddings.detach()[ids.to(word_embeddings.device)].to(
+        prompt.device, torch.float32
+    ), ids
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class OntoWords:
         if self.metric not in METRICS:
             raise ValueError(f"metric is {self.metric!r}; choose one of {', '.join(METRICS)}.")
 
-    def __call__(self, prompt: Float[torch.Tensor, "P D"], model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
+    def __call__(
+        self, prompt: Float[torch.Tensor, "P D"], model: SoftPromptModel
+    ) -> Float[torch.Tensor, "P D"]:
         """The nearest words' embeddings."""
         return discretised(prompt, model.word_embeddings, self.metric, self.centered)[0]
 
@@ -91,7 +95,9 @@ class TowardsText:
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma={self.gamma}; it must be 0 or more, and finite.")
 
-    def __call__(self, prompt: Float[torch.Tensor, "P D"], model: SoftPromptModel) -> Float[torch.Tensor, ""]:
+    def __call__(
+        self, prompt: Float[torch.Tensor, "P D"], model: SoftPromptModel
+    ) -> Float[torch.Tensor, ""]:
         """What is added to the loss."""
         target = text_start(self.text, model.tokenizer, model.word_embeddings_module, len(prompt))
         return self.gamma * distance_to(prompt, target)
@@ -143,12 +149,20 @@ def discretisation_gap(
     Raises:
         ValueError: as `nearest` and `evaluate_prompts`.
     """
-    words, mine = model.word_embeddings.detach(), {"prompt": model.prompt if prompt is None else prompt}
+    words, mine = (
+        model.word_embeddings.detach(),
+        {"prompt": model.prompt if prompt is None else prompt},
+    )
     mine |= {} if start is None else {"start": start}
-    mine, others = ({kind: _placed(each, model) for kind, each in some.items()} for some in (mine, others or {}))
+    mine, others = (
+        {kind: _placed(each, model) for kind, each in some.items()} for some in (mine, others or {})
+    )
     rows = [(kind, "", vectors, "prompt") for kind, vectors in mine.items()]
     for kind, vectors in mine.items():
-        rows += [(f"{kind}'s words", metric, discretised(vectors, words, metric)[0], kind) for metric in metrics]
+        rows += [
+            (f"{kind}'s words", metric, discretised(vectors, words, metric)[0], kind)
+            for metric in metrics
+        ]
     controls = list(_controls(mine["prompt"], words, draws, seed))
     rows += [(kind, "", vectors, "prompt") for kind, vectors in [*others.items(), *controls]]
     prompts, numbers = _distinct([vectors for _, _, vectors, _ in rows])
@@ -156,20 +170,32 @@ def discretisation_gap(
     references = {kind: found[number] for kind, number in zip(mine, numbers, strict=False)}
     lines = []
     for (kind, metric, vectors, against), number in zip(rows, numbers, strict=True):
-        compared = NOT_COMPARED if kind == against else (against, *_lost(references[against], found[number]))
+        compared = (
+            NOT_COMPARED
+            if kind == against
+            else (against, *_lost(references[against], found[number]))
+        )
         text = as_text(vectors, words, model.tokenizer)
         lines.append((kind, metric, text, *_figures(found[number]), *compared))
     gaps = [f"{name}{end}" for name in ("gap", "loss_gap") for end in ("", "_low", "_high")]
-    return pd.DataFrame(lines, columns=["kind", "metric", "text", "accuracy", "low", "high", "loss", "against", *gaps])
+    return pd.DataFrame(
+        lines,
+        columns=["kind", "metric", "text", "accuracy", "low", "high", "loss", "against", *gaps],
+    )
 
 
-def _placed(vectors: Float[torch.Tensor, "P D"], model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
+def _placed(
+    vectors: Float[torch.Tensor, "P D"], model: SoftPromptModel
+) -> Float[torch.Tensor, "P D"]:
     """Vectors as the base model is given them."""
     return vectors.detach().to(model.device, torch.float32)
 
 
 def _controls(
-    prompt: Float[torch.Tensor, "P D"], word_embeddings: Float[torch.Tensor, "V D"], draws: int, seed: int
+    prompt: Float[torch.Tensor, "P D"],
+    word_embeddings: Float[torch.Tensor, "V D"],
+    draws: int,
+    seed: int,
 ) -> list[tuple[str, torch.Tensor]]:
     """Random words, random vectors as long as the prompt's, no vector at all."""
     generator = torch.Generator().manual_seed(CONTROL_SEED + seed)
@@ -177,7 +203,9 @@ def _controls(
     for _ in range(draws):
         ids = torch.randint(len(word_embeddings), (len(prompt),), generator=generator)
         rows.append(("random words", word_embeddings[ids.to(word_embeddings.device)].float()))
-    rows += [("random vectors", random_control(prompt, seed * draws + draw)) for draw in range(draws)]
+    rows += [
+        ("random vectors", random_control(prompt, seed * draws + draw)) for draw in range(draws)
+    ]
     return [*rows, ("no prompt", prompt[:0])]
 
 

@@ -89,16 +89,25 @@ def read_back(
     read = kinds["prompt"]
     slots = {(kind, 0): kinds[kind] for kind in ("prompt", "start") if kind in kinds}
     slots |= {("random", draw): random_control(read, seed + draw) for draw in range(draws)}
-    words = torch.tensor(text_ids(model, model.tokenizer(says, add_special_tokens=False)["input_ids"]))
+    words = torch.tensor(
+        text_ids(model, model.tokenizer(says, add_special_tokens=False)["input_ids"])
+    )
     slots |= {("task text", 0): model.word_embeddings_module(words.to(model.device)).float()}
     slots |= {("no prompt", 0): read[:0]}
-    groups = [[slot for slot, own in slots.items() if len(own) == length] for length in {*map(len, slots.values())}]
+    groups = [
+        [slot for slot, own in slots.items() if len(own) == length]
+        for length in {*map(len, slots.values())}
+    ]
     outputs = {}
     for same_length in groups:
-        states = prompt_states(base_model, torch.stack([slots[slot] for slot in same_length]), source_layer)
+        states = prompt_states(
+            base_model, torch.stack([slots[slot] for slot in same_length]), source_layer
+        )
         for name, template in templates.items():
             said = speak(model, template, states, target_layer, max_new_tokens)
-            outputs |= {(slot, name): output for slot, output in zip(same_length, said, strict=True)}
+            outputs |= {
+                (slot, name): output for slot, output in zip(same_length, said, strict=True)
+            }
     rows = [(*slot, name, outputs[slot, name]) for slot in slots for name in templates]
     table = pd.DataFrame(rows, columns=["kind", "draw", "template", "output"])
     for column, text in (("task_words", says), ("label_words", " ".join(task.labels))):
@@ -130,12 +139,16 @@ def prompt_states(
     """
     layers = base_model.config.get_text_config(decoder=True).num_hidden_layers
     if not 0 <= layer < layers:
-        raise ValueError(f"layer {layer} is not there; the base model has {layers}, from 0 to {layers - 1}.")
+        raise ValueError(
+            f"layer {layer} is not there; the base model has {layers}, from 0 to {layers - 1}."
+        )
     if layer == 0 or not vectors.shape[1]:
         return vectors
     embeddings = vectors.to(base_model.get_input_embeddings().weight.dtype)
     with turn(base_model):
-        return base_model(inputs_embeds=embeddings, output_hidden_states=True, use_cache=False).hidden_states[layer]
+        return base_model(
+            inputs_embeds=embeddings, output_hidden_states=True, use_cache=False
+        ).hidden_states[layer]
 
 
 @torch.no_grad()
@@ -162,15 +175,21 @@ def speak(
     back = tokenizer(after, add_special_tokens=False)["input_ids"]
     layers = decoder_layers(base_model)
     if not 0 <= target_layer < len(layers):
-        raise ValueError(f"layer {target_layer} is not there; the base model has layers 0 to {len(layers) - 1}.")
+        raise ValueError(
+            f"layer {target_layer} is not there; the base model has layers 0 to {len(layers) - 1}."
+        )
     slot = slice(len(front), len(front) + states.shape[1])
     shown = states
     if target_layer:
         question = tokenizer(PLACEHOLDER, add_special_tokens=False)["input_ids"][-1:]
-        shown = model.word_embeddings_module(torch.tensor(question, device=model.device)).expand_as(states)
+        shown = model.word_embeddings_module(torch.tensor(question, device=model.device)).expand_as(
+            states
+        )
     words = model.word_embeddings_module(torch.tensor([front + back], device=model.device))
     words = words.expand(len(states), -1, -1)  # (K, T, D)
-    embeddings = torch.cat([words[:, : len(front)], shown.to(words.dtype), words[:, len(front) :]], dim=1)
+    embeddings = torch.cat(
+        [words[:, : len(front)], shown.to(words.dtype), words[:, len(front) :]], dim=1
+    )
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     options = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1} | ends
 
@@ -181,7 +200,10 @@ def speak(
     mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=model.device)
     with turn(base_model), patched(layers[target_layer] if target_layer else None, slot, states):
         tokens = base_model.generate(
-            inputs_embeds=embeddings, attention_mask=mask, stopping_criteria=StoppingCriteriaList([ended]), **options
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            stopping_criteria=StoppingCriteriaList([ended]),
+            **options,
         )
     return [first_line(text) for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
@@ -192,14 +214,20 @@ def first_line(text: str) -> str:
 
 
 @contextmanager
-def patched(layer: nn.Module | None, slot: slice, states: Float[torch.Tensor, "K P D"]) -> Iterator[None]:
+def patched(
+    layer: nn.Module | None, slot: slice, states: Float[torch.Tensor, "K P D"]
+) -> Iterator[None]:
     """Let a layer read other states at the slot of a text; no layer, no change."""
 
     def patch(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        read = first_tensor((*args, kwargs.get("hidden_states")))  # (K, N, D); (K, 1, D) at each new token
+        read = first_tensor(
+            (*args, kwargs.get("hidden_states"))
+        )  # (K, N, D); (K, 1, D) at each new token
         if read.shape[1] < slot.stop:
             return args, kwargs
-        read = torch.cat([read[:, : slot.start], states.to(read.dtype), read[:, slot.stop :]], dim=1)
+        read = torch.cat(
+            [read[:, : slot.start], states.to(read.dtype), read[:, slot.stop :]], dim=1
+        )
         return ((read, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": read})
 
     handle = layer.register_forward_pre_hook(patch, with_kwargs=True) if layer is not None else None

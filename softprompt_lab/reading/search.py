@@ -16,21 +16,31 @@ CHUNK = 512  # rows of the vocabulary at a time: 2 MB at width 1,024, which stay
 TINY = 1e-12  # a vector shorter than this has cosine 0 with everything
 
 
-def check_vectors(prompt: torch.Tensor, word_embeddings: torch.Tensor, k: int = 1, metric: str = "cosine") -> None:
+def check_vectors(
+    prompt: torch.Tensor, word_embeddings: torch.Tensor, k: int = 1, metric: str = "cosine"
+) -> None:
     """Raise ValueError unless (P, D) and (V, D) fit each other and are finite, and k and metric exist."""
     for name, tensor in (("prompt", prompt), ("word_embeddings", word_embeddings)):
         if tensor.ndim != 2 or 0 in tensor.shape:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; it must be two-dimensional and not empty.")
-        if not all(map(torch.isfinite, torch.aminmax(tensor.detach()))):  # one pass that makes no copy
+            raise ValueError(
+                f"{name} has shape {tuple(tensor.shape)}; it must be two-dimensional and not empty."
+            )
+        if not all(
+            map(torch.isfinite, torch.aminmax(tensor.detach()))
+        ):  # one pass that makes no copy
             bad = int((~torch.isfinite(tensor)).sum())
-            raise ValueError(f"{name} holds {bad} values that are not finite; train with a smaller learning rate.")
+            raise ValueError(
+                f"{name} holds {bad} values that are not finite; train with a smaller learning rate."
+            )
     if prompt.shape[1] != word_embeddings.shape[1]:
         raise ValueError(
             f"the prompt is {prompt.shape[1]} wide, the word embeddings {word_embeddings.shape[1]}: "
             "they belong to different base models."
         )
     if not 1 <= k <= word_embeddings.shape[0]:
-        raise ValueError(f"k is {k}; it must be from 1 to the vocabulary's size, {word_embeddings.shape[0]}.")
+        raise ValueError(
+            f"k is {k}; it must be from 1 to the vocabulary's size, {word_embeddings.shape[0]}."
+        )
     if metric not in METRICS:
         raise ValueError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}.")
 
@@ -43,7 +53,9 @@ def vocabulary_statistics(
     A dimension that is the same in all words has deviation 1: dividing by it changes nothing.
     """
     words = word_embeddings.detach()
-    near = words[:CHUNK].float().mean(0)  # not far from the mean, so that little is lost in the squares
+    near = (
+        words[:CHUNK].float().mean(0)
+    )  # not far from the mean, so that little is lost in the squares
     ones = torch.ones(1, CHUNK, device=words.device)
     sums = torch.zeros(2, words.shape[1], dtype=torch.float64)
     for chunk in words.split(CHUNK):
@@ -119,11 +131,18 @@ def _candidates(
     bound = (words.shape[1] + 8) * 2.0**-24
     if torch.get_float32_matmul_precision() != "highest":  # factors may be rounded to bfloat16
         bound += 2.0**-7
-    lengths = queries.norm(dim=1, keepdim=True)  # (P, 1); the order by cosine or dot product does not depend on it
+    lengths = queries.norm(
+        dim=1, keepdim=True
+    )  # (P, 1); the order by cosine or dot product does not depend on it
     if metric != "l2":
         queries = queries / lengths.clamp(min=TINY)
-    queries, lengths = queries.to(words.device, torch.float32), lengths.to(words.device, torch.float32)
-    lower = torch.full((len(queries), k), -torch.inf, device=words.device)  # the best so far, too low
+    queries, lengths = (
+        queries.to(words.device, torch.float32),
+        lengths.to(words.device, torch.float32),
+    )
+    lower = torch.full(
+        (len(queries), k), -torch.inf, device=words.device
+    )  # the best so far, too low
     found = []
     for first, chunk in enumerate(words.split(CHUNK)):
         chunk = chunk.float() if subtracted is None else chunk.float() - subtracted
@@ -137,7 +156,11 @@ def _candidates(
         else:
             scores, error = 2 * scores - norm.square(), 2 * bound * norm * (norm + lengths)
         low = (scores - error).nan_to_num_(nan=-torch.inf)  # a score that overflows says nothing
-        lower = torch.cat([lower, low.topk(min(k, low.shape[1]), dim=1).values], 1).topk(k, dim=1).values
+        lower = (
+            torch.cat([lower, low.topk(min(k, low.shape[1]), dim=1).values], 1)
+            .topk(k, dim=1)
+            .values
+        )
         upper = scores + error
         row, column = (~(upper < lower[:, -1:])).nonzero(as_tuple=True)
         found.append((row, column + CHUNK * first, upper[row, column]))
@@ -166,6 +189,8 @@ def _scores(
         elif metric == "dot":
             part = (query * word).sum(1)
         else:
-            part = (functional.normalize(query, eps=TINY) * functional.normalize(word, eps=TINY)).sum(1)
+            part = (
+                functional.normalize(query, eps=TINY) * functional.normalize(word, eps=TINY)
+            ).sum(1)
         parts.append(part.float())
     return torch.cat(parts)

@@ -25,7 +25,9 @@ def _ordered(snapshots: Mapping[int, torch.Tensor]) -> list[tuple[int, torch.Ten
     ordered = [(step, snapshots[step].detach().float()) for step in sorted(snapshots)]
     shapes = {tuple(tensor.shape) for _, tensor in ordered}
     if len(shapes) != 1:
-        raise ValueError(f"snapshots must be one or more prompts of one shape (P, D); got {sorted(shapes)}.")
+        raise ValueError(
+            f"snapshots must be one or more prompts of one shape (P, D); got {sorted(shapes)}."
+        )
     return ordered
 
 
@@ -61,7 +63,9 @@ def random_walk_control(
     (first, here), walk = ordered[0], {}
     walk[first] = here
     for (_, before), (step, after) in pairwise(ordered):
-        directions = functional.normalize(torch.randn(before.shape, generator=generator), dim=-1).to(before.device)
+        directions = functional.normalize(
+            torch.randn(before.shape, generator=generator), dim=-1
+        ).to(before.device)
         here = here + directions * (after - before).norm(dim=-1, keepdim=True)
         walk[step] = here
     return walk
@@ -80,7 +84,9 @@ def trajectory(
     Columns: step, virtual_token, token_id, token, score, norm, cosine and distance (both to the start).
     """
     ordered = _ordered(snapshots)
-    every = torch.cat([prompt for _, prompt in ordered])  # (S*P, D): one pass over the vocabulary for all of them
+    every = torch.cat(
+        [prompt for _, prompt in ordered]
+    )  # (S*P, D): one pass over the vocabulary for all of them
     frame = nearest_tokens(every, word_embeddings, tokenizer, 1, metric, centered, standardised)
     rows = len(ordered[0][1])
     frame["virtual_token"] %= rows
@@ -111,7 +117,10 @@ def trajectories_of(
         raise ValueError("there is no run; give at least one, as {'prompt': history.snapshots}.")
     walk = random_walk_control(next(iter(runs.values())), seed)
     reading = (word_embeddings, tokenizer, metric, centered, standardised)
-    parts = [trajectory(each, *reading).assign(kind=kind) for kind, each in {**runs, RANDOM_WALK: walk}.items()]
+    parts = [
+        trajectory(each, *reading).assign(kind=kind)
+        for kind, each in {**runs, RANDOM_WALK: walk}.items()
+    ]
     frame = pd.concat(parts, ignore_index=True)
     return frame[["kind", *frame.columns.drop("kind")]]
 
@@ -144,16 +153,28 @@ def project(
     every = torch.cat([prompt for _, prompt in ordered]).double().cpu()  # (S*P, D)
     moves = every - ordered[0][1].double().cpu().repeat(len(ordered), 1)  # (S*P, D)
     _, spread, directions = torch.linalg.svd(moves, full_matrices=False)
-    axes = functional.pad(directions, (0, 0, 0, 2))[:2]  # (2, D), zeros where there are fewer directions
+    axes = functional.pad(directions, (0, 0, 0, 2))[
+        :2
+    ]  # (2, D), zeros where there are fewer directions
     shares = functional.pad(spread.square(), (0, 2))[:2] / max(float(spread.square().sum()), 1e-30)
-    axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()  # one of the two mirror images
-    ids = torch.randperm(len(word_embeddings), generator=torch.Generator().manual_seed(seed))[:words]
-    sampled = word_embeddings.detach()[ids.to(word_embeddings.device)].double().cpu() @ axes.T  # (words, 2)
+    axes = (
+        axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    )  # one of the two mirror images
+    ids = torch.randperm(len(word_embeddings), generator=torch.Generator().manual_seed(seed))[
+        :words
+    ]
+    sampled = (
+        word_embeddings.detach()[ids.to(word_embeddings.device)].double().cpu() @ axes.T
+    )  # (words, 2)
     flat = every @ axes.T  # (S*P, 2)
-    labels = [(step, virtual_token) for step, prompt in ordered for virtual_token in range(len(prompt))]
+    labels = [
+        (step, virtual_token) for step, prompt in ordered for virtual_token in range(len(prompt))
+    ]
     points = pd.DataFrame(labels, columns=["step", "virtual_token"])
     return Projection(
         points.assign(x=flat[:, 0].numpy(), y=flat[:, 1].numpy()),
-        pd.DataFrame({"token_id": ids.numpy(), "x": sampled[:, 0].numpy(), "y": sampled[:, 1].numpy()}),
+        pd.DataFrame(
+            {"token_id": ids.numpy(), "x": sampled[:, 0].numpy(), "y": sampled[:, 1].numpy()}
+        ),
         (float(shares[0]), float(shares[1])),
     )

@@ -42,12 +42,19 @@ def pooled_cosine(first: Float[torch.Tensor, "_ D"], second: Float[torch.Tensor,
 
 def pairwise_cosine(first: Float[torch.Tensor, "_ D"], second: Float[torch.Tensor, "_ D"]) -> float:
     """Mean cosine over all pairs of tokens (Vu et al. 2022); less than 1 with itself, unless all tokens are one."""
-    return float((functional.normalize(first.float(), dim=1) @ functional.normalize(second.float(), dim=1).T).mean())
+    return float(
+        (
+            functional.normalize(first.float(), dim=1)
+            @ functional.normalize(second.float(), dim=1).T
+        ).mean()
+    )
 
 
 def aligned_cosine(first: Float[torch.Tensor, "P D"], second: Float[torch.Tensor, "P D"]) -> float:
     """Cosine of the prompts as one long vector each (Su et al. 2022): place by place."""
-    return float(functional.cosine_similarity(first.float().flatten(), second.float().flatten(), dim=0))
+    return float(
+        functional.cosine_similarity(first.float().flatten(), second.float().flatten(), dim=0)
+    )
 
 
 VECTOR_MEASURES = {
@@ -91,7 +98,10 @@ def vector_similarity(
     groups = _with_controls(prompts, starts, seed, mean)
     movements = groups.pop("movement", {})
     if mean is not None:
-        groups = {kind: {name: each - mean for name, each in group.items()} for kind, group in groups.items()}
+        groups = {
+            kind: {name: each - mean for name, each in group.items()}
+            for kind, group in groups.items()
+        }
     if movements:
         groups["movement"] = movements
     rows = [
@@ -122,7 +132,10 @@ def _with_controls(
         begun = _plain(starts)
         groups["start"] = {name: begun[name] for name in placed if name in begun}
         groups["movement"] = {name: placed[name] - start for name, start in groups["start"].items()}
-    drawn = {name: random_control(prompt, seed + i, around) for i, (name, prompt) in enumerate(placed.items())}
+    drawn = {
+        name: random_control(prompt, seed + i, around)
+        for i, (name, prompt) in enumerate(placed.items())
+    }
     return groups | {"random": drawn}
 
 
@@ -163,7 +176,9 @@ def label_similarity(
         ValueError: as `vector_similarity` and `evaluate_prompts`.
     """
     pairs, distinct, number_of = _to_measure(prompts, starts, seed)
-    measured = evaluate_prompts(model, task, {str(i): each for i, each in enumerate(distinct)}, split, limit=limit)
+    measured = evaluate_prompts(
+        model, task, {str(i): each for i, each in enumerate(distinct)}, split, limit=limit
+    )
     tables = [each.predictions for each in measured.values()]
     columns = [f"log p({label})" for label in task.labels]
     answers = [table["prediction"].to_numpy() for table in tables]
@@ -190,7 +205,11 @@ def _to_measure(
     _one_shape(prompts, starts or {})
     groups = _with_controls(prompts, starts, seed)
     groups.pop("movement", None)  # a movement is no prompt
-    pairs = [(kind, *pair) for kind, group in groups.items() for pair in combinations_with_replacement(group, 2)]
+    pairs = [
+        (kind, *pair)
+        for kind, group in groups.items()
+        for pair in combinations_with_replacement(group, 2)
+    ]
     distinct: list[torch.Tensor] = []
     number_of = {}
     for kind, group in groups.items():
@@ -262,21 +281,32 @@ def next_token_distributions(
     texts = rows[task.text_column][:limit]
     if not texts:
         raise ValueError(f"the {split} split of {task.name!r} has no rows; give a task with texts.")
-    any_token = Target.of([model.tokenizer.eos_token_id])  # the logits of its place are those of any other token
+    any_token = Target.of(
+        [model.tokenizer.eos_token_id]
+    )  # the logits of its place are those of any other token
     contexts = [task.encode(model.tokenizer, text)[0] for text in texts]
-    examples = [Example(ids, [any_token], prompt=i) for i in range(len(prompts)) for ids in contexts]
+    examples = [
+        Example(ids, [any_token], prompt=i) for i in range(len(prompts)) for ids in contexts
+    ]
     placed = [prompt.detach().to(model.device, torch.float32) for prompt in prompts]
     found = torch.empty(len(examples), len(model.word_embeddings))
     with turn(model.base_model):
         for part in label_logits(model.base_model, placed, examples):
-            found[[index for index, _ in part.owners]] = part.logits.float().log_softmax(dim=-1).cpu()
+            found[[index for index, _ in part.owners]] = (
+                part.logits.float().log_softmax(dim=-1).cpu()
+            )
     return found.view(len(prompts), len(texts), -1)
 
 
-def _jensen_shannon(first: Float[torch.Tensor, "N V"], second: Float[torch.Tensor, "N V"]) -> torch.Tensor:
+def _jensen_shannon(
+    first: Float[torch.Tensor, "N V"], second: Float[torch.Tensor, "N V"]
+) -> torch.Tensor:
     """Jensen-Shannon divergence in bits of each row, from log-probabilities; (N,)."""
     middle = torch.logaddexp(first, second) - np.log(2)
-    each = [functional.kl_div(middle, side, reduction="none", log_target=True).sum(-1) for side in (first, second)]
+    each = [
+        functional.kl_div(middle, side, reduction="none", log_target=True).sum(-1)
+        for side in (first, second)
+    ]
     return ((each[0] + each[1]) / 2 / np.log(2)).clamp(min=0)
 
 
@@ -319,7 +349,12 @@ class Association:
 
 
 def association(
-    one: pd.DataFrame, other: pd.DataFrame, measures: tuple[str, str], *, relabellings: int = 2_000, seed: int = 0
+    one: pd.DataFrame,
+    other: pd.DataFrame,
+    measures: tuple[str, str],
+    *,
+    relabellings: int = 2_000,
+    seed: int = 0,
 ) -> Association:
     """Compare a measure of one table with a measure of another over the pairs of prompts.
 
@@ -329,7 +364,9 @@ def association(
     found = [_matrix(table, measure) for table, measure in zip((one, other), measures, strict=True)]
     first, second = found
     if list(first.index) != list(second.index) or len(first) < 4:
-        raise ValueError(f"{list(first.index)} and {list(second.index)}: the same prompts, four or more, are needed.")
+        raise ValueError(
+            f"{list(first.index)} and {list(second.index)}: the same prompts, four or more, are needed."
+        )
     upper = np.triu_indices(len(first), k=1)
     x, values = first.to_numpy()[upper], second.to_numpy()
     if not np.isfinite([x, values[upper]]).all():
@@ -341,10 +378,17 @@ def association(
 
     spearman, shuffler = correlation(values), np.random.default_rng(seed)
     drawn = (shuffler.permutation(len(values)) for _ in range(relabellings))
-    as_far = sum(abs(correlation(values[np.ix_(order, order)])) >= abs(spearman) - 1e-12 for order in drawn)
-    sides = [table[table["measure"] == measure] for table, measure in zip((one, other), measures, strict=True)]
+    as_far = sum(
+        abs(correlation(values[np.ix_(order, order)])) >= abs(spearman) - 1e-12 for order in drawn
+    )
+    sides = [
+        table[table["measure"] == measure]
+        for table, measure in zip((one, other), measures, strict=True)
+    ]
     pairs = sides[0].merge(sides[1], on=["kind", "first", "second"], suffixes=("_one", "_other"))
-    pairs = pairs[pairs["first"] != pairs["second"]].rename(columns={"value_one": "one", "value_other": "other"})
+    pairs = pairs[pairs["first"] != pairs["second"]].rename(
+        columns={"value_one": "one", "value_other": "other"}
+    )
     pairs = pairs[["kind", "first", "second", "one", "other"]].reset_index(drop=True)
     return Association(pairs, spearman, (as_far + 1) / (relabellings + 1))
 
@@ -357,10 +401,15 @@ def _matrix(table: pd.DataFrame, measure: str, kind: str = "prompt") -> pd.DataF
     """
     rows = table[(table["kind"] == kind) & (table["measure"] == measure)]
     if rows.empty:
-        there = ", ".join(f"{each} of {group}" for group, each in table[["kind", "measure"]].drop_duplicates().values)
+        there = ", ".join(
+            f"{each} of {group}"
+            for group, each in table[["kind", "measure"]].drop_duplicates().values
+        )
         raise ValueError(f"the table has no {measure!r} of {kind!r}; it has: {there}.")
     names = list(dict.fromkeys(rows["first"]))
-    half = rows.pivot(index="first", columns="second", values="value").reindex(index=names, columns=names)
+    half = rows.pivot(index="first", columns="second", values="value").reindex(
+        index=names, columns=names
+    )
     return half.where(half.notna(), half.T)
 
 
@@ -393,7 +442,9 @@ def transfer_gain(curves: pd.DataFrame, kind: str, against: str) -> pd.DataFrame
     """
     for each in (kind, against):
         if each not in set(curves["kind"]):
-            raise ValueError(f"there is no kind {each!r}; there are: {', '.join(curves['kind'].unique())}.")
+            raise ValueError(
+                f"there is no kind {each!r}; there are: {', '.join(curves['kind'].unique())}."
+            )
     keys = ["measure", "step", "run"]
     sides = [curves[curves["kind"] == each].set_index(keys)["value"] for each in (kind, against)]
     gains = (sides[0] - sides[1]).dropna().rename("gain").reset_index()

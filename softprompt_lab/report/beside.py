@@ -77,13 +77,19 @@ def spot(subject: Subject) -> Section:
     )
 
 
-def family(subject: Subject) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, str]]:
+def family(
+    subject: Subject,
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, str]]:
     """All prompts of the subject's shape, their starts and their tasks, by name."""
     runs = {subject.run.name: subject.run, **subject.free}
     prompts = {name: run.model.prompt.detach().float().cpu() for name, run in runs.items()}
     runs = {name: run for name, run in runs.items() if prompts[name].shape == subject.prompt.shape}
     starts = {name: run.start.float() for name, run in runs.items() if run.start is not None}
-    return {name: prompts[name] for name in runs}, starts, {name: run.task.name for name, run in runs.items()}
+    return (
+        {name: prompts[name] for name in runs},
+        starts,
+        {name: run.task.name for name, run in runs.items()},
+    )
 
 
 @lru_cache(1)  # two instruments look at it
@@ -91,7 +97,9 @@ def _next_tokens(subject: Subject) -> pd.DataFrame:
     """How alike the prompts' next words are, behind the subject's own texts."""
     prompts, starts, _ = family(subject)
     run = subject.run
-    return reading.next_token_similarity(run.model, run.task, prompts, starts, split=SPLIT, limit=subject.limit)
+    return reading.next_token_similarity(
+        run.model, run.task, prompts, starts, split=SPLIT, limit=subject.limit
+    )
 
 
 def _relations(table: pd.DataFrame, task_of: Mapping[str, str], measure: str) -> pd.Series:

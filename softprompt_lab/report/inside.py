@@ -33,8 +33,14 @@ def logit_lens(subject: Subject) -> Section:
 
 def attention_mass(subject: Subject) -> Section:
     """How much does the text look at the prompt?"""
-    table = reading.attention_mass(subject.run.model, subject.run.task, limit=16, start=subject.start)
-    mean = table[table["place"] == "last"].groupby("kind", sort=False)[["mass", "first", "uniform"]].mean()
+    table = reading.attention_mass(
+        subject.run.model, subject.run.task, limit=16, start=subject.start
+    )
+    mean = (
+        table[table["place"] == "last"]
+        .groupby("kind", sort=False)[["mass", "first", "uniform"]]
+        .mean()
+    )
     return Section(
         "Attention mass",
         plots.attention_mass_figure(table),

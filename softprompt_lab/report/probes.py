@@ -8,7 +8,9 @@ from .section import SPLIT, Section, Subject
 def discretisation(subject: Subject) -> Section:
     """Do the nearest words do what the vectors do?"""
     run = subject.run
-    table = reading.discretisation_gap(run.model, run.task, start=subject.start, split=SPLIT, limit=subject.limit)
+    table = reading.discretisation_gap(
+        run.model, run.task, start=subject.start, split=SPLIT, limit=subject.limit
+    )
     rows = table.drop_duplicates("kind").set_index("kind")
     words = rows.loc["prompt's words"]
     return Section(
@@ -18,7 +20,11 @@ def discretisation(subject: Subject) -> Section:
         f"Replaced by its nearest words the prompt goes from {rows.loc['prompt', 'accuracy']:.0%} to "
         f"{words['accuracy']:.0%} on {subject.limit} rows. The loss rises by {words['loss_gap']:.2f} nats (95 % "
         f"interval {words['loss_gap_low']:.2f} to {words['loss_gap_high']:.2f}): "
-        + ("the words do not do what the vectors do." if words["loss_gap_low"] > 0 else "no difference was found."),
+        + (
+            "the words do not do what the vectors do."
+            if words["loss_gap_low"] > 0
+            else "no difference was found."
+        ),
         "that another text could not do it.",
     )
 
@@ -26,11 +32,17 @@ def discretisation(subject: Subject) -> Section:
 def ablation(subject: Subject) -> Section:
     """Which virtual tokens can the prompt not do without?"""
     run = subject.run
-    table = reading.ablation(run.model, run.task, SPLIT, subject.limit, start=subject.start, draws=1)
-    one = table[(table["part"] == "without one") & (table["kind"] == "prompt")].set_index("virtual_token")
+    table = reading.ablation(
+        run.model, run.task, SPLIT, subject.limit, start=subject.start, draws=1
+    )
+    one = table[(table["part"] == "without one") & (table["kind"] == "prompt")].set_index(
+        "virtual_token"
+    )
     worst = one["loss_change"].idxmax()
     sure = (one["loss_low"] > 0).sum()
-    words = reading.nearest_tokens(subject.prompt, subject.words, run.model.tokenizer, 1)["token"].tolist()
+    words = reading.nearest_tokens(subject.prompt, subject.words, run.model.tokenizer, 1)[
+        "token"
+    ].tolist()
     return Section(
         "Ablation",
         plots.ablation_figure(table, words),
@@ -44,7 +56,9 @@ def ablation(subject: Subject) -> Section:
 def shuffling(subject: Subject) -> Section:
     """Does their order matter?"""
     run = subject.run
-    table = reading.shuffling(run.model, run.task, SPLIT, subject.limit, times=6, start=subject.start)
+    table = reading.shuffling(
+        run.model, run.task, SPLIT, subject.limit, times=6, start=subject.start
+    )
     mean = reading.shuffling_summary(table).set_index("kind")
     return Section(
         "Shuffling",
@@ -61,9 +75,14 @@ def interpolation(subject: Subject) -> Section:
     run = subject.run
     ends = ("start" if subject.other_seed is None else "other seed", "prompt")
     first = subject.kinds[ends[0]]
-    table = reading.interpolation(run.model, run.task, first, subject.prompt, 7, SPLIT, subject.limit, draws=2)
+    table = reading.interpolation(
+        run.model, run.task, first, subject.prompt, 7, SPLIT, subject.limit, draws=2
+    )
     found = reading.barrier(table)
-    own, chance = found[found["kind"] == "prompt"].iloc[0], found[found["kind"] == "random"]["barrier"]
+    own, chance = (
+        found[found["kind"] == "prompt"].iloc[0],
+        found[found["kind"] == "random"]["barrier"],
+    )
     return Section(
         "Interpolation",
         plots.interpolation_figure(table, ends),
@@ -78,7 +97,9 @@ def interpolation(subject: Subject) -> Section:
 def scaling(subject: Subject) -> Section:
     """Does their length matter?"""
     run = subject.run
-    table = reading.scaling(run.model, run.task, split=SPLIT, limit=subject.limit, start=subject.start, draws=1)
+    table = reading.scaling(
+        run.model, run.task, split=SPLIT, limit=subject.limit, start=subject.start, draws=1
+    )
     own = table[table["kind"] == "prompt"].set_index("factor")["loss"]
     return Section(
         "Scaling",
@@ -97,10 +118,14 @@ def search(subject: Subject) -> Section:
     way = reading.trajectory(snapshots, subject.words, run.model.tokenizer)
     prompts = {"prompt": subject.prompt, "start": subject.start, "words": words.model.prompt}
     found = evaluate_prompts(run.model, run.task, prompts, SPLIT, limit=subject.limit)
-    told = {name: f"{each.accuracy:.0%} (loss {each.loss:.2f} nats)" for name, each in found.items()}
+    told = {
+        name: f"{each.accuracy:.0%} (loss {each.loss:.2f} nats)" for name, each in found.items()
+    }
     return Section(
         "A search for words (PEZ)",
-        plots.search_figure(words.history["loss"], way, {"the same training, free": run.history["loss"]}),
+        plots.search_figure(
+            words.history["loss"], way, {"the same training, free": run.history["loss"]}
+        ),
         "the same training of the same start without the projection.",
         f"The words that were found score {told['words']}, the free prompt {told['prompt']}, the start "
         f"{told['start']}, on {subject.limit} rows.",
@@ -111,7 +136,9 @@ def search(subject: Subject) -> Section:
 def wayward(subject: Subject) -> Section:
     """Can a prompt do the task and look like another text?"""
     run = subject.run
-    prompts = {0.0: subject.prompt} | {gamma: other.model.prompt.detach() for gamma, other in subject.wayward.items()}
+    prompts = {0.0: subject.prompt} | {
+        gamma: other.model.prompt.detach() for gamma, other in subject.wayward.items()
+    }
     text, limit = next(iter(subject.wayward.values())).record["towards"], subject.limit
     table = reading.wayward_table(run.model, run.task, text, prompts, split=SPLIT, limit=limit)
     drawn = table[(table["kind"] == "gamma") & (table["gamma"] > 0)].sort_values("gamma")

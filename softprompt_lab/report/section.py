@@ -92,7 +92,11 @@ class Subject:
     def wayward(self) -> dict[float, SavedRun]:
         """Of the others those that were drawn towards one text while they learned the same task, by gamma."""
         drawn = [run for run in self._same_task() if "towards" in run.record]
-        return {run.record["gamma"]: run for run in drawn if run.record["towards"] == drawn[0].record["towards"]}
+        return {
+            run.record["gamma"]: run
+            for run in drawn
+            if run.record["towards"] == drawn[0].record["towards"]
+        }
 
     def _same_task(self) -> list[SavedRun]:
         """The others that were trained on the subject's task and have its shape."""

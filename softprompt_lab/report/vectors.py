@@ -73,7 +73,9 @@ def norm_quantiles(subject: Subject) -> Section:
 def way(subject: Subject) -> Section:
     """How far did training move them?"""
     table = _trajectories(subject)
-    last = table[table["step"] == table["step"].max()].groupby("kind")[["distance", "cosine"]].median()
+    last = (
+        table[table["step"] == table["step"].max()].groupby("kind")[["distance", "cosine"]].median()
+    )
     return Section(
         "Movement",
         plots.movement_figure(table),
@@ -89,7 +91,9 @@ def way_in_words(subject: Subject) -> Section:
     """When did their nearest words change?"""
     table = _trajectories(subject)
     ends = table[table["step"].isin([table["step"].min(), table["step"].max()])]
-    changed = ends.groupby(["kind", "virtual_token"])["token_id"].nunique().gt(1).groupby("kind").sum()
+    changed = (
+        ends.groupby(["kind", "virtual_token"])["token_id"].nunique().gt(1).groupby("kind").sum()
+    )
     return Section(
         "Nearest words through training",
         plots.trajectory_words_figure(table),

@@ -47,7 +47,9 @@ class AblationBoard(Instrument):
         _, nearest = reading.nearest(self._prompt, model.word_embeddings, 1)
         words = [reading.readable_token(int(token), model.tokenizer) for token in nearest[:, 0]]
         self.toggles = [
-            ipywidgets.Checkbox(True, description=f"{place}: {word}", indent=False, layout={"width": "9em"})
+            ipywidgets.Checkbox(
+                True, description=f"{place}: {word}", indent=False, layout={"width": "9em"}
+            )
             for place, word in enumerate(words)
         ]
         self.all = self._button("all", lambda on: True)
@@ -57,7 +59,13 @@ class AblationBoard(Instrument):
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, task: Task | None = None, *, base_model: Any = None, tokenizer: Any = None, **more: Any
+        cls,
+        folder: str | Path,
+        task: Task | None = None,
+        *,
+        base_model: Any = None,
+        tokenizer: Any = None,
+        **more: Any,
     ) -> Self:
         """Make a board of a saved run; the arguments behind the folder are those of `runs.saved_run` and of the board.
 
@@ -73,7 +81,9 @@ class AblationBoard(Instrument):
 
     def _button(self, name: str, becomes: Callable[[bool], bool]) -> ipywidgets.Button:
         """A button that sets every box at once."""
-        button = ipywidgets.Button(description=name, tooltip=f"{name} virtual tokens", layout={"width": "6em"})
+        button = ipywidgets.Button(
+            description=name, tooltip=f"{name} virtual tokens", layout={"width": "6em"}
+        )
 
         def pressed(_: Any) -> None:
             self._setting = True
@@ -105,7 +115,8 @@ class AblationBoard(Instrument):
         self._measure([key for _, _, key in lines])
         reference = self._found[whole]
         rows = [
-            {"name": name, "kind": kind} | reading.compared(self._found[key], reference) for name, kind, key in lines
+            {"name": name, "kind": kind} | reading.compared(self._found[key], reference)
+            for name, kind, key in lines
         ]
         return pd.DataFrame(rows)
 

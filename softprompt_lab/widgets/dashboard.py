@@ -83,12 +83,25 @@ class TrainingDashboard(Instrument):
         self.pause.on_click(lambda _: self.hold() if self._go.is_set() else self.go_on())
         self.stop.on_click(lambda _: self.end())
         self._enable()
-        controls = [self.start, self.pause, self.stop, self.steps, self.learning_rate, self.progress]
+        controls = [
+            self.start,
+            self.pause,
+            self.stop,
+            self.steps,
+            self.learning_rate,
+            self.progress,
+        ]
         super().__init__(controls, watched=[])
 
     @classmethod
     def from_folder(
-        cls, folder: str | Path, task: Task | None = None, *, base_model: Any = None, tokenizer: Any = None, **more: Any
+        cls,
+        folder: str | Path,
+        task: Task | None = None,
+        *,
+        base_model: Any = None,
+        tokenizer: Any = None,
+        **more: Any,
     ) -> Self:
         """Train on from a saved prompt: a run's folder, or `zoo:NAME`.
 
@@ -123,8 +136,13 @@ class TrainingDashboard(Instrument):
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None  # no kernel: nobody sees the picture before `wait`
-        settings = {"steps": self.steps.value, "learning_rate": self.learning_rate.value} | self._settings
-        self._thread = Thread(target=self._train, args=(settings,), name="training dashboard", daemon=True)
+        settings = {
+            "steps": self.steps.value,
+            "learning_rate": self.learning_rate.value,
+        } | self._settings
+        self._thread = Thread(
+            target=self._train, args=(settings,), name="training dashboard", daemon=True
+        )
         self._thread.start()
         self._enable()
         self.refresh()
@@ -158,7 +176,9 @@ class TrainingDashboard(Instrument):
     def _train(self, settings: dict[str, Any]) -> None:
         """The run, in its own thread; what the page shows is changed by the kernel's thread alone."""
         try:
-            self.history = train(self.model, self._task, progress=False, on_step=self._after_step, **settings)
+            self.history = train(
+                self.model, self._task, progress=False, on_step=self._after_step, **settings
+            )
         except Exception as error:  # shown in the widget
             self._error = error
         finally:
@@ -209,31 +229,51 @@ class TrainingDashboard(Instrument):
             state = "Running, no step is done yet." if self.running else "Not started."
             return Content(state, self._neighbours(), "")
         seen = self._seen
-        state = "Paused" if self.running and not self._go.is_set() else "Running" if self.running else "Ended"
+        state = (
+            "Paused"
+            if self.running and not self._go.is_set()
+            else "Running"
+            if self.running
+            else "Ended"
+        )
         words = f"{state} at step {len(seen.losses)}: loss {seen.losses[-1]:.3f} nats a token"
         if seen.evaluations:
             last = seen.evaluations[-1]
             words += f", accuracy {last['accuracy']:.0%} at step {last['step']} on {len(self._task.validation)} rows"
         figure = plots.training_curve(seen.losses, seen.evaluations, majority=self._majority)
         rate = seen.seconds / len(seen.losses)
-        return Content(f"{words}; {rate:.2f} s a step.", figure, as_table(self.neighbours(), "nearest word"))
+        return Content(
+            f"{words}; {rate:.2f} s a step.", figure, as_table(self.neighbours(), "nearest word")
+        )
 
     def neighbours(self) -> pd.DataFrame:
         """Each virtual token's nearest word now, at the start, and that of a random vector of its length."""
         prompt = self._start if self._seen is None else self._seen.prompt
-        sides = {"now": prompt, "at the start": self._start, "random vector": random_control(prompt)}
+        sides = {
+            "now": prompt,
+            "at the start": self._start,
+            "random vector": random_control(prompt),
+        }
         return pd.DataFrame({name: self._nearest(vectors) for name, vectors in sides.items()}).T
 
     def _nearest(self, vectors: Float[torch.Tensor, "P D"]) -> list[str]:
         """The nearest word to each vector with its cosine."""
-        found = nearest_tokens(vectors, self.model.word_embeddings.detach().cpu(), self.model.tokenizer, 1)
-        return [f"{token} {score:.2f}" for token, score in zip(found["token"], found["score"], strict=True)]
+        found = nearest_tokens(
+            vectors, self.model.word_embeddings.detach().cpu(), self.model.tokenizer, 1
+        )
+        return [
+            f"{token} {score:.2f}"
+            for token, score in zip(found["token"], found["score"], strict=True)
+        ]
 
     def _neighbours(self) -> plots.Figure:
         """What there is to see before the first step: the start, beside random vectors."""
         words = self.model.word_embeddings.detach().cpu()
         sides = {"the start": self._start, "random vectors": random_control(self._start)}
-        frames = {name: nearest_tokens(each, words, self.model.tokenizer, 3) for name, each in sides.items()}
+        frames = {
+            name: nearest_tokens(each, words, self.model.tokenizer, 3)
+            for name, each in sides.items()
+        }
         return plots.neighbour_figure(frames)
 
     def close(self) -> None:

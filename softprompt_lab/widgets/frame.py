@@ -39,11 +39,17 @@ class Instrument(ipywidgets.VBox):
     shown in the widget. In a page without a kernel or a widget manager the output is `static_figure`.
     """
 
-    def __init__(self, controls: Sequence[ipywidgets.Widget], watched: Sequence[ipywidgets.Widget] | None = None):
+    def __init__(
+        self,
+        controls: Sequence[ipywidgets.Widget],
+        watched: Sequence[ipywidgets.Widget] | None = None,
+    ):
         """`watched`: the controls whose value changes what is shown; left out, all of them."""
         self._timer: asyncio.TimerHandle | None = None
         self._watched = list(controls if watched is None else watched)
-        self.controls = ipywidgets.HBox(list(controls), layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self.controls = ipywidgets.HBox(
+            list(controls), layout=ipywidgets.Layout(flex_flow="row wrap")
+        )
         self.status, self.table, self.picture = (ipywidgets.HTML() for _ in range(3))
         super().__init__(children=[self.controls, self.status, self.table, self.picture])
         for control in self._watched:
@@ -73,7 +79,11 @@ class Instrument(ipywidgets.VBox):
     def show_error(self, error: BaseException) -> None:
         """Say in the widget what went wrong, in place of what it showed before."""
         text = html.escape(f"{type(error).__name__}: {error}")
-        self.status.value, self.table.value, self.picture.value = f'<p role="alert">{text}</p>', "", ""
+        self.status.value, self.table.value, self.picture.value = (
+            f'<p role="alert">{text}</p>',
+            "",
+            "",
+        )
 
     def _changed(self, change: Any = None) -> None:
         """Refresh when nothing has changed for a moment; where no event loop runs, at once."""
@@ -140,5 +150,7 @@ def with_rows(run: runs.SavedRun) -> Task:
         LabError: its rows do not come with the package.
     """
     if not len(run.task.validation):
-        raise LabError(f"{run.name} was trained on {run.task.name!r}, whose rows are not in the folder; pass the task.")
+        raise LabError(
+            f"{run.name} was trained on {run.task.name!r}, whose rows are not in the folder; pass the task."
+        )
     return run.task

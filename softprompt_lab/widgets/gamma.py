@@ -43,13 +43,19 @@ class GammaSlider(Instrument):
         limit: int | None = 100,
     ) -> None:
         if not prompts:
-            raise ValueError("prompts is empty; train some with wayward.train_wayward(model, task, text).")
+            raise ValueError(
+                "prompts is empty; train some with wayward.train_wayward(model, task, text)."
+            )
         self._model = model
-        self._prompts = {gamma: prompt.detach().clone() for gamma, prompt in sorted(prompts.items())}
+        self._prompts = {
+            gamma: prompt.detach().clone() for gamma, prompt in sorted(prompts.items())
+        }
         rows = len(next(iter(self._prompts.values())))
         self._target = text_start(text, model.tokenizer, model.word_embeddings_module, rows)
         self._measured = cache(
-            lambda: reading.wayward_table(model, task, text, self._prompts, split=split, limit=limit)
+            lambda: reading.wayward_table(
+                model, task, text, self._prompts, split=split, limit=limit
+            )
         )
         gammas = [(f"{gamma:g}", gamma) for gamma in self._prompts]
         self.gamma = ipywidgets.SelectionSlider(options=gammas, description="gamma", style=WIDE)
@@ -57,7 +63,12 @@ class GammaSlider(Instrument):
 
     @classmethod
     def from_folders(
-        cls, folders: Sequence[str | Path], *, base_model: Any = None, tokenizer: Any = None, **more: Any
+        cls,
+        folders: Sequence[str | Path],
+        *,
+        base_model: Any = None,
+        tokenizer: Any = None,
+        **more: Any,
     ) -> Self:
         """Make a slider of saved runs of one task, each a folder or `zoo:NAME`.
 
@@ -75,7 +86,9 @@ class GammaSlider(Instrument):
         found = [first, *(run_of(folder, base_model, tokenizer) for folder in folders[1:])]
         texts = {run.record["towards"] for run in found if "towards" in run.record}
         if len(texts) != 1:
-            raise ValueError(f"the runs were drawn towards {len(texts)} texts ({', '.join(texts)}); it must be one.")
+            raise ValueError(
+                f"the runs were drawn towards {len(texts)} texts ({', '.join(texts)}); it must be one."
+            )
         prompts = {run.record.get("gamma", 0.0): run.model.prompt for run in found}
         return cls(first.model, with_rows(first), texts.pop(), prompts, **more)
 
@@ -83,10 +96,15 @@ class GammaSlider(Instrument):
         """Return the words that are shown: of each virtual token the text's, the nearest, and the L2 distances."""
         words, tokenizer = self._model.word_embeddings, self._model.tokenizer
         prompt = self._prompts[self.gamma.value].to(self._target)
-        text, found = (reading.nearest_tokens(each, words, tokenizer, 1, "l2") for each in (self._target, prompt))
+        text, found = (
+            reading.nearest_tokens(each, words, tokenizer, 1, "l2")
+            for each in (self._target, prompt)
+        )
         away = (prompt - self._target).norm(dim=-1).tolist()
         columns = {"word of the text": text["token"], "distance from it": away}
-        return pd.DataFrame(columns | {"nearest word": found["token"], "distance from that": found["score"]})
+        return pd.DataFrame(
+            columns | {"nearest word": found["token"], "distance from that": found["score"]}
+        )
 
     def content(self) -> Content:
         """The curve with the chosen gamma marked, and the words beside the text's."""
@@ -98,5 +116,7 @@ class GammaSlider(Instrument):
             f"{row.share:.0%} of the nearest words are the text's, mean squared distance {row.distance:.2g}. "
             f"The text itself {by_kind['text']:.1%}, no prompt {by_kind['no prompt']:.1%}."
         )
-        shown = as_table(self.current().round(2), "words of the text and of the prompt", "virtual token")
+        shown = as_table(
+            self.current().round(2), "words of the text and of the prompt", "virtual token"
+        )
         return Content(status, plots.wayward_figure(table, self.gamma.value), shown)

@@ -56,7 +56,13 @@ class PromptInterpolation(Instrument):
         self._model, self._task, self._names = model, task, tuple(names)
         self._ends = [end.detach().float().to(model.device) for end in (first, second)]
         self._random = reading.random_end(*self._ends, seed)
-        self._measured = {"points": points, "split": split, "limit": limit, "draws": 1, "seed": seed}
+        self._measured = {
+            "points": points,
+            "split": split,
+            "limit": limit,
+            "draws": 1,
+            "seed": seed,
+        }
         self.way = cache(self._way)  # what was measured once comes back at once
         self.at = ipywidgets.SelectionSlider(
             options=[(f"{at:.2f}", at) for at in np.linspace(0, 1, points).tolist()],
@@ -65,7 +71,9 @@ class PromptInterpolation(Instrument):
             layout={"width": "36em"},
             continuous_update=False,
         )
-        self.spherical = ipywidgets.Checkbox(False, description="turn instead of going straight", indent=False)
+        self.spherical = ipywidgets.Checkbox(
+            False, description="turn instead of going straight", indent=False
+        )
         super().__init__([self.at, self.spherical])
 
     @classmethod
@@ -94,14 +102,18 @@ class PromptInterpolation(Instrument):
         if other is None and run.start is None:
             raise LabError(f"{folder} does not hold its untrained start; give a second folder.")
         if other is None:
-            return cls(run.model, task, run.start, prompt, ("its untrained start", run.name), **more)
+            return cls(
+                run.model, task, run.start, prompt, ("its untrained start", run.name), **more
+            )
         end = runs.saved_run(Path(other), run.model.base_model, run.model.tokenizer)
         return cls(run.model, task, prompt, end.model.prompt.detach(), (run.name, end.name), **more)
 
     def _way(self, spherical: bool) -> pd.DataFrame:
         """What `reading.interpolation` finds on the whole way."""
         self.status.value = '<p aria-live="polite">Measuring the whole way …</p>'
-        return reading.interpolation(self._model, self._task, *self._ends, spherical=spherical, **self._measured)
+        return reading.interpolation(
+            self._model, self._task, *self._ends, spherical=spherical, **self._measured
+        )
 
     def words(self) -> dict[str, pd.DataFrame]:
         """Return the nearest token of every virtual token at the ends, here, and as far on the way to random."""
@@ -113,7 +125,10 @@ class PromptInterpolation(Instrument):
             "random way": reading.between(self._ends[0], self._random, at, spherical),
         }
         words, tokenizer = self._model.word_embeddings, self._model.tokenizer
-        return {name: reading.nearest_tokens(prompt, words, tokenizer, 1) for name, prompt in prompts.items()}
+        return {
+            name: reading.nearest_tokens(prompt, words, tokenizer, 1)
+            for name, prompt in prompts.items()
+        }
 
     def content(self) -> Content:
         """The curves with a marker, the measures here in words, and the nearest words."""
@@ -132,6 +147,11 @@ class PromptInterpolation(Instrument):
             f"{highest['at']:.2f}. {own['n']} rows of {self._measured['split']}."
         )
         tables = [
-            as_table(reading.neighbour_table(frame), name, "virtual token") for name, frame in frames.items()
+            as_table(reading.neighbour_table(frame), name, "virtual token")
+            for name, frame in frames.items()
         ]
-        return Content(status, plots.interpolation_figure(table, self._names, self.at.value), side_by_side(tables))
+        return Content(
+            status,
+            plots.interpolation_figure(table, self._names, self.at.value),
+            side_by_side(tables),
+        )

@@ -41,12 +41,20 @@ class NeighbourExplorer(Instrument):
         self._neighbours = cache(self._find)  # what was seen once comes back at once
         steps = list(self._snapshots)
         self.step = ipywidgets.SelectionSlider(
-            options=steps, value=steps[-1], description="training step", style=WIDE, continuous_update=False
+            options=steps,
+            value=steps[-1],
+            description="training step",
+            style=WIDE,
+            continuous_update=False,
         )
         self.metric = ipywidgets.Dropdown(
-            options=[(name, metric) for metric, name in METRIC_NAMES.items()], description="metric", style=WIDE
+            options=[(name, metric) for metric, name in METRIC_NAMES.items()],
+            description="metric",
+            style=WIDE,
         )
-        self.k = ipywidgets.IntSlider(k, 1, most, description="neighbours, k", style=WIDE, continuous_update=False)
+        self.k = ipywidgets.IntSlider(
+            k, 1, most, description="neighbours, k", style=WIDE, continuous_update=False
+        )
         self.centered = ipywidgets.Checkbox(
             False, description="subtract the mean of the vocabulary", indent=False, style=WIDE
         )
@@ -58,7 +66,9 @@ class NeighbourExplorer(Instrument):
         return cls(history.snapshots, model.word_embeddings, model.tokenizer, k)
 
     @classmethod
-    def from_folder(cls, folder: str | Path, k: int = 5, *, base_model: Any = None, tokenizer: Any = None) -> Self:
+    def from_folder(
+        cls, folder: str | Path, k: int = 5, *, base_model: Any = None, tokenizer: Any = None
+    ) -> Self:
         """Make an explorer of a saved run, or of `zoo:NAME`; errors of `runs.saved_run`."""
         run = run_of(folder, base_model, tokenizer)
         return cls(run.snapshots, run.model.word_embeddings, run.model.tokenizer, k)
@@ -66,10 +76,14 @@ class NeighbourExplorer(Instrument):
     def _find(self, step: int, metric: str, centered: bool) -> dict[str, pd.DataFrame]:
         """Return the nearest tokens of the prompt at `step`, of the start, and of random vectors."""
         prompt, start = self._snapshots[step], next(iter(self._snapshots.values()))
-        control = reading.random_control(prompt, around=self._words.float().mean(0) if centered else None)
+        control = reading.random_control(
+            prompt, around=self._words.float().mean(0) if centered else None
+        )
         prompts = {f"prompt at step {step}": prompt, "its start": start, "random vectors": control}
         return {
-            name: reading.nearest_tokens(vectors, self._words, self._tokenizer, self._most, metric, centered)
+            name: reading.nearest_tokens(
+                vectors, self._words, self._tokenizer, self._most, metric, centered
+            )
             for name, vectors in prompts.items()
         }
 

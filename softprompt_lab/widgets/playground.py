@@ -41,7 +41,11 @@ class Playground(Instrument):
         prompts: Mapping[str, Float[torch.Tensor, "_ D"]] | None = None,
         text: str | None = None,
     ) -> None:
-        own = {name: model.prompt_called(name) for name in model.prompts} if prompts is None else dict(prompts)
+        own = (
+            {name: model.prompt_called(name) for name in model.prompts}
+            if prompts is None
+            else dict(prompts)
+        )
         tasks = dict.fromkeys(own, task) if isinstance(task, Task) else dict(task)
         missing = [name for name in own if name not in tasks]
         if missing or NO_PROMPT in own:
@@ -60,14 +64,18 @@ class Playground(Instrument):
             text, description="message", style=WIDE, rows=3, layout=ipywidgets.Layout(width="95%")
         )
         boxes = {
-            name: ipywidgets.Checkbox(True, description=name, indent=False, style=WIDE, layout={"width": "auto"})
+            name: ipywidgets.Checkbox(
+                True, description=name, indent=False, style=WIDE, layout={"width": "auto"}
+            )
             for name in (*self._prompts, NO_PROMPT)
         }
         self.chosen = boxes
         super().__init__([self.text, *boxes.values()])
 
     @classmethod
-    def from_folders(cls, folders: Mapping[str, str | Path], base: str | None = None, text: str | None = None) -> Self:
+    def from_folders(
+        cls, folders: Mapping[str, str | Path], base: str | None = None, text: str | None = None
+    ) -> Self:
         """Saved prompts of one base model, folders or `zoo:NAME`, by the name that each is to have here.
 
         Raises:
@@ -79,20 +87,32 @@ class Playground(Instrument):
         for name, path in paths.items():
             model.load_prompt(path, name)
         tasks = {name: runs.saved_task(path) for name, path in paths.items()}
-        return cls(model, tasks, prompts={name: model.prompt_called(name) for name in paths}, text=text)
+        return cls(
+            model, tasks, prompts={name: model.prompt_called(name) for name in paths}, text=text
+        )
 
     def current(self) -> dict[str, pd.DataFrame]:
         """The tables that are shown: a task's name -> one line a chosen prompt, one column a label."""
-        return self._answers(self.text.value, tuple(name for name, box in self.chosen.items() if box.value))
+        return self._answers(
+            self.text.value, tuple(name for name, box in self.chosen.items() if box.value)
+        )
 
     def _answer(self, text: str, names: tuple[str, ...]) -> dict[str, pd.DataFrame]:
         """Ask the model, once for each task."""
         if not names:
             raise ValueError("no prompt is chosen; tick at least one box.")
-        bare = {NO_PROMPT: torch.zeros(0, self._model.word_embeddings.shape[1])} if NO_PROMPT in names else {}
+        bare = (
+            {NO_PROMPT: torch.zeros(0, self._model.word_embeddings.shape[1])}
+            if NO_PROMPT in names
+            else {}
+        )
         tables = {}
         for task in {task.name: task for task in self._tasks.values()}.values():
-            own = [name for name in names if name in self._prompts and self._tasks[name].name == task.name]
+            own = [
+                name
+                for name in names
+                if name in self._prompts and self._tasks[name].name == task.name
+            ]
             prompts = {name: self._prompts[name] for name in own} | bare
             if prompts:
                 tables[task.name] = label_probabilities_behind(self._model, task, text, prompts)
@@ -102,7 +122,13 @@ class Playground(Instrument):
         """The shares as bars and as tables."""
         tables = self.current()
         words = [
-            f"{name}: {row.idxmax()} {row.max():.0%}" for table in tables.values() for name, row in table.iterrows()
+            f"{name}: {row.idxmax()} {row.max():.0%}"
+            for table in tables.values()
+            for name, row in table.iterrows()
         ]
-        shown = [as_table(table.map("{:.1%}".format), name, "prompt") for name, table in tables.items()]
-        return Content(f"Likeliest label. {'; '.join(words)}", plots.answer_shares(tables), side_by_side(shown))
+        shown = [
+            as_table(table.map("{:.1%}".format), name, "prompt") for name, table in tables.items()
+        ]
+        return Content(
+            f"Likeliest label. {'; '.join(words)}", plots.answer_shares(tables), side_by_side(shown)
+        )

@@ -49,14 +49,18 @@ class Batch:
     def __init__(self, layout: str) -> None:
         self.layout = layout
         self.rows = ROWS[:1] if layout == "alone" else ROWS
-        self.ids, self.mask, self.words = padded(self.rows, "right" if layout == "alone" else layout)
+        self.ids, self.mask, self.words = padded(
+            self.rows, "right" if layout == "alone" else layout
+        )
         self.pads = self.mask.argmax(dim=1)  # in front of each row
 
     def labels(self, task: str, shift: int = 0) -> dict[str, torch.Tensor]:
         """Labels as the base model's forward takes them; places count from `shift` tokens further in front."""
         count = len(self.rows)
         if task == "QUESTION_ANS":
-            starts, ends = (torch.tensor(places[:count]) + self.pads + shift for places in (STARTS, ENDS))
+            starts, ends = (
+                torch.tensor(places[:count]) + self.pads + shift for places in (STARTS, ENDS)
+            )
             return {"start_positions": starts, "end_positions": ends}
         found = {
             "CAUSAL_LM": self.words,
@@ -88,14 +92,22 @@ class Case:
                 inputs |= {"labels": batch.labels(self.task)["labels"][number : number + 1]}
             output = self.base(**inputs, output_hidden_states=True)
             if self.task == "SEQ_CLS" and self.family in HEADS_BY_HAND:
-                found.append({"logits": HEADS_BY_HAND[self.family](self.base, output.hidden_states[-1][:, P:])[0]})
+                found.append(
+                    {
+                        "logits": HEADS_BY_HAND[self.family](
+                            self.base, output.hidden_states[-1][:, P:]
+                        )[0]
+                    }
+                )
                 continue
             found.append({name: output[name][0] for name in self.names})
         return found
 
     def embedded(self, row: list[int]) -> torch.Tensor:
         """[prompt | text] of a row, (1, P + T, D)."""
-        return torch.cat([self.prompt[None], self.base.get_input_embeddings()(torch.tensor([row]))], dim=1)
+        return torch.cat(
+            [self.prompt[None], self.base.get_input_embeddings()(torch.tensor([row]))], dim=1
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,10 +124,16 @@ class Case:
         labels = batch.labels(self.task) if self.task == "SEQ_2_SEQ_LM" else {}
         inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, **labels}
         ours, theirs = self.ours(**inputs), self.peft(**inputs)
-        hand = [row[name][P:] if self.per_token else row[name] for name in self.names for row in self.by_hand(batch)]
+        hand = [
+            row[name][P:] if self.per_token else row[name]
+            for name in self.names
+            for row in self.by_hand(batch)
+        ]
         found = {"by hand": hand}
         for who, output, cut in (("ours", ours, 0), ("PEFT", theirs, P)):
-            values = [output[name][:, cut:] if self.per_token else output[name] for name in self.names]
+            values = [
+                output[name][:, cut:] if self.per_token else output[name] for name in self.names
+            ]
             pick = (lambda value: text_of(value, batch.mask)) if self.per_token else list
             found[who] = [row for value in values for row in pick(value)]
         return found
@@ -135,8 +153,14 @@ class Case:
         rows = self.by_hand(batch)
         if self.task == "QUESTION_ANS":
             ends = (("start_logits", STARTS), ("end_logits", ENDS))
-            logits = [(row[name][P:], places[number]) for number, row in enumerate(rows) for name, places in ends]
-            return torch.stack([cross_entropy(over_text, torch.tensor(place)) for over_text, place in logits]).mean()
+            logits = [
+                (row[name][P:], places[number])
+                for number, row in enumerate(rows)
+                for name, places in ends
+            ]
+            return torch.stack(
+                [cross_entropy(over_text, torch.tensor(place)) for over_text, place in logits]
+            ).mean()
         labels = batch.labels(self.task)["labels"]
         if self.task == "SEQ_CLS":
             return cross_entropy(torch.stack([row["logits"] for row in rows]), labels)
@@ -144,14 +168,19 @@ class Case:
             return cross_entropy(torch.cat([row["logits"] for row in rows]), labels.flatten())
         places = slice(P - 1, -1) if self.task == "CAUSAL_LM" else slice(P, None)
         own = torch.cat(text_of(labels, batch.mask))
-        return cross_entropy(torch.cat([row["logits"][places] for row in rows]), own, ignore_index=IGNORE)
+        return cross_entropy(
+            torch.cat([row["logits"][places] for row in rows]), own, ignore_index=IGNORE
+        )
 
     def gradient(self, batch: Batch) -> dict[str, list[torch.Tensor] | None]:
         """The prompt's gradient of the loss; of the first feature's mean square where the task has no loss."""
         if batch.labels(self.task):
             losses = self.losses(batch)
         else:
-            losses = {who: torch.cat(rows)[:, 0].square().mean() for who, rows in self.forward(batch).items()}
+            losses = {
+                who: torch.cat(rows)[:, 0].square().mean()
+                for who, rows in self.forward(batch).items()
+            }
         prompts = {
             "by hand": self.prompt,
             "ours": self.ours.prompts["default"].embedding.weight,
@@ -165,7 +194,10 @@ class Case:
     def generate(self, batch: Batch) -> dict[str, list[torch.Tensor]]:
         """Logits of four greedy steps, row by row."""
         inputs = {"input_ids": batch.ids, "attention_mask": batch.mask}
-        alone = [self.base.generate(inputs_embeds=self.embedded(row).detach(), **GENERATE) for row in batch.rows]
+        alone = [
+            self.base.generate(inputs_embeds=self.embedded(row).detach(), **GENERATE)
+            for row in batch.rows
+        ]
         steps = {
             "ours": self.ours.generate(**inputs, **GENERATE).logits,
             "PEFT": self.peft.generate(**inputs, **GENERATE).logits,
@@ -191,7 +223,9 @@ class Case:
     def verdict(self, operation: str, batch: Batch) -> str:
         """Equal or mended, on one layout."""
         if operation == "loss":
-            found = {who: None if loss is None else [loss] for who, loss in self.losses(batch).items()}
+            found = {
+                who: None if loss is None else [loss] for who, loss in self.losses(batch).items()
+            }
         else:
             found = getattr(self, operation)(batch)
         where = f"{self.task}, {self.family}, {operation}, {batch.layout}"
@@ -214,7 +248,9 @@ class Case:
         with torch.no_grad():
             for weight in self.ours.parameters():
                 if weight.requires_grad:
-                    weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+                    weight += 0.1 * torch.randn(
+                        weight.shape, generator=torch.Generator().manual_seed(2)
+                    )
 
     def saved(self) -> str:
         """Our folder in PEFT: the prompt and every weight of a head."""
@@ -225,7 +261,9 @@ class Case:
         found = [value for name, value in theirs.named_parameters() if "modules_to_save" in name]
         for weight in self.ours.heads["default"].parameters():
             if not any(torch.equal(weight, value) for value in found):
-                raise Wrong(f"{self.task}, {self.family}: a weight of the head is not in PEFT's model")
+                raise Wrong(
+                    f"{self.task}, {self.family}: a weight of the head is not in PEFT's model"
+                )
         if not torch.equal(theirs.prompt_encoder["default"].embedding.weight, self.ours.prompt):
             raise Wrong(f"{self.task}, {self.family}: PEFT has read another prompt")
         return "equal"
@@ -239,7 +277,9 @@ class Case:
             again = SoftPromptModel.from_pretrained(self.build(), f"{folder}/theirs")
         labels = batch.labels(self.task) if self.task == "SEQ_2_SEQ_LM" else {}
         for name in self.names:
-            if not _equal([again(batch.ids, **labels)[name]], [self.ours(batch.ids, **labels)[name]]):
+            if not _equal(
+                [again(batch.ids, **labels)[name]], [self.ours(batch.ids, **labels)[name]]
+            ):
                 raise Wrong(f"{self.task}, {self.family}: PEFT's folder gives other numbers here")
         return "equal"
 

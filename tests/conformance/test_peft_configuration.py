@@ -17,9 +17,14 @@ def test_task_types_are_pefts():
     """Each of them, as a word or a member; none at all is refused, with which PEFT runs as if without a prompt."""
     assert {member.value for member in TaskType} == {member.value for member in peft.TaskType}
     for name in TaskType:
-        assert PromptTuningConfig(task_type=name.value).task_type is PromptTuningConfig(task_type=name).task_type
+        assert (
+            PromptTuningConfig(task_type=name.value).task_type
+            is PromptTuningConfig(task_type=name).task_type
+        )
     for wrong in (None, "invalid-task-type"):
-        with pytest.raises(ValueError, match=f"task_type={wrong!r} is unknown; choose one of: CAUSAL_LM"):
+        with pytest.raises(
+            ValueError, match=f"task_type={wrong!r} is unknown; choose one of: CAUSAL_LM"
+        ):
             PromptTuningConfig(task_type=wrong)
 
 
@@ -40,7 +45,9 @@ def test_a_config_is_a_dictionary_and_back():
     assert PromptTuningConfig.from_dict(config.to_dict()) == config
     theirs = peft.get_peft_config(config.to_dict())
     assert isinstance(theirs, peft.PromptTuningConfig)
-    assert {key: value for key, value in theirs.to_dict().items() if key in config.to_dict()} == config.to_dict()
+    assert {
+        key: value for key, value in theirs.to_dict().items() if key in config.to_dict()
+    } == config.to_dict()
 
 
 def test_keys_of_later_releases_are_passed_over(tmp_path):
@@ -48,7 +55,9 @@ def test_keys_of_later_releases_are_passed_over(tmp_path):
     config = PromptTuningConfig(P)
     config.save_pretrained(tmp_path)
     values = json.loads((tmp_path / CONFIG_NAME).read_text())
-    (tmp_path / CONFIG_NAME).write_text(json.dumps({**values, "foobar": "baz", "spam": 123, "runtime_config": {}}))
+    (tmp_path / CONFIG_NAME).write_text(
+        json.dumps({**values, "foobar": "baz", "spam": 123, "runtime_config": {}})
+    )
     with pytest.warns(UserWarning, match="'foobar', 'runtime_config', 'spam'") as caught:
         assert PromptTuningConfig.from_pretrained(tmp_path) == config
     assert len(caught) == 1
@@ -81,8 +90,14 @@ def test_the_release_is_kept(tmp_path):
     ("fields", "message"),
     [
         ({"prompt_tuning_init": "TEXT"}, "prompt_tuning_init_text=None; give the text"),
-        ({"prompt_tuning_init": "TEXT", "tokenizer_name_or_path": "t5-base"}, "prompt_tuning_init_text=None"),
-        ({"prompt_tuning_init": "RANDOM", "tokenizer_kwargs": {"foo": "bar"}}, "pass the tokenizer that you want"),
+        (
+            {"prompt_tuning_init": "TEXT", "tokenizer_name_or_path": "t5-base"},
+            "prompt_tuning_init_text=None",
+        ),
+        (
+            {"prompt_tuning_init": "RANDOM", "tokenizer_kwargs": {"foo": "bar"}},
+            "pass the tokenizer that you want",
+        ),
         (
             {"prompt_tuning_init_text": "a", "tokenizer_kwargs": {"cache_dir": "somewhere"}},
             "SoftPromptModel.*tokenizer=tokenizer",

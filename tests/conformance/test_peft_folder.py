@@ -50,11 +50,20 @@ def test_the_folder_has_pefts_files(build, task, safe, tmp_path):
     ours, theirs = (front_matter(tmp_path / name) for name in ("ours", "theirs"))
     tags, expected = set(ours.pop("tags")), set(theirs.pop("tags"))
     assert ours == theirs
-    assert expected <= tags <= {*expected, "transformers"}  # PEFT finds it on bases that have a part called model
-    ours, theirs = (json.loads((tmp_path / name / "adapter_config.json").read_text()) for name in ("ours", "theirs"))
+    assert (
+        expected <= tags <= {*expected, "transformers"}
+    )  # PEFT finds it on bases that have a part called model
+    ours, theirs = (
+        json.loads((tmp_path / name / "adapter_config.json").read_text())
+        for name in ("ours", "theirs")
+    )
     assert ours["base_model_name_or_path"] == theirs["base_model_name_or_path"] == "somebody/base"
     differing = {key for key in ours if ours[key] != theirs[key]}
-    assert differing <= {"prompt_tuning_init", "modules_to_save", "peft_version"}  # ours is of the format
+    assert differing <= {
+        "prompt_tuning_init",
+        "modules_to_save",
+        "peft_version",
+    }  # ours is of the format
     assert ours.keys() == theirs.keys()
 
 
@@ -80,7 +89,9 @@ def test_a_trained_prompt_answers_the_same_when_it_is_loaded(build, task, tmp_pa
 def test_named_prompts_go_both_ways(build, task, safe, tmp_path):
     """PEFT writes the prompts that are not called default to sub-folders: so can we, and each loads by a name."""
     model = with_prompt(build(), task)
-    config = PromptTuningConfig(2, task_type=model.prompt_config.task_type, num_transformer_submodules=1)
+    config = PromptTuningConfig(
+        2, task_type=model.prompt_config.task_type, num_transformer_submodules=1
+    )
     model.add_prompt("new-adapter", config, start=random_start(2, 7))
     with torch.no_grad():
         for weight in model.heads["new-adapter"].parameters():
@@ -107,8 +118,14 @@ def test_the_prompts_that_are_asked_for_are_loaded(tmp_path):
     for name in ("default2", "other_default", "foodefault_bar", "efaul"):
         model.add_prompt(name, PromptTuningConfig(2), start=random_start(2))
     model.save_pretrained(tmp_path)
-    model.save_pretrained(tmp_path / "checkpoint-10")  # as Trainer would put it there: not a prompt of this folder
-    for asked, names in ((None, set(model.configs)), (["efaul"], {"default", "efaul"}), ([], {"default"})):
+    model.save_pretrained(
+        tmp_path / "checkpoint-10"
+    )  # as Trainer would put it there: not a prompt of this folder
+    for asked, names in (
+        (None, set(model.configs)),
+        (["efaul"], {"default", "efaul"}),
+        ([], {"default"}),
+    ):
         loaded = SoftPromptModel.from_pretrained(gpt2(), tmp_path, prompt_names=asked)
         assert set(loaded.configs) == names
         for name in names:
@@ -139,7 +156,10 @@ def test_a_loaded_configuration_is_the_folders(tmp_path):
     model.save_pretrained(tmp_path)
     loaded = SoftPromptModel.from_pretrained(gpt2(), tmp_path)
     assert loaded.prompt_config.inference_mode
-    assert loaded.prompt_config.to_dict() == {**model.prompt_config.to_dict(), "inference_mode": True}
+    assert loaded.prompt_config.to_dict() == {
+        **model.prompt_config.to_dict(),
+        "inference_mode": True,
+    }
     with pytest.raises(TypeError, match="config"):
         SoftPromptModel.from_pretrained(gpt2(), tmp_path, config=model.prompt_config)
 
@@ -159,7 +179,9 @@ def test_what_is_loaded_can_be_trained_on(tmp_path):
 def test_a_base_that_was_placed_by_a_device_map(tmp_path):
     """The prompt stands where the words are."""
     llama().save_pretrained(tmp_path / "base")
-    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", device_map={"": "cpu"}, dtype=torch.float32)
+    base = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "base", device_map={"": "cpu"}, dtype=torch.float32
+    )
     with_prompt(llama()).save_pretrained(tmp_path / "prompt")
     placed = SoftPromptModel.from_pretrained(base, tmp_path / "prompt")
     assert {weight.device for weight in placed.parameters()} == {torch.device("cpu")}

@@ -34,7 +34,9 @@ def test_arguments_by_position_and_by_keyword(build):
 def test_an_encoder_decoder_generates_as_peft(build, options):
     """Rows of one length."""
     model = with_prompt(build())
-    theirs = as_peft(model).generate(input_ids=IDS, attention_mask=torch.ones_like(IDS), **NEW, **options)
+    theirs = as_peft(model).generate(
+        input_ids=IDS, attention_mask=torch.ones_like(IDS), **NEW, **options
+    )
     assert torch.equal(model.generate(IDS, **NEW, **options), theirs)
 
 
@@ -54,7 +56,11 @@ def test_half_precision_bases(build, dtype):
     output = model.generate(IDS, **NEW, return_dict_in_generate=True, output_logits=True)
     first = output.sequences[:, -6]
     likeliest = theirs.generate(
-        input_ids=IDS, attention_mask=torch.ones_like(IDS), **NEW, return_dict_in_generate=True, output_logits=True
+        input_ids=IDS,
+        attention_mask=torch.ones_like(IDS),
+        **NEW,
+        return_dict_in_generate=True,
+        output_logits=True,
     ).logits[0]
     chosen = likeliest.gather(1, first[:, None])[:, 0]
     assert ((likeliest.max(dim=1).values - chosen) <= 0.02 * likeliest.abs().max()).all()

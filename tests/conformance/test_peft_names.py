@@ -50,7 +50,9 @@ def test_what_peft_has_is_here_by_its_name_or_ours():
     for name, ours in NAMES.items():
         assert hasattr(theirs, name), name
         assert hasattr(model, ours), ours
-    assert torch.equal(model.prompt_called("default"), theirs.get_prompt_embedding_to_save("default"))
+    assert torch.equal(
+        model.prompt_called("default"), theirs.get_prompt_embedding_to_save("default")
+    )
     assert torch.equal(model.get_prompt(2), theirs.get_prompt(2))
     assert model.trainable_parameters() == theirs.get_nb_trainable_parameters()
 
@@ -121,7 +123,10 @@ def test_a_name_is_free_again():
 def test_the_last_prompt_stays():
     """PEFT is left without an adapter and cannot be called; the bare base model is there all the time."""
     model = with_prompt(gpt2())
-    with pytest.raises(ValueError, match=r"'default' is the only prompt; the model without one is model\.base_model"):
+    with pytest.raises(
+        ValueError,
+        match=r"'default' is the only prompt; the model without one is model\.base_model",
+    ):
         model.delete_prompt("default")
     assert torch.equal(model.base_model(IDS).logits, gpt2()(IDS).logits)
 
@@ -134,16 +139,22 @@ def test_disabled_the_bare_model_answers(build, side):
     ids, mask, labels = padded(ROWS, side)
     before, tokens = model(ids, mask, labels), model.generate(ids, mask, **NEW)
     with model.disable_adapter(), torch.no_grad():
-        ours, expected = model(ids, mask, labels), bare(input_ids=ids, attention_mask=mask, labels=labels)
+        ours, expected = (
+            model(ids, mask, labels),
+            bare(input_ids=ids, attention_mask=mask, labels=labels),
+        )
         assert torch.equal(ours.logits, expected.logits)
         assert torch.equal(ours.loss, expected.loss)
         assert torch.equal(model.loss(ids, mask, labels), expected.loss)
         assert torch.equal(
-            model.generate(ids, mask, **NEW), bare.generate(input_ids=ids, attention_mask=mask, **NEW)
+            model.generate(ids, mask, **NEW),
+            bare.generate(input_ids=ids, attention_mask=mask, **NEW),
         )
         words = bare.get_input_embeddings()(ids)
         again = model(inputs_embeds=words, attention_mask=mask, labels=labels)
-        assert torch.equal(again.logits, bare(inputs_embeds=words, attention_mask=mask, labels=labels).logits)
+        assert torch.equal(
+            again.logits, bare(inputs_embeds=words, attention_mask=mask, labels=labels).logits
+        )
     assert not torch.allclose(before.logits, expected.logits)
     assert torch.equal(model(ids, mask, labels).logits, before.logits)
     assert torch.equal(model.generate(ids, mask, **NEW), tokens)
@@ -182,18 +193,29 @@ def test_disabling_ends_with_its_block():
             raise ZeroDivisionError
         assert torch.equal(model(IDS).logits, gpt2()(IDS).logits)
         for call in (model, model.generate):
-            with pytest.raises(ValueError, match=r"prompt_names=\['delete_me'.* inside disable_adapter"):
+            with pytest.raises(
+                ValueError, match=r"prompt_names=\['delete_me'.* inside disable_adapter"
+            ):
                 call(IDS, prompt_names=["delete_me"] * len(IDS))
     assert torch.equal(model(IDS).logits, expected)
 
 
 def test_disabled_the_bare_model_is_evaluated(tmp_path):
     """`evaluate` measures the base model, as if it had been passed."""
-    ends = [" ".join(pair) for pair in itertools.permutations(["parcel", "train", "bill", "refund", "broken"], 2)]
-    rows = [(f"{start} {end}", label) for start, label in (("why is", "yes"), ("thanks a", "no")) for end in ends]
+    ends = [
+        " ".join(pair)
+        for pair in itertools.permutations(["parcel", "train", "bill", "refund", "broken"], 2)
+    ]
+    rows = [
+        (f"{start} {end}", label)
+        for start, label in (("why is", "yes"), ("thanks a", "no"))
+        for end in ends
+    ]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "rows.csv", index=False)
     task = load_task(tmp_path / "rows.csv")
-    model = SoftPromptModel(llama(), PromptTuningConfig(P), tokenizer=word_tokenizer(), start=random_start())
+    model = SoftPromptModel(
+        llama(), PromptTuningConfig(P), tokenizer=word_tokenizer(), start=random_start()
+    )
     expected = evaluate(llama(), task, tokenizer=word_tokenizer())
     with model.disable_adapter():
         found = evaluate(model, task)
@@ -203,7 +225,8 @@ def test_disabled_the_bare_model_is_evaluated(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["unload", "merge_and_unload", "merge_adapter", "add_weighted_adapter", "set_requires_grad"]
+    "name",
+    ["unload", "merge_and_unload", "merge_adapter", "add_weighted_adapter", "set_requires_grad"],
 )
 def test_a_prompt_is_no_change_of_weights(name):
     """What merges, mixes or unloads changed weights is not here; PEFT raises too."""

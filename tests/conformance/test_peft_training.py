@@ -17,7 +17,10 @@ IDS = torch.tensor([row[:3] for row in ROWS])
 
 def bert() -> transformers.BertModel:
     """An encoder without a head and without dropout."""
-    return _build(transformers.BertModel, CONFIGS["Bert"](hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    return _build(
+        transformers.BertModel,
+        CONFIGS["Bert"](hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+    )
 
 
 def gradient(model: SoftPromptModel, loss: torch.Tensor) -> torch.Tensor:
@@ -48,13 +51,20 @@ def test_every_start_is_pefts_and_learns(start, tmp_path):
     tokenizer = word_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     text = {"prompt_tuning_init_text": "is the parcel late"} if start == "TEXT" else {}
-    options = {"num_virtual_tokens": 6, "task_type": "CAUSAL_LM", "prompt_tuning_init": start, **text}
+    options = {
+        "num_virtual_tokens": 6,
+        "task_type": "CAUSAL_LM",
+        "prompt_tuning_init": start,
+        **text,
+    }
     torch.manual_seed(4)
     if start == "SAMPLE_VOCAB":
         torch.nn.Embedding(6, WIDTH)  # PEFT draws a random prompt first
     model = SoftPromptModel(gpt2(), PromptTuningConfig(**options), tokenizer=tokenizer)
     torch.manual_seed(4)
-    theirs = peft.get_peft_model(gpt2(), peft.PromptTuningConfig(**options, tokenizer_name_or_path=str(tmp_path)))
+    theirs = peft.get_peft_model(
+        gpt2(), peft.PromptTuningConfig(**options, tokenizer_name_or_path=str(tmp_path))
+    )
     weight = theirs.prompt_encoder["default"].embedding.weight
     assert torch.equal(model.prompt, weight)
     theirs.eval()(input_ids=IDS, labels=IDS).loss.backward()
@@ -84,11 +94,13 @@ def test_checkpointing_changes_no_gradient(build, reentrant):
     expected = gradient(model, model(IDS, **labels)[0].square().sum())
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     model(IDS, **labels)  # what is asked of a base model once is asked here
-    layer = next(part for part in model.base_model.modules() if isinstance(part, GradientCheckpointingLayer))
-    calls = []
-    next(part for part in layer.modules() if isinstance(part, torch.nn.Linear)).register_forward_hook(
-        lambda *_: calls.append(1)
+    layer = next(
+        part for part in model.base_model.modules() if isinstance(part, GradientCheckpointingLayer)
     )
+    calls = []
+    next(
+        part for part in layer.modules() if isinstance(part, torch.nn.Linear)
+    ).register_forward_hook(lambda *_: calls.append(1))
     found = gradient(model, model(IDS, **labels)[0].square().sum())
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert len(calls) == 2
@@ -103,7 +115,9 @@ def test_word_vectors_in_place_of_ids(build):
     ours = model(inputs_embeds=words, attention_mask=mask, labels=labels)
     assert torch.equal(ours.logits, model(ids, mask, labels).logits)
     theirs = as_peft(model)(inputs_embeds=model.word_embeddings_module(IDS), labels=IDS).loss
-    torch.testing.assert_close(model(inputs_embeds=model.word_embeddings_module(IDS), labels=IDS).loss, theirs)
+    torch.testing.assert_close(
+        model(inputs_embeds=model.word_embeddings_module(IDS), labels=IDS).loss, theirs
+    )
 
 
 def test_word_vectors_in_front_of_a_head():
