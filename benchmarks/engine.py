@@ -25,11 +25,12 @@ import typer
 from tqdm import tqdm
 from transformers import BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, speed
-from softprompt_lab.engine import machine
-from softprompt_lab.engine.scoring import ways_through
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task
+from softprompt_lab.bases import machine
+from softprompt_lab.cli import speed
+from softprompt_lab.engine.packing import Example, Target
+from softprompt_lab.engine.scoring import strategies_of
 from softprompt_lab.evaluation import score_labels
-from softprompt_lab.packing import Example, Target
 from softprompt_lab.plots import engine_ratios
 
 FOLDER = Path(__file__).parent
@@ -150,7 +151,7 @@ def peak_of(model_name: str, prompt: int, batch: int, length: str, way: str) -> 
         most = int(0.9 * psutil.virtual_memory().total)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     model = base_model_of(model_name)
-    ways_through(model)  # asked before, as a training run does on its first step
+    strategies_of(model)  # asked before, as a training run does on its first step
     functions = speed.step_functions(
         model, prompt, speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
     )
@@ -271,7 +272,7 @@ def _mixed_batch(model, batch, options: dict, rounds: int) -> list[dict]:
     for seed, name in enumerate(names):
         torch.manual_seed(seed)
         ours.add_prompt(name, PromptTuningConfig(num_virtual_tokens=20))
-    theirs = as_peft(model, {name: ours.prompt_called(name) for name in names})
+    theirs = as_peft(model, {name: ours.prompt_by_name(name) for name in names})
     rows = [name for name in names for _ in range(4)]
 
     def one_by_one() -> None:

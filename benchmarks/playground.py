@@ -13,7 +13,8 @@ from statistics import median
 
 import torch
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, zoo
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task
+from softprompt_lab.runs import zoo
 from softprompt_lab.widgets import Playground
 from softprompt_lab.widgets.frame import DELAY
 

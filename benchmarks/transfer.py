@@ -25,11 +25,11 @@ from softprompt_lab import (
     load_task,
     plots,
     reading,
-    runs,
     train,
-    zoo,
 )
 from softprompt_lab.config import PromptTuningConfig
+from softprompt_lab.runs import saved as runs
+from softprompt_lab.runs import zoo
 
 FOLDER = Path(__file__).parent
 VIRTUAL_TOKENS = 8

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it, in teaching order. Imported at first use, so that
 # `softprompt-lab --help` does not wait for torch.
 _HOMES = {
-    "load_base_model": "base_models",
+    "load_base_model": "bases.loading",
     "load_task": "tasks",
     "Task": "tasks",
     "concatenate_prompt": "embedding",

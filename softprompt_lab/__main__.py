@@ -1,5 +1,5 @@
 """`python -m softprompt_lab` is `softprompt-lab`."""
 
-from .cli import app
+from .cli.commands import app
 
 app()

@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
-from .durable import write_whole
+from .durable import atomic_write
 from .errors import AdapterError
 from .untrusted import plain_file
 
@@ -223,7 +223,7 @@ class PromptTuningConfig:
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `adapter_config.json` alone into `folder` (PEFT's `PeftConfig.save_pretrained`)."""
         path = Path(folder) / CONFIG_NAME
-        write_whole(path, self.to_json().encode())
+        atomic_write(path, self.to_json().encode())
         return path
 
     @classmethod

@@ -15,7 +15,7 @@ except ImportError:  # Windows has no such locks
 PATIENCE = 60  # seconds that a writer waits for another; a save takes milliseconds
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes) -> None:
     """Replace a file in one move: whoever reads it finds the old content or the new, and after a return the new.
 
     What killed writers left behind of the same file is cleared away.
@@ -25,7 +25,7 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}-"
-    with held(path.parent):
+    with folder_lock(path.parent):
         for left in [found for found in path.parent.iterdir() if found.name.startswith(prefix)]:
             with contextlib.suppress(OSError):
                 left.unlink()
@@ -60,7 +60,7 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: Path, *, shared: bool = False) -> Iterator[None]:
+def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Keep a folder to oneself, or with `shared` to readers, against other processes that ask for it here.
 
     The lock is the system's, on the folder itself: no file is made, a read-only folder has it too, and it ends with

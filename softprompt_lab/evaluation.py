@@ -13,11 +13,11 @@ from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score
 from torch import nn
 
+from .engine.locks import lock
+from .engine.packing import Example, Target
 from .engine.scoring import label_logits
-from .engine.turns import turn
-from .heads import check_predicts_text
+from .heads.classify import check_predicts_text
 from .model import SoftPromptModel
-from .packing import Example, Target
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 
@@ -61,34 +61,53 @@ def evaluate(
     task: Task,
     split: str = "test",
     *,
-    tokenizer=None,
+    prompts: Mapping[str, Float[torch.Tensor, "_ D"]] | Sequence[str] | None = None,
     prompt_names: Sequence[str] | None = None,
+    tokenizer=None,
     limit: int | None = None,
     max_length: int = MAX_LENGTH,
-) -> Evaluation:
+) -> Any:
     """Rank the labels of a task behind each text of a split by the sum of their tokens' log-probabilities.
 
     Args:
         model: a `SoftPromptModel`, or a plain transformers model with `tokenizer=`: then no vector stands in front,
             and `task.with_template(...)` holds the hand-written prompt.
         split: "train", "validation" or "test".
-        prompt_names: one for each row that is measured; by default the active prompt stands in front of all.
+        prompts: names of the model's prompts, or vectors by name (lengths may differ; one of length 0 is the bare base
+            model). Each stands in front of the same rows, in one pass, and the model stays as it is.
+        prompt_names: one for each row that is measured, where rows stand behind different prompts.
         limit: the first so many rows only.
         max_length: tokens of text, template and label; a longer text loses its end, and a warning says so.
 
+    Returns:
+        An `Evaluation` of the active prompt (or of `prompt_names`); with `prompts` a dict of them, by name.
+
     Raises:
-        ValueError: an unknown split, no tokenizer, or a `max_length` without room for template and label.
+        ValueError: an unknown split or prompt, no tokenizer, vectors of another width than the word embeddings, or a
+            `max_length` without room for template and label.
     """
     base_model, tokenizer = _parts(model, tokenizer)
     rows = task.split(split)
-    if limit is not None:
-        rows = rows.select(range(min(limit, len(rows))))
-    prompts, numbers = _prompts_of(model, prompt_names, len(rows))
+    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
+    if prompts is not None:
+        return _behind_each(model, task, rows, _by_name(model, prompts), max_length)[0]
+    vectors, numbers = _prompts_of(model, prompt_names, len(rows))
     examples = _examples(task, tokenizer, rows[task.text_column], max_length)
     examples = [
         replace(example, prompt=number) for example, number in zip(examples, numbers, strict=True)
     ]
-    return _evaluation(task, rows, examples, *score_labels(base_model, prompts, examples))
+    return _evaluation(task, rows, examples, *score_labels(base_model, vectors, examples))
+
+
+def _by_name(
+    model: SoftPromptModel, prompts: Mapping[str, torch.Tensor] | Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """Vectors by name, as they were given or as the model's prompts of these names."""
+    return (
+        dict(prompts)
+        if isinstance(prompts, Mapping)
+        else {n: model.prompt_by_name(n) for n in prompts}
+    )
 
 
 @dataclass(frozen=True)
@@ -126,7 +145,7 @@ def evaluate_ensemble(
     """
     rows = task.split(split)
     members, found = _behind_each(
-        model, task, rows, {name: model.prompt_called(name) for name in prompt_names}, max_length
+        model, task, rows, {name: model.prompt_by_name(name) for name in prompt_names}, max_length
     )
     shares = torch.from_numpy(found).softmax(dim=-1).mean(dim=0).numpy()  # (N, K)
     votes = (found.argmax(axis=-1)[..., None] == np.arange(len(task.labels))).sum(axis=0)  # (N, K)
@@ -140,29 +159,6 @@ def evaluate_ensemble(
     right = {rule: int((table[rule] == table["label"]).sum()) for rule in rules}
     intervals = {rule: wilson_interval(count, len(rows)) for rule, count in right.items()}
     return Ensemble(members, *(count / len(rows) for count in right.values()), intervals, table)
-
-
-def evaluate_prompts(
-    model: SoftPromptModel,
-    task: Task,
-    prompts: Mapping[str, Float[torch.Tensor, "_ D"]],
-    split: str = "test",
-    *,
-    limit: int | None = None,
-    max_length: int = MAX_LENGTH,
-) -> dict[str, Evaluation]:
-    """Measure vectors that are no prompt of the model, each in front of the same rows; the model stays as it is.
-
-    Args:
-        prompts: by name; lengths may differ, and one of length 0 is the bare base model.
-        split, limit, max_length: as in `evaluate`.
-
-    Raises:
-        ValueError: as `evaluate`, or vectors of another width than the word embeddings.
-    """
-    rows = task.split(split)
-    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    return _behind_each(model, task, rows, prompts, max_length)[0]
 
 
 def _behind_each(
@@ -287,32 +283,27 @@ def label_probabilities(
     task: Task,
     texts: Sequence[str],
     *,
+    prompts: Mapping[str, Float[torch.Tensor, "_ D"]] | Sequence[str] | None = None,
     tokenizer=None,
     max_length: int = MAX_LENGTH,
 ) -> pd.DataFrame:
-    """The labels' probabilities for texts of any origin, normalised over the labels; one line a text."""
+    """The labels' probabilities for texts of any origin, normalised over the labels; one line a text.
+
+    With `prompts` (as in `evaluate`) one line for each prompt and text, with both in the index.
+    """
     base_model, tokenizer = _parts(model, tokenizer)
-    prompts, _ = _prompts_of(model, None, len(texts))
-    scores, _, _ = score_labels(base_model, prompts, _examples(task, tokenizer, texts, max_length))
+    examples = _examples(task, tokenizer, texts, max_length)
+    index = pd.Index(texts, name="text")
+    if prompts is None:
+        vectors, _ = _prompts_of(model, None, len(texts))
+    else:
+        named = _by_name(model, prompts)
+        vectors = _placed(model, named)
+        examples = [replace(e, prompt=number) for number in range(len(named)) for e in examples]
+        index = pd.MultiIndex.from_product([named, texts], names=["prompt", "text"])
+    scores, _, _ = score_labels(base_model, vectors, examples)
     shares = torch.from_numpy(scores).softmax(dim=1).numpy()
-    return pd.DataFrame(shares, index=pd.Index(texts, name="text"), columns=list(task.labels))
-
-
-def label_probabilities_behind(
-    model: SoftPromptModel,
-    task: Task,
-    text: str,
-    prompts: Mapping[str, Float[torch.Tensor, "_ D"]],
-    *,
-    max_length: int = MAX_LENGTH,
-) -> pd.DataFrame:
-    """The labels' probabilities for one text behind each of several prompts; one line a prompt."""
-    base_model, tokenizer = _parts(model, None)
-    (example,) = _examples(task, tokenizer, [text], max_length)
-    examples = [replace(example, prompt=number) for number in range(len(prompts))]
-    scores, _, _ = score_labels(base_model, _placed(model, prompts), examples)
-    shares = torch.from_numpy(scores).softmax(dim=1).numpy()
-    return pd.DataFrame(shares, index=pd.Index(prompts, name="prompt"), columns=list(task.labels))
+    return pd.DataFrame(shares, index=index, columns=list(task.labels))
 
 
 def _placed(
@@ -348,7 +339,7 @@ def score_labels(
     shape = (len(examples), max(len(example.targets) for example in examples))
     scores, losses, matches = np.zeros(shape), np.zeros(shape), np.ones(shape, dtype=bool)
     seen = np.zeros(shape, dtype=int)
-    with turn(base_model):
+    with lock(base_model):
         for part in label_logits(base_model, prompts, examples):
             chosen = (
                 part.logits.log_softmax(dim=-1).gather(1, part.label_ids[:, None])[:, 0].tolist()

@@ -13,17 +13,17 @@ from transformers import Cache
 from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.utils import ModelOutput
 
+from .batch import check_labels, checked_mask, prepend_prompt, refuse
 from .config import HEAD_MODULES, PROMPT_NAME, PromptTuningConfig, TaskType
 from .embedding import PromptEmbedding
-from .engine.batch import check_labels, checked_mask, in_front, refuse
 from .engine.generation import generate_behind
+from .engine.gradient_checkpointing import with_gradient_checkpointing
+from .engine.locks import locked
+from .engine.packing import IGNORE, from_tensors
 from .engine.prefixes import Prefix, PrefixMemory
-from .engine.recomputing import recomputes_layers
 from .engine.scoring import label_loss
-from .engine.turns import in_turn
-from .heads import Head, classify
+from .heads.classify import Head, classify
 from .interface import TransformersInterface, out_of_peft
-from .packing import IGNORE, from_tensors
 
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter
 
@@ -122,7 +122,7 @@ class SoftPromptModel(TransformersInterface):
 
     def set_prompt(self, name: str) -> None:
         """Choose the prompt that forward, loss and generate use (PEFT's `set_adapter`)."""
-        self.prompt_called(name)  # or a ValueError that names those there are
+        self.prompt_by_name(name)  # or a ValueError that names those there are
         self.active_prompt = name
         for key in self.prompts:
             self.prompts[key].requires_grad_(key == name)
@@ -134,7 +134,7 @@ class SoftPromptModel(TransformersInterface):
         Raises:
             ValueError: there is none of that name, or no other.
         """
-        self.prompt_called(name)  # or a ValueError that names those there are
+        self.prompt_by_name(name)  # or a ValueError that names those there are
         if len(self.prompts) == 1:
             raise ValueError(
                 f"{name!r} is the only prompt; the model without one is model.base_model."
@@ -181,9 +181,9 @@ class SoftPromptModel(TransformersInterface):
     @property
     def prompt(self) -> Float[torch.Tensor, "P D"]:
         """The active prompt, with its gradient path."""
-        return self.prompt_called(self.active_prompt)
+        return self.prompt_by_name(self.active_prompt)
 
-    def prompt_called(self, name: str) -> Float[torch.Tensor, "P D"]:
+    def prompt_by_name(self, name: str) -> Float[torch.Tensor, "P D"]:
         """A prompt by name; of PEFT's 2P rows for an encoder-decoder, the P that are read.
 
         Raises:
@@ -220,8 +220,8 @@ class SoftPromptModel(TransformersInterface):
 
     # ------------------------------------------------------------------------------------------------------- use
 
-    @in_turn
-    @recomputes_layers
+    @locked
+    @with_gradient_checkpointing
     def forward(
         self,
         input_ids: Int[torch.Tensor, "B T"] | None = None,
@@ -276,21 +276,21 @@ class SoftPromptModel(TransformersInterface):
             return classify(
                 self.base_model, self.prompt_config.task_type, rows, words, mask, weights, **kwargs
             )
-        batch = in_front(rows, words, mask)
+        batch = prepend_prompt(rows, words, mask)
         if self.base_model.config.is_encoder_decoder:
             return self.base_model(**batch.inputs, labels=labels, **kwargs)
         check_labels(labels, mask)
         num_items = kwargs.pop("num_items_in_batch", None)
         output = self.base_model(**batch.inputs, **{"use_cache": False, **kwargs})
         if labels is not None:
-            predicting = batch.line_up(output.logits, behind=1).float()  # (B, T, V)
+            predicting = batch.align(output.logits, behind=1).float()  # (B, T, V)
             loss = fixed_cross_entropy(
                 predicting.flatten(0, 1), labels.flatten(), num_items, ignore_index=IGNORE
             )
             output = type(output)(loss=loss, **output)
         for key in ("logits", "hidden_states"):
             if output.get(key) is not None:
-                output[key] = _map(output[key], batch.line_up)
+                output[key] = _map(output[key], batch.align)
         return output
 
     def loss(
@@ -313,7 +313,7 @@ class SoftPromptModel(TransformersInterface):
         prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
         return label_loss(self.base_model, prompts, from_tensors(input_ids, mask, labels, numbers))
 
-    @in_turn
+    @locked
     @torch.no_grad()
     def generate(
         self,
@@ -355,7 +355,7 @@ class SoftPromptModel(TransformersInterface):
         mask = checked_mask(input_ids, attention_mask)
         rows = self._prompt_of_rows(prompt_names, len(input_ids))
         if self.base_model.config.is_encoder_decoder:
-            batch = in_front(rows, self.word_embeddings_module(input_ids), mask)
+            batch = prepend_prompt(rows, self.word_embeddings_module(input_ids), mask)
             return self.base_model.generate(**batch.inputs, **kwargs)
         if past_key_values is not None and prompt_names is not None:
             raise ValueError(
@@ -365,7 +365,7 @@ class SoftPromptModel(TransformersInterface):
         def prefixes() -> list[Prefix]:
             names = prompt_names or [self.active_prompt]
             kept = {
-                name: self._prefixes.get(self.base_model, name, self.prompt_called(name))
+                name: self._prefixes.get(self.base_model, name, self.prompt_by_name(name))
                 for name in set(names)
             }
             return [kept[name] for name in names]
@@ -388,12 +388,12 @@ class SoftPromptModel(TransformersInterface):
                 f"prompt_names has {len(names)} names for {rows} rows; give one for each row."
             )
         distinct = list(dict.fromkeys(names))
-        return [self.prompt_called(name) for name in distinct], [
+        return [self.prompt_by_name(name) for name in distinct], [
             distinct.index(name) for name in names
         ]
 
     def _prompt_of_rows(self, names: Sequence[str] | None, rows: int) -> list[torch.Tensor]:
-        """One prompt for every row, or one for each: what `in_front` takes."""
+        """One prompt for every row, or one for each: what `prepend_prompt` takes."""
         prompts, numbers = self.prompts_of(names, rows)
         return prompts if len(prompts) == 1 else [prompts[number] for number in numbers]
 

@@ -211,7 +211,7 @@ def _load_complaints(label_column: str | None, seed: int) -> Task:
 
 def _load_shop(label_column: str | None, seed: int) -> Task:
     """Generated messages of the synthetic shop language, labelled for one skill."""
-    from . import shop
+    from .data import shop
 
     skill = label_column or next(iter(shop.SKILLS))
     if skill not in shop.SKILLS:

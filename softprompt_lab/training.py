@@ -18,22 +18,22 @@ from tqdm import tqdm
 from transformers import Adafactor, get_constant_schedule, get_linear_schedule_with_warmup
 
 from . import distributed
-from .checkpoints import CHECKPOINT_NAME, State, below, flat, load_checkpoint, save_checkpoint
+from .engine.locks import lock
+from .engine.packing import Example, examples_of
 from .engine.recording import recorded_backward
 from .engine.scoring import label_logits
-from .engine.turns import turn
 from .errors import AdapterError, LabError
-from .evaluation import evaluate_prompts
-from .heads import check_predicts_text
+from .evaluation import evaluate
+from .heads.classify import check_predicts_text
 from .model import SoftPromptModel
-from .packing import Example, examples_of
+from .runs.checkpoints import CHECKPOINT_NAME, State, below, flat, load_checkpoint, save_checkpoint
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 if TYPE_CHECKING:
     from .plots import Figure
 
 Row = TypeVar("Row")
-Placing = Callable[
+PromptTransform = Callable[
     [torch.Tensor, SoftPromptModel], torch.Tensor
 ]  # of a prompt (P, D): vectors as many, or a number
 # Arguments of `train` that change nothing in the numbers.
@@ -95,8 +95,8 @@ def train(
     optimizer: str = "adamw",
     weight_decay: float = 0.0,
     max_grad_norm: float = 1.0,
-    project: Placing | None = None,
-    penalty: Placing | None = None,
+    project: PromptTransform | None = None,
+    penalty: PromptTransform | None = None,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
     snapshot_every: int = 10,
@@ -233,7 +233,7 @@ class _Run:
         start = distributed.from_main(self.prompt(model))
         self.weight = model.prompts[name].embedding.weight.requires_grad_()
         with torch.no_grad():
-            model.prompt_called(name).copy_(start)
+            model.prompt_by_name(name).copy_(start)
         self.optimizer, self.schedule = _optimizer(self.weight, settings)
         self.history = TrainingHistory(settings=self.settings)
         self.history.snapshots[0] = self.prompt(model)
@@ -321,11 +321,11 @@ class _Run:
 
     def prompt(self, model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
         """The prompt as it is now, on the CPU."""
-        return model.prompt_called(self.name).detach().to("cpu", copy=True)
+        return model.prompt_by_name(self.name).detach().to("cpu", copy=True)
 
     def placed(self, model: SoftPromptModel) -> Float[torch.Tensor, "P D"]:
         """What stands in front of the text: the prompt, or its projection with the prompt's gradient path."""
-        prompt = model.prompt_called(self.name)
+        prompt = model.prompt_by_name(self.name)
         if self.project is None:
             return prompt
         return self.project(prompt.detach(), model) + (
@@ -336,7 +336,7 @@ class _Run:
         """Add the penalty's gradient to that of all processes' losses; what it was, in a list of one, or of none."""
         if self.penalty is None:
             return []
-        value = self.penalty(model.prompt_called(self.name), model)
+        value = self.penalty(model.prompt_by_name(self.name), model)
         value.backward()
         return [value.item()]
 
@@ -348,7 +348,7 @@ class _Run:
             self.history.snapshots[step] = self.prompt(model)
         if measured:
             now, longest = {self.name: self.placed(model)}, self.settings["max_length"]
-            result = evaluate_prompts(model, self.task, now, "validation", max_length=longest)[
+            result = evaluate(model, self.task, "validation", prompts=now, max_length=longest)[
                 self.name
             ]
             figures = {"step": step, "loss": result.loss, "accuracy": result.accuracy}
@@ -397,10 +397,10 @@ class _Run:
         history.snapshots.setdefault(history.best_step, self.prompt(model))
         if self.settings["patience"] and history.evaluations:
             history.best_step = self._best()
-            model.prompt_called(self.name).copy_(
+            model.prompt_by_name(self.name).copy_(
                 history.snapshots[history.best_step].to(model.device)
             )
-        model.prompt_called(self.name).copy_(self.placed(model))
+        model.prompt_by_name(self.name).copy_(self.placed(model))
         self.weight.requires_grad_(self.name == model.active_prompt)
 
 
@@ -432,7 +432,7 @@ def _step(model: SoftPromptModel, runs: Sequence[_Run], max_grad_norm: float, st
     for run in runs:
         run.weight.grad = torch.zeros_like(run.weight)
     try:
-        with turn(model.base_model):
+        with lock(model.base_model):
             losses = backward(model.base_model, prompts, rows)
     except RuntimeError as error:  # torch's own class for accelerators, a plain one for the CPU
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
@@ -476,7 +476,7 @@ def backward(
     """
     counts = [0] * len(prompts)
     for row in rows:
-        counts[row.prompt] += sum(len(target.counted) for target in row.targets)
+        counts[row.prompt] += sum(len(target.supervised) for target in row.targets)
     if 0 in counts:
         raise ValueError(
             "no token of this batch has a label (all are -100); nothing can be learned from it."

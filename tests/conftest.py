@@ -11,10 +11,10 @@ from jaxtyping import install_import_hook
 
 # Before softprompt_lab is imported. Not config: what it is given is checked by its own code, with its own messages.
 CHECKED = [
-    "base_models",
+    "bases",
     "tasks",
     "embedding",
-    "packing",
+    "batch",
     "engine",
     "model",
     "training",
@@ -30,7 +30,7 @@ from browser import Lab, chromium, lab_server
 from families import FAMILIES
 from transformers import PreTrainedModel
 
-from softprompt_lab import fetching
+from softprompt_lab.bases import fetching
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # workers share the cores

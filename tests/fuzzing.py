@@ -132,8 +132,9 @@ class Folder:
     def __init__(self, place: Path, watch: Watch) -> None:
         import torch
 
-        from softprompt_lab import PromptTuningConfig, adapters, checkpoints
+        from softprompt_lab import PromptTuningConfig, adapters
         from softprompt_lab.config import CONFIG_NAME
+        from softprompt_lab.runs import checkpoints
 
         self.place, self.watch = place, watch
         self.names = (adapters.SAFE_NAME, adapters.PICKLE_NAME, CONFIG_NAME)
@@ -177,7 +178,7 @@ class Folder:
     def load_checkpoint(self, content: bytes) -> None:
         """The same of a checkpoint."""
         from softprompt_lab import AdapterError
-        from softprompt_lab.checkpoints import load_checkpoint
+        from softprompt_lab.runs.checkpoints import load_checkpoint
 
         self.checkpoint.write_bytes(content)
         with contextlib.suppress(AdapterError):
@@ -195,7 +196,7 @@ def _seeds(folder: Folder) -> dict[int, list[bytes]]:
     """What each kind of case begins with: good files, and pickles that would run something if they were unpickled."""
     import torch
 
-    from softprompt_lab.checkpoints import save_checkpoint
+    from softprompt_lab.runs.checkpoints import save_checkpoint
 
     save_checkpoint(
         folder.checkpoint, ({"a/b": torch.ones(3)}, {"step": 1, "a": {"x": [1.5, None]}})
@@ -270,7 +271,7 @@ def main(cases: int, seed: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["softprompt_lab", "pickletools"]):
-        from softprompt_lab import adapters, checkpoints  # noqa: F401
+        from softprompt_lab.runs import checkpoints  # noqa: F401
     warnings.simplefilter("ignore")
     place = Path(
         tempfile.mkdtemp(prefix="fuzzing-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)

@@ -29,7 +29,7 @@ def behind(*values: float) -> SoftPromptModel:
 
 def prompts_of(model: SoftPromptModel) -> dict[str, float]:
     """The value of each prompt."""
-    return {name: round(model.prompt_called(name).mean().item(), 6) for name in model.prompts}
+    return {name: round(model.prompt_by_name(name).mean().item(), 6) for name in model.prompts}
 
 
 def error_of(function, *arguments, **keywords) -> str:

@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 from tokenizers import pre_tokenizers
 
-from softprompt_lab.fetching import Source
+from softprompt_lab.bases.fetching import Source
 
 WIDTH, LAYERS, HEADS, KEY_HEADS, INNER, POSITIONS = 32, 2, 4, 2, 64, 64
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -11,15 +11,9 @@ from families import FAMILIES, byte_tokenizer, save_byte_model
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
-from softprompt_lab import (
-    LabError,
-    PromptTuningConfig,
-    SoftPromptModel,
-    TaskType,
-    base_models,
-    load_base_model,
-)
-from softprompt_lab.base_models import choose_device, is_fetched
+from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, TaskType, load_base_model
+from softprompt_lab.bases import loading as base_models
+from softprompt_lab.bases.loading import choose_device, is_fetched
 
 
 @pytest.fixture(scope="module")

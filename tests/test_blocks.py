@@ -7,8 +7,8 @@ from families import bloom, gpt2, llama
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine import blocks
 from softprompt_lab.engine.blocks import attention, attention_over_blocks, blocks_of
-from softprompt_lab.engine.scoring import BLOCKS, PACKED, ways_through
-from softprompt_lab.packing import Example, PackedRow, Target, packed_mask
+from softprompt_lab.engine.packing import Example, PackedRow, Target, packed_mask
+from softprompt_lab.engine.scoring import BLOCKS, PACKED, strategies_of
 
 P, HEADS, WIDTH = 3, 2, 8
 
@@ -84,22 +84,22 @@ def test_the_base_models_attention_is_put_back_after_an_error():
 
 def test_a_model_that_takes_no_other_attention_goes_another_way(monkeypatch):
     """BLOOM computes attention itself; a model whose attention cannot be taken over packs with the dense mask."""
-    assert BLOCKS not in ways_through(bloom())
+    assert BLOCKS not in strategies_of(bloom())
     monkeypatch.setattr(blocks, "NAME", "eager")  # which knows nothing of blocks and has no mask
-    assert ways_through(gpt2())[0] is PACKED
+    assert strategies_of(gpt2())[0] is PACKED
 
 
 def test_layers_that_recompute_take_the_mask():
     """Gradient checkpointing calls a layer again when its attention has been put back; the ways are asked anew."""
     base = llama()
-    assert ways_through(base)[0] is BLOCKS
+    assert strategies_of(base)[0] is BLOCKS
     SoftPromptModel(
         base, PromptTuningConfig(P)
     ).activation_checkpointing_enable()  # whatever transformers calls it
     base.train()
-    assert ways_through(base)[0] is PACKED
+    assert strategies_of(base)[0] is PACKED
     base.eval()
-    assert ways_through(base)[0] is BLOCKS
+    assert strategies_of(base)[0] is BLOCKS
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ from softprompt_lab import (
     train,
     training,
 )
-from softprompt_lab.checkpoints import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
 from softprompt_lab.config import CONFIG_NAME
-from softprompt_lab.durable import write_whole
+from softprompt_lab.durable import atomic_write
+from softprompt_lab.runs.checkpoints import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
 from softprompt_lab.tasks import Task
 
 KILLS = int(os.environ.get("SOFTPROMPT_LAB_KILLS", "20"))
@@ -130,7 +130,9 @@ def test_several_prompts_resume_together(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(model, tasks, **RUN, checkpoint=tmp_path, checkpoint_every=3, on_step=stopping(7))
     train(again, tasks, **RUN, checkpoint=tmp_path, resume=True)
-    assert all(torch.equal(again.prompt_called(name), whole.prompt_called(name)) for name in tasks)
+    assert all(
+        torch.equal(again.prompt_by_name(name), whole.prompt_by_name(name)) for name in tasks
+    )
 
 
 def test_another_runs_checkpoint_is_refused(tmp_path):
@@ -239,5 +241,5 @@ def test_killed_processes_leave_the_last_complete_state(tmp_path):
 def test_a_file_that_is_written_whole_can_be_read_by_whom_any_file_can(tmp_path):
     """On a machine that a class shares the others may read a run: the mode is the user's, not a temporary file's."""
     (tmp_path / "plain").write_bytes(b"")
-    write_whole(tmp_path / "whole", b"")
+    atomic_write(tmp_path / "whole", b"")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode

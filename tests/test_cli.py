@@ -21,17 +21,16 @@ from typer.testing import CliRunner
 
 from softprompt_lab import (
     SoftPromptModel,
-    cli,
-    doctor,
-    fetching,
     load_adapter,
     load_base_model,
     load_task,
     nearest_tokens,
     reading,
-    runs,
 )
-from softprompt_lab.engine import machine
+from softprompt_lab.bases import fetching, machine
+from softprompt_lab.cli import commands as cli
+from softprompt_lab.cli import doctor
+from softprompt_lab.runs import saved as runs
 
 GOOD = [
     "loved it",
@@ -311,7 +310,7 @@ def test_output_that_is_a_file(options, tmp_path):
 
 @pytest.mark.slow
 def test_errors_reach_the_shell_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "softprompt_lab.cli", "read", str(tmp_path / "none")]
+    command = [sys.executable, "-m", "softprompt_lab.cli.commands", "read", str(tmp_path / "none")]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 1
     assert said.stdout == ""

@@ -11,7 +11,7 @@ from families import CONFIGS, ENCODERS, base_of, t5
 from prompted import P, as_peft, with_prompt
 
 from softprompt_lab import SoftPromptModel
-from softprompt_lab.compatibility import forward_like_peft
+from softprompt_lab.interop.compatibility import forward_like_peft
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,8 +7,8 @@ import torch
 from families import bloom, llama
 
 from softprompt_lab.engine.costs import Costs, costs_of
-from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, cheapest_way
-from softprompt_lab.packing import Example, Target
+from softprompt_lab.engine.packing import Example, Target
+from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, select_strategy
 
 COSTS = Costs(per_token=1000.0, per_pair=2.0, per_label=50.0, per_call=500.0, per_batch=0.0)
 
@@ -52,12 +52,12 @@ def test_the_cheapest_way_is_taken():
     """Blocks for much text, a mask for little, the plain way for one row; BLOOM's prefix for a long prompt."""
     rows = [Example([n, *[5] * 9], [Target.of([6])]) for n in range(32)]
     long, short = torch.zeros(100, 32), torch.zeros(2, 32)
-    assert cheapest_way(llama(), [long], rows) is PACKED
+    assert select_strategy(llama(), [long], rows) is PACKED
     much = [Example([n, *[5] * 99], [Target.of([6])]) for n in range(256)]
-    assert cheapest_way(llama(), [long], much) is BLOCKS
-    assert cheapest_way(llama(), [long], rows[:1]) is PADDED
-    assert cheapest_way(bloom(), [long], rows) is PREFIXED
-    assert cheapest_way(bloom(), [short], rows[:1]) is PADDED
+    assert select_strategy(llama(), [long], much) is BLOCKS
+    assert select_strategy(llama(), [long], rows[:1]) is PADDED
+    assert select_strategy(bloom(), [long], rows) is PREFIXED
+    assert select_strategy(bloom(), [short], rows[:1]) is PADDED
     costs = costs_of(bloom())
     assert math.isinf(PREFIXED.cost(costs, [torch.zeros(1, 32)], rows))
     assert PREFIXED.cost(costs, [long], rows) < PADDED.cost(costs, [long], rows)

@@ -15,11 +15,11 @@ from softprompt_lab import (
     evaluate,
     load_base_model,
     load_task,
-    runs,
     train,
     training,
 )
 from softprompt_lab.evaluation import label_probabilities
+from softprompt_lab.runs import saved as runs
 from softprompt_lab.widgets import GammaSlider, NeighbourExplorer, Playground, TrainingDashboard
 from softprompt_lab.widgets.playground import NO_PROMPT
 

@@ -21,7 +21,7 @@ from softprompt_lab import (
     load_adapter,
     load_base_model,
 )
-from softprompt_lab.packing import Example, Target
+from softprompt_lab.engine.packing import Example, Target
 from softprompt_lab.training import backward
 
 TEXTS = [

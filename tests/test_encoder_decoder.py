@@ -10,8 +10,8 @@ from families import bart, t5
 from prompted import as_peft
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
+from softprompt_lab.engine.packing import Example, Target
 from softprompt_lab.engine.scoring import label_loss
-from softprompt_lab.packing import Example, Target
 from softprompt_lab.training import backward
 
 P, WIDTH = 4, 32

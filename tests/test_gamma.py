@@ -119,7 +119,7 @@ def test_the_slider_is_moved_by_mouse_and_keyboard(lab):
         "gamma",
         "import torch\n"
         "from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task\n"
-        "from softprompt_lab.wayward import train_wayward\n"
+        "from softprompt_lab.reading.wayward import train_wayward\n"
         "from softprompt_lab.widgets import GammaSlider\n"
         "base, tokenizer = load_base_model('tiny')\n"
         "task = load_task('shop', label_column='complaint')\n"

@@ -11,7 +11,7 @@ from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine import generation
 from softprompt_lab.engine.costs import Costs
 from softprompt_lab.engine.generation import PromptedCache, continues_exactly, reads_exactly
-from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, ways_through
+from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, strategies_of
 
 LENGTHS = {"default": 4, "short": 2, "long": 7}
 NAMES = ["short", "long", "default"]
@@ -364,13 +364,13 @@ def test_a_window_of_attention_keeps_rows_as_they_are_alone():
 def test_half_precision_goes_on_prefixes_too():
     """Rounding is no reason to go the plain way."""
     assert continues_exactly(llama().bfloat16())
-    assert ways_through(llama().bfloat16()) == [BLOCKS, PACKED, PREFIXED, PADDED]
-    assert ways_through(bloom().bfloat16()) == [PREFIXED, PADDED]
+    assert strategies_of(llama().bfloat16()) == [BLOCKS, PACKED, PREFIXED, PADDED]
+    assert strategies_of(bloom().bfloat16()) == [PREFIXED, PADDED]
 
 
 def test_the_question_is_asked_rightly_in_inference_mode():
     """Whoever asks first."""
     base = llama()
     with torch.inference_mode():
-        assert len(ways_through(base)) == 4
+        assert len(strategies_of(base)) == 4
         assert continues_exactly(base)

@@ -16,7 +16,7 @@ from softprompt_lab import (
     load_task,
     train,
 )
-from softprompt_lab.heads import first_position, looks_back_only
+from softprompt_lab.heads.classify import first_position, looks_back_only
 
 FAMILIES = pytest.mark.parametrize("family", CONFIGS)
 TASKS = pytest.mark.parametrize("task", CLASSES_OF)

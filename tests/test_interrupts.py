@@ -8,8 +8,9 @@ import pytest
 import torch
 from test_checkpoints import RUN, fresh, rows
 
-from softprompt_lab import SoftPromptModel, checkpoints, durable, train, training
-from softprompt_lab.checkpoints import CHECKPOINT_NAME, load_checkpoint
+from softprompt_lab import SoftPromptModel, durable, train, training
+from softprompt_lab.runs import checkpoints
+from softprompt_lab.runs.checkpoints import CHECKPOINT_NAME, load_checkpoint
 
 ALL = RUN | {"steps": 8, "evaluate_every": 2, "patience": 3}
 
@@ -76,7 +77,7 @@ PLACES = {
     "before the forward": (training, "label_logits"),
     "before the update": (torch.nn.utils, "clip_grad_norm_"),
     "in the update": (torch.optim.AdamW, "step"),
-    "in an evaluation": (training, "evaluate_prompts"),
+    "in an evaluation": (training, "evaluate"),
     "while a checkpoint is made": (checkpoints, "save"),
     "while a checkpoint is written": (durable, "write_through"),
     "before a checkpoint is in its place": (os, "replace"),
@@ -142,7 +143,7 @@ model = fresh()
 """
 LONG = "train(model, task, **run, checkpoint='kept', checkpoint_every=1)"
 AFTER = """
-from softprompt_lab.checkpoints import load_checkpoint
+from softprompt_lab.runs.checkpoints import load_checkpoint
 assert all(torch.equal(base.state_dict()[name], value) for name, value in weights.items())
 step = load_checkpoint(Path("kept") / "checkpoint.safetensors")[1]["step"]
 assert 1 <= step < 60, step

@@ -7,8 +7,8 @@ import torch
 from families import VOCABULARY, WIDTH, llama
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model
-from softprompt_lab.engine import machine
-from softprompt_lab.packing import Example, Target
+from softprompt_lab.bases import machine
+from softprompt_lab.engine.packing import Example, Target
 from softprompt_lab.training import backward
 
 

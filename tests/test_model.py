@@ -10,9 +10,16 @@ from prompted import as_peft
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, TaskType
 from softprompt_lab.engine import costs, scoring
-from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, label_loss, ways_through
+from softprompt_lab.engine.packing import from_tensors
+from softprompt_lab.engine.scoring import (
+    BLOCKS,
+    PACKED,
+    PADDED,
+    PREFIXED,
+    label_loss,
+    strategies_of,
+)
 from softprompt_lab.model import get_soft_prompt_model
-from softprompt_lab.packing import from_tensors
 from softprompt_lab.training import backward
 
 P = 4
@@ -118,12 +125,12 @@ def test_every_way_equals_peft(model, monkeypatch):
     theirs = reference(input_ids=ids, attention_mask=mask, labels=labels).loss
     expected = torch.autograd.grad(theirs, reference.prompt_encoder["default"].embedding.weight)[0]
     examples = from_tensors(ids, mask.bool(), labels)
-    ways = [(way, costs.ROW_TOKENS) for way in ways_through(model.base_model)]
+    ways = [(way, costs.ROW_TOKENS) for way in strategies_of(model.base_model)]
     if ways[0][0] is BLOCKS:
         ways += [(PACKED, 1.0), (BLOCKS, 1.0)]  # 1: each example gets a row of its own
     for way, row_tokens in ways:
         with monkeypatch.context() as patch:
-            patch.setattr(scoring, "cheapest_way", lambda *arguments, way=way: way)
+            patch.setattr(scoring, "select_strategy", lambda *arguments, way=way: way)
             patch.setattr(costs, "ROW_TOKENS", row_tokens)
             weight = model.prompts["default"].embedding.weight
             weight.grad = None
@@ -159,7 +166,7 @@ def test_the_base_model_never_changes(model):
 def test_the_ways_are_found_by_asking(family):
     """Only BLOOM, whose positions come from its mask, takes no packed row."""
     packed = [] if family.config.model_type == "bloom" else [BLOCKS, PACKED]
-    assert ways_through(family) == [*packed, PREFIXED, PADDED]
+    assert strategies_of(family) == [*packed, PREFIXED, PADDED]
 
 
 def test_trainable_parameters_as_peft_prints_them(capsys):
@@ -277,7 +284,7 @@ def test_task_types_that_do_not_fit_are_refused():
 
 def test_an_empty_context_and_several_targets_score_as_each_alone(family):
     """The tree mask: targets that share a context do not see each other."""
-    from softprompt_lab.packing import Example, Target
+    from softprompt_lab.engine.packing import Example, Target
 
     prompt = torch.randn(P, WIDTH, generator=torch.Generator().manual_seed(1)) * 0.2
     targets = [Target.of([4, 5]), Target.of([6, 7, 8]), Target.of([9])]

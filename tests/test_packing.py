@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softprompt_lab.packing import (
+from softprompt_lab.engine.packing import (
     Example,
     PackedRow,
     Target,
@@ -44,7 +44,7 @@ def test_two_rows_laid_out_by_hand():
     assert row.ids == [10, 11, 12, 20, 21, 23]
     assert row.position_ids == [2, 3, 4, 2, 3, 3]
     assert row.label_ids == [12, 13, 21, 22, 23, 24]
-    assert row.label_places == [3, 4, 5, 6, 5, 7]
+    assert row.label_positions == [3, 4, 5, 6, 5, 7]
     assert row.owners == [(0, 0), (0, 0), (1, 0), (1, 0), (1, 1), (1, 1)]
     assert paths(row, 2) == [
         [0],
@@ -67,7 +67,7 @@ def test_what_contexts_share_stands_there_once():
     row = PackedRow.of(list(enumerate(examples)), prompt=0, prompt_length=1)
     assert row.ids == [7, 8, 9, 1, 3]
     assert row.position_ids == [1, 2, 3, 4, 3]
-    assert row.label_places == [3, 4, 2, 5, 2]
+    assert row.label_positions == [3, 4, 2, 5, 2]
     assert paths(row, 1) == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 2, 5]]
     assert unique_tokens(examples) == 5
 
@@ -79,7 +79,7 @@ def test_every_label_is_predicted_from_exactly_its_own_prefix(examples, prompt_l
     found = []
     for row in pack(examples, [prompt_length], [float(budget)]):
         places = paths(row, prompt_length) if row.ids or prompt_length else []
-        for place, label, owner in zip(row.label_places, row.label_ids, row.owners, strict=True):
+        for place, label, owner in zip(row.label_positions, row.label_ids, row.owners, strict=True):
             seen = [seen - prompt_length for seen in places[place] if seen >= prompt_length]
             assert [row.position_ids[s] for s in seen] == list(
                 range(prompt_length, prompt_length + len(seen))

@@ -91,9 +91,9 @@ def test_the_board_says_what_ablation_says(board):
 
 def test_a_button_sets_every_box_and_measures_once(board, monkeypatch):
     counted = []
-    measure = ablation_board.evaluate_prompts
+    measure = ablation_board.evaluate
     monkeypatch.setattr(
-        ablation_board, "evaluate_prompts", lambda *a, **k: counted.append(1) or measure(*a, **k)
+        ablation_board, "evaluate", lambda *a, **k: counted.append(1) or measure(*a, **k)
     )
     board.none.click()
     assert [toggle.value for toggle in board.toggles] == [False] * 4
@@ -114,7 +114,7 @@ def test_an_error_is_shown_on_the_board(board, monkeypatch):
         raise RuntimeError("no <room> left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ablation_board, "evaluate_prompts", fail)
+        patch.setattr(ablation_board, "evaluate", fail)
         board.toggles[0].value = False
         assert board.status.value == '<p role="alert">RuntimeError: no &lt;room&gt; left</p>'
         assert board.picture.value == ""

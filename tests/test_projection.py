@@ -21,8 +21,8 @@ from softprompt_lab import (
 from softprompt_lab.embedding import text_start
 from softprompt_lab.reading import OntoWords, TowardsText
 from softprompt_lab.reading.projection import distance_to
+from softprompt_lab.reading.wayward import train_wayward
 from softprompt_lab.training import backward, batches, encode_training_rows
-from softprompt_lab.wayward import train_wayward
 
 PEZ = OntoWords("l2")
 TEXT = "abc"
@@ -236,7 +236,7 @@ def test_a_large_gamma_gives_back_the_text():
     model, task = fresh(), rows()
     before = model.prompt.detach().clone()
     options = RUN | {"steps": 40, "learning_rate": 0.3}
-    prompts = train_wayward(model, task, TEXT, (0, 1e4), **options)
+    prompts = train_wayward(model, task, TEXT, (0.0, 1e4), **options)
     assert torch.equal(before, model.prompt)
     table = reading.wayward_table(model, task, TEXT, prompts).set_index("kind")
     free, bound = table.loc["gamma"].itertuples()
@@ -311,7 +311,7 @@ def test_several_prompts_are_projected_and_penalised_each_alone():
     )
     for name, model, own in (("default", alone, task), ("second", single, rows(5))):
         history = train(model, own, **RUN, **changes)
-        assert torch.equal(both.prompt_called(name), model.prompt)
+        assert torch.equal(both.prompt_by_name(name), model.prompt)
         assert histories[name].penalties == pytest.approx(history.penalties, rel=1e-4)
         assert histories[name].losses == pytest.approx(history.losses, rel=1e-4)
 

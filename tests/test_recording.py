@@ -10,8 +10,8 @@ import torch
 from families import bloom, llama
 
 from softprompt_lab.engine import costs, recording
+from softprompt_lab.engine.packing import Example, Target
 from softprompt_lab.engine.recording import recorded_backward, recorded_steps
-from softprompt_lab.packing import Example, Target
 from softprompt_lab.training import backward
 
 ROWS = [
@@ -52,7 +52,7 @@ def test_a_recording_gives_the_step_itself(row_tokens, monkeypatch):
             for number, row in enumerate(order)
         ]
         counted = [
-            sum(len(t.counted) for e in examples if e.prompt == k for t in e.targets)
+            sum(len(t.supervised) for e in examples if e.prompt == k for t in e.targets)
             for k in range(2)
         ]
         weights = [1 / count for count in counted]

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from softprompt_lab import cli, evaluate, load_task, reading, report, runs, train
+from softprompt_lab import evaluate, load_task, reading, report, train
+from softprompt_lab.cli import commands as cli
 from softprompt_lab.errors import LabError
 from softprompt_lab.reading import OntoWords, TowardsText
+from softprompt_lab.runs import saved as runs
 
 TEXT = "What is the tone?"
 pytestmark = pytest.mark.slow

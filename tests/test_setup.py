@@ -196,7 +196,7 @@ def test_version_is_that_of_pyproject():
 
 
 def test_importing_the_package_and_its_command_line_imports_no_torch():
-    code = "import sys, softprompt_lab.cli; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    code = "import sys, softprompt_lab.cli.commands; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     said = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from softprompt_lab import shop
+from softprompt_lab.data import shop
 
 SKILLS = list(shop.SKILLS)
 DIGEST = "7165e32f36da2384"  # of what the shipped tiny models were trained and are tested on

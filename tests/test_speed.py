@@ -6,7 +6,7 @@ import pytest
 import torch
 from families import bloom, llama
 
-from softprompt_lab import speed
+from softprompt_lab.cli import speed
 
 
 @pytest.mark.parametrize("build", [llama, bloom])

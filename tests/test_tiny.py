@@ -14,10 +14,10 @@ from softprompt_lab import (
     evaluate,
     load_base_model,
     load_task,
-    shop,
     train,
 )
-from softprompt_lab.base_models import ASSETS
+from softprompt_lab.bases.loading import ASSETS
+from softprompt_lab.data import shop
 
 TASK_TYPES = {"tiny": TaskType.CAUSAL_LM, "tiny-seq2seq": TaskType.SEQ_2_SEQ_LM}
 NAMES = list(TASK_TYPES)

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_adapter
-from softprompt_lab.trainer import AdapterCallback
+from softprompt_lab.interop.trainer import AdapterCallback
 
 P = 4
 _NAMES = (

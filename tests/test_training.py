@@ -27,9 +27,7 @@ from softprompt_lab import (
 from softprompt_lab.evaluation import (
     difference,
     evaluate_ensemble,
-    evaluate_prompts,
     label_probabilities,
-    label_probabilities_behind,
     wilson_interval,
 )
 from softprompt_lab.training import batches, encode_training_rows
@@ -108,7 +106,7 @@ def test_ten_thousand_steps_keep_a_bounded_number_of_snapshots(tokenizer, task, 
         }
 
     monkeypatch.setattr(training, "_step", step_of)
-    monkeypatch.setattr(training, "evaluate_prompts", loss_of)
+    monkeypatch.setattr(training, "evaluate", loss_of)
     model = make(tokenizer)
     start = model.prompt.detach().clone()
     history = train(
@@ -168,7 +166,7 @@ def test_several_prompts_in_the_same_batches_learn_as_each_alone(tokenizer, task
     flipped = dataclasses.replace(task, train=task.train.select(range(20)))
     both = make(tokenizer)
     both.add_prompt("other", PromptTuningConfig(num_virtual_tokens=6))
-    starts = {name: both.prompt_called(name).detach().clone() for name in ("default", "other")}
+    starts = {name: both.prompt_by_name(name).detach().clone() for name in ("default", "other")}
     histories = train(both, {"default": task, "other": flipped}, **options)
     for name, own in (("default", task), ("other", flipped)):
         config = PromptTuningConfig(num_virtual_tokens=len(starts[name]))
@@ -178,7 +176,7 @@ def test_several_prompts_in_the_same_batches_learn_as_each_alone(tokenizer, task
         assert histories[name].evaluations[-1]["loss"] == pytest.approx(
             history.evaluations[-1]["loss"], rel=1e-3
         )
-        torch.testing.assert_close(both.prompt_called(name), alone.prompt, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(both.prompt_by_name(name), alone.prompt, rtol=1e-3, atol=1e-4)
     assert [name for name, p in both.named_parameters() if p.requires_grad] == [
         "prompts.default.embedding.weight"
     ]
@@ -237,8 +235,8 @@ def test_vectors_are_measured_without_becoming_a_prompt(tokenizer, task):
     model = make(tokenizer)
     before = model.prompt.detach().clone()
     long = torch.randn(6, before.shape[1], generator=torch.Generator().manual_seed(3))
-    found = evaluate_prompts(
-        model, task, {"own": model.prompt, "long": long, "none": long[:0]}, "test", limit=20
+    found = evaluate(
+        model, task, prompts={"own": model.prompt, "long": long, "none": long[:0]}, limit=20
     )
     bare = evaluate(model.base_model, task, limit=20, tokenizer=tokenizer)
     six = PromptTuningConfig(num_virtual_tokens=6)
@@ -252,9 +250,9 @@ def test_vectors_are_measured_without_becoming_a_prompt(tokenizer, task):
     assert torch.equal(before, model.prompt)
     assert list(model.prompts) == ["default"]
     text = task.test["text"][0]
-    shares = label_probabilities_behind(
-        model, task, text, {"own": model.prompt, "long": long, "none": long[:0]}
-    )
+    shares = label_probabilities(
+        model, task, [text], prompts={"own": model.prompt, "long": long, "none": long[:0]}
+    ).droplevel("text")
     expected = label_probabilities(model, task, [text]).loc[text]
     pd.testing.assert_series_equal(shares.loc["own"], expected, check_names=False, rtol=1e-4)
     scores = found["none"].predictions.filter(like="log p(").iloc[0].to_numpy()
@@ -262,7 +260,7 @@ def test_vectors_are_measured_without_becoming_a_prompt(tokenizer, task):
         np.exp(scores) / np.exp(scores).sum(), rel=1e-4
     )
     with pytest.raises(ValueError, match=r"'wide' has shape \(2, 3\)"):
-        evaluate_prompts(model, task, {"wide": torch.zeros(2, 3)})
+        evaluate(model, task, prompts={"wide": torch.zeros(2, 3)})
 
 
 def test_a_difference_is_that_of_the_figures_and_its_interval_that_of_resampled_rows(
@@ -270,8 +268,8 @@ def test_a_difference_is_that_of_the_figures_and_its_interval_that_of_resampled_
 ):
     """Against resampling in a loop; of an evaluation and itself nothing is left."""
     model = make(tokenizer)
-    found = evaluate_prompts(
-        model, task, {"own": model.prompt, "other": 0.3 * model.prompt.flip(0)}, "test"
+    found = evaluate(
+        model, task, prompts={"own": model.prompt, "other": 0.3 * model.prompt.flip(0)}
     )
     one, other = found["own"], found["other"]
     moved = difference(one, other)
@@ -320,11 +318,11 @@ def test_early_stopping_goes_back_to_the_best_prompt(tokenizer, task, monkeypatc
     held_out = iter([5.0, 3.0, 4.0, 3.5, 1.0])
     measured = []
 
-    def scripted(model, task, prompts, split, max_length):
+    def scripted(model, task, split, prompts, max_length):
         measured.append(split)
         return {name: SimpleNamespace(loss=next(held_out), accuracy=0.5) for name in prompts}
 
-    monkeypatch.setattr(training, "evaluate_prompts", scripted)
+    monkeypatch.setattr(training, "evaluate", scripted)
     model = make(tokenizer)
     history = train(model, task, steps=40, evaluate_every=2, patience=2, progress=False)
     assert [entry["loss"] for entry in history.evaluations] == [5.0, 3.0, 4.0, 3.5]

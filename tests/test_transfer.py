@@ -16,7 +16,7 @@ from softprompt_lab import (
     plots,
     reading,
 )
-from softprompt_lab.evaluation import evaluate_prompts
+from softprompt_lab.evaluation import evaluate
 
 P, D = 4, 6
 
@@ -132,7 +132,7 @@ def test_equal_prompts_answer_alike_and_others_as_the_rows_say(tiny, prompts):
     table = reading.label_similarity(tiny, task, prompts, limit=16)
     for measure in ("agreement", "correlation"):
         assert value(table, "one", "same", measure) == pytest.approx(1, abs=1e-6)
-    found = evaluate_prompts(tiny, task, prompts, limit=16)
+    found = evaluate(tiny, task, prompts=prompts, limit=16)
     one, other = (found[name].predictions["prediction"] for name in ("one", "other"))
     agreement = sum(x == y for x, y in zip(one, other, strict=True)) / 16
     assert value(table, "one", "other", "agreement") == pytest.approx(agreement)

@@ -81,7 +81,7 @@ def test_a_state_holds_every_prompt_and_no_frozen_weight(base):
         before = copy.deepcopy(fresh.base_model.state_dict())
         fresh.load_state_dict(state)  # strict: nothing is missing, nothing is left over
         assert all(
-            torch.equal(fresh.prompt_called(name), model.prompt_called(name))
+            torch.equal(fresh.prompt_by_name(name), model.prompt_by_name(name))
             for name in model.prompts
         )
         assert all(

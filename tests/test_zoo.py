@@ -12,9 +12,12 @@ from peft.utils import load_peft_weights
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from softprompt_lab import SoftPromptModel, cli, load_adapter, load_task, runs, train, zoo
+from softprompt_lab import SoftPromptModel, load_adapter, load_task, train
+from softprompt_lab.cli import commands as cli
 from softprompt_lab.errors import AdapterError, LabError
-from softprompt_lab.evaluation import evaluate, evaluate_prompts, wilson_interval
+from softprompt_lab.evaluation import evaluate, wilson_interval
+from softprompt_lab.runs import saved as runs
+from softprompt_lab.runs import zoo
 from softprompt_lab.training import TrainingHistory
 
 NAMES = zoo.names()
@@ -168,7 +171,7 @@ def test_several_prompts_stand_beside_each_other_on_one_base(tiny_run, copy):
     folder, model, _ = tiny_run
     beside = runs.saved_run(folder, model.base_model, model.tokenizer).model
     beside.load_prompt(copy, "second")
-    assert torch.equal(beside.prompt_called("second"), beside.prompt)
+    assert torch.equal(beside.prompt_by_name("second"), beside.prompt)
 
 
 FOREIGN = ({"data": "/etc/passwd.csv"}, {"data": "shop", "label_column": 3}, {"labels": ["x"]})
@@ -222,7 +225,7 @@ def test_a_damaged_history_is_named_and_a_missing_one_is_none(copy, content):
 def test_a_prompt_measures_again_about_what_its_folder_says():
     found = zoo.load("tone-seed0")
     measured = evaluate(found.model, found.task, limit=80)
-    start = evaluate_prompts(found.model, found.task, {"start": found.start}, limit=80)["start"]
+    start = evaluate(found.model, found.task, prompts={"start": found.start}, limit=80)["start"]
     said = found.record
     low, high = wilson_interval(round(said["trained"]["accuracy"] * 80), 80)
     assert low < measured.accuracy < high

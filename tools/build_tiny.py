@@ -31,7 +31,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from softprompt_lab import shop
+from softprompt_lab.data import shop
 
 ASSETS = Path(__file__).resolve().parents[1] / "softprompt_lab" / "assets"
 PAD, EOS = "<pad>", "<eos>"  # ids 0 and 1: T5 starts its decoder with id 0

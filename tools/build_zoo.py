@@ -13,9 +13,11 @@ from pathlib import Path
 import pandas as pd
 import typer
 
-from softprompt_lab import evaluate, load_task, runs, train, zoo
+from softprompt_lab import evaluate, load_task, train
 from softprompt_lab.evaluation import Evaluation
 from softprompt_lab.reading import OntoWords, TowardsText
+from softprompt_lab.runs import saved as runs
+from softprompt_lab.runs import zoo
 from softprompt_lab.tasks import Task
 
 ZOO = zoo.FOLDER

@@ -19,9 +19,9 @@ from softprompt_lab import (
     evaluate,
     load_base_model,
     load_task,
-    shop,
     train,
 )
+from softprompt_lab.data import shop
 
 TASK_TYPES = {"tiny": TaskType.CAUSAL_LM, "tiny-seq2seq": TaskType.SEQ_2_SEQ_LM}
 VIRTUAL_TOKENS = 8

@@ -29,13 +29,13 @@ from softprompt_lab import (
     PromptTuningConfig,
     SoftPromptModel,
     course,
-    doctor,
     evaluate,
     load_base_model,
     load_task,
     plots,
     train,
 )
+from softprompt_lab.cli.commands import doctor
 from softprompt_lab.evaluation import label_probabilities
 
 lab = course.settings()

@@ -488,7 +488,7 @@ assert size["RANDOM"] - reach > size["words"]
 
 # %%
 from softprompt_lab.engine.scoring import label_loss
-from softprompt_lab.packing import Example, Target
+from softprompt_lab.engine.packing import Example, Target
 
 examples = []
 for row in task.train.select(range(16)):

@@ -37,7 +37,7 @@ from softprompt_lab import (
     train,
 )
 from softprompt_lab.evaluation import score_labels, wilson_interval
-from softprompt_lab.packing import Example, Target
+from softprompt_lab.engine.packing import Example, Target
 
 lab = course.settings()
 

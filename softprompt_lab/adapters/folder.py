@@ -27,7 +27,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from ..config import CONFIG_NAME, MAX_CONFIG_BYTES, PromptTuningConfig, TaskType, read_json_object
-from ..durable import held, sync_folder, write_through
+from ..durable import folder_lock, sync_folder, write_through
 from ..errors import AdapterError
 from ..untrusted import plain_file
 from .hub import local_folder
@@ -127,7 +127,7 @@ def _pickled(tensors: dict[str, torch.Tensor]) -> bytes:
 def _write_all_or_none(folder: Path, files: dict[str, bytes], remove: str) -> None:
     """Stage every file, rename the stage to `.pending` (the moment that counts), then move the files out."""
     folder.mkdir(parents=True, exist_ok=True)
-    with held(folder):
+    with folder_lock(folder):
         finish_pending(folder)
         for left in [path for path in folder.iterdir() if path.name.startswith(STAGE)]:
             _clear_stage(left)
@@ -255,9 +255,9 @@ def load_adapter_with_head(
 def _read_save(folder: Path) -> tuple[PromptTuningConfig, Path, dict[str, torch.Tensor]]:
     """Configuration and tensors of one save, whoever saves meanwhile, and the path that the tensors came from."""
     if os.path.lexists(folder / PENDING):
-        with contextlib.suppress(OSError), held(folder):  # a read-only folder stays as it is
+        with contextlib.suppress(OSError), folder_lock(folder):  # a read-only folder stays as it is
             finish_pending(folder)
-    with held(folder, shared=True):
+    with folder_lock(folder, shared=True):
         outdated = _outdated(folder)
         where = _find(folder, (CONFIG_NAME,), outdated)
         if where is None:

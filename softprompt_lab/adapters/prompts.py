@@ -12,7 +12,7 @@ from torch import nn
 
 from ..config import PROMPT_NAME, PromptTuningConfig
 from ..errors import AdapterError
-from ..heads import Head
+from ..heads.classify import Head
 from ..model import DEFAULT_NAME, SoftPromptModel
 from .folder import READ_FILES, adapters_below, load_adapter_with_head, save_adapter
 from .hub import local_folder, push

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from ..durable import write_whole
+from ..durable import atomic_write
 from ..errors import AdapterError
 from ..untrusted import plain_file
 from .folder import MAX_TENSOR_BYTES, TENSOR_NAME, check_numbers
@@ -37,7 +37,7 @@ def export_prompt(prompt: Float[torch.Tensor, "P D"], file: str | Path) -> Path:
     if len(content) > _most_bytes(file):
         raise ValueError(f"{file} would have {len(content):,} bytes; write .safetensors instead.")
     try:
-        write_whole(file, content)
+        atomic_write(file, content)
     except OSError as error:
         raise AdapterError(f"{file} cannot be written: {error}.") from error
     return file

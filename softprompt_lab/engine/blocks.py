@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from ..packing import PROMPT_SEGMENT, PackedRow
+from .packing import PROMPT_SEGMENT, PackedRow
 
 NAME = "softprompt_lab_blocks"
 LIKE_LENGTH = (

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from .recomputing import checkpointed_layers
+from .gradient_checkpointing import checkpointed_layers
 
 READ_TOKENS = 40  # reading a weight takes as long as multiplying it with so many tokens (measured: 30 to 50 on a CPU)
 ROW_TOKENS = (

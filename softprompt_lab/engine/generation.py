@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from transformers import Cache, DynamicCache
 
-from .batch import in_front, pads_first, refuse
+from ..batch import pads_first, prepend_prompt, refuse
 from .costs import Remembered, attention_window, costs_of
 from .prefill import ReadTexts, read_texts, saves
 from .prefixes import Prefix, layers_of, prefix_mask, prefix_of
@@ -249,7 +249,7 @@ def generate_from_embeddings(
     Returns:
         Its output, whose sequences hold the new tokens only.
     """
-    batch = in_front(prompts, base_model.get_input_embeddings()(input_ids), text, pads="left")
+    batch = prepend_prompt(prompts, base_model.get_input_embeddings()(input_ids), text, pads="left")
     return base_model.generate(**batch.inputs, **kwargs)
 
 

@@ -12,11 +12,11 @@ from jaxtyping import Bool, Int
 from torch import nn
 from transformers import DynamicCache
 
-from .batch import pads_first
+from ..batch import pads_first
 from .blocks import attention_over_blocks, lay_out
 from .costs import Costs
 from .prefixes import Prefix, prefix_mask
-from .ways import call_at
+from .strategies import call_at
 
 
 class ReadTexts(NamedTuple):

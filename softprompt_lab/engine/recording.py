@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from ..packing import Example, PackedRow, packed_mask
 from .costs import Remembered, costs_of
+from .packing import Example, PackedRow, packed_mask
 from .scoring import OBJECTIONS, error_of, tolerance_of
-from .ways import additive, packed_call, packed_rows
+from .strategies import additive, packed_call, packed_rows
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def padded_row(
         torch.tensor(row.ids + [0] * more, device=device),
         torch.tensor(positions, device=device)[None],
         additive(packed_mask(padded, len(prompt)).to(device), dtype)[None, None],
-        torch.tensor(row.label_places + [0] * fewer, device=device),
+        torch.tensor(row.label_positions + [0] * fewer, device=device),
         torch.tensor(row.label_ids + [0] * fewer, device=device),
         torch.tensor(weights, device=device),
     )

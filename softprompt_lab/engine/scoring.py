@@ -11,11 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from ..packing import Example, Target
 from .costs import Remembered, costs_of
-from .recomputing import recomputing
-from .turns import turn
-from .ways import BLOCKS, ENCODER_DECODER, PACKED, PADDED, PREFIXED, LabelLogits, Prompts, Way
+from .gradient_checkpointing import gradient_checkpointing
+from .locks import lock
+from .packing import Example, Target
+from .strategies import (
+    BLOCKS,
+    ENCODER_DECODER,
+    PACKED,
+    PADDED,
+    PREFIXED,
+    LabelLogits,
+    Prompts,
+    Strategy,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +49,10 @@ def label_logits(
         prompts: one (P, D), or several; `Example.prompt` is the number of the one that stands in front.
     """
     prompts = [prompts] if isinstance(prompts, torch.Tensor) else prompts
-    with recomputing(base_model):
-        yield from cheapest_way(base_model, prompts, examples).logits(base_model, prompts, examples)
+    with gradient_checkpointing(base_model):
+        yield from select_strategy(base_model, prompts, examples).logits(
+            base_model, prompts, examples
+        )
 
 
 def label_loss(
@@ -52,7 +63,7 @@ def label_loss(
     Raises:
         ValueError: no token is labelled.
     """
-    with turn(base_model):
+    with lock(base_model):
         parts = list(label_logits(base_model, prompts, examples))
     if not parts:
         raise ValueError(
@@ -67,22 +78,24 @@ def label_loss(
 _ways = Remembered()
 
 
-def cheapest_way(base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]) -> Way:
+def select_strategy(
+    base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+) -> Strategy:
     """Of the ways that this base model takes exactly, the one that costs least; of two equal ones the plainer.
 
     A single text is a row without pads on every way, so it takes the plainest.
     """
-    ways = ways_through(base_model)
+    ways = strategies_of(base_model)
     if len(ways) == 1 or sum(len(example.targets) for example in examples) == 1:
         return ways[-1]
     costs = costs_of(base_model)
     return min(reversed(ways), key=lambda way: way.cost(costs, prompts, examples))
 
 
-def ways_through(base_model: nn.Module) -> list[Way]:
+def strategies_of(base_model: nn.Module) -> list[Strategy]:
     """The ways that give this base model's own numbers; asked once, then remembered."""
 
-    def find() -> list[Way]:
+    def find() -> list[Strategy]:
         if base_model.config.is_encoder_decoder:
             return [ENCODER_DECODER]
         return [way for way in (BLOCKS, PACKED, PREFIXED) if is_exact(way, base_model)] + [PADDED]
@@ -92,7 +105,7 @@ def ways_through(base_model: nn.Module) -> list[Way]:
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def is_exact(way: Way, base_model: nn.Module) -> bool:
+def is_exact(way: Strategy, base_model: nn.Module) -> bool:
     """True if a way gives, for a batch, the logits and the prompt's gradient of its rows one by one on the padded way.
 
     A model that takes its positions from the mask (ALiBi), ignores a 4-D mask or detaches a cache fails here or raises.
@@ -133,7 +146,7 @@ def tolerance_of(dtype: torch.dtype) -> float:
 
 
 def _numbers(
-    way: Way, base_model: nn.Module, prompt: torch.Tensor, batches: list[list[Example]]
+    way: Strategy, base_model: nn.Module, prompt: torch.Tensor, batches: list[list[Example]]
 ) -> tuple:
     """The labels' log-probabilities in the order of their owners, and the gradient of their sum at the prompt."""
     found, ahead = [], 0

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from ..engine.turns import turn
+from ..engine.locks import lock
 
 TOKENS = 3  # of the call that is watched
 TOLERANCE = 1e-5  # of the logits, relative to the largest
@@ -33,7 +33,7 @@ def watching(base_model: nn.Module, enter: Callable, leave: Callable) -> Iterato
     No other thread uses the base model meanwhile: it would be watched too.
     """
     handles = []
-    with turn(base_model):
+    with lock(base_model):
         try:
             for module in base_model.modules():
                 handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
@@ -138,7 +138,7 @@ def states_of(
 ) -> list[Float[torch.Tensor, "B N _"]]:
     """The L + 1 hidden states: what each layer reads, and the last one's output *before* the final norm."""
     kept: list[torch.Tensor] = []
-    with turn(base_model):
+    with lock(base_model):
         handle = last_layer.register_forward_hook(
             lambda module, args, output: kept.append(first_tensor(output))
         )
@@ -174,7 +174,7 @@ def _same(ours: torch.Tensor | None, theirs: torch.Tensor) -> bool:
 def attention_by_hand(base_model: nn.Module) -> Iterator[None]:
     """Let a base model compute its attention step by step ("eager"), the one way that shows the weights."""
     config = base_model.config.get_text_config(decoder=True)
-    with turn(base_model):
+    with lock(base_model):
         before = config._attn_implementation
         config._attn_implementation = "eager"
         try:

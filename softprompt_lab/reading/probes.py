@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch.nn import functional
 
-from ..evaluation import Evaluation, difference, evaluate_prompts
+from ..evaluation import Evaluation, difference, evaluate
 from ..model import SoftPromptModel
 from ..tasks import MAX_LENGTH, Task
 from .neighbours import random_control
@@ -63,7 +63,7 @@ class _Cases:
         prompts = {
             names[content]: row[1] for content, row in zip(contents, self._rows, strict=True)
         }
-        once = evaluate_prompts(model, task, prompts, split, limit=limit, max_length=max_length)
+        once = evaluate(model, task, split, prompts=prompts, limit=limit, max_length=max_length)
         found = [once[names[content]] for content in contents]
         rows = [
             said | compared(one, _mixture(found, against))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from ..embedding import text_start
-from ..evaluation import Evaluation, difference, evaluate_prompts
+from ..evaluation import Evaluation, difference, evaluate
 from ..model import SoftPromptModel
 from ..tasks import Task
 from .neighbours import CONTROL_SEED, random_control, readable_token
@@ -147,7 +147,7 @@ def discretisation_gap(
         bootstrap).
 
     Raises:
-        ValueError: as `nearest` and `evaluate_prompts`.
+        ValueError: as `nearest` and `evaluate`.
     """
     words, mine = (
         model.word_embeddings.detach(),
@@ -166,7 +166,7 @@ def discretisation_gap(
     controls = list(_controls(mine["prompt"], words, draws, seed))
     rows += [(kind, "", vectors, "prompt") for kind, vectors in [*others.items(), *controls]]
     prompts, numbers = _distinct([vectors for _, _, vectors, _ in rows])
-    found = evaluate_prompts(model, task, prompts, split, limit=limit)
+    found = evaluate(model, task, split, prompts=prompts, limit=limit)
     references = {kind: found[number] for kind, number in zip(mine, numbers, strict=False)}
     lines = []
     for (kind, metric, vectors, against), number in zip(rows, numbers, strict=True):
@@ -280,7 +280,7 @@ def wayward_table(
         word is the text's at their place), words.
 
     Raises:
-        ValueError: no prompt, a text without a token, and as `nearest` and `evaluate_prompts`.
+        ValueError: no prompt, a text without a token, and as `nearest` and `evaluate`.
     """
     if not prompts:
         raise ValueError("prompts is empty; give at least one, by its gamma.")
@@ -291,7 +291,7 @@ def wayward_table(
     rows += [("text", math.nan, target), ("random vectors", math.nan, random_control(free, seed))]
     rows += [("no prompt", math.nan, free[:0])]
     measured = {str(number): vectors for number, (_, _, vectors) in enumerate(rows)}
-    found = list(evaluate_prompts(model, task, measured, split, limit=limit).values())
+    found = list(evaluate(model, task, split, prompts=measured, limit=limit).values())
     expected = discretised(target, words, metric)[1]
     lines = []
     for (kind, gamma, vectors), one in zip(rows, found, strict=True):

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import nn
 from transformers import StoppingCriteriaList
 
-from ..engine.turns import turn
+from ..engine.locks import lock
 from ..model import SoftPromptModel
 from ..tasks import Task
 from .controls import check_decoder, prompt_and_controls, text_ids
@@ -145,7 +145,7 @@ def prompt_states(
     if layer == 0 or not vectors.shape[1]:
         return vectors
     embeddings = vectors.to(base_model.get_input_embeddings().weight.dtype)
-    with turn(base_model):
+    with lock(base_model):
         return base_model(
             inputs_embeds=embeddings, output_hidden_states=True, use_cache=False
         ).hidden_states[layer]
@@ -198,7 +198,7 @@ def speak(
         return torch.tensor(["\n" in text.lstrip() for text in texts], device=tokens.device)
 
     mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=model.device)
-    with turn(base_model), patched(layers[target_layer] if target_layer else None, slot, states):
+    with lock(base_model), patched(layers[target_layer] if target_layer else None, slot, states):
         tokens = base_model.generate(
             inputs_embeds=embeddings,
             attention_mask=mask,

@@ -21,11 +21,11 @@ from scipy.stats import rankdata
 from sklearn.metrics import cohen_kappa_score
 from torch.nn import functional
 
+from ..engine.locks import lock
+from ..engine.packing import Example, Target
 from ..engine.scoring import label_logits
-from ..engine.turns import turn
-from ..evaluation import evaluate_prompts
+from ..evaluation import evaluate
 from ..model import SoftPromptModel
-from ..packing import Example, Target
 from ..tasks import Task
 from .neighbours import random_control
 
@@ -173,12 +173,11 @@ def label_similarity(
         Columns first, second, kind, measure, value.
 
     Raises:
-        ValueError: as `vector_similarity` and `evaluate_prompts`.
+        ValueError: as `vector_similarity` and `evaluate`.
     """
     pairs, distinct, number_of = _to_measure(prompts, starts, seed)
-    measured = evaluate_prompts(
-        model, task, {str(i): each for i, each in enumerate(distinct)}, split, limit=limit
-    )
+    named = {str(i): each for i, each in enumerate(distinct)}
+    measured = evaluate(model, task, split, prompts=named, limit=limit)
     tables = [each.predictions for each in measured.values()]
     columns = [f"log p({label})" for label in task.labels]
     answers = [table["prediction"].to_numpy() for table in tables]
@@ -290,7 +289,7 @@ def next_token_distributions(
     ]
     placed = [prompt.detach().to(model.device, torch.float32) for prompt in prompts]
     found = torch.empty(len(examples), len(model.word_embeddings))
-    with turn(model.base_model):
+    with lock(model.base_model):
         for part in label_logits(model.base_model, placed, examples):
             found[[index for index, _ in part.owners]] = (
                 part.logits.float().log_softmax(dim=-1).cpu()

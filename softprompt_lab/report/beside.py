@@ -6,7 +6,8 @@ from functools import lru_cache
 import pandas as pd
 import torch
 
-from .. import plots, reading, zoo
+from .. import plots, reading
+from ..runs import zoo
 from .section import SPLIT, Section, Subject
 
 

@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from .. import zoo
+from ..runs import zoo
 from . import beside, inside, probes, vectors
 from .section import Section, Subject
 

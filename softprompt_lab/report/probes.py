@@ -1,7 +1,7 @@
 """What the vectors do: the task is measured with other vectors in their places."""
 
 from .. import plots, reading
-from ..evaluation import evaluate_prompts
+from ..evaluation import evaluate
 from .section import SPLIT, Section, Subject
 
 
@@ -117,7 +117,7 @@ def search(subject: Subject) -> Section:
     snapshots = {step: kept.float() for step, kept in words.snapshots.items()}
     way = reading.trajectory(snapshots, subject.words, run.model.tokenizer)
     prompts = {"prompt": subject.prompt, "start": subject.start, "words": words.model.prompt}
-    found = evaluate_prompts(run.model, run.task, prompts, SPLIT, limit=subject.limit)
+    found = evaluate(run.model, run.task, SPLIT, prompts=prompts, limit=subject.limit)
     told = {
         name: f"{each.accuracy:.0%} (loss {each.loss:.2f} nats)" for name, each in found.items()
     }

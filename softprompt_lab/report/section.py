@@ -8,9 +8,10 @@ from functools import cached_property
 import torch
 from jaxtyping import Float
 
-from .. import plots, zoo
+from .. import plots
 from ..errors import LabError
-from ..runs import SavedRun, saved_run
+from ..runs import zoo
+from ..runs.saved import SavedRun, saved_run
 
 ROWS = 24  # of the test split that a probe measures each prompt on: a minute or two on smollm2
 SPLIT = "test"

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from .. import plots, reading
-from ..evaluation import Evaluation, evaluate_prompts
+from ..evaluation import Evaluation, evaluate
 from ..model import SoftPromptModel
 from ..tasks import Task
 from .frame import Content, Instrument, run_of, with_rows
@@ -130,7 +130,7 @@ class AblationBoard(Instrument):
         for number, (how, off) in enumerate(missing):
             filler = self._random if how == "random" else None
             vectors[str(number)] = reading.take_out(self._prompt, off, filler)
-        found = evaluate_prompts(self._model, self._task, vectors, **self._rows)
+        found = evaluate(self._model, self._task, prompts=vectors, **self._rows)
         self._found |= dict(zip(missing, found.values(), strict=True))
 
     def content(self) -> Content:

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import ipywidgets
 import pandas as pd
 
-from .. import plots, runs, zoo
+from .. import plots
 from ..errors import LabError
+from ..runs import saved as runs
+from ..runs import zoo
 from ..tasks import Task
 
 DELAY = 0.05  # seconds without a further change before a widget computes: one answer to a word typed fast

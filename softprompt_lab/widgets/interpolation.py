@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from .. import plots, reading, runs
+from .. import plots, reading
 from ..errors import LabError
 from ..model import SoftPromptModel
+from ..runs import saved as runs
 from ..tasks import Task
 from .frame import WIDE, Content, Instrument, as_table, run_of, side_by_side, with_rows
 

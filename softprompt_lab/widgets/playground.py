@@ -10,9 +10,11 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from .. import plots, runs, zoo
-from ..evaluation import label_probabilities_behind
+from .. import plots
+from ..evaluation import label_probabilities
 from ..model import SoftPromptModel
+from ..runs import saved as runs
+from ..runs import zoo
 from ..tasks import Task
 from .frame import WIDE, Content, Instrument, as_table, side_by_side
 
@@ -42,7 +44,7 @@ class Playground(Instrument):
         text: str | None = None,
     ) -> None:
         own = (
-            {name: model.prompt_called(name) for name in model.prompts}
+            {name: model.prompt_by_name(name) for name in model.prompts}
             if prompts is None
             else dict(prompts)
         )
@@ -88,7 +90,7 @@ class Playground(Instrument):
             model.load_prompt(path, name)
         tasks = {name: runs.saved_task(path) for name, path in paths.items()}
         return cls(
-            model, tasks, prompts={name: model.prompt_called(name) for name in paths}, text=text
+            model, tasks, prompts={name: model.prompt_by_name(name) for name in paths}, text=text
         )
 
     def current(self) -> dict[str, pd.DataFrame]:
@@ -115,7 +117,9 @@ class Playground(Instrument):
             ]
             prompts = {name: self._prompts[name] for name in own} | bare
             if prompts:
-                tables[task.name] = label_probabilities_behind(self._model, task, text, prompts)
+                tables[task.name] = label_probabilities(
+                    self._model, task, [text], prompts=prompts
+                ).droplevel("text")
         return tables
 
     def content(self) -> Content:

@@ -129,9 +129,9 @@ def test_the_prompts_that_are_asked_for_are_loaded(tmp_path):
         loaded = SoftPromptModel.from_pretrained(gpt2(), tmp_path, prompt_names=asked)
         assert set(loaded.configs) == names
         for name in names:
-            assert torch.equal(loaded.prompt_called(name), model.prompt_called(name))
+            assert torch.equal(loaded.prompt_by_name(name), model.prompt_by_name(name))
     loaded.load_prompt(tmp_path / "efaul", "again")
-    assert torch.equal(loaded.prompt_called("again"), model.prompt_called("efaul"))
+    assert torch.equal(loaded.prompt_by_name("again"), model.prompt_by_name("efaul"))
 
 
 def test_a_prompt_that_does_not_fit_is_not_added(tmp_path):

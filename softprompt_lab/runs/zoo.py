@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from .errors import LabError
-from .runs import SavedRun, saved_run
+from ..errors import LabError
+from .saved import SavedRun, saved_run
 
 PREFIX = "zoo:"  # what a name has in front where a folder could be meant
-FOLDER = Path(__file__).parent / "assets" / "zoo"
+FOLDER = Path(__file__).parents[1] / "assets" / "zoo"
 SPOT = (
     FOLDER / "spot.csv"
 )  # `reading.learning_curves` of tone from several starts, of `benchmarks/transfer.py`

@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 @contextmanager
-def recomputing(base_model: nn.Module) -> Iterator[None]:
+def gradient_checkpointing(base_model: nn.Module) -> Iterator[None]:
     """Let the layers for which checkpointing is enabled keep nothing for a backward pass, and compute it again there.
 
     Nothing changes where no gradient is asked for: checkpointing layers forget their cache.
@@ -38,12 +38,12 @@ def recomputing(base_model: nn.Module) -> Iterator[None]:
             layer._gradient_checkpointing_func = function
 
 
-def recomputes_layers(forward: Callable) -> Callable:
+def with_gradient_checkpointing(forward: Callable) -> Callable:
     """A `forward` whose `base_model` is `recomputing`."""
 
     @wraps(forward)
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        with recomputing(self.base_model):
+        with gradient_checkpointing(self.base_model):
             return forward(self, *args, **kwargs)
 
     return call

@@ -17,7 +17,7 @@ _making = RLock()
 
 
 @contextmanager
-def turn(base_model: nn.Module) -> Iterator[None]:
+def lock(base_model: nn.Module) -> Iterator[None]:
     """Wait until no other thread is inside a call of this base model; calls within a call pass at once."""
     if torch.compiler.is_compiling():
         yield
@@ -28,12 +28,12 @@ def turn(base_model: nn.Module) -> Iterator[None]:
         yield
 
 
-def in_turn(method: Callable) -> Callable:
+def locked(method: Callable) -> Callable:
     """A method that takes a turn of its `base_model`."""
 
     @wraps(method)
     def call(self: nn.Module, *args, **kwargs):
-        with turn(self.base_model):
+        with lock(self.base_model):
             return method(self, *args, **kwargs)
 
     return call

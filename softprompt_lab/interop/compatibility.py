@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Int
 from transformers.utils import ModelOutput
 
-from .config import TaskType
-from .embedding import concatenate_prompt
-from .heads import call_with
-from .model import SoftPromptModel
-from .packing import IGNORE
+from ..config import TaskType
+from ..embedding import concatenate_prompt
+from ..engine.packing import IGNORE
+from ..heads.classify import call_with
+from ..model import SoftPromptModel
 
 
 def forward_like_peft(

@@ -36,7 +36,7 @@ class Target:
         return cls(ids, ids)
 
     @property
-    def counted(self) -> list[tuple[int, int]]:
+    def supervised(self) -> list[tuple[int, int]]:
         """(place, label) of each token that is to be predicted."""
         return [(place, label) for place, label in enumerate(self.labels) if label != IGNORE]
 
@@ -81,7 +81,7 @@ class PackedRow:
         prompt: number of the prompt that every text of the row shares.
         shared: number of tokens in front that all contexts begin with.
         ids, position_ids, segments, parents: N entries each; `parents` holds the segment that a token also sees.
-        label_places: M places in `[prompt | ids]` whose logits predict `label_ids`.
+        label_positions: M places in `[prompt | ids]` whose logits predict `label_ids`.
         owners: M pairs (index of the example, index of its target).
         lengths: tokens of each example, all its targets included, without the shared ones.
     """
@@ -92,7 +92,7 @@ class PackedRow:
     position_ids: list[int] = field(default_factory=list)
     segments: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
-    label_places: list[int] = field(default_factory=list)
+    label_positions: list[int] = field(default_factory=list)
     label_ids: list[int] = field(default_factory=list)
     owners: list[tuple[int, int]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
@@ -119,10 +119,10 @@ class PackedRow:
         for number, target in enumerate(example.targets):
             first = prompt_length + len(self.ids)
             self._new_segment(target.ids[:-1], prompt_length + len(example.context), parent=context)
-            for place, label in target.counted:
+            for place, label in target.supervised:
                 source = last_of_context if place == 0 else first + place - 1
                 if source >= 0:  # without prompt and context nothing predicts the first token
-                    self.label_places.append(source)
+                    self.label_positions.append(source)
                     self.label_ids.append(label)
                     self.owners.append((index, number))
 

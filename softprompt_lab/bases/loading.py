@@ -17,15 +17,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from . import distributed, fetching
-from .config import HEAD_MODULES
-from .engine.machine import fastest_dtype
-from .errors import LabError
+from .. import distributed
+from ..config import HEAD_MODULES
+from ..errors import LabError
+from . import fetching
 from .fetching import fetch, quiet_transformers
+from .machine import fastest_dtype
 
 __all__ = ["choose_device", "dtype_name", "fetch", "is_fetched", "load_base_model"]
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("tiny", "tiny-seq2seq")
 NAMES = (*SHIPPED, *fetching.SOURCES)
 MODEL_CLASSES = {

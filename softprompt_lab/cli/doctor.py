@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
-from . import fetching
+from ..bases import fetching
 
 PACKAGE = "softprompt-lab"
 INSTALL = 'pip install -c constraints.txt -e ".[course]"'
@@ -82,7 +82,7 @@ def _device() -> Finding:
     try:
         import torch
 
-        from .base_models import choose_device
+        from ..bases.loading import choose_device
     except ImportError as error:
         return Finding("device", f"torch cannot be imported: {error}", False, INSTALL)
     device = choose_device()
@@ -111,7 +111,7 @@ def _disk() -> Finding:
 def _models() -> Iterator[Finding]:
     """The base models that need no hub; smollm2's files are read whole and compared with their sums."""
     for name in ("tiny", "tiny-seq2seq"):
-        there = (Path(__file__).parent / "assets" / name / "model.safetensors").is_file()
+        there = (Path(__file__).parents[1] / "assets" / name / "model.safetensors").is_file()
         yield Finding(name, "shipped" if there else "missing from the package", there, INSTALL)
     for name in fetching.SOURCES:
         wrong = fetching.problems(name, full=True)

@@ -9,9 +9,9 @@ from families import llama
 from prompted import with_prompt
 
 from softprompt_lab.engine import scoring
-from softprompt_lab.engine.turns import turn
-from softprompt_lab.engine.ways import BLOCKS
-from softprompt_lab.packing import IGNORE
+from softprompt_lab.engine.locks import lock
+from softprompt_lab.engine.packing import IGNORE
+from softprompt_lab.engine.strategies import BLOCKS
 
 IDS = torch.randint(3, 90, (4, 9), generator=torch.Generator().manual_seed(0))
 MASK = torch.ones_like(IDS)
@@ -21,7 +21,7 @@ MASK[0, 5:] = MASK[2, 3:] = 0
 def test_calls_from_several_threads_are_as_calls_in_turn(monkeypatch):
     """The fast loss text by text, a forward pass and generation of one model, again and again, all at once."""
     monkeypatch.setattr(
-        scoring, "cheapest_way", lambda *_: BLOCKS
+        scoring, "select_strategy", lambda *_: BLOCKS
     )  # it sets the attention of the whole model
     model = with_prompt(llama())
     labels = IDS.masked_fill(MASK == 0, IGNORE)
@@ -47,7 +47,7 @@ def test_calls_from_several_threads_are_as_calls_in_turn(monkeypatch):
 def test_a_turn_ends_with_its_error_and_may_be_taken_within_itself():
     """Another thread gets in afterwards."""
     base = llama()
-    with pytest.raises(RuntimeError, match="wrong"), turn(base), turn(base):
+    with pytest.raises(RuntimeError, match="wrong"), lock(base), lock(base):
         raise RuntimeError("wrong")
     with ThreadPoolExecutor(1) as pool:
         pool.submit(with_prompt(base).loss, IDS, MASK, IDS.masked_fill(MASK == 0, IGNORE)).result(

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .model import SoftPromptModel
+from ..model import SoftPromptModel
 
 
 class AdapterCallback(TrainerCallback):

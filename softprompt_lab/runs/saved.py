@@ -20,17 +20,17 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from .adapters import load_adapter
-from .base_models import dtype_name, load_base_model
-from .config import PromptTuningConfig, read_json_object
-from .durable import write_whole
-from .embedding import class_label_start
-from .errors import AdapterError, LabError
-from .evaluation import Evaluation
-from .model import SoftPromptModel
-from .tasks import Task, load_task
-from .training import TrainingHistory
-from .untrusted import plain_file
+from ..adapters import load_adapter
+from ..bases.loading import dtype_name, load_base_model
+from ..config import PromptTuningConfig, read_json_object
+from ..durable import atomic_write
+from ..embedding import class_label_start
+from ..errors import AdapterError, LabError
+from ..evaluation import Evaluation
+from ..model import SoftPromptModel
+from ..tasks import Task, load_task
+from ..training import TrainingHistory
+from ..untrusted import plain_file
 
 TASK_FILE = "task.json"
 SNAPSHOTS_FILE = "snapshots.safetensors"  # key: the step; value: the prompt (P, D) after it
@@ -151,11 +151,11 @@ def save_run(
         str(step): prompt.to(kept_in).contiguous() for step, prompt in history.snapshots.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / TASK_FILE, json.dumps(described, indent=2, ensure_ascii=False).encode())
-    write_whole(folder / HISTORY_FILE, history.to_pandas().to_csv(index=False).encode())
+    atomic_write(folder / TASK_FILE, json.dumps(described, indent=2, ensure_ascii=False).encode())
+    atomic_write(folder / HISTORY_FILE, history.to_pandas().to_csv(index=False).encode())
     if not compact:
-        write_whole(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
-    write_whole(folder / SNAPSHOTS_FILE, save_tensors(snapshots))
+        atomic_write(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
+    atomic_write(folder / SNAPSHOTS_FILE, save_tensors(snapshots))
     model.save_pretrained(folder, results=_card(model, task, before, after))
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .config import PromptTuningConfig
-from .engine import machine
-from .engine.costs import costs_of
-from .errors import LabError
-from .model import SoftPromptModel
-from .packing import IGNORE, examples_of, unique_tokens
-from .tasks import LABEL_COLUMN, Task
-from .training import backward
+from ..bases import machine
+from ..config import PromptTuningConfig
+from ..engine.costs import costs_of
+from ..engine.packing import IGNORE, examples_of, unique_tokens
+from ..errors import LabError
+from ..model import SoftPromptModel
+from ..tasks import LABEL_COLUMN, Task
+from ..training import backward
 
 OURS = "softprompt_lab"
 FLOOR = "matrix products alone"

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
-from .model import SoftPromptModel
-from .reading import TowardsText
-from .tasks import Task
-from .training import train
+from ..model import SoftPromptModel
+from ..tasks import Task
+from ..training import train
+from . import TowardsText
 
 GAMMAS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # on tiny the likeness is complete at 0.1
 

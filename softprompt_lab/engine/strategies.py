@@ -17,7 +17,10 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from ..packing import (
+from ..batch import prepend_prompt
+from .blocks import attention_over_blocks, blocks_of, groups_of
+from .costs import Costs, costs_of, takes
+from .packing import (
     IGNORE,
     Example,
     PackedRow,
@@ -27,9 +30,6 @@ from ..packing import (
     shared_context,
     unique_tokens,
 )
-from .batch import in_front
-from .blocks import attention_over_blocks, blocks_of, groups_of
-from .costs import Costs, costs_of, takes
 from .prefixes import layers_of, positions, prefix_of
 
 CALL_TOKENS = 1024  # tokens in one padded call at most, pads included: larger calls are no faster and take more memory
@@ -44,7 +44,7 @@ class LabelLogits(NamedTuple):
     owners: list[tuple[int, int]]
 
 
-class Way(NamedTuple):
+class Strategy(NamedTuple):
     """One way through a base model: the logits, call by call, and the cost of a batch in operations."""
 
     logits: Callable[[nn.Module, Prompts, Sequence[Example]], Iterator[LabelLogits]]
@@ -112,7 +112,7 @@ def _by_prompt(
 
 def _labels(examples: Sequence[Example]) -> int:
     """Labels of all targets."""
-    return sum(len(target.counted) for example in examples for target in example.targets)
+    return sum(len(target.supervised) for example in examples for target in example.targets)
 
 
 def packed_rows(
@@ -136,7 +136,7 @@ def packed_call(
         "inputs_embeds": torch.cat([prompt.to(words.dtype), words])[None],
         "position_ids": places[None],
     }
-    logits = call_at(base_model, row.label_places, **inputs, **attention)[0]  # (M, V)
+    logits = call_at(base_model, row.label_positions, **inputs, **attention)[0]  # (M, V)
     return LabelLogits(
         logits.float(), torch.tensor(row.label_ids, device=logits.device), row.owners
     )
@@ -166,7 +166,7 @@ def prefixed_logits(
         words, text = _embed_padded(
             base_model, [torch.tensor(row.ids, dtype=torch.long) for row in rows]
         )
-        batch = in_front([prompt[-1:]], words, text, pads="left")
+        batch = prepend_prompt([prompt[-1:]], words, text, pads="left")
         width = batch.mask.shape[1]
         found = [
             (number, width - len(row.ids) - 1 + place, label, row.owner)
@@ -210,7 +210,7 @@ def padded_logits(
         words, text = _embed_padded(
             base_model, [torch.tensor(row.ids, dtype=torch.long) for row in rows]
         )
-        batch = in_front([prompts[row.prompt] for row in rows], words, text)
+        batch = prepend_prompt([prompts[row.prompt] for row in rows], words, text)
         found = [
             (number, place, label, row.owner)
             for number, row in enumerate(rows)
@@ -259,7 +259,7 @@ def encoder_decoder_logits(
         words, text = _embed_padded(
             base_model, [torch.tensor(row.context, dtype=torch.long) for row in first.values()]
         )
-        batch = in_front([prompts[row.prompt] for row in first.values()], words, text)
+        batch = prepend_prompt([prompts[row.prompt] for row in first.values()], words, text)
         states = base_model.get_encoder()(**batch.inputs).last_hidden_state  # (contexts, P+T, D)
         copies = torch.tensor([order[row.owner[0]] for row in rows], device=states.device)
         pad = base_model.config.decoder_start_token_id
@@ -310,7 +310,7 @@ class Row(NamedTuple):
     @property
     def labels(self) -> list[tuple[int, int]]:
         """(place, label), counted from the last virtual token at 0: the first token of the text stands at 1."""
-        return [(len(self.context) + place, label) for place, label in self.target.counted]
+        return [(len(self.context) + place, label) for place, label in self.target.supervised]
 
 
 def _batches(
@@ -373,8 +373,8 @@ def call_at(base_model: nn.Module, places: Sequence[int], **inputs) -> Float[tor
 
 # ---------------------------------------------------------------------------------------------------- all of them
 
-BLOCKS = Way(block_logits, block_cost)
-PACKED = Way(packed_logits, packed_cost)
-PREFIXED = Way(prefixed_logits, prefixed_cost)
-PADDED = Way(padded_logits, padded_cost)
-ENCODER_DECODER = Way(encoder_decoder_logits, encoder_decoder_cost)
+BLOCKS = Strategy(block_logits, block_cost)
+PACKED = Strategy(packed_logits, packed_cost)
+PREFIXED = Strategy(prefixed_logits, prefixed_cost)
+PADDED = Strategy(padded_logits, padded_cost)
+ENCODER_DECODER = Strategy(encoder_decoder_logits, encoder_decoder_cost)

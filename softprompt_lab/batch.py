@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch.nn.utils.rnn import pad_sequence
 
-from ..embedding import concatenate_prompt
-from ..packing import IGNORE
+from .embedding import concatenate_prompt
+from .engine.packing import IGNORE
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PromptedBatch:
         """One number for each token of the caller's row, at its place; 0 at virtual tokens."""
         return torch.zeros_like(self.mask, dtype=values.dtype).scatter(1, self.places, values)
 
-    def line_up(
+    def align(
         self, states: Float[torch.Tensor, "B N X"], behind: int = 0
     ) -> Float[torch.Tensor, "B T X"]:
         """What the base model returned at each token of the caller's row, or `behind` places before it; 0 at pads."""
@@ -52,7 +52,7 @@ class PromptedBatch:
         return states.gather(1, index) * self.text[..., None]
 
 
-def in_front(
+def prepend_prompt(
     prompts: Sequence[Float[torch.Tensor, "_ D"]],
     words: Float[torch.Tensor, "B T D"],
     text: Bool[torch.Tensor, "B T"],
@@ -76,7 +76,7 @@ def in_front(
     )
 
 
-def behind(
+def append_prompt(
     prompts: Sequence[Float[torch.Tensor, "_ D"]],
     words: Float[torch.Tensor, "B T D"],
     text: Bool[torch.Tensor, "B T"],

@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from .durable import write_whole
-from .errors import AdapterError
-from .untrusted import plain_file
+from ..durable import atomic_write
+from ..errors import AdapterError
+from ..untrusted import plain_file
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 MAX_BYTES = 8_000_000_000
@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, state: State) -> None:
     tensors, values = state
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        write_whole(path, save(plain, metadata={"format": "pt", "values": json.dumps(values)}))
+        atomic_write(path, save(plain, metadata={"format": "pt", "values": json.dumps(values)}))
     except OSError as error:
         raise AdapterError(
             f"{path} cannot be written: {error}. The checkpoint before it is unharmed."

@@ -19,12 +19,12 @@ from jaxtyping import Bool, Float
 from torch import nn
 from transformers.utils import ModelOutput
 
-from .config import HEAD_MODULES, TaskType
-from .engine.batch import PromptedBatch, behind, check_labels, in_front
-from .engine.costs import Remembered, takes
-from .engine.prefixes import positions
-from .engine.scoring import OBJECTIONS, error_of, tolerance_of
-from .packing import IGNORE
+from ..batch import PromptedBatch, append_prompt, check_labels, prepend_prompt
+from ..config import HEAD_MODULES, TaskType
+from ..engine.costs import Remembered, takes
+from ..engine.packing import IGNORE
+from ..engine.prefixes import positions
+from ..engine.scoring import OBJECTIONS, error_of, tolerance_of
 
 # --------------------------------------------------------------------------------------------------- the weights
 
@@ -119,7 +119,7 @@ def classify(
     for key in PER_TOKEN & set(output):
         output[key] = _lined_up(output[key], batch)
     if task_type is TaskType.TOKEN_CLS:
-        output["logits"] = batch.line_up(output["logits"])
+        output["logits"] = batch.align(output["logits"])
     if (loss := _loss(task_type, output, labels, text)) is not None:
         output = type(output)(loss=loss, **output)
     return output
@@ -160,8 +160,8 @@ def _lined_up(value: Any, batch: PromptedBatch) -> Any:
     if isinstance(value, tuple):
         return tuple(_lined_up(part, batch) for part in value)
     if value.dim() == 3:
-        return batch.line_up(value)
-    return batch.line_up(value[..., None])[..., 0].masked_fill(
+        return batch.align(value)
+    return batch.align(value[..., None])[..., 0].masked_fill(
         ~batch.text, torch.finfo(value.dtype).min
     )
 
@@ -210,15 +210,15 @@ def _layout(
     """Rows in which the base model's head reads the right place."""
     first = first_position(base_model)
     if first is not None:
-        return behind(prompts, words, text, first)
+        return append_prompt(prompts, words, text, first)
     if task_type is not TaskType.SEQ_CLS:
-        return in_front(prompts, words, text)
+        return prepend_prompt(prompts, words, text)
     if not looks_back_only(base_model):
         raise ValueError(
             f"{type(base_model).__name__} takes no position_ids, so its classifier would read the first virtual token "
             "in place of the text's; choose BERT, RoBERTa, DistilBERT or a decoder."
         )
-    batch = in_front(prompts, words, text, pads="left")
+    batch = prepend_prompt(prompts, words, text, pads="left")
     if not takes(base_model, "position_ids"):
         return batch
     return replace(batch, position_ids=positions(batch.mask))
@@ -256,7 +256,7 @@ def first_position(base_model: nn.Module) -> int | None:
         padding = getattr(base_model.config, "pad_token_id", None)
         for first in (0, *([] if padding is None else [padding + 1])):
             try:
-                found = _states(base_model, **behind([prompt], own, text, first).inputs)[
+                found = _states(base_model, **append_prompt([prompt], own, text, first).inputs)[
                     :, : own.shape[1]
                 ]
             except OBJECTIONS:

@@ -1,0 +1,1 @@
+"""Base models by name: fetched, converted, loaded frozen, on a device and in a type."""

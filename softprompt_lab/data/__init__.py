@@ -1,0 +1,1 @@
+"""The tasks that come along, and a user's CSV or JSONL."""

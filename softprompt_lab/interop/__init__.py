@@ -1,0 +1,1 @@
+"""Trainer, and PEFT's own numbers for whoever must reproduce them."""

@@ -1,0 +1,1 @@
+"""Runs on disk: checkpoints, saved runs, the zoo of trained prompts."""
