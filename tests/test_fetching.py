@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softprompt_lab import LabError, load_base_model
 from softprompt_lab.bases import fetching
-from softprompt_lab.bases.fetching import MANIFEST, fetch, is_fetched, problems
+from softprompt_lab.bases.fetching import MANIFEST, fetch, problems
+from softprompt_lab.bases.loading import is_fetched
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +259,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, registry):
 
 
 def test_unknown_names_cannot_be_fetched():
-    for ask in (fetch, is_fetched, problems):
+    for ask in (fetch, problems):
         with pytest.raises(LabError, match="'gpt5' cannot be fetched; what can: smollm2"):
             ask("gpt5")
 

