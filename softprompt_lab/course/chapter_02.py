@@ -20,7 +20,7 @@ def prompt_alone(x, prompt):
 
 
 def one_row(x, prompt):
-    """That is one row, and one row came back of three: expand the prompt over the batch, do not take a row out of it."""
+    """That is one row, and one row came back of three: expand the prompt over the batch, do not take one row."""
     return concatenate_prompt(x, prompt)[0]
 
 
