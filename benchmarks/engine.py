@@ -22,14 +22,14 @@ import psutil
 import torch
 import transformers
 import typer
+from softprompt_lab.engine.scoring import strategies_of
 from tqdm import tqdm
 from transformers import BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task
 from softprompt_lab.bases import machine
+from softprompt_lab.batch import Example, Target
 from softprompt_lab.cli import speed
-from softprompt_lab.engine.packing import Example, Target
-from softprompt_lab.engine.scoring import strategies_of
 from softprompt_lab.evaluation import score_labels
 from softprompt_lab.plots import engine_ratios
 

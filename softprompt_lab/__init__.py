@@ -1,6 +1,7 @@
 """Soft prompts, from the concatenation of two tensors to a saved adapter that PEFT loads."""
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -21,16 +22,23 @@ _HOMES = {
     "TrainingHistory": "training",
     "evaluate": "evaluation",
     "Evaluation": "evaluation",
-    "save_adapter": "adapters",
-    "load_adapter": "adapters",
-    "export_prompt": "adapters",
-    "import_prompt": "adapters",
+    "save_adapter": "saving",
+    "load_adapter": "saving",
     "nearest_tokens": "reading",
     "LabError": "errors",
     "AdapterError": "errors",
 }
 
 __all__ = list(_HOMES)
+
+
+def room(target: str) -> Any:
+    """Return what a room offers: `room("heads.classify:Head")` imports it at first use.
+
+    No file of the core imports a room otherwise, so the core works alone.
+    """
+    module, _, name = target.partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def __getattr__(name: str) -> object:

@@ -1,36 +1,124 @@
-"""A padded batch behind its prompts: what stands where in the rows that the base model sees.
+"""Rows of a batch: `[prompt | text | pads]` for the base model, its outputs lined up with the caller's input again.
 
-Text stands directly behind its prompt and every pad outside, whatever side the caller padded on, so a row's positions
-are what they would be alone. `places` tells where each token of the caller's row went, which lines outputs up again.
+Text stands directly behind its prompt and every pad outside, whatever side the caller padded on, so that a row's
+positions, and with them its result, are what they would be alone. `PlainEngine` computes what the package needs from
+such rows, one call after the other; the engine room computes the same numbers faster.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from .embedding import concatenate_prompt
-from .engine.packing import IGNORE
+
+IGNORE = -100  # a label that does not count, as in torch.nn.CrossEntropyLoss
+ROWS_PER_CALL = 16  # of the plain way
+Prompts = Sequence[Float[torch.Tensor, "_ D"]]
+
+# ------------------------------------------------------------------------------------------- texts with labels
+
+
+@dataclass(frozen=True)
+class Target:
+    """Tokens that follow a context. `labels[i]` is the token to be predicted at position i, or -100."""
+
+    ids: Sequence[int]
+    labels: Sequence[int]
+
+    @classmethod
+    def of(cls, ids: Sequence[int]) -> "Target":
+        """Return a target whose every token is to be predicted."""
+        return cls(ids, ids)
+
+    @property
+    def supervised(self) -> list[tuple[int, int]]:
+        """(position, label) of each token that is to be predicted."""
+        return [(place, label) for place, label in enumerate(self.labels) if label != IGNORE]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A context with one target (training) or several that compete (rank classification), behind prompt number n."""
+
+    context: Sequence[int]
+    targets: Sequence[Target]
+    prompt: int = 0
+
+    def __len__(self) -> int:
+        """Tokens that the model must read: a target's last token is predicted, never read."""
+        return len(self.context) + sum(max(len(target.ids) - 1, 0) for target in self.targets)
+
+
+class LabelLogits(NamedTuple):
+    """M labels: their logits over the vocabulary, their token ids, and (example, target) of each."""
+
+    logits: Float[torch.Tensor, "M V"]
+    label_ids: Int[torch.Tensor, "M"]
+    owners: list[tuple[int, int]]
+
+
+def examples_from_batch(
+    input_ids: Int[torch.Tensor, "B T"],
+    mask: Bool[torch.Tensor, "B T"],
+    labels: Int[torch.Tensor, "B S"],
+    prompt_numbers: Sequence[int],
+    decoder_pad: int | None = None,
+) -> list[Example]:
+    """Return the rows of a padded batch as examples.
+
+    Args:
+        labels: of a decoder lined up with `input_ids`: what stands before a row's first label is its context.
+        decoder_pad: of an encoder-decoder, whose labels are texts of their own: the id that stands at their -100.
+    """
+    examples = []
+    for ids, text, row_labels, prompt in zip(input_ids, mask, labels, prompt_numbers, strict=True):
+        tokens = ids[text].tolist()
+        if decoder_pad is not None:
+            read = row_labels.masked_fill(row_labels == IGNORE, decoder_pad)
+            context, target = tokens, Target(read.tolist(), row_labels.tolist())
+        else:
+            marks = row_labels[text].tolist()
+            start = next((i for i, label in enumerate(marks) if label != IGNORE), len(marks))
+            context, target = tokens[:start], Target(tokens[start:], marks[start:])
+        examples.append(Example(context, [target], prompt))
+    return examples
+
+
+def pad_rows(
+    rows: Sequence[Sequence[int]], device: torch.device, value: int = 0
+) -> tuple[Int[torch.Tensor, "B T"], Bool[torch.Tensor, "B T"]]:
+    """Return lists of ids as one tensor, padded on the right, and the mask of what is no pad."""
+    ids = [torch.tensor(row, dtype=torch.long) for row in rows]
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = pad_sequence(ids, batch_first=True, padding_value=value)  # (B, T)
+    return padded.to(device), (torch.arange(padded.shape[1]) < lengths[:, None]).to(device)
+
+
+# ------------------------------------------------------------------------------------------- the layout of a row
 
 
 @dataclass(frozen=True)
 class PromptedBatch:
-    """B rows of `[prompt | text]` or `[text | prompt]`, pads all on one side; N = P + T with the longest prompt.
+    """B rows of prompt and text, pads all on one side; N = P + T with the longest prompt.
 
     Attributes:
         embeddings: what the base model reads.
         mask: True at virtual and text tokens.
-        places: where each token of the caller's `(B, T)` stands in the row.
+        positions: where each token of the caller's `(B, T)` stands in its row.
         text: the caller's mask.
-        position_ids: where a base model that counts the places in a row would count otherwise.
+        position_ids: where a base model would count the positions of a row differently.
     """
 
     embeddings: Float[torch.Tensor, "B N D"]
     mask: Bool[torch.Tensor, "B N"]
-    places: Int[torch.Tensor, "B T"]
+    positions: Int[torch.Tensor, "B T"]
     text: Bool[torch.Tensor, "B T"]
     position_ids: Int[torch.Tensor, "B N"] | None = None
 
@@ -40,20 +128,16 @@ class PromptedBatch:
         inputs = {"inputs_embeds": self.embeddings, "attention_mask": self.mask.long()}
         return inputs if self.position_ids is None else inputs | {"position_ids": self.position_ids}
 
-    def lay_out(self, values: Int[torch.Tensor, "B T"]) -> Int[torch.Tensor, "B N"]:
-        """One number for each token of the caller's row, at its place; 0 at virtual tokens."""
-        return torch.zeros_like(self.mask, dtype=values.dtype).scatter(1, self.places, values)
-
     def align(
-        self, states: Float[torch.Tensor, "B N X"], behind: int = 0
+        self, states: Float[torch.Tensor, "B N X"], shift: int = 0
     ) -> Float[torch.Tensor, "B T X"]:
-        """What the base model returned at each token of the caller's row, or `behind` places before it; 0 at pads."""
-        index = (self.places - behind)[..., None].expand(-1, -1, states.shape[-1])
+        """Return the model's output at each token of the caller's row, or `shift` positions before; 0 at pads."""
+        index = (self.positions - shift)[..., None].expand(-1, -1, states.shape[-1])
         return states.gather(1, index) * self.text[..., None]
 
 
 def prepend_prompt(
-    prompts: Sequence[Float[torch.Tensor, "_ D"]],
+    prompts: Prompts,
     words: Float[torch.Tensor, "B T D"],
     text: Bool[torch.Tensor, "B T"],
     pads: Literal["left", "right"] = "right",
@@ -64,88 +148,71 @@ def prepend_prompt(
         text: True at text, False at pads, on whatever side.
         pads: where they stand in the result; generation wants them on the left.
     """
-    front, front_mask = _stacked(prompts, len(words), words.device)
-    mask = torch.cat([front_mask, text], dim=1)  # (B, P+T)
-    embeddings = concatenate_prompt(words, front)
-    order = pads_last(mask) if pads == "right" else pads_first(mask)
-    return PromptedBatch(
-        embeddings.gather(1, order[..., None].expand_as(embeddings)),
-        mask.gather(1, order),
-        order.argsort(dim=1)[:, front.shape[1] :],  # the inverse of a permutation is its argsort
-        text,
-    )
+    front, virtual = stack_prompts(prompts, len(words), words.device)
+    return arrange(concatenate_prompt(words, front), torch.cat([virtual, text], dim=1), text, pads)
 
 
-def append_prompt(
-    prompts: Sequence[Float[torch.Tensor, "_ D"]],
-    words: Float[torch.Tensor, "B T D"],
+def arrange(
+    embeddings: Float[torch.Tensor, "B N D"],
+    mask: Bool[torch.Tensor, "B N"],
     text: Bool[torch.Tensor, "B T"],
-    first_position: int = 0,
+    pads: Literal["left", "right"] = "right",
 ) -> PromptedBatch:
-    """`[text | prompt | pads]` with the position ids of `[prompt | text]`: the same to a model that looks both ways.
-
-    The text's first token ([CLS]) stays in the first place, where such models' classifiers read.
-
-    Args:
-        first_position: the position id of the first place; RoBERTa's is behind its padding token.
-    """
-    front, front_mask = _stacked(prompts, len(words), words.device)
-    embeddings = torch.cat([words, front.to(words.dtype).expand(len(words), -1, -1)], dim=1)
-    mask = torch.cat([text, front_mask], dim=1)  # (B, T+P)
-    numbers = torch.cat(
-        [front_mask.sum(dim=1, keepdim=True) + text.cumsum(dim=1), front_mask.cumsum(dim=1)], dim=1
-    )
-    order = pads_last(mask)
+    """Move the pads of rows that end with the caller's text to one side; the order of the rest stays."""
+    order = (~mask if pads == "right" else mask).long().argsort(dim=1, stable=True)  # (B, N)
     return PromptedBatch(
         embeddings.gather(1, order[..., None].expand_as(embeddings)),
         mask.gather(1, order),
-        order.argsort(dim=1)[:, : text.shape[1]],
+        order.argsort(dim=1)[:, -text.shape[1] :],  # the inverse of a permutation is its argsort
         text,
-        first_position + (numbers.gather(1, order) - 1).clamp_min(0),
     )
 
 
-def _stacked(
-    prompts: Sequence[Float[torch.Tensor, "_ D"]], rows: int, device: torch.device
+def stack_prompts(
+    prompts: Prompts, rows: int, device: torch.device
 ) -> tuple[Float[torch.Tensor, "_ P D"], Bool[torch.Tensor, "_ P"]]:
-    """Prompts of different lengths as one tensor, and for each of `rows` rows which places are virtual tokens."""
+    """Return prompts of different lengths as one tensor, and the mask of its virtual tokens for `rows` rows."""
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     front = pad_sequence(list(prompts), batch_first=True)  # (1 or B, P, D)
-    return front, (torch.arange(front.shape[1], device=device) < lengths[:, None]).expand(rows, -1)
+    mask = torch.arange(front.shape[1], device=device) < lengths[:, None]
+    return front, mask.expand(rows, -1)
 
 
-def pads_last(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
-    """Places in an order that puts each row's pads last and keeps the order of the rest."""
-    return (~mask).long().argsort(dim=1, stable=True)
+def distinct_prompts(prompts: Prompts, rows: int) -> tuple[list[torch.Tensor], list[int]]:
+    """Return each prompt once, and for each of the rows the number of its own.
+
+    Args:
+        prompts: one for every row, or one for each.
+    """
+    numbers: dict[int, int] = {}  # by the tensor's identity
+    of_rows = [numbers.setdefault(id(prompt), len(numbers)) for prompt in prompts]
+    distinct = list({id(prompt): prompt for prompt in prompts}.values())
+    return distinct, of_rows if len(of_rows) == rows else of_rows * rows
 
 
-def pads_first(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
-    """Places in an order that puts each row's pads first and keeps the order of the rest."""
-    return mask.long().argsort(dim=1, stable=True)
-
-
-# ------------------------------------------------------------------------------------------ what the caller gave
-
+# ---------------------------------------------------------------------------------------- what the caller gave
 
 REFUSED = {
     "position_ids": "positions are counted from the attention mask",
-    "past_key_values": "a cache would hold the prompt already",
+    "past_key_values": "it would hold the prompt already; pass the whole text, whose prompt is kept",
     "inputs_embeds": "pass input_ids",
-    "logits_to_keep": "logits line up with input_ids; training and evaluation make those at the labels only",
+    "logits_to_keep": "logits line up with input_ids; model.loss makes those at the labels only",
+    "assistant_model": "the assistant would not see the prompt",
+    "prompt_lookup_num_tokens": "virtual tokens cannot be looked up",
 }
 
 
-def refuse(given: Callable[[str], Any], reasons: Mapping[str, str] = REFUSED) -> None:
+def refuse(value_of: Callable[[str], Any]) -> None:
     """Raise ValueError for arguments that would be silently wrong behind a prompt."""
-    for name, reason in reasons.items():
-        if given(name) is not None:
+    for name, reason in REFUSED.items():
+        if value_of(name) is not None:
             raise ValueError(f"{name} cannot be passed: {reason}.")
 
 
 def checked_mask(
     tokens: Shaped[torch.Tensor, "B T *D"], attention_mask: Int[torch.Tensor, "_ _"] | None
 ) -> Bool[torch.Tensor, "B T"]:
-    """The mask of tokens, ids or vectors, as booleans; every row must have at least one token of text."""
+    """Return the mask of tokens, ids or vectors, as booleans; every row must have at least one token of text."""
     shape = tokens.shape[:2]
     if attention_mask is None:
         return torch.ones(shape, dtype=torch.bool, device=tokens.device)
@@ -160,11 +227,181 @@ def checked_mask(
     return mask
 
 
-def check_labels(labels: Int[torch.Tensor, "_ _"] | None, mask: torch.Tensor) -> None:
-    """Labels line up with the text; a label on a pad would teach the prompt to predict pads."""
-    if labels is None:
-        return
+def check_labels(labels: Int[torch.Tensor, "_ _"], mask: torch.Tensor) -> None:
+    """Raise ValueError for labels that do not line up with the text, or that would teach the prompt a pad."""
     if labels.shape != mask.shape:
         raise ValueError(f"labels are {tuple(labels.shape)}, input_ids {tuple(mask.shape)}.")
     if ((labels != IGNORE) & ~mask).any():
         raise ValueError("a pad has a label; set labels to -100 wherever attention_mask is 0.")
+
+
+def generation_argument(base_model: nn.Module, kwargs: Mapping[str, Any], name: str) -> Any:
+    """Return what a call of `generate` asks for: its argument, its `generation_config`'s, or the base model's."""
+    sources = (kwargs.get("generation_config"), base_model.generation_config)
+    values = (kwargs.get(name), *(getattr(source, name, None) for source in sources))
+    return next((value for value in values if value is not None), None)
+
+
+def lengths_of_new_text(
+    base_model: nn.Module, kwargs: dict[str, Any], text: Bool[torch.Tensor, "B T"], virtual: int
+) -> dict[str, Any]:
+    """Return `generate`'s arguments with `max_length` and `min_length`, which count the text, as numbers of new tokens.
+
+    Args:
+        text: the mask of what is given.
+        virtual: the number of virtual tokens in front of it.
+
+    Raises:
+        ValueError: `max_length` leaves no room, or prompt, text and new tokens are more than the base model has
+            positions for.
+    """
+    kwargs, length = dict(kwargs), text.shape[1]
+    for bound in ("max", "min"):
+        limit = generation_argument(base_model, kwargs, f"{bound}_length")
+        new = generation_argument(base_model, kwargs, f"{bound}_new_tokens")
+        if limit and new is None:  # an explicit number of new tokens wins, as in transformers
+            if bound == "max" and limit <= length:
+                raise ValueError(
+                    f"max_length={limit} leaves no room behind an input of {length} tokens."
+                )
+            kwargs[f"{bound}_new_tokens"] = max(0, limit - length)
+        kwargs.pop(f"{bound}_length", None)
+    if (config := kwargs.get("generation_config")) is not None:
+        kwargs["generation_config"] = copy.deepcopy(config)
+        kwargs["generation_config"].max_length = kwargs["generation_config"].min_length = None
+    new, tokens = (
+        generation_argument(base_model, kwargs, "max_new_tokens") or 1,
+        int(text.sum(1).max()),
+    )
+    shape = base_model.config.get_text_config(decoder=True)
+    limit = getattr(shape, "max_position_embeddings", None)
+    if limit is not None and virtual + tokens + new - 1 > limit:  # the last new token is never read
+        raise ValueError(
+            f"{virtual} virtual tokens, {tokens} tokens of text and max_new_tokens={new} do not fit: the base model "
+            f"has positions for {limit}. Shorten the text, or lower max_new_tokens to "
+            f"{max(0, limit - virtual - tokens + 1)}."
+        )
+    return kwargs
+
+
+# ------------------------------------------------------------------------------------------------ the plain way
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """How a batch goes through the frozen base model. Every engine gives what each row gives alone."""
+
+    def inside(self, base_model: nn.Module) -> AbstractContextManager:
+        """Hold the base model for a call from outside the engine."""
+
+    def label_logits(
+        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+    ) -> Iterator[LabelLogits]:
+        """Yield the logits that predict each label of the examples, one call of the base model at a time."""
+
+    def label_loss(
+        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+    ) -> Float[torch.Tensor, ""]:
+        """Return the mean cross-entropy of the examples' labels, in nats, with the prompts' gradient path."""
+
+    def generate(
+        self,
+        base_model: nn.Module,
+        prompts: Prompts,
+        input_ids: Int[torch.Tensor, "B T"],
+        mask: Bool[torch.Tensor, "B T"],
+        **kwargs: Any,
+    ) -> Any:
+        """Continue rows of text as transformers' `generate`; a decoder's sequences begin with `input_ids`."""
+
+
+class PlainEngine:
+    """The engine that one can read: a padded row for each target, right on every base model."""
+
+    def inside(self, base_model: nn.Module) -> AbstractContextManager:
+        """Nothing to hold: the plain way changes nothing in the base model."""
+        return nullcontext()
+
+    def label_logits(
+        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+    ) -> Iterator[LabelLogits]:
+        """Yield the logits that predict each label; see `Engine`."""
+        decode = encoder_decoder_call if base_model.config.is_encoder_decoder else decoder_call
+        rows = [
+            (example, target, (index, number))
+            for index, example in enumerate(examples)
+            for number, target in enumerate(example.targets)
+        ]
+        for start in range(0, len(rows), ROWS_PER_CALL):
+            part = rows[start : start + ROWS_PER_CALL]
+            fronts = [prompts[example.prompt] for example, _, _ in part]
+            logits, first = decode(base_model, fronts, [row[:2] for row in part])
+            found = [
+                (row, first[row] + place, label, owner)
+                for row, (_, target, owner) in enumerate(part)
+                for place, label in target.supervised
+                if first[row] + place >= 0  # else nothing predicts it: neither prompt nor context
+            ]
+            if found:
+                at, places, labels, owners = zip(*found, strict=True)
+                label_ids = torch.tensor(labels, device=logits.device)
+                yield LabelLogits(logits[list(at), list(places)].float(), label_ids, list(owners))
+
+    def label_loss(
+        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+    ) -> Float[torch.Tensor, ""]:
+        """Return the mean cross-entropy of the labels; see `Engine`."""
+        parts = list(self.label_logits(base_model, prompts, examples))
+        logits = torch.cat([part.logits for part in parts])  # (M, V)
+        return nn.functional.cross_entropy(logits, torch.cat([part.label_ids for part in parts]))
+
+    def generate(
+        self,
+        base_model: nn.Module,
+        prompts: Prompts,
+        input_ids: Int[torch.Tensor, "B T"],
+        mask: Bool[torch.Tensor, "B T"],
+        **kwargs: Any,
+    ) -> Any:
+        """Continue rows from `[pads | prompt | text]`; see `Engine`."""
+        words = base_model.get_input_embeddings()(input_ids)
+        if base_model.config.is_encoder_decoder:
+            return base_model.generate(**prepend_prompt(prompts, words, mask).inputs, **kwargs)
+        batch = prepend_prompt(prompts, words, mask, "left")
+        return behind_input(input_ids, base_model.generate(**batch.inputs, **kwargs))
+
+
+def decoder_call(
+    base_model: nn.Module, prompts: Prompts, rows: Sequence[tuple[Example, Target]]
+) -> tuple[Float[torch.Tensor, "B N V"], list[int]]:
+    """Return the logits of `[prompt | context | target | pads]`, and the position that predicts each first label."""
+    words = base_model.get_input_embeddings()
+    texts = [[*example.context, *target.ids[:-1]] for example, target in rows]
+    ids, mask = pad_rows(texts, words.weight.device)
+    batch = prepend_prompt(prompts, words(ids), mask)
+    lengths = zip(prompts, rows, strict=True)
+    first = [len(prompt) + len(example.context) - 1 for prompt, (example, _) in lengths]
+    return base_model(**batch.inputs, use_cache=False).logits, first
+
+
+def encoder_decoder_call(
+    base_model: nn.Module, prompts: Prompts, rows: Sequence[tuple[Example, Target]]
+) -> tuple[Float[torch.Tensor, "B S V"], list[int]]:
+    """Return the logits of each target behind an encoded `[prompt | context | pads]`."""
+    words, start = base_model.get_input_embeddings(), base_model.config.decoder_start_token_id
+    ids, mask = pad_rows([example.context for example, _ in rows], words.weight.device)
+    batch = prepend_prompt(prompts, words(ids), mask)
+    decoder_ids, _ = pad_rows([[start, *target.ids[:-1]] for _, target in rows], ids.device, start)
+    output = base_model(**batch.inputs, decoder_input_ids=decoder_ids, use_cache=False)
+    return output.logits, [0] * len(rows)
+
+
+def behind_input(input_ids: Int[torch.Tensor, "B T"], output: Any, given: int = 0) -> Any:
+    """Return what `generate` returned with `input_ids` in place of the first `given` columns of its sequences."""
+    sequences = output if isinstance(output, torch.Tensor) else output.sequences
+    copies = len(sequences) // len(input_ids)  # num_return_sequences
+    sequences = torch.cat([input_ids.repeat_interleave(copies, dim=0), sequences[:, given:]], dim=1)
+    if isinstance(output, torch.Tensor):
+        return sequences
+    output.sequences = sequences
+    return output

@@ -7,33 +7,18 @@ from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
-from .durable import atomic_write
+from . import room
 from .errors import AdapterError
-from .untrusted import plain_file
 
 CONFIG_NAME = "adapter_config.json"
 PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
+DEFAULT_NAME = "default"  # PEFT's name for the first adapter
 PROMPT_NAME = re.compile(r"[\w-]+")  # what a prompt may be called: it is the name of a folder too
 UNKNOWN = (
     "unknown"  # stands for a tokenizer without a name; PEFT refuses a TEXT folder that names none
 )
-MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
-# Methods of PEFT whose saved vectors are a plain soft prompt, with the keys that describe how they were trained.
-PLAIN_WHEN_SAVED = {
-    "P_TUNING": (
-        "encoder_reparameterization_type",
-        "encoder_hidden_size",
-        "encoder_num_layers",
-        "encoder_dropout",
-    ),
-    "MULTITASK_PROMPT_TUNING": (
-        "prompt_tuning_init",
-        "prompt_tuning_init_state_dict_path",
-        "prompt_tuning_init_task",
-        "num_ranks",
-        "num_tasks",
-    ),
-}
+# Methods of PEFT whose saved vectors are a plain soft prompt, and what turns their configuration into one.
+KINDS = dict.fromkeys(("P_TUNING", "MULTITASK_PROMPT_TUNING"), "adapters.kinds:as_prompt_tuning")
 
 
 class TaskType(StrEnum):
@@ -222,6 +207,8 @@ class PromptTuningConfig:
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `adapter_config.json` alone into `folder` (PEFT's `PeftConfig.save_pretrained`)."""
+        from .saving import atomic_write
+
         path = Path(folder) / CONFIG_NAME
         atomic_write(path, self.to_json().encode())
         return path
@@ -235,6 +222,8 @@ class PromptTuningConfig:
         Raises:
             AdapterError: the file is missing, is no JSON object, or holds a value that is not allowed.
         """
+        from .saving import read_json_object
+
         path = Path(folder) / CONFIG_NAME
         return cls.from_dict(read_json_object(path), path)
 
@@ -248,11 +237,8 @@ class PromptTuningConfig:
         """
         values = dict(values)
         kind = values.get("peft_type")
-        if isinstance(kind, str) and kind in PLAIN_WHEN_SAVED:
-            values = {
-                key: value for key, value in values.items() if key not in PLAIN_WHEN_SAVED[kind]
-            }
-            values["peft_type"] = "PROMPT_TUNING"
+        if isinstance(kind, str) and kind in KINDS:
+            values = room(KINDS[kind])(values)
         for key in ("peft_type", "task_type", "num_virtual_tokens"):
             if values.get(key) is None:
                 raise AdapterError(f"{source}: {key!r} is missing; PEFT and this package need it.")
@@ -278,18 +264,3 @@ class PromptTuningConfig:
             return cls(**known)
         except ValueError as error:
             raise AdapterError(f"{source}: {error}") from error
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of at most 1 MB.
-
-    Raises:
-        AdapterError: no plain file of its folder, too large, not UTF-8, not JSON, or not an object.
-    """
-    try:
-        values = json.loads(plain_file(path, MAX_CONFIG_BYTES).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise AdapterError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise AdapterError(f"{path} holds a {type(values).__name__}, not a JSON object.")
-    return values

@@ -13,11 +13,9 @@ from scipy.stats import binomtest, bootstrap
 from sklearn.metrics import f1_score
 from torch import nn
 
-from .engine.locks import lock
-from .engine.packing import Example, Target
-from .engine.scoring import label_logits
-from .heads.classify import check_predicts_text
-from .model import SoftPromptModel
+from .batch import Example, Target, distinct_prompts
+from .config import HEAD_MODULES, TaskType
+from .model import SoftPromptModel, default_engine
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 
@@ -86,28 +84,19 @@ def evaluate(
         ValueError: an unknown split or prompt, no tokenizer, vectors of another width than the word embeddings, or a
             `max_length` without room for template and label.
     """
-    base_model, tokenizer = _parts(model, tokenizer)
+    tokenizer = _tokenizer_of(model, tokenizer)
     rows = task.split(split)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    if prompts is not None:
-        return _behind_each(model, task, rows, _by_name(model, prompts), max_length)[0]
-    vectors, numbers = _prompts_of(model, prompt_names, len(rows))
     examples = _examples(task, tokenizer, rows[task.text_column], max_length)
-    examples = [
-        replace(example, prompt=number) for example, number in zip(examples, numbers, strict=True)
-    ]
-    return _evaluation(task, rows, examples, *score_labels(base_model, vectors, examples))
-
-
-def _by_name(
-    model: SoftPromptModel, prompts: Mapping[str, torch.Tensor] | Sequence[str]
-) -> dict[str, torch.Tensor]:
-    """Vectors by name, as they were given or as the model's prompts of these names."""
-    return (
-        dict(prompts)
-        if isinstance(prompts, Mapping)
-        else {n: model.prompt_by_name(n) for n in prompts}
-    )
+    if prompts is None:
+        return _evaluation(task, rows, examples, _score(model, examples, prompt_names))
+    named = _vectors(model, prompts)
+    parts = score_labels(model, [*named.values()], _behind_each(named, examples))
+    scores = [part.reshape(len(named), len(rows), -1) for part in parts]
+    return {
+        name: _evaluation(task, rows, examples, [part[number] for part in scores])
+        for number, name in enumerate(named)
+    }
 
 
 @dataclass(frozen=True)
@@ -144,9 +133,9 @@ def evaluate_ensemble(
         ValueError: an unknown split or prompt, or no tokenizer.
     """
     rows = task.split(split)
-    members, found = _behind_each(
-        model, task, rows, {name: model.prompt_by_name(name) for name in prompt_names}, max_length
-    )
+    members = evaluate(model, task, split, prompts=prompt_names, max_length=max_length)
+    columns = [f"log p({label})" for label in task.labels]
+    found = np.stack([each.predictions[columns].to_numpy() for each in members.values()])
     shares = torch.from_numpy(found).softmax(dim=-1).mean(dim=0).numpy()  # (N, K)
     votes = (found.argmax(axis=-1)[..., None] == np.arange(len(task.labels))).sum(axis=0)  # (N, K)
     rules = {
@@ -159,30 +148,6 @@ def evaluate_ensemble(
     right = {rule: int((table[rule] == table["label"]).sum()) for rule in rules}
     intervals = {rule: wilson_interval(count, len(rows)) for rule, count in right.items()}
     return Ensemble(members, *(count / len(rows) for count in right.values()), intervals, table)
-
-
-def _behind_each(
-    model: SoftPromptModel,
-    task: Task,
-    rows: Dataset,
-    prompts: Mapping[str, torch.Tensor],
-    max_length: int,
-) -> tuple[dict[str, Evaluation], np.ndarray]:
-    """Every prompt's evaluation on the same rows, in one pass, and its labels' scores (prompts, N, K)."""
-    base_model, tokenizer = _parts(model, None)
-    examples = _examples(task, tokenizer, rows[task.text_column], max_length)
-    placed = _placed(model, prompts)
-    every = [
-        replace(example, prompt=number) for number in range(len(placed)) for example in examples
-    ]
-    found = [
-        part.reshape(len(placed), len(rows), -1) for part in score_labels(base_model, placed, every)
-    ]
-    members = {
-        name: _evaluation(task, rows, examples, *(part[number] for part in found))
-        for number, name in enumerate(prompts)
-    }
-    return members, found[0]
 
 
 @dataclass(frozen=True)
@@ -247,34 +212,30 @@ def difference(
 
 
 def _evaluation(
-    task: Task,
-    rows: Dataset,
-    examples: Sequence[Example],
-    scores: np.ndarray,
-    matches: np.ndarray,
-    losses: np.ndarray,
+    task: Task, rows: Dataset, examples: Sequence[Example], scored: Sequence[np.ndarray]
 ) -> Evaluation:
-    """The figures of some rows from their labels' scores, (N, K) each."""
-    texts, truth = list(rows[task.text_column]), list(rows[LABEL_COLUMN])
+    """Return the figures of some rows from what `score_labels` found, (N, K) each."""
+    scores, matches, losses = scored
+    truth, labels = np.array(rows[LABEL_COLUMN]), np.array(task.labels)
     right = np.array([task.labels.index(label) for label in truth])
     every = np.arange(len(rows))
-    counts = np.array([[len(target.ids) for target in example.targets] for example in examples])
-    answers = [task.labels[index] for index in scores.argmax(axis=1)]
-    majority = pd.Series(task.train[LABEL_COLUMN]).mode().iloc[0]
-    correct = np.array(answers) == np.array(truth)
+    tokens = np.array([len(e.targets[n].ids) for e, n in zip(examples, right, strict=True)])
+    answers = labels[scores.argmax(axis=1)]
+    correct = answers == truth
+    figures = {"label": truth, "prediction": answers, "correct": correct}
+    table = pd.DataFrame({"text": rows[task.text_column], **figures})
+    table[[f"log p({label})" for label in labels]] = scores
     return Evaluation(
         accuracy=float(correct.mean()),
         macro_f1=float(
             f1_score(truth, answers, labels=task.labels, average="macro", zero_division=0)
         ),
         exact_match=float(matches[every, right].mean()),
-        loss=float(losses[every, right].sum() / counts[every, right].sum()),
+        loss=float(losses[every, right].sum() / tokens.sum()),
         n=len(rows),
         confidence_interval=wilson_interval(int(correct.sum()), len(rows)),
-        majority_baseline=float((np.array(truth) == majority).mean()),
-        predictions=_table(texts, truth, answers, correct, scores, task.labels).assign(
-            loss=losses[every, right], tokens=counts[every, right]
-        ),
+        majority_baseline=float((truth == pd.Series(task.train[LABEL_COLUMN]).mode()[0]).mean()),
+        predictions=table.assign(loss=losses[every, right], tokens=tokens),
     )
 
 
@@ -291,36 +252,40 @@ def label_probabilities(
 
     With `prompts` (as in `evaluate`) one line for each prompt and text, with both in the index.
     """
-    base_model, tokenizer = _parts(model, tokenizer)
-    examples = _examples(task, tokenizer, texts, max_length)
-    index = pd.Index(texts, name="text")
+    examples = _examples(task, _tokenizer_of(model, tokenizer), texts, max_length)
     if prompts is None:
-        vectors, _ = _prompts_of(model, None, len(texts))
+        index, (scores, _, _) = pd.Index(texts, name="text"), _score(model, examples)
     else:
-        named = _by_name(model, prompts)
-        vectors = _placed(model, named)
-        examples = [replace(e, prompt=number) for number in range(len(named)) for e in examples]
+        named = _vectors(model, prompts)
         index = pd.MultiIndex.from_product([named, texts], names=["prompt", "text"])
-    scores, _, _ = score_labels(base_model, vectors, examples)
+        scores, _, _ = score_labels(model, [*named.values()], _behind_each(named, examples))
     shares = torch.from_numpy(scores).softmax(dim=1).numpy()
     return pd.DataFrame(shares, index=index, columns=list(task.labels))
 
 
-def _placed(
-    model: SoftPromptModel, prompts: Mapping[str, torch.Tensor]
-) -> list[Float[torch.Tensor, "_ D"]]:
-    """Vectors as the engine takes them.
+def _vectors(
+    model: SoftPromptModel, prompts: Mapping[str, torch.Tensor] | Sequence[str]
+) -> dict[str, Float[torch.Tensor, "_ D"]]:
+    """Return vectors by name, as they were given or as the model's prompts of these names.
 
     Raises:
-        ValueError: another width than the word embeddings have.
+        ValueError: an unknown name, or another width than the word embeddings have.
     """
+    if not isinstance(prompts, Mapping):
+        prompts = {name: model.prompt_by_name(name) for name in prompts}
     width = model.word_embeddings.shape[1]
     for name, prompt in prompts.items():
         if prompt.ndim != 2 or prompt.shape[1] != width:
             raise ValueError(
                 f"{name!r} has shape {tuple(prompt.shape)}; it must be (P, {width}) for this base model."
             )
-    return [prompt.detach().to(model.device, torch.float32) for prompt in prompts.values()]
+    placed = (prompt.detach().to(model.device, torch.float32) for prompt in prompts.values())
+    return dict(zip(prompts, placed, strict=True))
+
+
+def _behind_each(prompts: Mapping[str, torch.Tensor], examples: Sequence[Example]) -> list[Example]:
+    """Return the examples once for each prompt, prompt by prompt."""
+    return [replace(e, prompt=number) for number in range(len(prompts)) for e in examples]
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -331,47 +296,63 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def score_labels(
-    base_model: nn.Module,
-    prompts: torch.Tensor | Sequence[torch.Tensor],
-    examples: Sequence[Example],
+    model: nn.Module, prompts: Sequence[torch.Tensor], examples: Sequence[Example]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each example and target, (N, K): log-probability without the end token, exact match, summed loss."""
+    """Return (N, K) for each example and target: log-probability without the end token, exact match, summed loss.
+
+    Args:
+        model: a `SoftPromptModel` or a plain transformers model.
+        prompts: the vectors that the examples' prompt numbers name.
+    """
     shape = (len(examples), max(len(example.targets) for example in examples))
     scores, losses, matches = np.zeros(shape), np.zeros(shape), np.ones(shape, dtype=bool)
     seen = np.zeros(shape, dtype=int)
-    with lock(base_model):
-        for part in label_logits(base_model, prompts, examples):
-            chosen = (
-                part.logits.log_softmax(dim=-1).gather(1, part.label_ids[:, None])[:, 0].tolist()
-            )
-            first = (part.logits.argmax(dim=-1) == part.label_ids).tolist()
-            for owner, value, hit in zip(part.owners, chosen, first, strict=True):
-                losses[owner] -= value
-                seen[owner] += 1
-                if seen[owner] < len(examples[owner[0]].targets[owner[1]].ids):  # not the end token
-                    scores[owner] += value
-                    matches[owner] &= hit
+    prompted = isinstance(model, SoftPromptModel)
+    base_model, engine = (model.base_model, model.engine) if prompted else (model, default_engine())
+    for part in engine.label_logits(base_model, prompts, examples):
+        chosen = part.logits.log_softmax(dim=-1).gather(1, part.label_ids[:, None])[:, 0].tolist()
+        first = (part.logits.argmax(dim=-1) == part.label_ids).tolist()
+        for owner, value, hit in zip(part.owners, chosen, first, strict=True):
+            losses[owner] -= value
+            seen[owner] += 1
+            if seen[owner] < len(examples[owner[0]].targets[owner[1]].ids):  # not the end token
+                scores[owner] += value
+                matches[owner] &= hit
     return scores, matches, losses
 
 
-def _parts(model: nn.Module, tokenizer) -> tuple[nn.Module, Any]:
-    """Base model and tokenizer."""
+def check_predicts_text(task_type: TaskType) -> None:
+    """Raise ValueError for a model that scores no label words, which `train` and `evaluate` need."""
+    if task_type in HEAD_MODULES:
+        raise ValueError(
+            f"task_type={task_type} predicts no text, and train and evaluate compare label words; use transformers' "
+            "Trainer, or a loop over model(input_ids, attention_mask, labels).loss.backward()."
+        )
+
+
+def _tokenizer_of(model: nn.Module, tokenizer) -> Any:
+    """Return the tokenizer that was given, or the model's own."""
     if isinstance(model, SoftPromptModel):
         check_predicts_text(model.prompt_config.task_type)
-        model, tokenizer = model.base_model, tokenizer or model.tokenizer
+        tokenizer = tokenizer or model.tokenizer
     if tokenizer is None:
         raise ValueError("there is no tokenizer; pass tokenizer= here or to SoftPromptModel.")
-    return model, tokenizer
+    return tokenizer
 
 
-def _prompts_of(
-    model: nn.Module, names: Sequence[str] | None, rows: int
-) -> tuple[list[Float[torch.Tensor, "_ D"]], list[int]]:
-    """The prompts at work, and for each row the number of its own; a plain model has one of length 0."""
+def _score(
+    model: nn.Module, examples: Sequence[Example], names: Sequence[str] | None = None
+) -> tuple[np.ndarray, ...]:
+    """Score labels behind the prompts at work; in front of a plain model stands one of length 0."""
     if isinstance(model, SoftPromptModel):
-        return model.prompts_of(names, rows)
-    words = model.get_input_embeddings().weight
-    return [words.new_zeros(0, words.shape[1], dtype=torch.float32)], [0] * rows
+        prompts, numbers = distinct_prompts(
+            model.prompts_of_rows(names, len(examples)), len(examples)
+        )
+    else:
+        words = model.get_input_embeddings().weight
+        prompts, numbers = [words.new_zeros(0, words.shape[1]).float()], [0] * len(examples)
+    rows = [replace(e, prompt=number) for e, number in zip(examples, numbers, strict=True)]
+    return score_labels(model, prompts, rows)
 
 
 def _examples(task: Task, tokenizer, texts: Sequence[str], max_length: int) -> list[Example]:
@@ -381,16 +362,3 @@ def _examples(task: Task, tokenizer, texts: Sequence[str], max_length: int) -> l
     longest = max(targets, key=lambda label: len(targets[label]))
     contexts = [task.encode(tokenizer, text, longest, max_length)[0] for text in texts]
     return [Example(context, [Target.of(ids) for ids in targets.values()]) for context in contexts]
-
-
-def _table(
-    texts: list[str],
-    truth: list[str],
-    answers: list[str],
-    correct: np.ndarray,
-    scores: np.ndarray,
-    labels: Sequence[str],
-) -> pd.DataFrame:
-    """The predictions, one line a row."""
-    table = pd.DataFrame({"text": texts, "label": truth, "prediction": answers, "correct": correct})
-    return table.join(pd.DataFrame(scores, columns=[f"log p({label})" for label in labels]))

@@ -1,7 +1,7 @@
 """SoftPromptModel: a frozen base model with one or several trainable prompts in front of its input."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,32 +9,60 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import nn
-from transformers import Cache
 from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.utils import ModelOutput
 
-from .batch import check_labels, checked_mask, prepend_prompt, refuse
-from .config import HEAD_MODULES, PROMPT_NAME, PromptTuningConfig, TaskType
+from . import room
+from .batch import (
+    IGNORE,
+    Engine,
+    PlainEngine,
+    PromptedBatch,
+    Prompts,
+    check_labels,
+    checked_mask,
+    distinct_prompts,
+    examples_from_batch,
+    generation_argument,
+    lengths_of_new_text,
+    prepend_prompt,
+    refuse,
+)
+from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
 from .embedding import PromptEmbedding
-from .engine.generation import generate_behind
-from .engine.gradient_checkpointing import with_gradient_checkpointing
-from .engine.locks import locked
-from .engine.packing import IGNORE, from_tensors
-from .engine.prefixes import Prefix, PrefixMemory
-from .engine.scoring import label_loss
-from .heads.classify import Head, classify
-from .interface import TransformersInterface, out_of_peft
+from .saving import load_prompt, load_prompts, save_prompts
 
-DEFAULT_NAME = "default"  # PEFT's name for the first adapter
+# What a task with a head makes of prompts and text; the others are the base model's own business.
+TASK_FORWARD = dict.fromkeys(HEAD_MODULES, "heads.classify:classify")
+BASE = "base_model."  # before the names of the base model's weights
+# What transformers' Trainer and pipelines, and Accelerate, ask of a model, the base model answers.
+ASKED_OF_THE_BASE = (
+    "config",
+    "generation_config",
+    "hf_device_map",
+    "can_generate",
+    "activation_checkpointing_enable",
+    "gradient_checkpointing_enable",
+)
 
 
-class SoftPromptModel(TransformersInterface):
+def default_engine() -> Engine:
+    """Return the fast engine, or the plain one where the room `engine` is missing."""
+    try:
+        return room("engine:FastEngine")()
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(f"{__package__}.engine"):
+            raise
+        return PlainEngine()
+
+
+class SoftPromptModel(nn.Module):
     """A frozen base model with trainable virtual tokens in front of its input (PEFT's `PeftModelForCausalLM`).
 
     Text stands directly behind the prompt and pads outside, whatever side the caller pads on, so a row's result does
-    not depend on the rows beside it. Logits line up with `input_ids`: the prompt's places are cut off.
+    not depend on the rows beside it. Logits line up with `input_ids`: the prompt's positions are cut off.
     SEQ_2_SEQ_LM has its prompt in front of the encoder; SEQ_CLS, TOKEN_CLS and QUESTION_ANS train the base model's
-    head too, on a copy (`heads.py`).
+    head too, on a copy (`heads.classify`). `state_dict` holds what can be trained and leaves out the frozen rest.
 
     Args:
         base_model: a transformers model; its weights are frozen here and stay as they are. One that PEFT has given a
@@ -42,9 +70,18 @@ class SoftPromptModel(TransformersInterface):
         config: what the prompt is; sizes that it leaves out are read off the base model.
         tokenizer: needed by a TEXT start and by `evaluate`, `train` and the command line.
         start: (P, D) vectors to start from instead of what `config.prompt_tuning_init` says.
+        head: saved weights of a head that was trained with the prompt, by their names in the base model.
+        engine: how batches go through the base model; None is the fast way (`batch.Engine`).
 
     Raises:
         ValueError: a task type that is not the base model's, or sizes that do not fit it.
+
+    Example:
+        >>> from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model
+        >>> base_model, tokenizer = load_base_model("tiny")
+        >>> model = SoftPromptModel(base_model, PromptTuningConfig(num_virtual_tokens=4), tokenizer=tokenizer)
+        >>> tuple(model.prompt.shape)
+        (4, 128)
     """
 
     def __init__(
@@ -54,22 +91,34 @@ class SoftPromptModel(TransformersInterface):
         *,
         tokenizer=None,
         start: Float[torch.Tensor, "P D"] | None = None,
+        head: dict[str, torch.Tensor] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         super().__init__()
-        base_model = out_of_peft(base_model)
+        base_model = _out_of_peft(base_model)
         if base_model.get_input_embeddings().weight.is_meta:
             raise ValueError(
                 "the base model's word embeddings are offloaded; keep them on a device in device_map."
             )
         self.base_model = base_model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
+        self.engine = engine or default_engine()
         self.prompts = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         self.configs: dict[str, PromptTuningConfig] = {}
-        self._prefixes = PrefixMemory()
         self._disabled = False
-        self.add_prompt(DEFAULT_NAME, config, start=start)
+        self.add_prompt(DEFAULT_NAME, config, start=start, head=head)
         self.set_prompt(DEFAULT_NAME)
+        self.register_state_dict_post_hook(_leave_out_frozen)
+        self.register_load_state_dict_post_hook(_miss_no_frozen)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a part of this module, or what the base model answers to Trainer, pipelines and Accelerate."""
+        return (
+            getattr(self.base_model, name)
+            if name in ASKED_OF_THE_BASE
+            else super().__getattr__(name)
+        )
 
     # ------------------------------------------------------------------------------------------- prompts by name
 
@@ -79,9 +128,23 @@ class SoftPromptModel(TransformersInterface):
         config: PromptTuningConfig,
         *,
         start: Float[torch.Tensor, "P D"] | None = None,
+        head: dict[str, torch.Tensor] | None = None,
     ) -> None:
-        """Put one more prompt beside the others (PEFT's `add_adapter`), frozen; the active one stays active."""
-        self.put_prompt(name, *self.new_prompt(config, start))
+        """Put one more prompt beside the others (PEFT's `add_adapter`), frozen; the active one stays active.
+
+        Raises:
+            ValueError: there is one of that name, a name that is no word, or sizes that do not fit the base model.
+        """
+        self._check_free(name)
+        config = config.completed_for(self.base_model)
+        words, found = self.word_embeddings_module, {}
+        found["prompts"] = PromptEmbedding(config, words, tokenizer=self.tokenizer, start=start)
+        if config.task_type in HEAD_MODULES or head:
+            endings = config.modules_to_save or ()
+            found["heads"] = room("heads.classify:Head")(self.base_model, endings, head)
+        for kind, module in found.items():
+            getattr(self, kind)[name] = module.to(self.device).requires_grad_(False)
+        self.configs[name] = config
 
     def load_prompt(
         self,
@@ -92,41 +155,24 @@ class SoftPromptModel(TransformersInterface):
         revision: str | None = None,
     ) -> None:
         """Put a saved prompt beside the others (PEFT's `load_adapter`); arguments and errors of `from_pretrained`."""
-        from .adapters.prompts import load_prompt
-
+        self._check_free(name)
         load_prompt(self, folder, name, task_id=task_id, revision=revision)
 
-    def new_prompt(
-        self, config: PromptTuningConfig, start: Float[torch.Tensor, "P D"] | None
-    ) -> tuple[PromptEmbedding, Head, PromptTuningConfig]:
-        """A prompt that fits the base model, with the head of its task and its configuration, not yet put anywhere."""
-        config = config.completed_for(self.base_model)
-        prompt = PromptEmbedding(
-            config, self.word_embeddings_module, tokenizer=self.tokenizer, start=start
-        )
-        return prompt, Head(self.base_model, config.modules_to_save or ()), config
-
-    def put_prompt(
-        self, name: str, prompt: PromptEmbedding, head: Head, config: PromptTuningConfig
-    ) -> None:
-        """Keep a new prompt under a name that is free; it learns once it is chosen."""
+    def _check_free(self, name: str) -> None:
+        """Raise ValueError for a name that a new prompt cannot have."""
         if name in self.prompts:
             raise ValueError(f"there is a prompt called {name!r} already; choose another name.")
         if not PROMPT_NAME.fullmatch(name) or hasattr(self.prompts, name):
             raise ValueError(
                 f"a prompt cannot be called {name!r}; take another word of letters, digits, '_' and '-'."
             )
-        self.prompts[name] = prompt.to(self.device).requires_grad_(False)
-        self.heads[name] = head.to(self.device).requires_grad_(False)
-        self.configs[name] = config
 
     def set_prompt(self, name: str) -> None:
         """Choose the prompt that forward, loss and generate use (PEFT's `set_adapter`)."""
         self.prompt_by_name(name)  # or a ValueError that names those there are
         self.active_prompt = name
-        for key in self.prompts:
-            self.prompts[key].requires_grad_(key == name)
-            self.heads[key].requires_grad_(key == name)
+        for key, module in (*self.prompts.items(), *self.heads.items()):
+            module.requires_grad_(key == name)
 
     def delete_prompt(self, name: str) -> None:
         """Remove a prompt and its head (PEFT's `delete_adapter`); the first of the others takes an active one's place.
@@ -134,13 +180,14 @@ class SoftPromptModel(TransformersInterface):
         Raises:
             ValueError: there is none of that name, or no other.
         """
-        self.prompt_by_name(name)  # or a ValueError that names those there are
+        self.prompt_by_name(name)
         if len(self.prompts) == 1:
             raise ValueError(
                 f"{name!r} is the only prompt; the model without one is model.base_model."
             )
-        del self.prompts[name], self.heads[name], self.configs[name]
-        self._prefixes.clear()
+        for named in (self.prompts, self.heads, self.configs):
+            if name in named:
+                del named[name]
         if self.active_prompt == name:
             self.set_prompt(next(iter(self.prompts)))
             warnings.warn(
@@ -165,7 +212,7 @@ class SoftPromptModel(TransformersInterface):
 
     @property
     def device(self) -> torch.device:
-        """Where the word embeddings are."""
+        """The device of the word embeddings."""
         return self.word_embeddings.device
 
     @property
@@ -179,12 +226,19 @@ class SoftPromptModel(TransformersInterface):
         return self.word_embeddings_module.weight
 
     @property
+    def accepts_loss_kwargs(self) -> bool:
+        """True where `forward` takes `num_items_in_batch`, by which Trainer divides when it accumulates gradients."""
+        return (
+            self.prompt_config.task_type not in HEAD_MODULES and not self.config.is_encoder_decoder
+        )
+
+    @property
     def prompt(self) -> Float[torch.Tensor, "P D"]:
-        """The active prompt, with its gradient path."""
+        """The active prompt, with its gradient path; what is written into it (`copy_`) is the prompt from then on."""
         return self.prompt_by_name(self.active_prompt)
 
     def prompt_by_name(self, name: str) -> Float[torch.Tensor, "P D"]:
-        """A prompt by name; of PEFT's 2P rows for an encoder-decoder, the P that are read.
+        """Return a prompt by name; of PEFT's 2P rows for an encoder-decoder, the P that are read.
 
         Raises:
             ValueError: there is none of that name.
@@ -196,11 +250,40 @@ class SoftPromptModel(TransformersInterface):
         return self.prompts[name].embedding.weight[: self.configs[name].num_virtual_tokens]
 
     def get_prompt(self, batch_size: int) -> Float[torch.Tensor, "B P D"]:
-        """The active prompt once for each row (PEFT's `get_prompt`)."""
-        return self.prompt.expand(batch_size, -1, -1)
+        """Return the active prompt once for each row (PEFT's `get_prompt`): virtual tokens 0 to P-1, looked up."""
+        indices = torch.arange(self.prompt_config.num_virtual_tokens, device=self.device)
+        return self.prompts[self.active_prompt](indices.expand(batch_size, -1))
+
+    def prompts_of_rows(self, names: Sequence[str] | None, rows: int) -> list[torch.Tensor]:
+        """Return the prompts at work: one for every row, or with `names` one for each; while disabled of length 0.
+
+        Raises:
+            ValueError: an unknown name, or not one for each row.
+        """
+        if self._disabled:
+            _refuse_names(names)
+            return [self.prompt[:0]]
+        if names is None:
+            return [self.get_prompt(1)[0]]
+        if len(names) != rows:
+            raise ValueError(
+                f"prompt_names has {len(names)} names for {rows} rows; give one for each row."
+            )
+        distinct = {name: self.prompt_by_name(name) for name in names}
+        return [distinct[name] for name in names]
+
+    def head_weights(self, names: Sequence[str] | None = None) -> dict[str, nn.Parameter]:
+        """Return the trained head of the active prompt, or of the one that `names` name, by names in the base model."""
+        distinct = set(names or [self.active_prompt])
+        if len(distinct) > 1:
+            raise ValueError(
+                f"prompt_names={list(names)}: each prompt has a head of its own; call one by one."
+            )
+        name = distinct.pop()
+        return self.heads[name].weights() if name in self.heads else {}
 
     def trainable_parameters(self) -> tuple[int, int]:
-        """Numbers of trainable and of all parameters."""
+        """Return the numbers of trainable and of all parameters."""
         trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return trainable, sum(p.numel() for p in self.parameters())
 
@@ -220,8 +303,6 @@ class SoftPromptModel(TransformersInterface):
 
     # ------------------------------------------------------------------------------------------------------- use
 
-    @locked
-    @with_gradient_checkpointing
     def forward(
         self,
         input_ids: Int[torch.Tensor, "B T"] | None = None,
@@ -256,37 +337,48 @@ class SoftPromptModel(TransformersInterface):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass either input_ids or inputs_embeds.")
         kwargs |= _given(
+            labels=labels,
             token_type_ids=token_type_ids,
             start_positions=start_positions,
             end_positions=end_positions,
         )
-        if self._disabled:
-            _refuse_names(prompt_names)
-            text = _given(
-                input_ids=input_ids, inputs_embeds=inputs_embeds, attention_mask=attention_mask
+        with self.engine.inside(self.base_model):
+            if self._disabled:
+                _refuse_names(prompt_names)
+                text = {"inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
+                return self.base_model(**_given(input_ids=input_ids, **text), **kwargs)
+            refuse(kwargs.get)
+            words = (
+                self.word_embeddings_module(input_ids) if inputs_embeds is None else inputs_embeds
             )
-            return self.base_model(**text, **_given(labels=labels), **kwargs)
-        refuse(kwargs.get)
-        words = self.word_embeddings_module(input_ids) if inputs_embeds is None else inputs_embeds
-        mask = checked_mask(words, attention_mask)
-        rows = self._prompt_of_rows(prompt_names, len(words))
-        if self.prompt_config.task_type in HEAD_MODULES:
-            weights = self._head_of_rows(prompt_names).weights()
-            kwargs |= _given(labels=labels)
-            return classify(
-                self.base_model, self.prompt_config.task_type, rows, words, mask, weights, **kwargs
+            mask = checked_mask(words, attention_mask)
+            prompts, task = (
+                self.prompts_of_rows(prompt_names, len(words)),
+                self.prompt_config.task_type,
             )
-        batch = prepend_prompt(rows, words, mask)
-        if self.base_model.config.is_encoder_decoder:
-            return self.base_model(**batch.inputs, labels=labels, **kwargs)
-        check_labels(labels, mask)
-        num_items = kwargs.pop("num_items_in_batch", None)
+            if task in TASK_FORWARD:
+                head = self.head_weights(prompt_names)
+                classify = room(TASK_FORWARD[task])
+                return classify(self.base_model, task, prompts, words, mask, head, **kwargs)
+            batch = prepend_prompt(prompts, words, mask)
+            if self.base_model.config.is_encoder_decoder:
+                return self.base_model(**batch.inputs, **kwargs)
+            return self._decode(batch, **kwargs)
+
+    def _decode(
+        self,
+        batch: PromptedBatch,
+        labels: Int[torch.Tensor, "_ _"] | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> ModelOutput:
+        """Return a decoder's output, lined up with the text."""
+        if labels is not None:
+            check_labels(labels, batch.text)
         output = self.base_model(**batch.inputs, **{"use_cache": False, **kwargs})
         if labels is not None:
-            predicting = batch.align(output.logits, behind=1).float()  # (B, T, V)
-            loss = fixed_cross_entropy(
-                predicting.flatten(0, 1), labels.flatten(), num_items, ignore_index=IGNORE
-            )
+            predicting = batch.align(output.logits, shift=1).float().flatten(0, 1)  # (B * T, V)
+            loss = fixed_cross_entropy(predicting, labels.flatten(), num_items_in_batch, IGNORE)
             output = type(output)(loss=loss, **output)
         for key in ("logits", "hidden_states"):
             if output.get(key) is not None:
@@ -300,20 +392,33 @@ class SoftPromptModel(TransformersInterface):
         labels: torch.Tensor,
         *,
         prompt_names: Sequence[str] | None = None,
+        prompts: Prompts | None = None,
     ) -> Float[torch.Tensor, ""]:
-        """`forward(...).loss` by the fast way: on a decoder no pads, and logits at the labels only.
+        """Return `forward(...).loss` by the fast way: no pads, and logits at the labels only.
+
+        Args:
+            prompts: (P, D) vectors in place of the model's own, one for every row or one for each.
 
         Raises:
             ValueError: as `forward`, or no token has a label.
         """
-        if self._disabled or self.prompt_config.task_type is not TaskType.CAUSAL_LM:
+        if self._disabled or self.prompt_config.task_type in TASK_FORWARD:
             return self(input_ids, attention_mask, labels, prompt_names=prompt_names).loss
         mask = checked_mask(input_ids, attention_mask)
-        check_labels(labels, mask)
-        prompts, numbers = self.prompts_of(prompt_names, len(input_ids))
-        return label_loss(self.base_model, prompts, from_tensors(input_ids, mask, labels, numbers))
+        decoder_pad = None
+        if self.config.is_encoder_decoder:
+            decoder_pad = self.config.pad_token_id or 0
+        else:
+            check_labels(labels, mask)
+        if (labels == IGNORE).all():
+            raise ValueError(
+                "no token of this batch has a label (all are -100); nothing can be learned from it."
+            )
+        rows = self.prompts_of_rows(prompt_names, len(input_ids)) if prompts is None else prompts
+        distinct, numbers = distinct_prompts(rows, len(input_ids))
+        examples = examples_from_batch(input_ids, mask, labels, numbers, decoder_pad)
+        return self.engine.label_loss(self.base_model, distinct, examples)
 
-    @locked
     @torch.no_grad()
     def generate(
         self,
@@ -321,7 +426,6 @@ class SoftPromptModel(TransformersInterface):
         attention_mask: Int[torch.Tensor, "_ _"] | None = None,
         *,
         prompt_names: Sequence[str] | None = None,
-        past_key_values: Cache | None = None,
         **kwargs: Any,
     ):
         """Continue each row behind the prompt; takes the arguments of transformers' `generate`.
@@ -330,93 +434,39 @@ class SoftPromptModel(TransformersInterface):
 
         Args:
             prompt_names: one for each row, where rows stand behind different prompts.
-            past_key_values: of an earlier call with `return_dict_in_generate=True`, to go on from it: pass its
-                `sequences` with the new text behind them, and a mask for all of it.
 
         Returns:
             As transformers does: for a decoder `input_ids` with the new tokens behind them (B, T + new), for an
             encoder-decoder the decoder's tokens. `max_length` counts `input_ids`, not the virtual tokens.
 
         Raises:
-            ValueError: as `forward`, `max_length` leaves no room, prompt, text and new tokens are more than the base
-                model has positions for, or a cache that nothing can go on from.
+            ValueError: as `forward`, `max_length` leaves no room, or prompt, text and new tokens are more than the base
+                model has positions for.
         """
-        if self.prompt_config.task_type in HEAD_MODULES:
-            raise ValueError(
-                f"task_type={self.prompt_config.task_type} generates no text; call the model itself."
-            )
-        if self._disabled:
-            _refuse_names(prompt_names)
-            text = _given(
-                input_ids=input_ids, attention_mask=attention_mask, past_key_values=past_key_values
-            )
-            return self.base_model.generate(**text, **kwargs)
-        refuse(kwargs.get)
-        mask = checked_mask(input_ids, attention_mask)
-        rows = self._prompt_of_rows(prompt_names, len(input_ids))
-        if self.base_model.config.is_encoder_decoder:
-            batch = prepend_prompt(rows, self.word_embeddings_module(input_ids), mask)
-            return self.base_model.generate(**batch.inputs, **kwargs)
-        if past_key_values is not None and prompt_names is not None:
-            raise ValueError(
-                "prompt_names cannot be passed with past_key_values: the cache holds the prompts already."
-            )
-
-        def prefixes() -> list[Prefix]:
-            names = prompt_names or [self.active_prompt]
-            kept = {
-                name: self._prefixes.get(self.base_model, name, self.prompt_by_name(name))
-                for name in set(names)
-            }
-            return [kept[name] for name in names]
-
-        return generate_behind(
-            self.base_model, rows, prefixes, input_ids, mask, past_key_values, **kwargs
-        )
-
-    def prompts_of(
-        self, names: Sequence[str] | None, rows: int
-    ) -> tuple[list[torch.Tensor], list[int]]:
-        """The prompts at work, each once, and for each row the number of its own; while disabled, one of length 0."""
-        if self._disabled:
-            _refuse_names(names)
-            return [self.prompt[:0]], [0] * rows
-        if names is None:
-            return [self.prompt], [0] * rows
-        if len(names) != rows:
-            raise ValueError(
-                f"prompt_names has {len(names)} names for {rows} rows; give one for each row."
-            )
-        distinct = list(dict.fromkeys(names))
-        return [self.prompt_by_name(name) for name in distinct], [
-            distinct.index(name) for name in names
-        ]
-
-    def _prompt_of_rows(self, names: Sequence[str] | None, rows: int) -> list[torch.Tensor]:
-        """One prompt for every row, or one for each: what `prepend_prompt` takes."""
-        prompts, numbers = self.prompts_of(names, rows)
-        return prompts if len(prompts) == 1 else [prompts[number] for number in numbers]
-
-    def _head_of_rows(self, names: Sequence[str] | None) -> Head:
-        """The head of the prompt that all rows stand behind."""
-        distinct = set(names or [self.active_prompt])
-        if len(distinct) > 1:
-            raise ValueError(
-                f"prompt_names={list(names)}: each prompt has a head of its own; call one by one."
-            )
-        return self.heads[distinct.pop()]
+        task, base_model = self.prompt_config.task_type, self.base_model
+        if task in HEAD_MODULES:
+            raise ValueError(f"task_type={task} generates no text; call the model itself.")
+        with self.engine.inside(base_model):
+            if self._disabled:
+                _refuse_names(prompt_names)
+                text = _given(input_ids=input_ids, attention_mask=attention_mask)
+                return base_model.generate(**text, **kwargs)
+            refuse(lambda name: generation_argument(base_model, kwargs, name))
+            mask = checked_mask(input_ids, attention_mask)
+            prompts = self.prompts_of_rows(prompt_names, len(input_ids))
+            if not base_model.config.is_encoder_decoder:
+                kwargs = lengths_of_new_text(base_model, kwargs, mask, max(map(len, prompts)))
+            return self.engine.generate(base_model, prompts, input_ids, mask, **kwargs)
 
     # ------------------------------------------------------------------------------------------------ the folder
 
     def save_pretrained(
         self, folder: str | Path, safe_serialization: bool = True, **card: Any
     ) -> Path:
-        """Write every prompt as PEFT does: configuration, tensor, README.md (`adapters.save_adapter`).
+        """Write every prompt as PEFT does: configuration, tensor, README.md (`saving.save_adapter`).
 
         The one called "default" goes to the folder itself, each other one to a sub-folder of its name.
         """
-        from .adapters.prompts import save_prompts
-
         return save_prompts(self, folder, safe_serialization, card)
 
     @classmethod
@@ -434,33 +484,36 @@ class SoftPromptModel(TransformersInterface):
 
         Args:
             folder: a folder, or the id `user/name` of a repository on a model hub; `task_id` and `revision` are
-                those of `adapters.load_adapter`.
+                those of `saving.load_adapter`.
             prompt_names: the prompts to load from its sub-folders; left out all, `[]` none.
 
         Raises:
             AdapterError: the folder is damaged, or a prompt in it does not fit the base model.
         """
-        from .adapters.prompts import load_prompts
-
         which = {"task_id": task_id, "revision": revision, "prompt_names": prompt_names}
         return load_prompts(cls, base_model, folder, tokenizer=tokenizer, **which)
 
     def push_to_hub(
         self, repo_id: str, *, results: dict[str, Any] | None = None, **options: Any
     ) -> str:
-        """Send what `save_pretrained` writes to the repository `user/name` of a model hub; the commit's address.
+        """Send what `save_pretrained` writes to the repository `user/name` of a model hub; return the commit's address.
 
-        `options`: `revision`, `private`, `message` (`hub.push`, which raises AdapterError where it cannot).
+        `options`: `revision`, `private`, `message` (`adapters.hub.push`, which raises AdapterError where it cannot).
         """
-        from .adapters.prompts import push_prompts
-
-        return push_prompts(self, repo_id, results, **options)
+        return room("adapters.hub:push")(self, repo_id, results=results, **options)
 
 
 def get_soft_prompt_model(
     base_model: nn.Module, config: PromptTuningConfig, *, tokenizer=None
 ) -> SoftPromptModel:
-    """Wrap a base model with a new prompt (PEFT's `get_peft_model`)."""
+    """Wrap a base model with a new prompt (PEFT's `get_peft_model`).
+
+    Example:
+        >>> from softprompt_lab import PromptTuningConfig, get_soft_prompt_model, load_base_model
+        >>> base_model, tokenizer = load_base_model("tiny")
+        >>> get_soft_prompt_model(base_model, PromptTuningConfig(4)).print_trainable_parameters()
+        trainable params: 512 || all params: 721,792 || trainable%: 0.0709
+    """
     return SoftPromptModel(base_model, config, tokenizer=tokenizer)
 
 
@@ -468,7 +521,7 @@ def get_soft_prompt_model(
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
-    """The arguments that are not None."""
+    """Return the arguments that are not None."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
@@ -478,6 +531,42 @@ def _refuse_names(names: Sequence[str] | None) -> None:
         raise ValueError(f"prompt_names={list(names)} cannot be passed inside disable_adapter().")
 
 
-def _map(value: Any, function: Any) -> Any:
+def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """Apply a function to a tensor or to each tensor of a tuple."""
     return tuple(function(part) for part in value) if isinstance(value, tuple) else function(value)
+
+
+def _out_of_peft(base_model: nn.Module) -> nn.Module:
+    """Return the model inside a `PeftModel`, with the layers (LoRA and the like) that PEFT has put into it.
+
+    Raises:
+        ValueError: PEFT has put a prompt in front of it.
+    """
+    if not hasattr(base_model, "get_base_model"):
+        return base_model
+    if base_model.active_peft_config.is_prompt_learning:
+        kind = base_model.active_peft_config.peft_type.value
+        raise ValueError(
+            f"the base model stands behind PEFT's {kind} already; pass base_model.get_base_model()."
+        )
+    return base_model.get_base_model()
+
+
+def _trained_names(model: SoftPromptModel) -> set[str]:
+    """Return the names of the base model's weights that somebody has set free to be trained."""
+    named = model.base_model.named_parameters(remove_duplicate=False)
+    return {BASE + name for name, weight in named if weight.requires_grad}
+
+
+def _leave_out_frozen(model: SoftPromptModel, state: dict[str, Any], prefix: str, _: dict) -> None:
+    """Keep the frozen base model out of a state: a checkpoint of Trainer is as small as a saved prompt."""
+    trained = _trained_names(model)
+    for key in [key for key in state if key.startswith(prefix + BASE)]:
+        if key.removeprefix(prefix) not in trained:
+            del state[key]
+
+
+def _miss_no_frozen(model: SoftPromptModel, keys: Any) -> None:
+    """Take weights that no state holds out of the missing keys of `load_state_dict`."""
+    trained, missing = _trained_names(model), keys.missing_keys
+    missing[:] = [key for key in missing if BASE not in key or key[key.index(BASE) :] in trained]

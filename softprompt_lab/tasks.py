@@ -19,7 +19,7 @@ from datasets import Dataset, load_dataset
 from sklearn.model_selection import train_test_split
 
 from .errors import LabError
-from .untrusted import plain_file
+from .saving import plain_file
 
 LABEL_COLUMN = "text_label"
 ASSETS = Path(__file__).parent / "assets"

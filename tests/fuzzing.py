@@ -132,20 +132,20 @@ class Folder:
     def __init__(self, place: Path, watch: Watch) -> None:
         import torch
 
-        from softprompt_lab import PromptTuningConfig, adapters
+        from softprompt_lab import PromptTuningConfig, saving
         from softprompt_lab.config import CONFIG_NAME
         from softprompt_lab.runs import checkpoints
 
         self.place, self.watch = place, watch
-        self.names = (adapters.SAFE_NAME, adapters.PICKLE_NAME, CONFIG_NAME)
+        self.names = (saving.SAFE_NAME, saving.PICKLE_NAME, CONFIG_NAME)
         self.good: dict[str, bytes] = {}
         self.pending, self.checkpoint = (
-            place / adapters.PENDING,
+            place / saving.PENDING,
             place / checkpoints.CHECKPOINT_NAME,
         )
         for safe in (True, False):
             config = PromptTuningConfig(5, token_dim=32)
-            adapters.save_adapter(place, config, torch.ones(5, 32), safe_serialization=safe)
+            saving.save_adapter(place, config, torch.ones(5, 32), safe_serialization=safe)
             self.good |= {
                 path.name: path.read_bytes() for path in place.iterdir() if path.name in self.names
             }

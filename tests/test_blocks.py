@@ -5,10 +5,13 @@ import torch
 from families import bloom, gpt2, llama
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
+from softprompt_lab.batch import Example, Target
 from softprompt_lab.engine import blocks
 from softprompt_lab.engine.blocks import attention, attention_over_blocks, blocks_of
-from softprompt_lab.engine.packing import Example, PackedRow, Target, packed_mask
-from softprompt_lab.engine.scoring import BLOCKS, PACKED, strategies_of
+from softprompt_lab.engine.packing import PackedRow, packed_mask
+from softprompt_lab.engine.selection import exact_strategies
+from softprompt_lab.engine.strategies import blocks as block_strategy
+from softprompt_lab.engine.strategies import packed
 
 P, HEADS, WIDTH = 3, 2, 8
 
@@ -68,10 +71,10 @@ def test_equals_the_dense_mask(name, prompt_length):
 
 
 def test_texts_of_far_lengths_do_not_pad_each_other():
-    """No place in a batch for more than half as many pads again as tokens."""
+    """A batch has at most half as many pads as tokens."""
     row = row_of(EXAMPLES["far lengths"])
     found = blocks_of(row, P, torch.device("cpu"))
-    assert len(row.ids) - row.shared <= len(found.there) <= blocks.LIKE_LENGTH * len(row.ids)
+    assert len(row.ids) - row.shared <= len(found.tokens) <= blocks.SIMILAR * len(row.ids)
 
 
 def test_the_base_models_attention_is_put_back_after_an_error():
@@ -84,22 +87,22 @@ def test_the_base_models_attention_is_put_back_after_an_error():
 
 def test_a_model_that_takes_no_other_attention_goes_another_way(monkeypatch):
     """BLOOM computes attention itself; a model whose attention cannot be taken over packs with the dense mask."""
-    assert BLOCKS not in strategies_of(bloom())
+    assert block_strategy not in exact_strategies(bloom())
     monkeypatch.setattr(blocks, "NAME", "eager")  # which knows nothing of blocks and has no mask
-    assert strategies_of(gpt2())[0] is PACKED
+    assert exact_strategies(gpt2())[0] is packed
 
 
 def test_layers_that_recompute_take_the_mask():
     """Gradient checkpointing calls a layer again when its attention has been put back; the ways are asked anew."""
     base = llama()
-    assert strategies_of(base)[0] is BLOCKS
+    assert exact_strategies(base)[0] is block_strategy
     SoftPromptModel(
         base, PromptTuningConfig(P)
     ).activation_checkpointing_enable()  # whatever transformers calls it
     base.train()
-    assert strategies_of(base)[0] is PACKED
+    assert exact_strategies(base)[0] is packed
     base.eval()
-    assert strategies_of(base)[0] is BLOCKS
+    assert exact_strategies(base)[0] is block_strategy
 
 
 @pytest.mark.parametrize(

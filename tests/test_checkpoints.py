@@ -24,8 +24,8 @@ from softprompt_lab import (
     training,
 )
 from softprompt_lab.config import CONFIG_NAME
-from softprompt_lab.durable import atomic_write
 from softprompt_lab.runs.checkpoints import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
+from softprompt_lab.saving import atomic_write
 from softprompt_lab.tasks import Task
 
 KILLS = int(os.environ.get("SOFTPROMPT_LAB_KILLS", "20"))
@@ -116,25 +116,6 @@ def test_a_resumed_run_thins_out_its_snapshots_as_an_unbroken_one(
     )
 
 
-def test_several_prompts_resume_together(tmp_path):
-    """Each with its own optimizer."""
-
-    def pair():
-        model = fresh()
-        model.add_prompt("second", PromptTuningConfig(3), start=torch.ones(3, 32))
-        return model
-
-    tasks = {"default": rows(), "second": rows(5)}
-    whole, model, again = pair(), pair(), pair()
-    train(whole, tasks, **RUN)
-    with pytest.raises(KeyboardInterrupt):
-        train(model, tasks, **RUN, checkpoint=tmp_path, checkpoint_every=3, on_step=stopping(7))
-    train(again, tasks, **RUN, checkpoint=tmp_path, resume=True)
-    assert all(
-        torch.equal(again.prompt_by_name(name), whole.prompt_by_name(name)) for name in tasks
-    )
-
-
 def test_another_runs_checkpoint_is_refused(tmp_path):
     """Other settings, other rows, no permission to go on; the message names what differs."""
     train(fresh(), rows(), **RUN, checkpoint=tmp_path)
@@ -220,7 +201,7 @@ def test_killed_processes_leave_the_last_complete_state(tmp_path):
             if path.exists():
                 tensors, values = load_checkpoint(path)
                 assert values["step"] >= 1
-                assert tensors["default/prompt"].shape == (6, 128)
+                assert tensors["prompt"].shape == (6, 128)
             if os.path.lexists(folder / "adapter" / CONFIG_NAME):
                 assert load_adapter(folder / "adapter")[1].shape == (6, 128)
         run += 1

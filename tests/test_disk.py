@@ -14,12 +14,11 @@ import pytest
 import torch
 from families import WIDTH
 
-from softprompt_lab import AdapterError, PromptTuningConfig, durable, load_adapter, save_adapter
-from softprompt_lab.adapters import CARD_NAME, PENDING, PICKLE_NAME, SAFE_NAME
-from softprompt_lab.adapters.folder import REMOVE
+from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter, save_adapter, saving
 from softprompt_lab.config import CONFIG_NAME
 from softprompt_lab.runs.checkpoints import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
 from softprompt_lab.runs.saved import TASK_FILE
+from softprompt_lab.saving import CARD_NAME, PENDING, PICKLE_NAME, SAFE_NAME
 
 KILLS = int(os.environ.get("SOFTPROMPT_LAB_KILLS", "20"))
 PAGE = 4096  # bytes: what a tmpfs gives out at a time
@@ -145,8 +144,9 @@ def interrupted(folder: Path, moved: int) -> None:
     save(folder, 1, safe=False)
     save(folder / "new", 2, rows=9)
     os.rename(folder / "new", folder / PENDING)
-    (folder / PENDING / REMOVE).write_text(PICKLE_NAME)
-    for name in (SAFE_NAME, CONFIG_NAME, CARD_NAME)[:moved]:
+    for name in (CARD_NAME, CONFIG_NAME, SAFE_NAME)[:moved]:
+        if name == SAFE_NAME:
+            (folder / PICKLE_NAME).unlink()
         os.replace(folder / PENDING / name, folder / name)
 
 
@@ -171,7 +171,7 @@ def test_what_killed_writers_left_is_cleared_away(tmp_path):
     (tmp_path / ".stage-mine" / "letter.txt").write_text("dear reader")
     (tmp_path / f".{TASK_FILE}-dead").write_bytes(b"half")
     save(tmp_path, 2)
-    durable.atomic_write(tmp_path / TASK_FILE, b"{}")
+    saving.atomic_write(tmp_path / TASK_FILE, b"{}")
     assert leftovers(tmp_path) == [".stage-mine"]
     assert (tmp_path / ".stage-mine" / "letter.txt").read_text() == "dear reader"
 
@@ -227,8 +227,8 @@ def test_two_writers_never_mix_for_long(tmp_path):
 def test_a_writer_that_is_stuck_is_named(tmp_path, monkeypatch):
     """Whoever waits for it says so in the end, and harms nothing."""
     save(tmp_path, 1)
-    monkeypatch.setattr(durable, "PATIENCE", 0.05)
-    with durable.folder_lock(tmp_path):
+    monkeypatch.setattr(saving, "PATIENCE", 0.05)
+    with saving.folder_lock(tmp_path):
         with pytest.raises(
             AdapterError, match=r"another process has been writing there for 0\.05 seconds"
         ):
@@ -236,7 +236,7 @@ def test_a_writer_that_is_stuck_is_named(tmp_path, monkeypatch):
         with pytest.raises(AdapterError, match="another process has been writing"):
             load_adapter(tmp_path)
     assert number_of(tmp_path) == 1
-    with durable.folder_lock(tmp_path, shared=True):
+    with saving.folder_lock(tmp_path, shared=True):
         assert number_of(tmp_path) == 1
 
 

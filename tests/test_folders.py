@@ -10,7 +10,7 @@ from families import gpt2
 from test_heads import base_of
 
 from softprompt_lab import AdapterError, PromptTuningConfig, SoftPromptModel, load_adapter
-from softprompt_lab.adapters import PENDING
+from softprompt_lab.saving import PENDING
 
 IDS = torch.tensor([[5, 17, 33, 8, 61, 12, 44]])
 LENGTHS = {"default": 3, "mail": 5, "news": 2}
@@ -86,7 +86,7 @@ def test_each_prompts_head_comes_with_it(tmp_path):
     model = several("SEQ_CLS", lambda: base_of("Bert", "SEQ_CLS"))
     with torch.no_grad():
         for number, name in enumerate(LENGTHS):
-            for weight in model.heads[name].parameters():
+            for weight in model.head_weights([name]).values():
                 weight += number
     model.save_pretrained(tmp_path, safe_serialization=False)
     again = SoftPromptModel.from_pretrained(base_of("Bert", "SEQ_CLS"), tmp_path)
@@ -202,6 +202,6 @@ def test_the_card_names_no_folder_of_this_machine(tmp_path):
         model = SoftPromptModel(base, PromptTuningConfig(3))
         card = (model.save_pretrained(tmp_path) / "README.md").read_text()
         front = card.split("---")[1]
-        assert (f'base_model: "{name}"' in front) == named
-        assert (f'"base_model:adapter:{name}"' in front) == named
+        assert (f"base_model: {name}" in front) == named
+        assert (f"base_model:adapter:{name}" in front) == named
         assert named or name not in card

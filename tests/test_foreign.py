@@ -9,7 +9,7 @@ from families import gpt2, llama, t5
 from safetensors.torch import load_file, save_file
 
 from softprompt_lab import AdapterError, SoftPromptModel, load_adapter
-from softprompt_lab.adapters import SAFE_NAME
+from softprompt_lab.saving import SAFE_NAME
 
 P, TASKS = 5, 3
 IDS = torch.tensor([[5, 17, 33, 8, 61, 12, 44]])

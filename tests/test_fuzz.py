@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_checkpoints import RUN, fresh, rows
 
-from softprompt_lab import AdapterError, PromptTuningConfig, train
-from softprompt_lab.adapters import folder as adapter_folder
+from softprompt_lab import AdapterError, PromptTuningConfig, saving, train
+from softprompt_lab.adapters import pickles
 from softprompt_lab.runs.checkpoints import load_checkpoint, save_checkpoint
 
 MANY = int(os.environ.get("SOFTPROMPT_LAB_FUZZ", "1000"))  # cases of each kind in the slow tests
@@ -73,11 +73,11 @@ def test_the_watch_sees_through_the_reader(folder, monkeypatch):
     folder.put(pickle=archive(pickle.dumps({"prompt_embeddings": Command()})))
     folder.load()
     monkeypatch.setattr(
-        adapter_folder, "load_pickled", lambda content, _: pickle.loads(fuzzing.program_of(content))
+        pickles, "load_pickled", lambda content, _: pickle.loads(fuzzing.program_of(content))
     )
     with pytest.raises(Caught, match=r"os\.system"):
         folder.load()
-    monkeypatch.setattr(adapter_folder, "load_pickled", lambda *_: {}["another error"])
+    monkeypatch.setattr(pickles, "load_pickled", lambda *_: {}["another error"])
     with pytest.raises(KeyError):
         folder.load()
 
@@ -251,7 +251,7 @@ def test_what_atheris_finds(tmp_path):
     """Cases mutated towards lines of the reader that none has reached before."""
     command = [sys.executable, fuzzing.__file__, str(MANY)]
     path = os.pathsep.join(
-        [str(Path(adapter_folder.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        [str(Path(saving.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     )
     said = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, cwd=tmp_path

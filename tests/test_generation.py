@@ -9,9 +9,10 @@ from transformers.generation.streamers import BaseStreamer
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab.engine import generation
-from softprompt_lab.engine.costs import Costs
-from softprompt_lab.engine.generation import PromptedCache, continues_exactly, reads_exactly
-from softprompt_lab.engine.scoring import BLOCKS, PACKED, PADDED, PREFIXED, strategies_of
+from softprompt_lab.engine.generation import is_exact
+from softprompt_lab.engine.selection import exact_strategies
+from softprompt_lab.engine.strategies import blocks, packed, prefixed
+from softprompt_lab.engine.strategies import padded as padded_strategy
 
 LENGTHS = {"default": 4, "short": 2, "long": 7}
 NAMES = ["short", "long", "default"]
@@ -39,41 +40,12 @@ def model(family):
 @pytest.fixture
 def plainly(monkeypatch):
     """Turns prefixes off: generation from embeddings, which invariant 3 holds against PEFT."""
-    return lambda: monkeypatch.setattr(generation, "continues_exactly", lambda base: False)
-
-
-@pytest.fixture(params=["packed", "padded"])
-def first_step(request, monkeypatch):
-    """How the texts are read, whatever is cheaper here: in one packed row (not by BLOOM), or with their pads."""
-    monkeypatch.setattr(generation, "saves", lambda *arguments: request.param == "packed")
+    return lambda: monkeypatch.setattr(generation, "is_exact", lambda base: False)
 
 
 def test_every_family_takes_prefixes(family):
-    """Asked numerically, once; all but BLOOM read packed texts onto them."""
-    assert continues_exactly(family)
-    assert reads_exactly(family) == (family.config.model_type != "bloom")
-
-
-def test_texts_are_read_packed_where_pads_cost_more(monkeypatch):
-    """Not where nothing is padded, and not where something looks at the text."""
-    read = []
-    real = generation.read_texts
-    monkeypatch.setattr(
-        generation, "read_texts", lambda *arguments: read.append(1) or real(*arguments)
-    )
-    base = llama()
-    assert reads_exactly(base)
-    read.clear()
-    monkeypatch.setattr(
-        generation, "costs_of", lambda base: Costs(1.0, 0.0, 0.0, per_call=3.0, per_batch=0.0)
-    )
-    model = with_prompts(base)
-    ids, mask, _ = padded(ROWS, "left")
-    model.generate(ids, mask, **NEW)
-    assert len(read) == 1
-    model.generate(ids[:, -3:], mask[:, -3:], **NEW)
-    model.generate(ids, mask, repetition_penalty=1.5, **NEW)
-    assert len(read) == 1
+    """Asked numerically, once."""
+    assert is_exact(family)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +55,7 @@ def test_texts_are_read_packed_where_pads_cost_more(monkeypatch):
 )
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("names", [None, NAMES], ids=["one prompt", "three prompts"])
-def test_prefixes_change_no_token(model, plainly, first_step, options, side, names):
+def test_prefixes_change_no_token(model, plainly, options, side, names):
     """One prompt or one for each row, either padding side."""
     ids, mask, _ = padded(ROWS, side)
     found = model.generate(ids, mask, prompt_names=names, **NEW, **options)
@@ -91,7 +63,7 @@ def test_prefixes_change_no_token(model, plainly, first_step, options, side, nam
     assert torch.equal(found, model.generate(ids, mask, prompt_names=names, **NEW, **options))
 
 
-def test_rows_of_several_prompts_equal_each_row_alone(model, first_step):
+def test_rows_of_several_prompts_equal_each_row_alone(model):
     """Forward, loss, gradient, generate: a row knows nothing of the other prompts."""
     ids, mask, labels = padded(ROWS, "left")
     together = model(ids, mask, labels, prompt_names=NAMES)
@@ -149,44 +121,6 @@ def test_a_prefix_is_computed_once_and_again_when_its_prompt_has_changed(monkeyp
     changed = model.generate(ids, **NEW)
     assert len(calls) == 2
     assert not torch.equal(first, changed)
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_a_conversation_goes_on_where_it_stood(model, first_step, side):
-    """The second turn on the first one's cache equals the second turn from nothing."""
-    ids, mask, _ = padded(ROWS, side)
-    options = {**NEW, "return_dict_in_generate": True}
-    first = model.generate(ids, mask, prompt_names=NAMES, **options)
-    second = torch.tensor([[7, 8, 9], [10, 11, 0], [12, 0, 0]])
-    spoken = torch.cat([first.sequences, second], dim=1)
-    told = torch.cat([mask, torch.ones(3, 6, dtype=torch.long), (second != 0).long()], dim=1)
-    past = first.past_key_values
-    going_on = model.generate(spoken, told, past_key_values=past, **options)
-    anew = model.generate(spoken, told, prompt_names=NAMES, **NEW)
-    assert torch.equal(going_on.sequences, anew)
-    third = torch.cat([anew, torch.tensor([[3], [4], [5]])], dim=1)
-    told = torch.cat([told, torch.ones(3, 7, dtype=torch.long)], dim=1)
-    last = model.generate(third, told, past_key_values=going_on.past_key_values, **NEW)
-    assert torch.equal(last, model.generate(third, told, prompt_names=NAMES, **NEW))
-
-
-def test_a_cache_that_nothing_can_go_on_from_is_refused():
-    """Another model's, a beam search's, one of other rows, and a conversation without a new word."""
-    model = with_prompts(llama())
-    ids = torch.tensor([ROWS[0]])
-    options = {**NEW, "return_dict_in_generate": True}
-    first = model.generate(ids, **options)
-    longer = torch.cat([first.sequences, ids], dim=1)
-    beams = model.generate(ids, num_beams=2, **options)
-    for cache, sequences, names, message in (
-        (DynamicCache(), longer, None, "DynamicCache that knows of no prompt"),
-        (beams.past_key_values, longer, None, "beam search"),
-        (first.past_key_values, longer.repeat(2, 1), None, "has 1 rows, input_ids 2"),
-        (first.past_key_values, ids, None, "the whole conversation"),
-        (first.past_key_values, longer, ["short"], "prompt_names cannot be passed"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            model.generate(sequences, past_key_values=cache, prompt_names=names, **NEW)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +207,7 @@ def test_the_cache_is_copied_not_shared():
     model = with_prompts(llama())
     ids = torch.tensor([ROWS[0]])
     output = model.generate(ids, return_dict_in_generate=True, **NEW)
-    assert isinstance(output.past_key_values, PromptedCache)
+    assert isinstance(output.past_key_values, DynamicCache)
     before = model.generate(ids, **NEW)
     for layer in output.past_key_values.layers:
         layer.keys.zero_()
@@ -308,30 +242,10 @@ def test_arguments_that_a_prompt_makes_meaningless_are_refused():
         ("assistant_model", llama()),
         ("prompt_lookup_num_tokens", 2),
         ("inputs_embeds", 1),
+        ("past_key_values", DynamicCache()),
     ):
         with pytest.raises(ValueError, match=f"{name} cannot be passed"):
             model.generate(torch.tensor([ROWS[0]]), **{name: value})
-
-
-def test_a_cache_goes_on_once_from_its_own_text():
-    """Another text, a branch, copies; and a call that failed leaves the cache as it was."""
-    model = with_prompts(llama())
-    options = {**NEW, "return_dict_in_generate": True}
-    ids = torch.tensor([ROWS[0]])
-    first = model.generate(ids, **options)
-    longer = torch.cat([first.sequences, ids], dim=1)
-    past = first.past_key_values
-    with pytest.raises(ValueError, match="num_beams and num_return_sequences must be 1"):
-        model.generate(longer, past_key_values=past, num_beams=2, **NEW)
-    with pytest.raises(ValueError, match="no_such_argument"):
-        model.generate(longer, past_key_values=past, no_such_argument=1, **NEW)
-    with pytest.raises(ValueError, match="has read another text"):
-        model.generate(longer.flip(1), past_key_values=past, **NEW)
-    second = model.generate(longer, past_key_values=past, **options)
-    assert torch.equal(second.sequences, model.generate(longer, **NEW))
-    branch = torch.cat([longer, ids + 1, ids, ids], dim=1)
-    with pytest.raises(ValueError, match="has read another text"):
-        model.generate(branch, past_key_values=past, **NEW)
 
 
 def test_a_window_of_attention_keeps_rows_as_they_are_alone():
@@ -363,14 +277,14 @@ def test_a_window_of_attention_keeps_rows_as_they_are_alone():
 
 def test_half_precision_goes_on_prefixes_too():
     """Rounding is no reason to go the plain way."""
-    assert continues_exactly(llama().bfloat16())
-    assert strategies_of(llama().bfloat16()) == [BLOCKS, PACKED, PREFIXED, PADDED]
-    assert strategies_of(bloom().bfloat16()) == [PREFIXED, PADDED]
+    assert is_exact(llama().bfloat16())
+    assert exact_strategies(llama().bfloat16()) == [blocks, packed, prefixed, padded_strategy]
+    assert exact_strategies(bloom().bfloat16()) == [prefixed, padded_strategy]
 
 
 def test_the_question_is_asked_rightly_in_inference_mode():
     """Whoever asks first."""
     base = llama()
     with torch.inference_mode():
-        assert len(strategies_of(base)) == 4
-        assert continues_exactly(base)
+        assert len(exact_strategies(base)) == 4
+        assert is_exact(base)

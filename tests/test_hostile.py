@@ -15,10 +15,9 @@ from families import WIDTH
 from fuzzing import archive, program_of
 from safetensors.torch import save_file
 
-from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter, save_adapter
-from softprompt_lab.adapters import PENDING, PICKLE_NAME, SAFE_NAME
-from softprompt_lab.adapters import folder as adapter_folder
+from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter, save_adapter, saving
 from softprompt_lab.config import CONFIG_NAME
+from softprompt_lab.saving import PENDING, PICKLE_NAME, SAFE_NAME
 
 P = 5
 OWNED = "owned"  # a file that an attack would make
@@ -230,7 +229,7 @@ def test_a_tensor_that_grows_in_float32_is_refused(folder, monkeypatch):
         {"prompt_embeddings": torch.zeros(40, WIDTH).to(torch.float8_e4m3fn)}, folder / SAFE_NAME
     )
     assert load_adapter(folder)[1].shape == (40, WIDTH)
-    monkeypatch.setattr(adapter_folder, "MAX_TENSOR_BYTES", 4 * 40 * WIDTH - 1)
+    monkeypatch.setattr(saving, "MAX_TENSOR_BYTES", 4 * 40 * WIDTH - 1)
     with pytest.raises(
         AdapterError, match=r"holds 1,280 numbers; as float32 they take more than 5,119 bytes"
     ):

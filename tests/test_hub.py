@@ -14,8 +14,8 @@ from safetensors.torch import save
 from test_hostile import Bomb
 
 from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter
-from softprompt_lab.adapters import MAX_TENSOR_BYTES, PICKLE_NAME, SAFE_NAME
 from softprompt_lab.config import CONFIG_NAME
+from softprompt_lab.saving import MAX_TENSOR_BYTES, PICKLE_NAME, SAFE_NAME
 
 TESTS = Path(__file__).parent
 CARD = "README.md"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_checkpoints import RUN, fresh, rows
 
-from softprompt_lab import SoftPromptModel, durable, train, training
+from softprompt_lab import SoftPromptModel, saving, train, training
 from softprompt_lab.runs import checkpoints
 from softprompt_lab.runs.checkpoints import CHECKPOINT_NAME, load_checkpoint
 
@@ -74,14 +74,14 @@ def interrupting(function, call: int):
 
 
 PLACES = {
-    "before the forward": (training, "label_logits"),
+    "before the forward": (SoftPromptModel, "loss"),
     "before the update": (torch.nn.utils, "clip_grad_norm_"),
     "in the update": (torch.optim.AdamW, "step"),
     "in an evaluation": (training, "evaluate"),
     "while a checkpoint is made": (checkpoints, "save"),
-    "while a checkpoint is written": (durable, "write_through"),
+    "while a checkpoint is written": (saving, "write_through"),
     "before a checkpoint is in its place": (os, "replace"),
-    "after a checkpoint is in its place": (durable, "sync_folder"),
+    "after a checkpoint is in its place": (saving, "sync_folder"),
 }
 
 

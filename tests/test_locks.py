@@ -8,10 +8,10 @@ import torch
 from families import llama
 from prompted import with_prompt
 
-from softprompt_lab.engine import scoring
+from softprompt_lab.batch import IGNORE
+from softprompt_lab.engine import fast
 from softprompt_lab.engine.locks import lock
-from softprompt_lab.engine.packing import IGNORE
-from softprompt_lab.engine.strategies import BLOCKS
+from softprompt_lab.engine.strategies import blocks
 
 IDS = torch.randint(3, 90, (4, 9), generator=torch.Generator().manual_seed(0))
 MASK = torch.ones_like(IDS)
@@ -21,7 +21,7 @@ MASK[0, 5:] = MASK[2, 3:] = 0
 def test_calls_from_several_threads_are_as_calls_in_turn(monkeypatch):
     """The fast loss text by text, a forward pass and generation of one model, again and again, all at once."""
     monkeypatch.setattr(
-        scoring, "select_strategy", lambda *_: BLOCKS
+        fast, "select_strategy", lambda *_: blocks
     )  # it sets the attention of the whole model
     model = with_prompt(llama())
     labels = IDS.masked_fill(MASK == 0, IGNORE)

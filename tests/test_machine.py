@@ -8,8 +8,7 @@ from families import VOCABULARY, WIDTH, llama
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model
 from softprompt_lab.bases import machine
-from softprompt_lab.engine.packing import Example, Target
-from softprompt_lab.training import backward
+from softprompt_lab.batch import Example, Target
 
 
 def test_the_rate_is_that_of_a_matrix_product():
@@ -57,7 +56,8 @@ def test_a_base_model_in_bfloat16_trains_a_float32_prompt():
         model = SoftPromptModel(
             llama().to(dtype), PromptTuningConfig(num_virtual_tokens=4), start=start
         )
-        (loss,) = backward(model.base_model, [model.prompt], rows)
+        loss = model.engine.label_loss(model.base_model, [model.prompt], rows)
+        loss.backward()
         gradient = model.prompts["default"].embedding.weight.grad
         assert loss.dtype == gradient.dtype == torch.float32
         found[dtype] = (loss, gradient)

@@ -9,18 +9,9 @@ from families import VOCABULARY, WIDTH
 from prompted import as_peft
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, TaskType
-from softprompt_lab.engine import costs, scoring
-from softprompt_lab.engine.packing import from_tensors
-from softprompt_lab.engine.scoring import (
-    BLOCKS,
-    PACKED,
-    PADDED,
-    PREFIXED,
-    label_loss,
-    strategies_of,
-)
+from softprompt_lab.engine import FastEngine, fast, strategies
+from softprompt_lab.engine.selection import exact_strategies
 from softprompt_lab.model import get_soft_prompt_model
-from softprompt_lab.training import backward
 
 P = 4
 PADDING = ["left", "right"]
@@ -124,17 +115,19 @@ def test_every_way_equals_peft(model, monkeypatch):
     reference = as_peft(model)
     theirs = reference(input_ids=ids, attention_mask=mask, labels=labels).loss
     expected = torch.autograd.grad(theirs, reference.prompt_encoder["default"].embedding.weight)[0]
-    examples = from_tensors(ids, mask.bool(), labels)
-    ways = [(way, costs.ROW_TOKENS) for way in strategies_of(model.base_model)]
-    if ways[0][0] is BLOCKS:
-        ways += [(PACKED, 1.0), (BLOCKS, 1.0)]  # 1: each example gets a row of its own
-    for way, row_tokens in ways:
+    ways = [(way, False) for way in exact_strategies(model.base_model)]
+    if ways[0][0] is strategies.blocks:
+        ways += [(strategies.packed, True), (strategies.blocks, True)]
+    for way, row_each in ways:  # row_each: each example gets a row of its own
         with monkeypatch.context() as patch:
-            patch.setattr(scoring, "select_strategy", lambda *arguments, way=way: way)
-            patch.setattr(costs, "ROW_TOKENS", row_tokens)
+            patch.setattr(fast, "select_strategy", lambda *arguments, way=way: way)
+            if row_each:
+                patch.setattr(strategies, "MOST_ROW_TOKENS", 1.0)
+                patch.setitem(strategies.DENSE_TOKENS, "cpu", 1.0)
             weight = model.prompts["default"].embedding.weight
             weight.grad = None
-            (loss,) = backward(model.base_model, [model.prompt], examples)
+            loss = model.loss(ids, mask, labels)
+            loss.backward()
         torch.testing.assert_close(loss, theirs.detach(), rtol=1e-6, atol=1e-6)
         assert (weight.grad - expected).norm() <= 1e-5 * expected.norm()
 
@@ -165,8 +158,9 @@ def test_the_base_model_never_changes(model):
 
 def test_the_ways_are_found_by_asking(family):
     """Only BLOOM, whose positions come from its mask, takes no packed row."""
-    packed = [] if family.config.model_type == "bloom" else [BLOCKS, PACKED]
-    assert strategies_of(family) == [*packed, PREFIXED, PADDED]
+    packed = [strategies.blocks, strategies.packed]
+    packed = [] if family.config.model_type == "bloom" else packed
+    assert exact_strategies(family) == [*packed, strategies.prefixed, strategies.padded]
 
 
 def test_trainable_parameters_as_peft_prints_them(capsys):
@@ -284,15 +278,15 @@ def test_task_types_that_do_not_fit_are_refused():
 
 def test_an_empty_context_and_several_targets_score_as_each_alone(family):
     """The tree mask: targets that share a context do not see each other."""
-    from softprompt_lab.engine.packing import Example, Target
+    from softprompt_lab.batch import Example, Target
 
     prompt = torch.randn(P, WIDTH, generator=torch.Generator().manual_seed(1)) * 0.2
     targets = [Target.of([4, 5]), Target.of([6, 7, 8]), Target.of([9])]
     examples = [Example([1, 2, 3], targets), Example([], targets[:2]), Example([30], targets[1:])]
-    together = label_loss(family, prompt, examples)
+    together = FastEngine().label_loss(family, [prompt], examples)
     pairs = [(example, target) for example in examples for target in example.targets]
     losses = [
-        label_loss(family, prompt, [Example(example.context, [target])])
+        FastEngine().label_loss(family, [prompt], [Example(example.context, [target])])
         for example, target in pairs
     ]
     lengths = torch.tensor([len(target.ids) for _, target in pairs])

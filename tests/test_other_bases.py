@@ -10,7 +10,8 @@ from families import WIDTH, gpt2, llama, qwen2
 from transformers import BertConfig, BertForSequenceClassification
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
-from softprompt_lab.engine.scoring import PADDED, strategies_of
+from softprompt_lab.engine.selection import exact_strategies
+from softprompt_lab.engine.strategies import padded as padded_strategy
 
 P = 4
 WRITE = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
@@ -77,7 +78,7 @@ def test_a_prompt_over_a_lora(base):
     ids = torch.tensor([ROWS[0]])
     plain = SoftPromptModel(base(), PromptTuningConfig(P), start=vectors())
     assert (model(ids).logits - plain(ids).logits).abs().max() > 0.1
-    assert len(strategies_of(model.base_model)) == len(strategies_of(plain.base_model))
+    assert len(exact_strategies(model.base_model)) == len(exact_strategies(plain.base_model))
 
 
 def test_prompt_and_lora_are_saved_and_loaded(tmp_path):
@@ -218,6 +219,6 @@ def test_a_base_in_eight_bits(base, quantise):
     assert_behaves(model, quantised)
     ids = torch.tensor([ROWS[0]])
     assert (quantised(ids).logits - whole(ids).logits).abs().max() > 1e-3
-    assert strategies_of(quantised) == strategies_of(whole) != [PADDED]
+    assert exact_strategies(quantised) == exact_strategies(whole) != [padded_strategy]
     assert torch.equal(copy.deepcopy(model)(ids).logits, model(ids).logits)
     assert set(model.state_dict()) == {"prompts.default.embedding.weight"}

@@ -4,15 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softprompt_lab.engine.packing import (
-    Example,
-    PackedRow,
-    Target,
-    from_tensors,
-    pack,
-    packed_mask,
-    unique_tokens,
-)
+from softprompt_lab.batch import Example, Target, examples_from_batch
+from softprompt_lab.engine.packing import PackedRow, pack, packed_mask, unique_tokens
 
 TOKENS = st.lists(st.integers(0, 50), min_size=1, max_size=6)
 EXAMPLES = st.lists(
@@ -128,6 +121,8 @@ def test_padded_tensors_become_the_rows_they_pad(side):
     from batches import LABELLED, ROWS, padded
 
     ids, mask, labels = padded(ROWS, side)
-    for example, row in zip(from_tensors(ids, mask.bool(), labels), ROWS, strict=True):
+    for example, row in zip(
+        examples_from_batch(ids, mask.bool(), labels, [0] * len(ids)), ROWS, strict=True
+    ):
         assert example.context == row[:-LABELLED]
         assert example.targets[0].ids == example.targets[0].labels == row[-LABELLED:]

@@ -10,7 +10,6 @@ from softprompt_lab import (
     AdapterError,
     PromptTuningConfig,
     SoftPromptModel,
-    distributed,
     evaluate,
     load_base_model,
     load_task,
@@ -19,10 +18,11 @@ from softprompt_lab import (
     training,
 )
 from softprompt_lab.embedding import text_start
+from softprompt_lab.engine import FastEngine
 from softprompt_lab.reading import OntoWords, TowardsText
 from softprompt_lab.reading.projection import distance_to
 from softprompt_lab.reading.wayward import train_wayward
-from softprompt_lab.training import backward, batches, encode_training_rows
+from softprompt_lab.training import as_tensors, batches, encode_training_rows
 
 PEZ = OntoWords("l2")
 TEXT = "abc"
@@ -127,7 +127,8 @@ def test_pez_is_a_plain_loop():
     for batch in batches(encode_training_rows(rows(), theirs.tokenizer), 3, 6, seed=0):
         nearest = closest(continuous, table)
         hard = table[nearest].clone().requires_grad_()
-        (loss,) = backward(theirs.base_model, [hard], batch)
+        loss = theirs.loss(*as_tensors(batch, theirs), prompts=[hard])
+        loss.backward()
         losses.append(loss.item())
         continuous.grad = hard.grad
         torch.nn.utils.clip_grad_norm_([continuous], 1.0)
@@ -216,7 +217,8 @@ def test_one_wayward_step_is_autograd_of_the_sum():
     added = 0.5 * sum(squares) / 4
     optimizer = torch.optim.AdamW(theirs.prompts.parameters(), lr=0.1, weight_decay=0.0)
     added.backward()
-    (loss,) = backward(theirs.base_model, [theirs.prompt], batch)
+    loss = theirs.loss(*as_tensors(batch, theirs))
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(theirs.prompts.parameters(), 1.0)
     optimizer.step()
     torch.testing.assert_close(ours.prompt, theirs.prompt)
@@ -298,57 +300,24 @@ def test_another_projection_or_penalty_is_another_run(tmp_path):
         )
 
 
-def test_several_prompts_are_projected_and_penalised_each_alone():
-    """In shared batches as one by one."""
-    both, task = fresh(), rows()
-    start = both.word_embeddings[100:103].detach().clone()
-    both.add_prompt("second", PromptTuningConfig(3), start=start)
-    changes = {"project": PEZ, "penalty": TowardsText(TEXT, 0.1)}
-    histories = train(both, {"default": task, "second": rows(5)}, **RUN, **changes)
-    alone = fresh()
-    single = SoftPromptModel(
-        alone.base_model, PromptTuningConfig(3), tokenizer=alone.tokenizer, start=start
-    )
-    for name, model, own in (("default", alone, task), ("second", single, rows(5))):
-        history = train(model, own, **RUN, **changes)
-        assert torch.equal(both.prompt_by_name(name), model.prompt)
-        assert histories[name].penalties == pytest.approx(history.penalties, rel=1e-4)
-        assert histories[name].losses == pytest.approx(history.losses, rel=1e-4)
-
-
 def test_a_batch_of_several_calls_reaches_the_vectors_through_the_words(monkeypatch):
     """Each call's gradient goes through the projection, one after the other, as that of a batch in one call."""
-    real, calls = training.label_logits, []
+    real, calls = FastEngine.label_logits, []
 
-    def one_by_one(base_model, prompts, examples):
+    def one_by_one(engine, base_model, prompts, examples):
         for number, example in enumerate(examples):
-            for part in real(base_model, prompts, [example]):
+            for part in real(engine, base_model, prompts, [example]):
                 calls.append(number)
                 yield part._replace(owners=[(number, target) for _, target in part.owners])
 
     gradients = []
     for way in (real, one_by_one):
-        monkeypatch.setattr(training, "label_logits", way)
+        monkeypatch.setattr(FastEngine, "label_logits", way)
         model = fresh()
         train(model, rows(), project=PEZ, **(RUN | {"steps": 1}))
         gradients.append(model.prompts["default"].embedding.weight.grad)
     assert calls == [0, 1, 2]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
-
-
-def test_the_penalty_counts_once_however_many_processes_there_are(monkeypatch):
-    """Two that compute the same rows: the loss's gradient is doubled, the penalty's is not."""
-
-    def gradient(**changes):
-        model = fresh()
-        train(model, rows(), max_grad_norm=1e9, **(RUN | {"steps": 1}), **changes)
-        return model.prompts["default"].embedding.weight.grad
-
-    plain, penalised = gradient(), gradient(penalty=TowardsText(TEXT, 0.5))
-    monkeypatch.setattr(
-        distributed, "sum_over_processes", lambda tensors: [2 * tensor for tensor in tensors]
-    )
-    torch.testing.assert_close(gradient(penalty=TowardsText(TEXT, 0.5)) - penalised, plain)
 
 
 def test_what_cannot_be_meant_is_refused():

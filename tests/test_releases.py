@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from softprompt_lab import SoftPromptModel, TaskType, load_adapter
-from softprompt_lab.adapters import PICKLE_NAME, SAFE_NAME, load_adapter_with_head
 from softprompt_lab.config import CONFIG_NAME, HEAD_MODULES
+from softprompt_lab.saving import PICKLE_NAME, SAFE_NAME, load_adapter_with_head
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

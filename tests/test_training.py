@@ -24,13 +24,14 @@ from softprompt_lab import (
     train,
     training,
 )
+from softprompt_lab.engine import FastEngine
 from softprompt_lab.evaluation import (
     difference,
     evaluate_ensemble,
     label_probabilities,
     wilson_interval,
 )
-from softprompt_lab.training import batches, encode_training_rows
+from softprompt_lab.training import batches, encode_training_rows, training_steps
 
 WORDS = "good bad red blue green one two three four five six seven text : Label"
 
@@ -94,18 +95,16 @@ def test_ten_thousand_steps_keep_a_bounded_number_of_snapshots(tokenizer, task, 
     """At any moment; evenly over the run, with the start, the end and the best evaluation, here step 4,437."""
     sizes = []
 
-    def step_of(model, runs, max_grad_norm, step):
-        model.prompt.data.fill_(step)
-        runs[0].history.losses.append(1.0)
+    def steps_of(model, task, *, steps, **settings):
+        for step in range(1, steps + 1):
+            model.prompt.data.fill_(step)
+            yield training.Step(step, 1.0, None, dict)
 
     def loss_of(model, *arguments, **options):
-        return {
-            "default": SimpleNamespace(
-                loss=abs(float(model.prompt[0, 0].detach()) - 4_437), accuracy=0.5
-            )
-        }
+        loss = abs(float(model.prompt[0, 0].detach()) - 4_437)
+        return {"now": SimpleNamespace(loss=loss, accuracy=0.5)}
 
-    monkeypatch.setattr(training, "_step", step_of)
+    monkeypatch.setattr(training, "training_steps", steps_of)
     monkeypatch.setattr(training, "evaluate", loss_of)
     model = make(tokenizer)
     start = model.prompt.detach().clone()
@@ -146,40 +145,18 @@ def test_one_step_is_adamw_on_the_mean_loss(tokenizer, task):
     train(ours, task, steps=1, learning_rate=0.01, progress=False)
     examples = encode_training_rows(task, tokenizer)
     batch = next(batches(examples, 8, 1, seed=0))
-    rows = [[*example.context, *example.targets[0].ids] for example in batch]
+    rows = [context + label for context, label in batch]
     longest = max(map(len, rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
     labels = ids.masked_fill(mask == 0, -100)
-    for number, example in enumerate(batch):
-        labels[number, : len(example.context)] = -100
+    for number, (context, _) in enumerate(batch):
+        labels[number, : len(context)] = -100
     optimizer = torch.optim.AdamW(theirs.prompts.parameters(), lr=0.01, weight_decay=0.0)
     theirs(ids, mask, labels).loss.backward()
     torch.nn.utils.clip_grad_norm_(theirs.prompts.parameters(), 1.0)
     optimizer.step()
     torch.testing.assert_close(ours.prompt, theirs.prompt, rtol=1e-4, atol=1e-5)
-
-
-def test_several_prompts_in_the_same_batches_learn_as_each_alone(tokenizer, task):
-    """Losses, evaluations and prompts; the active prompt alone is left trainable."""
-    options = {"steps": 6, "evaluate_every": 3, "learning_rate": 0.05, "progress": False}
-    flipped = dataclasses.replace(task, train=task.train.select(range(20)))
-    both = make(tokenizer)
-    both.add_prompt("other", PromptTuningConfig(num_virtual_tokens=6))
-    starts = {name: both.prompt_by_name(name).detach().clone() for name in ("default", "other")}
-    histories = train(both, {"default": task, "other": flipped}, **options)
-    for name, own in (("default", task), ("other", flipped)):
-        config = PromptTuningConfig(num_virtual_tokens=len(starts[name]))
-        alone = SoftPromptModel(llama(), config, tokenizer=tokenizer, start=starts[name])
-        history = train(alone, own, **options)
-        assert histories[name].losses == pytest.approx(history.losses, rel=1e-4)
-        assert histories[name].evaluations[-1]["loss"] == pytest.approx(
-            history.evaluations[-1]["loss"], rel=1e-3
-        )
-        torch.testing.assert_close(both.prompt_by_name(name), alone.prompt, rtol=1e-3, atol=1e-4)
-    assert [name for name, p in both.named_parameters() if p.requires_grad] == [
-        "prompts.default.embedding.weight"
-    ]
 
 
 def test_a_call_that_runs_out_of_memory_says_which_number_to_lower(tokenizer, task, monkeypatch):
@@ -192,7 +169,7 @@ def test_a_call_that_runs_out_of_memory_says_which_number_to_lower(tokenizer, ta
             "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
         )
 
-    monkeypatch.setattr(training, "label_logits", full)
+    monkeypatch.setattr(FastEngine, "label_logits", full)
     with pytest.raises(
         LabError, match=r"memory ran out at step 1.*Lower batch_size \(8 now\), max_length \(77\)"
     ):
@@ -331,6 +308,27 @@ def test_early_stopping_goes_back_to_the_best_prompt(tokenizer, task, monkeypatc
     assert history.best_step == 4
     assert torch.equal(model.prompt, history.snapshots[4])
     assert not torch.equal(history.snapshots[4], history.snapshots[8])
+
+
+def test_more_than_one_process_is_refused(tokenizer, task, monkeypatch):
+    """A launcher's variable says how many there are; the message says whose business they are."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(LabError, match=r"WORLD_SIZE=2: train works in one process.*Trainer"):
+        train(make(tokenizer), task, steps=1, progress=False)
+
+
+def test_steps_go_on_from_the_state_of_one(tokenizer, task):
+    """`training_steps` itself, without a file: the rest of the losses and the prompt, to the last bit."""
+    whole, broken = make(tokenizer), make(tokenizer)
+    expected = [step.loss for step in training_steps(whole, task, steps=6)]
+    steps = training_steps(broken, task, steps=6)
+    done = [next(steps), next(steps)]
+    tensors, values = done[-1].state()
+    state = {key: value.detach().clone() for key, value in tensors.items()}, values
+    again = make(tokenizer)
+    rest = [step.loss for step in training_steps(again, task, steps=6, state=state)]
+    assert [step.loss for step in done] + rest == expected
+    assert torch.equal(again.prompt, whole.prompt)
 
 
 def test_adafactor_trains_too(tokenizer, task):

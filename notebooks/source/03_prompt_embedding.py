@@ -31,6 +31,7 @@ import softprompt_lab
 from softprompt_lab import (
     PromptTuningConfig,
     PromptTuningInit,
+    concatenate_prompt,
     course,
     embedding,
     load_base_model,
@@ -487,18 +488,23 @@ assert size["RANDOM"] - reach > size["words"]
 # the rest. One draw of each start, one small batch: this is a look, not a comparison.
 
 # %%
-from softprompt_lab.engine.scoring import label_loss
-from softprompt_lab.engine.packing import Example, Target
+def label_loss(start, rows):
+    """Mean loss of the labels' tokens behind a start, in nats; one row at a time, so nothing needs a pad."""
+    summed = 0.0
+    for context, label in rows:
+        x = concatenate_prompt(words(torch.tensor([context + label])), start)
+        labels = torch.tensor([[-100] * (len(start) + len(context)) + label])
+        summed += model(inputs_embeds=x, labels=labels).loss.item() * len(label)
+    return summed / sum(len(label) for _, label in rows)
 
-examples = []
-for row in task.train.select(range(16)):
-    context, label = task.encode(tokenizer, row[task.text_column], row["text_label"])
-    examples.append(Example(context, [Target.of(label)]))
-label_tokens = sum(len(example.targets[0].ids) for example in examples)
+
+first = task.train.select(range(16))
+pairs = zip(first[task.text_column], first["text_label"], strict=True)
+rows = [task.encode(tokenizer, text, label) for text, label in pairs]
 with torch.no_grad():
-    losses = {name: label_loss(model, start, examples).item() for name, start in starts.items()}
-    losses["no prompt"] = label_loss(model, torch.zeros(0, D), examples).item()
-losses["guessing a label"] = math.log(len(task.labels)) * len(examples) / label_tokens
+    losses = {name: label_loss(start, rows) for name, start in starts.items()}
+    losses["no prompt"] = label_loss(torch.zeros(0, D), rows)
+losses["guessing a label"] = math.log(len(task.labels)) * len(rows) / sum(len(label) for _, label in rows)
 if not lab.fast:  # tiny was pretrained on this very instruction, so there TEXT needs no training
     assert min(losses, key=losses.get) == "guessing a label"
 pd.Series(losses, name="loss before training (nats a label token)").sort_values().round(2).to_frame()

@@ -36,8 +36,8 @@ from softprompt_lab import (
     plots,
     train,
 )
+from softprompt_lab.batch import Example, Target
 from softprompt_lab.evaluation import score_labels, wilson_interval
-from softprompt_lab.engine.packing import Example, Target
 
 lab = course.settings()
 
@@ -343,7 +343,7 @@ def in_tutorial_form(model, split, limit):
     targets = [Target.of(tutorial_pair("", label)[1]) for label in task.labels]
     right = [task.labels.index(label) for label in part["text_label"]]
     examples = [Example(tutorial_pair(text, "")[0], targets) for text in part[task.text_column]]
-    scores, _, losses = score_labels(model.base_model, model.prompt.detach(), examples)
+    scores, _, losses = score_labels(model, [model.prompt.detach()], examples)
     correct = int((scores.argmax(axis=1) == right).sum())
     tokens = sum(len(targets[label].ids) for label in right)
     low, high = wilson_interval(correct, limit)

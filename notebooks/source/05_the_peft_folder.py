@@ -37,7 +37,7 @@ from safetensors.torch import save_file
 from transformers import BloomConfig, BloomForCausalLM
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, load_adapter, load_base_model, load_task, train
-from softprompt_lab.adapters import default_folder_name
+from softprompt_lab.saving import default_folder_name
 
 lab = course.settings()
 pd.options.display.max_colwidth = 150  # whole sentences in tables

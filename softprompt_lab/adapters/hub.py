@@ -9,9 +9,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..config import PROMPT_NAME
 from ..errors import AdapterError
+
+if TYPE_CHECKING:
+    from ..model import SoftPromptModel
 
 REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 LONGEST_ID = 96  # the hub's own limit
@@ -102,14 +106,18 @@ def _is_wanted(name: str, most_bytes: Mapping[str, int], sub_folders: bool) -> b
 
 
 def push(
-    folder: Path,
+    model: "SoftPromptModel",
     repo_id: str,
     *,
+    results: Mapping[str, Any] | None = None,
     revision: str | None = None,
     private: bool | None = None,
-    message: str | None = None,
+    message: str = "Upload a soft prompt",
 ) -> str:
-    """Send what `folder` holds to the hub in one commit; the repository and the branch are made if need be.
+    """Send what `save_pretrained` writes to the hub in one commit; the repository and the branch are made if need be.
+
+    Args:
+        results: measured figures for the card.
 
     Returns:
         The commit's address.
@@ -117,19 +125,17 @@ def push(
     Raises:
         AdapterError: no network, no permission, or the hub refuses the files; the message says what it said.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import HfApi
 
     api = HfApi(library_name="softprompt_lab")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    additions = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
-    with _explained(f"Nothing was sent to {repo_id!r}"):
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        if revision is not None:
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
-        message = message or "Upload a soft prompt"
-        return api.create_commit(
-            repo_id, additions, commit_message=message, revision=revision
-        ).commit_url
+    with tempfile.TemporaryDirectory(prefix="softprompt-lab-") as folder:
+        model.save_pretrained(folder, results=results)
+        with _explained(f"Nothing was sent to {repo_id!r}"):
+            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if revision is not None:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            commit = {"commit_message": message, "revision": revision}
+            return api.upload_folder(repo_id=repo_id, folder_path=folder, **commit).commit_url
 
 
 @contextmanager

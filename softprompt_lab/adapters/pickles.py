@@ -11,9 +11,13 @@ import pickletools
 import struct
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..errors import AdapterError
+from ..saving import MAX_TENSOR_BYTES
 
 MAX_PROGRAM_BYTES = 200_000  # of the pickle: a thousand tensors; a prompt's has 182
 DTYPES = {
@@ -49,6 +53,18 @@ class Refused(Exception):
 
 class _Name(str):
     """What a pickle would import: its name, never the thing."""
+
+
+def read(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the tensors in PyTorch's own format, without running anything of it.
+
+    Raises:
+        AdapterError: it is damaged, or it holds something else than a dict of tensors.
+    """
+    try:
+        return load_pickled(content, MAX_TENSOR_BYTES)
+    except Refused as error:
+        raise AdapterError(f"{path} was refused, and nothing in it was run: {error}.") from error
 
 
 def load_pickled(content: bytes, most_bytes: int) -> dict[str, Any]:

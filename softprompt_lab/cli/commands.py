@@ -124,14 +124,14 @@ def train(
 ) -> None:
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
     _check_output(output, overwrite)
-    from .. import distributed, training
-    from ..adapters import default_folder_name
+    from .. import training
     from ..bases.loading import dtype_name
     from ..evaluation import evaluate
     from ..runs import saved as runs
+    from ..saving import default_folder_name
     from ..tasks import load_task
 
-    console = Console(quiet=as_json or not distributed.is_main())
+    console = Console(quiet=as_json)
     columns = {"text_column": text_column, "label_column": label_column}
     task = load_task(data, **columns, template=template, seed=seed)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
@@ -156,8 +156,6 @@ def train(
     history = training.train(model, task, **schedule, **checks, progress=not as_json)
     with console.status("measuring the trained prompt"):
         after = evaluate(model, task)
-    if not distributed.is_main():
-        return
     runs.save_run(
         folder, model, task, history, before, after, data=Path(data).name, start=start.value
     )
@@ -317,7 +315,7 @@ def report(
     import nbformat
 
     from .. import report as pages
-    from ..durable import atomic_write
+    from ..saving import atomic_write
 
     subject, done = pages.subject_of(prompt, beside or (), limit), []
     found = pages.sections(subject)
@@ -335,58 +333,6 @@ def report(
         )
         atomic_write(path, page.encode())
         typer.echo(str(path))
-
-
-@app.command(name="export")
-@plain_errors
-def export_vectors(
-    folder: Folder,
-    file: Annotated[
-        Path, typer.Argument(help="A .safetensors, .npy or .json file.", show_default=False)
-    ],
-    task_id: Annotated[
-        int | None, typer.Option(help="Of PEFT's MULTITASK_PROMPT_TUNING: which task, from 0.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
-) -> None:
-    """Write the vectors of a saved prompt, and nothing else, to a file."""
-    from ..adapters import export_prompt, load_adapter_with_head
-
-    if file.exists() and not overwrite:
-        raise LabError(f"{file} is there already; choose another file, or add --overwrite.")
-    config, prompt, head = load_adapter_with_head(folder, task_id=task_id)
-    prompt = prompt[
-        : config.num_virtual_tokens
-    ]  # of an encoder-decoder's 2P rows, those that are read
-    typer.echo(f"{export_prompt(prompt, file)}: {len(prompt)} vectors of width {prompt.shape[1]}")
-    if head:
-        typer.echo(f"Left in {folder}: the trained head ({', '.join(sorted(head))}).")
-
-
-@app.command(name="import")
-@plain_errors
-def import_vectors(
-    file: Annotated[
-        Path, typer.Argument(help="A .safetensors, .npy or .json file.", show_default=False)
-    ],
-    folder: Annotated[Path, typer.Argument(help="Folder for the prompt.", show_default=False)],
-    base: Annotated[
-        str, typer.Option(help="Base model that the vectors were made for.", show_default=False)
-    ],
-    task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
-    overwrite: Annotated[
-        bool, typer.Option(help="Replace a prompt that the folder holds.")
-    ] = False,
-) -> None:
-    """Make an adapter folder, which this package and PEFT load, of vectors from anywhere."""
-    from ..adapters import import_prompt
-    from ..runs import saved as runs
-
-    _check_output(folder, overwrite)
-    model = runs.model_of_vectors(base, import_prompt(file), task_type)
-    typer.echo(
-        f"{model.save_pretrained(folder)}: {len(model.prompt)} virtual tokens in front of {base}"
-    )
 
 
 @app.command()

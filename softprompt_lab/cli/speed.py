@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from ..bases import machine
+from ..batch import IGNORE, Example, Target
 from ..config import PromptTuningConfig
-from ..engine.costs import costs_of
-from ..engine.packing import IGNORE, examples_of, unique_tokens
+from ..engine.packing import unique_tokens
 from ..errors import LabError
 from ..model import SoftPromptModel
 from ..tasks import LABEL_COLUMN, Task
-from ..training import backward
+from ..training import as_tensors
 
 OURS = "softprompt_lab"
 FLOOR = "matrix products alone"
@@ -91,7 +91,7 @@ def step_functions(
     weight = theirs.prompt_encoder["default"].embedding.weight
     with torch.no_grad():
         weight.copy_(model.prompt)
-    rows = examples_of(pairs)
+    rows = as_tensors(pairs, model)
     longest = max(len(context) + len(label) for context, label in pairs)
 
     def peft_step(width: int) -> Callable[[], float]:
@@ -109,7 +109,9 @@ def step_functions(
 
     def step() -> float:
         own.grad = None
-        return backward(base_model, [model.prompt], rows).item()
+        loss = model.loss(*rows)
+        loss.backward()
+        return loss.item()
 
     padded = (
         {}
@@ -141,7 +143,11 @@ def floor_operations(base_model: nn.Module, virtual_tokens: int, pairs: Sequence
 
     The label's projection and attention come on top.
     """
-    return 2 * costs_of(base_model).per_token * (virtual_tokens + unique_tokens(examples_of(pairs)))
+    words, head = base_model.get_input_embeddings(), base_model.get_output_embeddings()
+    outside = {id(part.weight): part.weight.numel() for part in (words, head) if part is not None}
+    weights = sum(weight.numel() for weight in base_model.parameters()) - sum(outside.values())
+    examples = [Example(context, [Target.of(label)]) for context, label in pairs]
+    return 2 * 2 * weights * (virtual_tokens + unique_tokens(examples))
 
 
 def matrix_products(base_model: nn.Module, operations: float) -> Callable[[], None]:

@@ -1,16 +1,17 @@
 """How a batch goes through the frozen base model: every token once, no pads, logits where there are labels.
 
-batch       a padded batch behind its prompts, for whatever takes one row a text
-prefixes    a prompt's keys and values, computed once and put under any number of rows
-blocks      attention of a packed row, text by text
-machine     what this machine multiplies per second
-costs       what a batch costs on each way
-ways        five ways to the logits at the labels
-scoring     which of them is taken
-recording   a step as one CUDA graph
-turns       one thread in a base model at a time
-prefill     the texts of a batch read onto prefixes in one packed row
-generation  transformers' `generate` on top of a prompt's kept keys and values
-
-`packing`, one level up, lays many texts behind one prompt; chapter 11 builds it.
+fast                    `FastEngine`, which the core uses in place of `batch.PlainEngine` where this room is there
+packing                 many texts behind one prompt in one row
+blocks                  attention of a packed row, text by text
+strategies              five ways from a batch to the logits at its labels
+selection               which of them a batch takes
+exactness               what a base model takes, found out by asking it once
+prefixes                prompts' keys and values, computed once and put under any number of rows
+generation              transformers' `generate` on top of kept prefixes
+locks                   one thread in a base model at a time
+gradient_checkpointing  for a base model in eval mode
 """
+
+from .fast import FastEngine
+
+__all__ = ["FastEngine"]

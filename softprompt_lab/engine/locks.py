@@ -1,11 +1,10 @@
-"""One call of a base model at a time: a call that goes text by text sets the model's attention until it has ended.
+"""One call of a base model at a time, because a packed call sets the model's attention until it has ended.
 
 A training dashboard computes in a thread of its own, while a cell below it asks the same base model.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from threading import RLock
 from weakref import WeakKeyDictionary
 
@@ -26,14 +25,3 @@ def lock(base_model: nn.Module) -> Iterator[None]:
         lock = _locks.setdefault(base_model, RLock())
     with lock:
         yield
-
-
-def locked(method: Callable) -> Callable:
-    """A method that takes a turn of its `base_model`."""
-
-    @wraps(method)
-    def call(self: nn.Module, *args, **kwargs):
-        with lock(self.base_model):
-            return method(self, *args, **kwargs)
-
-    return call

@@ -2,74 +2,32 @@
 
     [ prompt | shared | context 1 | target 1 | context 2 | target 2a | target 2b | ... ]
 
-What all contexts begin with (a template's first words) is shared: it stands there once, and everyone sees it like the
-prompt. Positions restart behind it for each context, and behind the context for each target. A token sees the prompt,
-what is shared, its own context and its own target, nothing else, so a row's result is what it would be alone. Built in
-chapter 11.
+What all contexts begin with (a template's first words) is shared: it stands there once, and every text sees it like
+the prompt. Positions restart behind it for each context, and behind the context for each target. A token sees the
+prompt, what is shared, its own context and its own target, nothing else, so a text's result is what it would be alone.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
-IGNORE = -100  # a label that is not counted, as in torch.nn.CrossEntropyLoss
+from ..batch import Example
+
 PROMPT_SEGMENT = 0
 
 
-@dataclass(frozen=True)
-class Target:
-    """Tokens that follow a context, and which of them are to be predicted.
-
-    `labels[i]` is the token that must stand at place i, or -100; it is read at the place before.
-    """
-
-    ids: Sequence[int]
-    labels: Sequence[int]
-
-    @classmethod
-    def of(cls, ids: Sequence[int]) -> "Target":
-        """A target whose every token is to be predicted."""
-        return cls(ids, ids)
-
-    @property
-    def supervised(self) -> list[tuple[int, int]]:
-        """(place, label) of each token that is to be predicted."""
-        return [(place, label) for place, label in enumerate(self.labels) if label != IGNORE]
-
-
-@dataclass(frozen=True)
-class Example:
-    """A context and one target (training) or several that compete (rank classification).
-
-    `prompt` is the number of the prompt that stands in front, where several are at work.
-    """
-
-    context: Sequence[int]
-    targets: Sequence[Target]
-    prompt: int = 0
-
-    def __len__(self) -> int:
-        """Tokens that the model must read: a target's last token is predicted, never read."""
-        return len(self.context) + sum(max(len(target.ids) - 1, 0) for target in self.targets)
-
-
-def examples_of(pairs: Iterable[tuple[Sequence[int], Sequence[int]]]) -> list[Example]:
-    """Training rows, (context ids, label ids), as examples whose whole label is to be predicted."""
-    return [Example(context, [Target.of(label)]) for context, label in pairs]
-
-
 def shared_context(examples: Sequence[Example]) -> list[int]:
-    """The tokens that all contexts begin with."""
+    """Return the tokens that all contexts begin with."""
     columns = zip(*(example.context for example in examples), strict=False)
     return [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, columns)]
 
 
 def unique_tokens(examples: Sequence[Example]) -> int:
-    """Tokens that the model must read where these examples stand in one row."""
+    """Return how many tokens the model must read where these examples stand in one row."""
     return sum(map(len, examples)) - max(len(examples) - 1, 0) * len(shared_context(examples))
 
 
@@ -81,7 +39,7 @@ class PackedRow:
         prompt: number of the prompt that every text of the row shares.
         shared: number of tokens in front that all contexts begin with.
         ids, position_ids, segments, parents: N entries each; `parents` holds the segment that a token also sees.
-        label_positions: M places in `[prompt | ids]` whose logits predict `label_ids`.
+        label_positions: M positions in `[prompt | ids]` whose logits predict `label_ids`.
         owners: M pairs (index of the example, index of its target).
         lengths: tokens of each example, all its targets included, without the shared ones.
     """
@@ -101,7 +59,7 @@ class PackedRow:
     def of(
         cls, examples: Sequence[tuple[int, Example]], prompt: int, prompt_length: int
     ) -> "PackedRow":
-        """The row of some examples, each with its index."""
+        """Return the row of some examples, each with its index."""
         shared = shared_context([example for _, example in examples])
         positions = list(range(prompt_length, prompt_length + len(shared)))
         segments = [PROMPT_SEGMENT] * len(shared)
@@ -127,7 +85,7 @@ class PackedRow:
                     self.owners.append((index, number))
 
     def _new_segment(self, ids: Sequence[int], first_position: int, parent: int) -> int:
-        """Append tokens that see each other and their parent; returns the segment's number."""
+        """Append tokens that see each other and their parent; return the segment's number."""
         segment = self.segments[-1] + 1 if self.segments else PROMPT_SEGMENT + 1
         self.ids.extend(ids)
         self.position_ids.extend(range(first_position, first_position + len(ids)))
@@ -139,66 +97,39 @@ class PackedRow:
 def pack(
     examples: Sequence[Example], prompt_lengths: Sequence[int], text_tokens: Sequence[float]
 ) -> Iterator[PackedRow]:
-    """Lay examples behind one another, those of one prompt in as few rows as keep near its `text_tokens`.
+    """Lay examples one behind the other, those of one prompt in as few rows as keep near its `text_tokens`.
+
+    The rows come out about equally long; an example longer than `text_tokens` gets a row of its own.
 
     Args:
         prompt_lengths: virtual tokens of each prompt.
-        text_tokens: for each prompt the length of text that a row should have (`engine.costs`). The rows
-            come out about equally long; an example longer than that gets a row of its own.
+        text_tokens: for each prompt the length of text that a row should have.
     """
     for prompt, length in enumerate(prompt_lengths):
-        chosen = [
-            (index, example) for index, example in enumerate(examples) if example.prompt == prompt
-        ]
+        chosen = [pair for pair in enumerate(examples) if pair[1].prompt == prompt]
         tokens = unique_tokens([example for _, example in chosen])
         aim = tokens / max(1, math.ceil(tokens / text_tokens[prompt]))
         row: list[tuple[int, Example]] = []
-        for index, example in chosen:
-            longer = [*row, (index, example)]
+        for pair in chosen:
+            longer = [*row, pair]
             middle = sum(unique_tokens([kept for _, kept in part]) for part in (row, longer)) / 2
             if row and middle > aim:
                 yield PackedRow.of(row, prompt, length)
-                longer = longer[-1:]
+                longer = [pair]
             row = longer
         if row:
             yield PackedRow.of(row, prompt, length)
 
 
 def packed_mask(row: PackedRow, prompt_length: int) -> Bool[torch.Tensor, "N_all N_all"]:
-    """True where a token (row) may look at a token (column): behind it, and in the prompt, its parent or its own."""
-    segments = torch.tensor(
-        [PROMPT_SEGMENT] * prompt_length + row.segments, dtype=torch.long
-    )  # (P+N,)
-    parents = torch.tensor(
-        [PROMPT_SEGMENT] * prompt_length + row.parents, dtype=torch.long
-    )  # (P+N,)
-    own = segments[:, None] == segments[None, :]
-    parent = parents[:, None] == segments[None, :]
-    in_prompt = segments[None, :] == PROMPT_SEGMENT
-    return (own | parent | in_prompt).tril()
+    """Return the (P+N, P+N) mask, True where a token (row) sees a token (column) before it or itself."""
+    front = [PROMPT_SEGMENT] * prompt_length
+    segments = torch.tensor(front + row.segments, dtype=torch.long)  # (P+N,)
+    parents = torch.tensor(front + row.parents, dtype=torch.long)  # (P+N,)
+    in_prompt = segments == PROMPT_SEGMENT
+    return (same(segments, segments) | same(parents, segments) | in_prompt).tril()
 
 
-def from_tensors(
-    input_ids: Int[torch.Tensor, "B T"],
-    mask: Bool[torch.Tensor, "B T"],
-    labels: Int[torch.Tensor, "B T"],
-    prompts: Sequence[int] | None = None,
-) -> list[Example]:
-    """The rows of a padded batch as examples; pads on any side fall away.
-
-    Everything before the first counted label is context, the rest is the target. `prompts`: a number for each row.
-    """
-    rows = zip(
-        input_ids.tolist(),
-        mask.tolist(),
-        labels.tolist(),
-        prompts or [0] * len(input_ids),
-        strict=True,
-    )
-    examples = []
-    for row, kept, row_labels, prompt in rows:
-        ids = [token for token, is_text in zip(row, kept, strict=True) if is_text]
-        marks = [label for label, is_text in zip(row_labels, kept, strict=True) if is_text]
-        start = next((place for place, label in enumerate(marks) if label != IGNORE), len(marks))
-        examples.append(Example(ids[:start], [Target(ids[start:], marks[start:])], prompt))
-    return examples
+def same(queries: torch.Tensor, keys: torch.Tensor) -> Bool[torch.Tensor, "*rows Q K"]:
+    """Return for each pair of a query's and a key's segment whether they are equal."""
+    return queries[..., :, None] == keys[..., None, :]

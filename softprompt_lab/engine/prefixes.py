@@ -1,18 +1,21 @@
 """Prefixes: a prompt's keys and values in every layer, computed once and put under any number of rows."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import nn
 from transformers import DynamicCache
 
+MOST_PREFIXES = 16  # that are kept for one base model
+
 # Keys and values of each layer: rows, heads, virtual tokens, width of a head.
 Prefix = list[tuple[Float[torch.Tensor, "_ H _ d"], Float[torch.Tensor, "_ H _ d"]]]
 
 
 def prefix_of(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"]) -> Prefix:
-    """The keys and values of a prompt, with their gradient path, every one of them whatever window a layer has."""
+    """Return the keys and values of a prompt, with their gradient path, all of them whatever window a layer has."""
     embeddings = prompt[None].to(base_model.get_input_embeddings().weight.dtype)
     cache = base_model(
         inputs_embeds=embeddings, use_cache=True, past_key_values=DynamicCache()
@@ -20,81 +23,90 @@ def prefix_of(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"]) -> Pref
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def layers_of(prefixes: Sequence[Prefix], rows: int) -> Prefix:
-    """What a `DynamicCache` is made of: one prefix under all rows, or one for each; shorter ones have zeros in front.
+def stack_prefixes(prefixes: Sequence[Prefix], rows: int) -> DynamicCache:
+    """Return a cache that begins with one prefix under all rows, or one for each; shorter ones have zeros in front.
 
     `prefix_mask` tells the zeros from the rest.
     """
-    longest = max(_length(prefix) for prefix in prefixes)
+    longest = max(map(_length, prefixes))
     layers = []
     for pairs in zip(*prefixes, strict=True):  # one layer of every prefix
-        keys, values = (
-            torch.cat([_pad(part, longest) for part in parts]) for parts in zip(*pairs, strict=True)
+        stacked = (
+            torch.cat([nn.functional.pad(x, (0, 0, longest - x.shape[2], 0)) for x in parts])
+            for parts in zip(*pairs, strict=True)
         )
-        layers.append((keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)))
-    return layers
+        layers.append(tuple(part.expand(rows, -1, -1, -1) for part in stacked))
+    return DynamicCache(layers)
 
 
 def prefix_mask(prefixes: Sequence[Prefix], rows: int) -> Bool[torch.Tensor, "rows P"]:
-    """True at the virtual tokens of what `layers_of` made."""
+    """Return True at the virtual tokens of what `stack_prefixes` made."""
     lengths = torch.tensor([_length(prefix) for prefix in prefixes])
     longest = int(lengths.max())
-    return (
-        (torch.arange(longest) >= longest - lengths[:, None])
-        .expand(rows, -1)
-        .to(prefixes[0][0][0].device)
-    )
+    mask = torch.arange(longest) >= longest - lengths[:, None]
+    return mask.expand(rows, -1).to(prefixes[0][0][0].device)
 
 
 def positions(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
-    """Position numbers that count the tokens of a row and skip its pads."""
+    """Return position numbers that count the tokens of a row and skip its pads."""
     return (mask.long().cumsum(dim=1) - 1).clamp_min(0)
 
 
 def _length(prefix: Prefix) -> int:
-    """Virtual tokens of a prefix."""
+    """Return the number of virtual tokens of a prefix."""
     return prefix[0][0].shape[2]
 
 
-def _pad(states: Float[torch.Tensor, "_ H _ d"], length: int) -> Float[torch.Tensor, "_ H _ d"]:
-    """Zeros in front, up to `length`."""
-    return nn.functional.pad(states, (0, 0, length - states.shape[2], 0))
-
-
 class PrefixMemory:
-    """The prefixes of named prompts over one base model; one is computed again when its prompt or the model changed."""
+    """The latest prefixes of each base model, found again by the prompt's numbers while the base model is unchanged."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[torch.Tensor, Hashable, Prefix]] = {}
+        self._kept: WeakKeyDictionary[nn.Module, list[tuple]] = WeakKeyDictionary()
 
-    def get(self, base_model: nn.Module, name: str, prompt: Float[torch.Tensor, "P D"]) -> Prefix:
-        """The prefix of a prompt as it is now."""
-        prompt, state = prompt.detach(), _state_of(base_model)
-        kept = self._kept.get(name)
-        if kept is None or kept[1] != state or not _same(kept[0], prompt):
-            with torch.no_grad():
-                self._kept[name] = (prompt.clone(), state, prefix_of(base_model, prompt))
-        return self._kept[name][2]
-
-    def clear(self) -> None:
-        """Forget them all."""
-        self._kept.clear()
-
-
-def _state_of(base_model: nn.Module) -> Hashable:
-    """What is another when a base model has changed: its weights, their versions and type, PEFT's active adapters."""
-    modules = [*base_model.modules()]
-    weights = [
-        weight for module in modules for weight in module._parameters.values() if weight is not None
-    ]
-    versions = [
-        (id(weight), None if weight.is_inference() else weight._version) for weight in weights
-    ]
-    layers = [module for module in modules if "_active_adapter" in module.__dict__]  # PEFT's
-    adapters = [(layer._disable_adapters, str(layer._active_adapter)) for layer in layers]
-    return base_model.get_input_embeddings().weight.dtype, tuple(versions), tuple(adapters)
+    @torch.no_grad()
+    def prefix_of(self, base_model: nn.Module, prompt: Float[torch.Tensor, "P D"]) -> Prefix:
+        """Return the prefix of a prompt as it and the base model are now."""
+        prompt, state = prompt.detach(), _State(base_model)
+        kept = self._kept.setdefault(base_model, [])
+        for number, (known, known_state, prefix) in enumerate(kept):
+            if _equal(known, prompt) and known_state == state:
+                kept.append(kept.pop(number))
+                return prefix
+        kept.append((prompt.clone(), state, prefix_of(base_model, prompt)))
+        del kept[:-MOST_PREFIXES]
+        return kept[-1][2]
 
 
-def _same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
-    """True for equal numbers on the same device."""
-    return ours.shape == theirs.shape and ours.device == theirs.device and torch.equal(ours, theirs)
+class _State:
+    """What changes when a base model does: its weights and buffers, their versions and type, PEFT's adapters.
+
+    Writing through `weight.data` changes no version, so it is not noticed.
+    """
+
+    def __init__(self, base_model: nn.Module) -> None:
+        modules = [*base_model.modules()]
+        weights = [
+            weight
+            for module in modules
+            for weight in (*module._parameters.values(), *module._buffers.values())
+            if weight is not None
+        ]
+        self.weights = [ref(weight) for weight in weights]
+        self.versions = [None if weight.is_inference() else weight._version for weight in weights]
+        layers = [vars(module) for module in modules if "_active_adapter" in vars(module)]
+        names = ("_disable_adapters", "_active_adapter", "scaling", "merged_adapters")
+        self.adapters = str([[layer.get(name) for name in names] for layer in layers])  # PEFT's
+        self.dtype = base_model.get_input_embeddings().weight.dtype
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether nothing has changed; a weight that has gone equals no other at its address."""
+        ours, theirs = ((s.dtype, s.adapters, s.versions, len(s.weights)) for s in (self, other))
+        return ours == theirs and all(
+            one() is not None and one() is two()
+            for one, two in zip(self.weights, other.weights, strict=True)
+        )
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two prompts are the same numbers on the same device."""
+    return one.shape == other.shape and one.device == other.device and torch.equal(one, other)

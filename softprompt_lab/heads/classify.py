@@ -19,12 +19,10 @@ from jaxtyping import Bool, Float
 from torch import nn
 from transformers.utils import ModelOutput
 
-from ..batch import PromptedBatch, append_prompt, check_labels, prepend_prompt
-from ..config import HEAD_MODULES, TaskType
-from ..engine.costs import Remembered, takes
-from ..engine.packing import IGNORE
+from ..batch import IGNORE, PromptedBatch, Prompts, check_labels, prepend_prompt, stack_prompts
+from ..config import TaskType
+from ..engine.exactness import OBJECTIONS, Remembered, error_of, takes, tolerance_of
 from ..engine.prefixes import positions
-from ..engine.scoring import OBJECTIONS, error_of, tolerance_of
 
 # --------------------------------------------------------------------------------------------------- the weights
 
@@ -32,11 +30,20 @@ from ..engine.scoring import OBJECTIONS, error_of, tolerance_of
 class Head(nn.Module):
     """Trainable copies, in float32, of the weights of a base model's modules whose names end with one of `endings`.
 
+    Args:
+        saved: the values to begin with, by their names in the base model; None are the base model's own.
+
     Raises:
-        ValueError: there is no such module, or PEFT has put one of its own in its place.
+        ValueError: there is no such module, PEFT has put one of its own in its place, or a saved weight is missing,
+            has another shape, or is no head's and differs from the base model's own.
     """
 
-    def __init__(self, base_model: nn.Module, endings: Sequence[str]) -> None:
+    def __init__(
+        self,
+        base_model: nn.Module,
+        endings: Sequence[str],
+        saved: dict[str, torch.Tensor] | None = None,
+    ) -> None:
         super().__init__()
         modules = tuple(
             f"{name}." for name, _ in base_model.named_modules() if name.endswith(tuple(endings))
@@ -58,26 +65,33 @@ class Head(nn.Module):
             )
         self.names = list(own)
         self.copies = nn.ParameterList(weight.detach().clone().float() for weight in own.values())
+        if saved is not None:
+            self._load(base_model, saved)
 
     def weights(self) -> dict[str, nn.Parameter]:
         """The copies by their names in the base model."""
         return dict(zip(self.names, self.copies, strict=True))
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take the values of a saved head.
-
-        Raises:
-            ValueError: a weight is missing or has another shape.
-        """
+    def _load(self, base_model: nn.Module, saved: dict[str, torch.Tensor]) -> None:
+        """Take the values of a saved head; other saved weights must be those that the base model has."""
+        own = base_model.state_dict()
         for name, weight in self.weights().items():
-            saved = tensors.get(name)
-            if saved is None or saved.shape != weight.shape:
-                found = "is missing" if saved is None else f"has shape {tuple(saved.shape)}"
+            found = saved.get(name)
+            if found is None or found.shape != weight.shape:
+                said = "is missing" if found is None else f"has shape {tuple(found.shape)}"
                 raise ValueError(
-                    f"the head's {name} {found}; the base model's has {tuple(weight.shape)}."
+                    f"the head's {name} {said}; the base model's has {tuple(weight.shape)}."
                 )
-            weight.copy_(saved)
+            weight.copy_(found)
+        for name in sorted(saved.keys() - set(self.names)):
+            weight, base = saved[name], own.get(name)
+            same = base is not None and base.shape == weight.shape
+            if not same or not torch.equal(base.cpu(), weight.to(base.dtype)):
+                raise ValueError(
+                    f"another {name} of shape {tuple(weight.shape)} is saved with it (PEFT saves resized word "
+                    "embeddings); give it to the base model first: base_model.load_state_dict({...}, strict=False)."
+                )
 
 
 # ------------------------------------------------------------------------------------------------------- forward
@@ -108,7 +122,8 @@ def classify(
     batch = _layout(base_model, task_type, prompts, words, text)
     inputs = batch.inputs
     if (types := kwargs.pop("token_type_ids", None)) is not None:
-        inputs["token_type_ids"] = batch.lay_out(types)
+        zeros = torch.zeros_like(batch.mask, dtype=types.dtype)
+        inputs["token_type_ids"] = zeros.scatter(1, batch.positions, types)
     labels = {
         name: kwargs.pop(name, None) for name in ("labels", "start_positions", "end_positions")
     }
@@ -188,16 +203,35 @@ def _loss(
     return sum(losses) / 2
 
 
-def check_predicts_text(task_type: TaskType) -> None:
-    """Raise ValueError for a model that scores no label words, which `train` and `evaluate` need."""
-    if task_type in HEAD_MODULES:
-        raise ValueError(
-            f"task_type={task_type} predicts no text, and train and evaluate compare label words; use transformers' "
-            "Trainer, or a loop over model(input_ids, attention_mask, labels).loss.backward()."
-        )
-
-
 # ------------------------------------------------------------------------------------------------------ layouts
+
+
+def append_prompt(
+    prompts: Prompts,
+    words: Float[torch.Tensor, "B T D"],
+    text: Bool[torch.Tensor, "B T"],
+    first_position: int = 0,
+) -> PromptedBatch:
+    """Lay out `[text | prompt | pads]` with the position ids of `[prompt | text]`: the same to an encoder.
+
+    The text's first token ([CLS]) stays in the first position, where an encoder's classifier reads.
+
+    Args:
+        first_position: the position id of the first token; RoBERTa's is behind its padding token.
+    """
+    front, virtual = stack_prompts(prompts, len(words), words.device)
+    embeddings = torch.cat([words, front.to(words.dtype).expand(len(words), -1, -1)], dim=1)
+    mask = torch.cat([text, virtual], dim=1)  # (B, T+P)
+    of_text = virtual.sum(dim=1, keepdim=True) + text.cumsum(dim=1)
+    numbers = torch.cat([of_text, virtual.cumsum(dim=1)], dim=1)
+    order = (~mask).long().argsort(dim=1, stable=True)
+    return PromptedBatch(
+        embeddings.gather(1, order[..., None].expand_as(embeddings)),
+        mask.gather(1, order),
+        order.argsort(dim=1)[:, : text.shape[1]],
+        text,
+        first_position + (numbers.gather(1, order) - 1).clamp_min(0),
+    )
 
 
 def _layout(

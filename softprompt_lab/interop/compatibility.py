@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Int
 from transformers.utils import ModelOutput
 
+from ..batch import IGNORE
 from ..config import TaskType
 from ..embedding import concatenate_prompt
-from ..engine.packing import IGNORE
 from ..heads.classify import call_with
 from ..model import SoftPromptModel
 
@@ -52,4 +52,4 @@ def forward_like_peft(
         "attention_mask": attention_mask,
         **kwargs,
     }
-    return call_with(model.base_model, model.heads[model.active_prompt].weights(), inputs)
+    return call_with(model.base_model, model.head_weights(), inputs)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import nn
 from torch.nn import functional
 
-from ..engine.scoring import tolerance_of
+from ..engine.exactness import tolerance_of
 from ..model import SoftPromptModel
 from ..tasks import Task
 from .controls import ORDINARY, behind_each, check_decoder, prompt_and_controls, text_ids

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import nn
 
 from ..embedding import concatenate_prompt, text_start
-from ..heads.classify import check_predicts_text
+from ..evaluation import check_predicts_text
 from ..model import SoftPromptModel
 from .neighbours import random_control
 

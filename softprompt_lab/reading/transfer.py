@@ -21,9 +21,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import cohen_kappa_score
 from torch.nn import functional
 
-from ..engine.locks import lock
-from ..engine.packing import Example, Target
-from ..engine.scoring import label_logits
+from ..batch import Example, Target
 from ..evaluation import evaluate
 from ..model import SoftPromptModel
 from ..tasks import Task
@@ -289,11 +287,8 @@ def next_token_distributions(
     ]
     placed = [prompt.detach().to(model.device, torch.float32) for prompt in prompts]
     found = torch.empty(len(examples), len(model.word_embeddings))
-    with lock(model.base_model):
-        for part in label_logits(model.base_model, placed, examples):
-            found[[index for index, _ in part.owners]] = (
-                part.logits.float().log_softmax(dim=-1).cpu()
-            )
+    for part in model.engine.label_logits(model.base_model, placed, examples):
+        found[[index for index, _ in part.owners]] = part.logits.log_softmax(dim=-1).cpu()
     return found.view(len(prompts), len(texts), -1)
 
 

@@ -1,29 +1,96 @@
 """Checkpoints: one file with everything that a training run needs to go on as if it had never stopped.
 
-A safetensors file: prompts, what the optimizer remembers and the snapshots as tensors, the rest as JSON in its
+A safetensors file: the prompt, what the optimizer remembers and the snapshots as tensors, the rest as JSON in its
 metadata. The order of the rows follows from the seed, so the number of steps stands for the sampler; nothing else in a
 step is random. No pickle is written or read.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from ..durable import atomic_write
 from ..errors import AdapterError
-from ..untrusted import plain_file
+from ..model import SoftPromptModel
+from ..saving import atomic_write, plain_file
+from ..tasks import LABEL_COLUMN, Task
+from ..training import State, TrainingHistory
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 MAX_BYTES = 8_000_000_000
-State = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors and JSON values, by name
+SNAPSHOT = "snapshot/"  # before the step of a snapshot
+TOLD = {"losses": list, "penalties": list, "evaluations": list, "seconds": float}  # of a history
+
+
+class Checkpoint:
+    """The checkpoint of a run in a folder.
+
+    Args:
+        history: of the run; a checkpoint that is gone on from fills it.
+    """
+
+    def __init__(
+        self, folder: Path, model: SoftPromptModel, task: Task, history: TrainingHistory
+    ) -> None:
+        self.path, self.history = folder / CHECKPOINT_NAME, history
+        rows = [list(task.train[column]) for column in (task.text_column, LABEL_COLUMN)]
+        shown = repr((rows, task.template, len(model.word_embeddings), tuple(model.prompt.shape)))
+        self._digest = hashlib.sha256(shown.encode()).hexdigest()
+
+    def begin(self, resume: bool) -> State | None:
+        """Return the state to go on from, None where there is no checkpoint yet.
+
+        Raises:
+            AdapterError: there is one and nobody asked to go on from it, it is damaged, or it is another run's.
+        """
+        if not self.path.exists():
+            return None
+        if not resume:
+            raise AdapterError(
+                f"{self.path} is there already; pass resume=True to go on from it, or delete it."
+            )
+        tensors, values = load_checkpoint(self.path)
+        try:
+            self._check_run(values)
+            for name, kind in TOLD.items():
+                setattr(self.history, name, kind(values["history"][name]))
+            snapshots = {key: value for key, value in tensors.items() if key.startswith(SNAPSHOT)}
+            for key, value in snapshots.items():
+                self.history.snapshots[int(key.removeprefix(SNAPSHOT))] = value
+            return {key: tensors[key] for key in tensors.keys() - snapshots}, values
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise AdapterError(
+                f"{self.path} lacks what a run needs, or is damaged: {error!r}"
+            ) from error
+
+    def save(self, state: State) -> None:
+        """Replace the checkpoint by the state after a step, with the history so far.
+
+        Raises:
+            AdapterError: it cannot be written; the one before is unharmed.
+        """
+        tensors, values = state
+        kept = {f"{SNAPSHOT}{step}": prompt for step, prompt in self.history.snapshots.items()}
+        told = {name: getattr(self.history, name) for name in TOLD}
+        run = {"settings": self.history.settings, "rows": self._digest, "history": told}
+        save_checkpoint(self.path, (tensors | kept, values | run))
+
+    def _check_run(self, values: dict[str, Any]) -> None:
+        """Raise AdapterError for the checkpoint of another run; the message names what differs."""
+        now, settings = self.history.settings, values["settings"]
+        other = [
+            f"{key}={settings[key]!r}, now {now[key]!r}" for key in now if settings[key] != now[key]
+        ]
+        if other or values["rows"] != self._digest:
+            differs = ", ".join(other) or "other rows, another prompt or base model"
+            raise AdapterError(f"{self.path} is of another run: {differs}.")
 
 
 def save_checkpoint(path: Path, state: State) -> None:
-    """Replace the checkpoint in one move.
+    """Replace a checkpoint in one move.
 
     Raises:
         AdapterError: it cannot be written; the one before is unharmed.
@@ -39,7 +106,7 @@ def save_checkpoint(path: Path, state: State) -> None:
 
 
 def load_checkpoint(path: Path) -> State:
-    """What `save_checkpoint` wrote of a run: its values name the "step".
+    """Return what `save_checkpoint` wrote of a run: its values name the "step".
 
     Raises:
         AdapterError: there is none, or it is damaged.
@@ -57,22 +124,3 @@ def load_checkpoint(path: Path) -> State:
     if type(step) is not int or step < 0:
         raise AdapterError(f"{path} is no checkpoint of this package or is damaged: step={step!r}")
     return tensors, values
-
-
-def flat(state: dict[str, Any], prefix: str) -> State:
-    """An optimizer's state for one weight: tensors apart from plain numbers."""
-    tensors = {
-        f"{prefix}/{key}": value for key, value in state.items() if isinstance(value, torch.Tensor)
-    }
-    return tensors, {
-        key: value for key, value in state.items() if not isinstance(value, torch.Tensor)
-    }
-
-
-def below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors below a prefix, by the rest of their names."""
-    return {
-        name.removeprefix(f"{prefix}/"): value
-        for name, value in tensors.items()
-        if name.startswith(f"{prefix}/")
-    }

@@ -20,17 +20,15 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from ..adapters import load_adapter
 from ..bases.loading import dtype_name, load_base_model
-from ..config import PromptTuningConfig, read_json_object
-from ..durable import atomic_write
+from ..config import PromptTuningConfig
 from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
 from ..evaluation import Evaluation
 from ..model import SoftPromptModel
+from ..saving import atomic_write, load_adapter, plain_file, read_json_object
 from ..tasks import Task, load_task
 from ..training import TrainingHistory
-from ..untrusted import plain_file
 
 TASK_FILE = "task.json"
 SNAPSHOTS_FILE = "snapshots.safetensors"  # key: the step; value: the prompt (P, D) after it

@@ -259,7 +259,7 @@ class Case:
             self.ours.save_pretrained(folder)
             theirs = peft.PeftModel.from_pretrained(self.build(), folder).eval()
         found = [value for name, value in theirs.named_parameters() if "modules_to_save" in name]
-        for weight in self.ours.heads["default"].parameters():
+        for weight in self.ours.head_weights(["default"]).values():
             if not any(torch.equal(weight, value) for value in found):
                 raise Wrong(
                     f"{self.task}, {self.family}: a weight of the head is not in PEFT's model"

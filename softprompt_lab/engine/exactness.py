@@ -1,0 +1,72 @@
+"""What a base model takes, found out by asking it once and comparing numbers, never from a list of names."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from .gradient_checkpointing import checkpointed_layers
+
+# What an architecture raises when a 4-D mask or an argument is foreign to it; the plain way remains.
+OBJECTIONS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+)
+
+
+class Remembered:
+    """Answers about base models, each for the type, device, attention and checkpointing with which it was found."""
+
+    def __init__(self) -> None:
+        self._found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
+
+    def __call__(self, base_model: nn.Module, find: Callable[[], Any]) -> Any:
+        """Return the answer for a base model as it is now; `find` is called where there is none yet."""
+        words = base_model.get_input_embeddings().weight
+        attention = getattr(base_model.config, "_attn_implementation", None)
+        layers = base_model.modules() if base_model.training else checkpointed_layers(base_model)
+        recomputes = any(
+            layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers
+        )
+        key = (words.dtype, words.device, attention, recomputes)
+        answers = self._found.setdefault(base_model, {})
+        if key not in answers:
+            answers[key] = find()
+        return answers[key]
+
+
+_arguments = Remembered()
+
+
+def takes(base_model: nn.Module, name: str) -> bool:
+    """Return whether the base model's forward pass has an argument with this name."""
+    return name in _arguments(
+        base_model, lambda: frozenset(inspect.signature(base_model.forward).parameters)
+    )
+
+
+def attention_window(base_model: nn.Module) -> float:
+    """Return how far a token sees in the layer where it sees least; packing and prefixes are exact within it."""
+    shape = base_model.config.get_text_config(decoder=True)
+    windows = (getattr(shape, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return min((float(window) for window in windows if window), default=math.inf)
+
+
+def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the root mean square of the difference, relative to the spread of what is expected."""
+    difference = found.float() - expected.float()
+    return float(difference.square().mean().sqrt() / expected.float().std())
+
+
+def tolerance_of(dtype: torch.dtype) -> float:
+    """Return the largest error that rounding makes; a wrong position or mask moves a gradient by its own length."""
+    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.2

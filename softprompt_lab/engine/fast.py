@@ -1,0 +1,150 @@
+"""FastEngine: every token once, no pads, logits where there are labels, and prompts' keys and values kept."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from ..batch import Example, LabelLogits, Prompts
+from .generation import generate
+from .gradient_checkpointing import gradient_checkpointing
+from .locks import lock
+from .prefixes import PrefixMemory
+from .selection import select_strategy
+
+
+class FastEngine:
+    """The numbers of `batch.PlainEngine`, faster; it keeps the prefixes of the latest prompts of each base model.
+
+    Copies and pickles of an engine begin with nothing kept.
+
+    Example:
+        >>> from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model
+        >>> base_model, tokenizer = load_base_model("tiny")
+        >>> model = SoftPromptModel(base_model, PromptTuningConfig(4), engine=FastEngine())
+    """
+
+    def __init__(self) -> None:
+        self._prefixes = PrefixMemory()
+
+    def __reduce__(self) -> tuple[type["FastEngine"], tuple]:
+        """Return how `copy.deepcopy` and `pickle` make an engine."""
+        return FastEngine, ()
+
+    @contextmanager
+    def inside(self, base_model: nn.Module) -> Iterator[None]:
+        """Hold the base model's lock, with gradient checkpointing where it is enabled, in eval mode too."""
+        with lock(base_model), gradient_checkpointing(base_model):
+            yield
+
+    def label_logits(
+        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+    ) -> Iterator[LabelLogits]:
+        """Yield the logits that predict each label; see `batch.Engine`. Between two calls the base model is free."""
+        with self.inside(base_model):
+            parts = select_strategy(base_model, prompts, examples)(base_model, prompts, examples)
+        while True:
+            with self.inside(base_model):
+                part = next(parts, None)
+            if part is None:
+                return
+            yield part
+
+    def label_loss(
+        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+    ) -> Float[torch.Tensor, ""]:
+        """Return the mean cross-entropy of the labels; see `batch.Engine`.
+
+        Where only prompts can learn, their gradients are computed at once, each call's backward pass before the next
+        call's forward pass, so that memory does not grow with the batch.
+
+        Raises:
+            ValueError: no token is labelled.
+        """
+        learns = torch.is_grad_enabled() and any(prompt.requires_grad for prompt in prompts)
+        with self.inside(base_model):
+            if learns and not any(weight.requires_grad for weight in base_model.parameters()):
+                return _LossWithGradients.apply(self, base_model, examples, *prompts)
+            losses = [
+                (_summed_loss(part), len(part.owners))
+                for part in self.label_logits(base_model, prompts, examples)
+            ]
+        return sum(loss for loss, _ in losses) / _label_count(losses)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        base_model: nn.Module,
+        prompts: Prompts,
+        input_ids: Int[torch.Tensor, "B T"],
+        mask: Bool[torch.Tensor, "B T"],
+        **kwargs: Any,
+    ) -> Any:
+        """Continue rows of text on top of kept prefixes; see `batch.Engine`."""
+        with self.inside(base_model):
+            return generate(
+                base_model,
+                prompts,
+                lambda prompt: self._prefixes.prefix_of(base_model, prompt),
+                input_ids,
+                mask,
+                **kwargs,
+            )
+
+
+class _LossWithGradients(torch.autograd.Function):
+    """The mean cross-entropy of a batch's labels with the prompts' gradients, which the backward pass only scales."""
+
+    @staticmethod
+    def forward(
+        ctx, engine: FastEngine, base_model: nn.Module, examples: Sequence[Example], *prompts
+    ) -> Float[torch.Tensor, ""]:
+        """Return the loss."""
+        leaves = [p.detach().requires_grad_(p.requires_grad) for p in prompts]
+        learning = [leaf for leaf in leaves if leaf.requires_grad]
+        gradients = [torch.zeros_like(leaf) for leaf in learning]
+        losses = []
+        with torch.enable_grad():
+            for part in engine.label_logits(base_model, leaves, examples):
+                loss = _summed_loss(part)
+                losses.append((loss.detach().to(leaves[0].device), len(part.owners)))
+                if not loss.requires_grad:  # all of its prompts are frozen
+                    continue
+                found = torch.autograd.grad(loss, learning, allow_unused=True)
+                for gradient, more in zip(gradients, found, strict=True):
+                    if more is not None:
+                        gradient += more
+        count = _label_count(losses)
+        ctx.save_for_backward(*(gradient / count for gradient in gradients))
+        ctx.learns = [leaf.requires_grad for leaf in leaves]
+        return sum(loss for loss, _ in losses) / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the prompts' gradients times that of the loss."""
+        gradients = iter(ctx.saved_tensors)
+        of_prompts = [next(gradients) * scale if learns else None for learns in ctx.learns]
+        return None, None, None, *of_prompts
+
+
+def _summed_loss(part: LabelLogits) -> Float[torch.Tensor, ""]:
+    """Return the cross-entropy of some labels, summed."""
+    return nn.functional.cross_entropy(part.logits, part.label_ids, reduction="sum")
+
+
+def _label_count(losses: Sequence[tuple[torch.Tensor, int]]) -> int:
+    """Return the number of labels.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not losses:
+        raise ValueError(
+            "no token of this batch has a label (all are -100); nothing can be learned from it."
+        )
+    return sum(count for _, count in losses)

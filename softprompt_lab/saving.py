@@ -1,0 +1,627 @@
+"""The saved folder: PEFT's `adapter_config.json`, `adapter_model.safetensors` (or `.bin`) and `README.md`.
+
+A save is all or nothing. The new files are written and flushed into a hidden folder first, which is then renamed to
+`.pending`: from that moment the save holds. The files are moved to their places one by one, the weights last; whoever
+opens the folder next after a crash finishes the moving, or, where nothing can be written, reads the files where they
+are. Of several processes one saves at a time, and none while one reads. What else lies in the folder is left alone.
+
+What is read may come from a stranger: a plain file of a sane size, in the folder where it was looked for, whose every
+number is checked, and nothing of which is executed.
+"""
+
+import contextlib
+import html
+import io
+import json
+import os
+import re
+import secrets
+import stat
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from huggingface_hub import ModelCardData
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import nn
+
+from . import room
+from .config import CONFIG_NAME, DEFAULT_NAME, PROMPT_NAME, PromptTuningConfig, TaskType
+from .errors import AdapterError, LabError
+
+if TYPE_CHECKING:
+    from .model import SoftPromptModel
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+TENSOR_NAME = "prompt_embeddings"
+TASK_FACTORS = ("prefix_task_cols", "prefix_task_rows")  # of MULTITASK_PROMPT_TUNING
+TASK_FACTORS = ("prefix_task_cols", "prefix_task_rows")  # of MULTITASK_PROMPT_TUNING
+HEAD_PREFIX = "base_model."  # before the names of a trained head's weights
+SAFE_NAME = "adapter_model.safetensors"
+PICKLE_NAME = "adapter_model.bin"
+CARD_NAME = "README.md"
+PENDING = ".pending"
+STAGE = ".stage-"  # before the name of a folder that a save is being written to
+WEIGHTS = {SAFE_NAME, PICKLE_NAME}
+MOVED = (CARD_NAME, CONFIG_NAME, SAFE_NAME, PICKLE_NAME)  # in this order
+READERS = {".bin": "adapters.pickles:read"}  # of weights in another format than safetensors
+PATIENCE = 60  # seconds that a writer waits for another; a save takes milliseconds
+MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
+MAX_HEADER_BYTES = 1_000_000  # the names and shapes in a safetensors file: thousands of tensors
+MAX_TENSOR_BYTES = 250_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB
+READ_FILES = {
+    CONFIG_NAME: MAX_CONFIG_BYTES,
+    SAFE_NAME: MAX_TENSOR_BYTES,
+    PICKLE_NAME: MAX_TENSOR_BYTES,
+}
+TRAINER_CHECKPOINT = re.compile(r"checkpoint-\d+")
+
+# --------------------------------------------------------------------------------------------------------- files
+
+
+def plain_file(
+    path: Path,
+    most_bytes: int,
+    *,
+    error: type[LabError] = AdapterError,
+    missing: str = "give a folder that an adapter was saved to",
+) -> Path:
+    """`path` itself, once it is known to be safe to read whole; `missing` says what to do where it is not there.
+
+    Raises:
+        AdapterError: or another `error`: it does not exist, is no plain file (a pipe or a device would never end), is
+            a link that leaves its folder, or is larger than `most_bytes`.
+    """
+    try:
+        found = path.stat()
+        inside = path.resolve().is_relative_to(path.parent.resolve())
+    except FileNotFoundError:
+        raise error(f"{path} does not exist; {missing}.") from None
+    except (OSError, RuntimeError, ValueError) as cause:
+        raise error(f"{path} cannot be opened: {cause}") from cause
+    if not inside:
+        raise error(
+            f"{path} is a link that leaves its folder, to {path.resolve()}; copy the file there."
+        )
+    if not stat.S_ISREG(found.st_mode):
+        raise error(f"{path} is no plain file.")
+    if found.st_size > most_bytes:
+        raise error(
+            f"{path}: {found.st_size:,} bytes is too large; at most {most_bytes:,} are read."
+        )
+    return path
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of at most 1 MB.
+
+    Raises:
+        AdapterError: no plain file of its folder, too large, not UTF-8, not JSON, or not an object.
+    """
+    try:
+        values = json.loads(plain_file(path, MAX_CONFIG_BYTES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise AdapterError(f"{path} holds a {type(values).__name__}, not a JSON object.")
+    return values
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Replace a file in one move: whoever reads it finds the old content or the new, and after a return the new.
+
+    What killed writers left behind of the same file is cleared away.
+
+    Raises:
+        OSError: it cannot be written; the old file is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}-"
+    with folder_lock(path.parent):
+        for left in [found for found in path.parent.iterdir() if found.name.startswith(prefix)]:
+            with contextlib.suppress(OSError):
+                left.unlink()
+        stage = (
+            path.parent / f"{prefix}{secrets.token_hex(8)}"
+        )  # not tempfile's, which nobody else may read
+        try:
+            with stage.open("xb") as file:
+                write_through(file, content)
+            os.replace(stage, path)
+        except BaseException:
+            stage.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_through(file, content: bytes) -> None:
+    """Write and wait until the device has it."""
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames durable where the system can (Windows has no such call)."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keep a folder to oneself, or with `shared` to readers, against other processes that ask for it here.
+
+    The lock is the system's, on the folder itself: no file is made, a read-only folder has it too, and it ends with
+    the process. Where there is none (Windows, some network drives) nothing is held.
+
+    Raises:
+        TimeoutError: another process holds the folder for longer than `PATIENCE`.
+    """
+    descriptor = None
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
+        end = time.monotonic() + PATIENCE
+        while descriptor is not None and not _locked(descriptor, shared):
+            if time.monotonic() > end:
+                raise TimeoutError(f"another process has been writing there for {PATIENCE} seconds")
+            time.sleep(0.002)
+        yield
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have the descriptor too
+            os.close(descriptor)
+
+
+def _locked(descriptor: int, shared: bool) -> bool:
+    """Try to take the lock; False where another process has it, True too where there are no locks."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+# ------------------------------------------------------------------------------------------------------- writing
+
+
+def default_folder_name(config: PromptTuningConfig) -> str:
+    """`{model}_{peft_type}_{task_type}`, the name that the tutorial gives a folder, without slashes of the model."""
+    base = (
+        (config.base_model_name_or_path or "base").rstrip("/\\").replace("\\", "/").split("/")[-1]
+    )
+    return f"{base}_{config.peft_type}_{config.task_type}"
+
+
+def save_adapter(
+    folder: str | Path,
+    config: PromptTuningConfig,
+    prompt: Float[torch.Tensor, "rows D"],
+    *,
+    head: dict[str, torch.Tensor] | None = None,
+    safe_serialization: bool = True,
+    results: dict[str, Any] | None = None,
+) -> Path:
+    """Write a prompt as PEFT writes it, all files or none.
+
+    Args:
+        prompt: (P, D), or (2P, D) with two submodules; saved in float32.
+        head: weights that were trained with it, by their names in the base model.
+        safe_serialization: `.safetensors`, or PyTorch's `.bin` on request.
+        results: measured figures for the card, such as `{"test accuracy": "0.87 (0.83 to 0.90)"}`.
+
+    Raises:
+        ValueError: the prompt's shape is not the configuration's, or it is not finite.
+        AdapterError: the folder cannot be written.
+    """
+    _check_tensor(prompt, config, "the prompt", ValueError)
+    weights = {HEAD_PREFIX + name: weight for name, weight in (head or {}).items()}
+    tensors = {
+        name: value.detach().to("cpu", torch.float32).contiguous().clone()
+        for name, value in ({TENSOR_NAME: prompt} | weights).items()
+    }
+    saved = PromptTuningConfig(**{**config.to_dict(), "inference_mode": True})
+    if safe_serialization:
+        weights = {SAFE_NAME: save_safetensors(tensors, metadata={"format": "pt"})}
+    else:
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer)
+        weights = {PICKLE_NAME: buffer.getvalue()}
+    card = {CARD_NAME: adapter_card(saved, results or {}).encode()}
+    folder = Path(folder)
+    try:
+        _write_all_or_none(folder, card | {CONFIG_NAME: saved.to_json().encode()} | weights)
+    except OSError as error:
+        raise AdapterError(
+            f"{folder} cannot be written: {error}. An earlier adapter there is unharmed."
+        ) from error
+    return folder
+
+
+def _write_all_or_none(folder: Path, files: dict[str, bytes]) -> None:
+    """Stage every file, rename the stage to `.pending` (the moment that counts), then move the files out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(folder):
+        finish_pending(folder)
+        for left in folder.glob(f"{STAGE}*"):
+            _clear_stage(left)
+        stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
+        try:
+            for name, content in files.items():
+                with open(stage / name, "wb") as file:
+                    write_through(file, content)
+            sync_folder(stage)
+            os.rename(stage, folder / PENDING)
+        except BaseException:
+            _clear_stage(stage)
+            raise
+        sync_folder(folder)
+        finish_pending(folder)
+
+
+def _clear_stage(stage: Path) -> None:
+    """Delete what a save that broke off has written; anything else in there stays, and so does its folder."""
+    with contextlib.suppress(OSError):
+        if not stage.is_symlink():
+            for name in MOVED:
+                (stage / name).unlink(missing_ok=True)
+            stage.rmdir()
+
+
+def finish_pending(folder: Path) -> None:
+    """Move the files of a save that was interrupted after it was complete to their places, the weights last."""
+    for name in _pending_files(folder):
+        if name in WEIGHTS:  # only one format is in use
+            for other in WEIGHTS - {name}:
+                (folder / other).unlink(missing_ok=True)
+        os.replace(folder / PENDING / name, folder / name)
+    if os.path.lexists(folder / PENDING):
+        (folder / PENDING).rmdir()
+        sync_folder(folder)
+
+
+def _pending_files(folder: Path) -> list[str]:
+    """Return the files of an interrupted save in the order in which they are moved; empty where there is none.
+
+    Raises:
+        AdapterError: what lies there is no save of this package.
+    """
+    pending = folder / PENDING
+    if not os.path.lexists(pending):
+        return []
+    plain = pending.is_dir() and not pending.is_symlink()
+    found = {path.name: path.lstat().st_mode for path in pending.iterdir()} if plain else {"": 0}
+    if not found.keys() <= set(MOVED) or not all(map(stat.S_ISREG, found.values())):
+        raise AdapterError(
+            f"{pending} is no interrupted save of this package; delete it if you trust the folder."
+        )
+    return [name for name in MOVED if name in found]
+
+
+# ------------------------------------------------------------------------------------------------------- reading
+
+
+def load_adapter(
+    folder: str | Path, *, task_id: int | None = None, revision: str | None = None
+) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"]]:
+    """Read a folder that this package or PEFT has saved; nothing in it is executed.
+
+    Besides PROMPT_TUNING, P_TUNING folders are read, whose saved vectors are a plain prompt, and
+    MULTITASK_PROMPT_TUNING folders, one task at a time.
+
+    Args:
+        folder: where it lies, or the id `user/name` of a repository on a model hub (`adapters.hub.local_folder`).
+        task_id: which of the K tasks of a MULTITASK_PROMPT_TUNING folder, from 0.
+        revision: a branch, tag or commit of that repository.
+
+    Returns:
+        The checked configuration and the prompt in float32, (P, D) or (2P, D).
+
+    Raises:
+        AdapterError: a file is missing or damaged, or tensor and configuration disagree.
+    """
+    with local_folder(folder, revision) as place:
+        config, prompt, _ = load_adapter_with_head(place, task_id=task_id)
+    return config, prompt
+
+
+def local_folder(
+    source: str | Path, revision: str | None = None, sub_folders: bool = False
+) -> contextlib.AbstractContextManager[Path]:
+    """Return a context with the folder that `source` names, brought from the model hub if it is an id there."""
+    if isinstance(source, Path) or (revision is None and Path(source).is_dir()):
+        return contextlib.nullcontext(Path(source))
+    return room("adapters.hub:local_folder")(source, revision, READ_FILES, sub_folders)
+
+
+def adapters_below(folder: Path) -> list[str]:
+    """Return the sub-folders that hold an adapter: PEFT saves one that is not called "default" in one of its name."""
+    whole = [path.parent for path in folder.glob(f"*/{CONFIG_NAME}")]
+    pending = [path.parent.parent for path in folder.glob(f"*/{PENDING}/{CONFIG_NAME}")]
+    return sorted({place.name for place in whole + pending if not place.is_symlink()})
+
+
+def load_adapter_with_head(
+    folder: str | Path, *, task_id: int | None = None
+) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"], dict[str, torch.Tensor]]:
+    """`load_adapter`, and the weights of a head that was trained with the prompt, by their names in the base model."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AdapterError(
+            f"{folder} is no folder; give the one that an adapter was saved to, or a hub id, user/name."
+        )
+    try:
+        config, path, tensors = _read_save(folder)
+    except OSError as error:
+        raise AdapterError(f"{folder} cannot be read: {error}") from error
+    prompt = tensors.pop(TENSOR_NAME)
+    factors = {name: tensors.pop(name) for name in TASK_FACTORS if name in tensors}
+    if factors or task_id is not None:
+        prompt = room("adapters.kinds:prompt_of_task")(prompt, factors, task_id, path)
+    if config.token_dim is None:
+        config.token_dim = prompt.shape[-1]
+    if config.task_type is TaskType.SEQ_2_SEQ_LM and len(prompt) == config.num_virtual_tokens:
+        config.num_transformer_submodules = 1
+    _check_tensor(prompt, config, str(path), AdapterError)
+    for name, tensor in tensors.items():
+        check_numbers(tensor, f"{path}: {name}", AdapterError)
+    head = {
+        name.removeprefix(HEAD_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()
+    }
+    return config, prompt.to(torch.float32), head
+
+
+def _read_save(folder: Path) -> tuple[PromptTuningConfig, Path, dict[str, torch.Tensor]]:
+    """Return configuration and tensors of one save, whoever saves meanwhile, and the path of the tensors."""
+    if os.path.lexists(folder / PENDING):
+        with contextlib.suppress(OSError), folder_lock(folder):  # a read-only folder stays as it is
+            finish_pending(folder)
+    with folder_lock(folder, shared=True):
+        pending = _pending_files(folder)
+        places = [folder / PENDING / name for name in pending]
+        places += [folder / name for name in MOVED if os.path.lexists(folder / name)]
+        where = next((path for path in places if path.name == CONFIG_NAME), None)
+        if where is None:
+            raise AdapterError(_no_adapter(folder))
+        config = PromptTuningConfig.from_dict(read_json_object(where), where)
+        path = next((path for path in places if path.name in WEIGHTS), None)
+        if path is None:
+            raise AdapterError(f"{folder} holds neither {SAFE_NAME} nor {PICKLE_NAME}.")
+        return config, path, _read_tensors(path)
+
+
+def _no_adapter(folder: Path) -> str:
+    """Return what to say of a folder without a configuration."""
+    names = adapters_below(folder)
+    listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    found = f"its sub-folders do: {listed}. Give one of them"
+    found = found if names else "give a folder that an adapter was saved to"
+    return f"{folder} holds no {CONFIG_NAME}; {found}."
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The prompt and what belongs to a head in a file."""
+    content = plain_file(path, MAX_TENSOR_BYTES).read_bytes()
+    tensors = _unpacked(path, content)
+    if not isinstance(tensors.get(TENSOR_NAME), torch.Tensor):
+        raise AdapterError(f"{path} has no tensor called {TENSOR_NAME!r}.")
+    used = {name: value for name, value in tensors.items() if _is_used(name, value)}
+    if len(used) < len(tensors):
+        names = ", ".join(sorted(repr(name) for name in tensors if name not in used))
+        warnings.warn(f"{path}: {names} belong to no prompt and are passed over.", stacklevel=5)
+    return used
+
+
+def _unpacked(path: Path, content: bytes) -> dict[str, Any]:
+    """Return what is in a file of either format; nothing in it is run."""
+    if path.suffix in READERS:
+        return room(READERS[path.suffix])(path, content)
+    if int.from_bytes(content[:8], "little") > MAX_HEADER_BYTES:
+        raise AdapterError(
+            f"{path} is damaged or no tensor file: the header has over {MAX_HEADER_BYTES:,} bytes."
+        )
+    try:
+        return load_safetensors(content)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise AdapterError(f"{path} is damaged or no tensor file: {error}") from error
+
+
+def _is_used(name: Any, value: Any) -> bool:
+    """True for the prompt, for what makes it one task's, and for a weight of a head."""
+    known = (TENSOR_NAME, *TASK_FACTORS)
+    named = isinstance(name, str) and (name in known or name.startswith(HEAD_PREFIX))
+    return named and isinstance(value, torch.Tensor)
+
+
+def _check_tensor(
+    tensor: torch.Tensor, config: PromptTuningConfig, source: str, error: Callable
+) -> None:
+    """Shape as configured, floating point, finite."""
+    expected = (config.total_virtual_tokens, config.token_dim)
+    if tuple(tensor.shape) != expected:
+        raise error(f"{source} has shape {tuple(tensor.shape)}; the configuration says {expected}.")
+    check_numbers(tensor, source, error)
+
+
+def check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
+    """Floating point, as many numbers as are stored, not too many, finite."""
+    if not tensor.is_floating_point():
+        raise error(f"{source} holds {tensor.dtype}; what is learned is floating point.")
+    if tensor.layout is not torch.strided or tensor.numel() > max(
+        1, tensor.untyped_storage().nbytes()
+    ):
+        raise error(f"{source} is no plain tensor: {tensor.layout}, shape {tuple(tensor.shape)}.")
+    if 4 * tensor.numel() > MAX_TENSOR_BYTES:
+        raise error(
+            f"{source} holds {tensor.numel():,} numbers; as float32 they take more than {MAX_TENSOR_BYTES:,} bytes."
+        )
+    if not torch.isfinite(tensor.to(torch.float32)).all():
+        raise error(f"{source} holds values that are not finite (NaN or infinity).")
+
+
+# ------------------------------------------------------------------------------------------- a model's prompts
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Where the prompt called `name` lies."""
+    return folder if name == DEFAULT_NAME else folder / name
+
+
+def save_prompts(
+    model: "SoftPromptModel", folder: str | Path, safe_serialization: bool, card: Mapping
+) -> Path:
+    """Write every prompt with its head, the default one last; each folder is written whole or not at all.
+
+    A sub-folder of an earlier save stays, as whatever else lies there.
+    """
+    for name in reversed(list(model.prompts)):
+        save_adapter(
+            place_of(Path(folder), name),
+            model.configs[name],
+            model.prompts[name].embedding.weight,
+            head=model.head_weights([name]),
+            safe_serialization=safe_serialization,
+            **(card if name == model.active_prompt else {}),
+        )
+    return Path(folder)
+
+
+def load_prompts(
+    model_class: type["SoftPromptModel"],
+    base_model: nn.Module,
+    source: str | Path,
+    *,
+    tokenizer,
+    task_id: int | None,
+    revision: str | None,
+    prompt_names: Sequence[str] | None,
+) -> "SoftPromptModel":
+    """`SoftPromptModel.from_pretrained`: everything is read and checked before the base model is touched."""
+    if prompt_names is None and task_id is not None:  # the number of a task is of one prompt
+        prompt_names = []
+    sub_folders = prompt_names is None or any(prompt_names)
+    with local_folder(source, revision, sub_folders) as folder:
+        if prompt_names is None:
+            prompt_names = [name for name in adapters_below(folder) if _is_a_prompts(name)]
+        names = [DEFAULT_NAME, *prompt_names]
+        places = {name: place_of(folder, name) for name in names}
+        saved = {name: load_adapter_with_head(places[name], task_id=task_id) for name in names}
+    config, start, head = saved.pop(DEFAULT_NAME)
+    with _fitting(source):
+        options = {"tokenizer": tokenizer, "start": start, "head": head}
+        model = model_class(base_model, config, **options)
+    for name, (config, start, head) in saved.items():
+        with _fitting(
+            place_of(Path(source), name)
+        ):  # a name that no prompt can have: the folder's fault
+            model.add_prompt(name, config, start=start, head=head)
+    return model
+
+
+def load_prompt(
+    model: "SoftPromptModel",
+    source: str | Path,
+    name: str,
+    *,
+    task_id: int | None,
+    revision: str | None,
+) -> None:
+    """`SoftPromptModel.load_prompt`: the folder's own prompt; the model is as it was where it does not fit."""
+    with local_folder(source, revision) as folder:
+        config, start, head = load_adapter_with_head(folder, task_id=task_id)
+    with _fitting(source):
+        model.add_prompt(name, config, start=start, head=head)
+
+
+@contextlib.contextmanager
+def _fitting(source: str | Path) -> Iterator[None]:
+    """Name the folder whose prompt does not fit."""
+    try:
+        yield
+    except ValueError as error:
+        raise AdapterError(f"{source} does not fit this base model: {error}") from error
+
+
+def _is_a_prompts(name: str) -> bool:
+    """True for a sub-folder that `save_prompts` may have made; Trainer's `checkpoint-10` beside it is another thing."""
+    return (
+        PROMPT_NAME.fullmatch(name) is not None
+        and name != DEFAULT_NAME
+        and not TRAINER_CHECKPOINT.fullmatch(name)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- the card
+
+
+CARD = """
+# A soft prompt
+
+{tokens} trained vectors of width {width} that stand in front of the input of
+the frozen base model `{shown}` ({task}). Start: {start}.
+
+```python
+from softprompt_lab import SoftPromptModel, load_base_model
+
+base_model, tokenizer = load_base_model({name!r})
+model = SoftPromptModel.from_pretrained(base_model, "this folder", tokenizer=tokenizer)
+```
+
+Hugging Face PEFT loads it too: `PeftModel.from_pretrained(base_model, folder)`.
+
+{measured}### Framework versions
+
+- PEFT {peft}
+"""
+MODEL_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+
+
+def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
+    """Return `README.md`: PEFT's front matter, what the folder is, how to load it, and what was measured."""
+    base = config.base_model_name_or_path or ""
+    known = (
+        MODEL_ID.fullmatch(base) is not None
+    )  # a hub refuses a card that names somebody's folder
+    front = ModelCardData(
+        base_model=base if known else None,
+        library_name="peft",
+        pipeline_tag="text-generation" if config.task_type is TaskType.CAUSAL_LM else None,
+        tags=[*([f"base_model:adapter:{base}"] if known else []), "transformers"],
+    )
+    text = config.prompt_tuning_init_text
+    rows = "".join(f"| {_one_line(key)} | {_one_line(value)} |\n" for key, value in results.items())
+    body = CARD.format(
+        tokens=config.num_virtual_tokens,
+        width=config.token_dim,
+        shown=base if known else "unknown",
+        name=base if known else "folder of the base model",
+        task=config.task_type,
+        start=config.prompt_tuning_init.value + (f" ({_one_line(text)})" if text else ""),
+        measured=f"## Measured\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else "",
+        peft=config.peft_version,
+    )
+    return f"---\n{front}\n---\n{body}"
+
+
+def _one_line(text: Any) -> str:
+    """Return somebody's text within a line of Markdown, its HTML and table borders shown as they are written."""
+    escaped = html.escape(" ".join(str(text).split()), quote=False)
+    return escaped.replace("|", r"\|").replace("`", r"\`")
