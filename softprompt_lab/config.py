@@ -69,6 +69,12 @@ class PromptTuningConfig:
 
     Raises:
         ValueError: a field holds something that is not allowed; the message names field, value and remedy.
+
+    Example:
+        >>> from softprompt_lab import PromptTuningConfig
+        >>> config = PromptTuningConfig(num_virtual_tokens=8, prompt_tuning_init_text="Is this a complaint?")
+        >>> config.prompt_tuning_init
+        <PromptTuningInit.TEXT: 'TEXT'>
     """
 
     num_virtual_tokens: int = 20

@@ -22,6 +22,12 @@ def concatenate_prompt(
 
     Raises:
         ValueError: the widths differ.
+
+    Example:
+        >>> import torch
+        >>> from softprompt_lab import concatenate_prompt
+        >>> concatenate_prompt(torch.zeros(2, 5, 8), torch.ones(3, 8)).shape
+        torch.Size([2, 8, 8])
     """
     if prompt.shape[-1] != input_embeddings.shape[-1]:
         raise ValueError(
@@ -145,6 +151,13 @@ class PromptEmbedding(nn.Module):
 
     Raises:
         ValueError: the width differs from that of the words, or the start has the wrong shape or is not finite.
+
+    Example:
+        >>> import torch
+        >>> from softprompt_lab import PromptEmbedding, PromptTuningConfig
+        >>> prompt = PromptEmbedding(PromptTuningConfig(num_virtual_tokens=4), torch.nn.Embedding(100, 8))
+        >>> prompt(torch.arange(4).expand(2, -1)).shape
+        torch.Size([2, 4, 8])
     """
 
     def __init__(

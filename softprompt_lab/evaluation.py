@@ -83,6 +83,12 @@ def evaluate(
     Raises:
         ValueError: an unknown split or prompt, no tokenizer, vectors of another width than the word embeddings, or a
             `max_length` without room for template and label.
+
+    Example:
+        >>> from softprompt_lab import evaluate, load_base_model, load_task
+        >>> base_model, tokenizer = load_base_model("tiny")
+        >>> evaluate(base_model, load_task("shop"), tokenizer=tokenizer, limit=20).n
+        20
     """
     tokenizer = _tokenizer_of(model, tokenizer)
     rows = task.split(split)

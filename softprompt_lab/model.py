@@ -510,9 +510,9 @@ def get_soft_prompt_model(
 
     Example:
         >>> from softprompt_lab import PromptTuningConfig, get_soft_prompt_model, load_base_model
-        >>> base_model, tokenizer = load_base_model("tiny")
+        >>> base_model, _ = load_base_model("tiny")
         >>> get_soft_prompt_model(base_model, PromptTuningConfig(4)).print_trainable_parameters()
-        trainable params: 512 || all params: 721,792 || trainable%: 0.0709
+        trainable params: 512 || all params: 716,032 || trainable%: 0.0715
     """
     return SoftPromptModel(base_model, config, tokenizer=tokenizer)
 

@@ -231,6 +231,13 @@ def save_adapter(
     Raises:
         ValueError: the prompt's shape is not the configuration's, or it is not finite.
         AdapterError: the folder cannot be written.
+
+    Example:
+        >>> import torch
+        >>> from softprompt_lab import PromptTuningConfig, load_adapter, save_adapter
+        >>> folder = save_adapter("my_prompt", PromptTuningConfig(4, token_dim=8), torch.zeros(4, 8))
+        >>> sorted(path.name for path in folder.iterdir())
+        ['README.md', 'adapter_config.json', 'adapter_model.safetensors']
     """
     _check_tensor(prompt, config, "the prompt", ValueError)
     weights = {HEAD_PREFIX + name: weight for name, weight in (head or {}).items()}
@@ -337,6 +344,14 @@ def load_adapter(
 
     Raises:
         AdapterError: a file is missing or damaged, or tensor and configuration disagree.
+
+    Example:
+        >>> import torch
+        >>> from softprompt_lab import PromptTuningConfig, load_adapter, save_adapter
+        >>> folder = save_adapter("my_prompt", PromptTuningConfig(4, token_dim=8), torch.zeros(4, 8))
+        >>> config, prompt = load_adapter(folder)
+        >>> config.num_virtual_tokens, prompt.shape
+        (4, torch.Size([4, 8]))
     """
     with local_folder(folder, revision) as place:
         config, prompt, _ = load_adapter_with_head(place, task_id=task_id)

@@ -33,11 +33,12 @@ Row = TypeVar("Row")
 State = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors and plain values, by name
 # Of a prompt (P, D): a function that returns (P, D) vectors, or one number.
 PromptTransform = Callable[[torch.Tensor, SoftPromptModel], torch.Tensor]
-AROUND = (  # arguments of `train` that `training_steps` does not take
+AROUND = (
     "snapshot_every",
     "evaluate_every",
     "patience",
-)
+)  # settings that `training_steps` does not take
+# Arguments of `train` that change nothing in the numbers.
 NO_SETTINGS = ("model", "task", "on_step", "progress", "checkpoint", "checkpoint_every", "resume")
 MOST_SNAPSHOTS = 128  # of a run, however long: 10 MB at 20 virtual tokens 1,024 wide
 LEARNING_RATES = {
@@ -77,29 +78,28 @@ def training_steps(
     """Move the active prompt by one optimizer step after the other, and yield after each; built in chapter 04.
 
     Arguments and errors are those of `train`, which wraps this loop; `state` is that of a step to go on from.
-
-    Example:
-        >>> losses = [step.loss for step in training_steps(model, task, steps=3)]  # doctest: +SKIP
     """
     prompt = model.prompts[model.active_prompt].embedding.weight
     rows = encode_training_rows(task, model.tokenizer, max_length)
     rate = LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
-    mover, falls = make_optimizer(optimizer, prompt, rate, weight_decay)
-    done = restore(prompt, mover, state) if state else 0
+    optimizer, falls = make_optimizer(optimizer, prompt, rate, weight_decay)
+    done = restore(prompt, optimizer, state) if state else 0
     for step, batch in enumerate(batches(rows, batch_size, steps, seed)):
         if step < done:
             continue
-        mover.param_groups[0]["lr"] = rate * ((steps - step) / steps) if falls else rate
+        optimizer.param_groups[0]["lr"] = rate * ((steps - step) / steps) if falls else rate
         with advice_when_memory_runs_out(step + 1, batch_size, max_length):
             loss = model.loss(*as_tensors(batch, model), prompts=[projected(model, project)])
             extra = None if penalty is None else penalty(model.prompt, model)
-            mover.zero_grad()
+            optimizer.zero_grad()
             (loss if extra is None else loss + extra).backward()
         norm = nn.utils.clip_grad_norm_([prompt], max_grad_norm)
         check_finite(loss, norm, step + 1)
-        mover.step()
+        optimizer.step()
         penalty_value = None if extra is None else extra.item()
-        yield Step(step + 1, loss.item(), penalty_value, partial(state_of, step + 1, prompt, mover))
+        yield Step(
+            step + 1, loss.item(), penalty_value, partial(state_of, step + 1, prompt, optimizer)
+        )
 
 
 # -------------------------------------------------------------------------------------------- around the loop
@@ -138,11 +138,8 @@ class TrainingHistory:
 
     def plot(self, majority: float | None = None) -> "Figure":
         """The training curve with the held-out figures beside it; `majority` draws that baseline."""
-        from .plots import training_curve
-
-        return training_curve(
-            self.losses, self.evaluations, majority=majority, penalties=self.penalties
-        )
+        curve = room("plots:training_curve")
+        return curve(self.losses, self.evaluations, majority=majority, penalties=self.penalties)
 
 
 def train(
@@ -199,9 +196,18 @@ def train(
         LabError: the loss is not finite, or memory ran out (the prompt is left as it was before that step), or this is
             one of several processes.
         AdapterError: the checkpoint is damaged, is another run's, or cannot be written.
+
+    Example:
+        >>> from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, train
+        >>> base_model, tokenizer = load_base_model("tiny")
+        >>> model = SoftPromptModel(base_model, PromptTuningConfig(8), tokenizer=tokenizer)
+        >>> history = train(model, load_task("shop"), steps=3, progress=False)
+        >>> len(history.losses)
+        3
     """
     settings = {key: value for key, value in locals().items() if key not in NO_SETTINGS}
-    _check(settings, model)
+    _check_settings(settings)
+    _check_model(model)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the folder of the run that is to go on.")
     shown = {key: repr(value) if callable(value) else value for key, value in settings.items()}
@@ -218,9 +224,7 @@ def train(
     model.train()
     try:
         for step in tqdm(todo, disable=not progress, mininterval=1, **bar):
-            history.losses.append(step.loss)
-            history.penalties += [] if step.penalty is None else [step.penalty]
-            _record(model, task, history, project)
+            _record(model, task, history, step, project)
             history.seconds = time.perf_counter() - began
             ended = step.number == steps or _out_of_patience(history)
             if keeper and (ended or step.number % checkpoint_every == 0):
@@ -234,10 +238,16 @@ def train(
 
 
 def _record(
-    model: SoftPromptModel, task: Task, history: TrainingHistory, project: PromptTransform | None
+    model: SoftPromptModel,
+    task: Task,
+    history: TrainingHistory,
+    done: Step,
+    project: PromptTransform | None,
 ) -> None:
-    """Measure the prompt after a step and copy it, where that step is due; drop copies that are too many."""
-    settings, step = history.settings, len(history.losses)
+    """Write down a step; measure and copy its prompt where that is due; drop copies that are too many."""
+    history.losses.append(done.loss)
+    history.penalties += [] if done.penalty is None else [done.penalty]
+    settings, step = history.settings, done.number
     every, last = settings["evaluate_every"], step == settings["steps"]
     measured = bool(every) and (step % every == 0 or last)
     if measured:
@@ -394,34 +404,36 @@ def check_finite(loss: torch.Tensor, norm: torch.Tensor, step: int) -> None:
         )
 
 
-def _check(settings: dict[str, Any], model: SoftPromptModel) -> None:
-    """Refuse settings that cannot be meant, naming the value."""
+def _check_model(model: SoftPromptModel) -> None:
+    """Refuse a model, or a launch, that cannot be trained here."""
     check_predicts_text(model.prompt_config.task_type)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise LabError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: train works in one process. For more pass the model to "
-            "transformers' Trainer, under `accelerate launch` or `torchrun`."
+    if model.tokenizer is None:
+        raise ValueError(
+            "the model has no tokenizer; make it with SoftPromptModel(..., tokenizer=tokenizer)."
         )
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if int(processes) > 1:
+        raise LabError(
+            f"WORLD_SIZE={processes}: train works in one process. For more pass the model to transformers' Trainer, "
+            "under `accelerate launch` or `torchrun`."
+        )
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Refuse settings that cannot be meant, naming the value."""
     for name in ("steps", "batch_size", "snapshot_every", "evaluate_every", "patience"):
         value = settings[name]
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}; it must be at least 1.")
-    if settings["optimizer"] not in LEARNING_RATES:
-        raise ValueError(
-            f"optimizer={settings['optimizer']!r}; choose one of: {', '.join(LEARNING_RATES)}."
-        )
-    if settings["learning_rate"] is not None and not settings["learning_rate"] > 0:
-        raise ValueError(f"learning_rate={settings['learning_rate']}; it must be above 0.")
+    name, rate, patience = (settings[key] for key in ("optimizer", "learning_rate", "patience"))
+    if name not in LEARNING_RATES:
+        raise ValueError(f"optimizer={name!r}; choose one of: {', '.join(LEARNING_RATES)}.")
+    if rate is not None and not rate > 0:
+        raise ValueError(f"learning_rate={rate}; it must be above 0.")
+    if patience and not settings["evaluate_every"]:
+        raise ValueError(f"patience={patience} needs evaluate_every: it counts evaluations.")
     for name in ("project", "penalty"):
         if not (settings[name] is None or callable(settings[name])):
             raise ValueError(
                 f"{name}={settings[name]!r}; pass an object of softprompt_lab.reading or a function."
             )
-    if settings["patience"] and not settings["evaluate_every"]:
-        raise ValueError(
-            f"patience={settings['patience']} needs evaluate_every: it counts evaluations."
-        )
-    if model.tokenizer is None:
-        raise ValueError(
-            "the model has no tokenizer; make it with SoftPromptModel(..., tokenizer=tokenizer)."
-        )

@@ -336,6 +336,6 @@ def test_what_cannot_be_meant_is_refused():
     )
     settings |= {"optimizer": "adamw", "penalty": None, "project": "cosine"}
     with pytest.raises(ValueError, match="project='cosine'; pass an object of"):
-        training._check(settings, fresh())
+        training._check_settings(settings)
     with pytest.raises(ValueError, match="prompts is empty"):
         reading.wayward_table(fresh(), rows(), "a", {})

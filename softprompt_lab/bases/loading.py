@@ -85,6 +85,12 @@ def load_base_model(
     Raises:
         ValueError: an unknown `task_type`, `device` or `dtype`, or `trust_remote_code`.
         LabError: the model is not there, is broken, or is of another kind; the message says what to do.
+
+    Example:
+        >>> from softprompt_lab import load_base_model
+        >>> base_model, tokenizer = load_base_model("tiny")
+        >>> base_model.num_parameters(), len(tokenizer)
+        (715520, 461)
     """
     name = str(name)
     head = _choose("task_type", task_type, MODEL_CLASSES)

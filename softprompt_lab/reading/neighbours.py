@@ -53,6 +53,13 @@ def nearest_tokens(
 
     Raises:
         ValueError: shapes, numbers, k or metric that cannot be.
+
+    Example:
+        >>> from softprompt_lab import load_base_model, nearest_tokens
+        >>> base_model, tokenizer = load_base_model("tiny")
+        >>> words = base_model.get_input_embeddings().weight
+        >>> nearest_tokens(words[[10]], words, tokenizer, k=1)["token"].item()  # a word's nearest is itself
+        '·you'
     """
     scores, ids = nearest(prompt, word_embeddings, k, metric, centered, standardised)
     rows = [
