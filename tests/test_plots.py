@@ -126,10 +126,9 @@ FIGURES = {
         {"Is it?": 0.5, "Costs $5?": 0.75}, 0.53, {"trained": 0.9}
     ),
     "concatenation": lambda: plots.concatenation_diagram(2, [3, 5], [1, 2]),
-    "mask": lambda: plots.attention_mask(
-        torch.ones(4, 4).tril(), blocks=[("prompt", 1), ("text", 3)]
+    "letters": lambda: plots.letters_figure(
+        batch=8, prompt=4, text=41, width=64, vocabulary=1024, layers=2
     ),
-    "mask with words": lambda: plots.attention_mask(np.tri(2), labels=["p0", "·late"]),
     "norms": lambda: plots.norms_histogram(
         reading.norms(WORDS), {"RANDOM": 24 * torch.ones(3), "TEXT": reading.norms(WORDS[:3])}
     ),
@@ -167,7 +166,7 @@ def test_the_same_figure_gives_the_same_bytes():
     assert FIGURES["training"]().png() == FIGURES["training"]().png()
 
 
-LABELLED = ["training", "accuracy", "wording", "mask", "norms", "scores", "trajectory", "shares"]
+LABELLED = ["training", "accuracy", "wording", "norms", "scores", "trajectory", "shares"]
 LABELLED += ["purity", "norm quantiles", "words by step", "movement"]
 
 
@@ -299,13 +298,6 @@ def test_the_diagram_says_what_a_tokenizer_and_the_mask_say(side):
     assert labels == [cell if cell.startswith("y") else "-100" for cell in embeddings]
     with pytest.raises(ValueError, match="'middle'"):
         plots.concatenation_diagram(2, [3], padding_side="middle")
-
-
-def test_a_mask_that_cannot_be_drawn_is_refused():
-    with pytest.raises(ValueError, match=r"\(65, 65\)"):
-        plots.attention_mask(torch.ones(65, 65))
-    with pytest.raises(ValueError, match=r"\(1, 2, 2\)"):
-        plots.attention_mask(torch.ones(1, 2, 2))
 
 
 def test_the_neighbour_figure_holds_words_and_scores():

@@ -1,9 +1,8 @@
 """Every static figure of the course: plain arrays and tables in, a `Figure` with alt text out."""
 
 from .figure import Animation, Figure
-from .inputs import attention_mask, concatenation_diagram
+from .inputs import concatenation_diagram, letters_figure
 from .lens import attention_bias_figure, attention_mass_figure, lens_figure, read_back_figure
-from .letters import letters_figure
 from .neighbours import (
     cluster_purity_figure,
     metric_agreement_figure,
@@ -45,7 +44,6 @@ __all__ = [
     "answer_shares",
     "association_figure",
     "attention_bias_figure",
-    "attention_mask",
     "attention_mass_figure",
     "board_figure",
     "cluster_purity_figure",
