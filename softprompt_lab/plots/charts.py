@@ -114,23 +114,26 @@ def cells(
     bold: pd.DataFrame | None = None,
     hatches: pd.DataFrame | None = None,
     edge: str = "white",
-    rotation: float = 0,
+    rotation: int = 0,
 ) -> None:
     """Draw a table as a grid of cells: its words on coloured faces, its index and its columns as labels.
 
     Places without a word stay empty. `faces`: an array with a colour for each cell. `notes`: small words at the right.
     `rotation`: of the columns' labels.
     """
-    faces, none = np.asarray(faces), pd.DataFrame("", words.index, words.columns)
-    looks = [none if each is None else each for each in (notes, bold, hatches)]
-    notes, bold, hatches = (each.to_numpy() for each in looks)
+    faces, blank = np.asarray(faces), pd.DataFrame("", words.index, words.columns)
+    extras = [blank if each is None else each for each in (notes, bold, hatches)]
+    notes, bold, hatches = (each.to_numpy() for each in extras)
     for (y, x), word in np.ndenumerate(words.to_numpy()):
         if not pd.isna(word):
-            face, hatch = colors.to_rgb(faces[y, x]), hatches[y, x]
-            ax.add_patch(
-                Rectangle((x, y), 1, 1, fc=face, ec=edge, hatch=hatch, lw=0.6, clip_on=False)
-            )
-            _cell_words(ax, x, y, str(word), notes[y, x], face, bold[y, x], hatch)
+            look = {
+                "facecolor": colors.to_rgb(faces[y, x]),
+                "hatch": hatches[y, x],
+                "edgecolor": edge,
+            }
+            ax.add_patch(Rectangle((x, y), 1, 1, linewidth=0.6, clip_on=False, **look))
+            weight = "bold" if bold[y, x] else "normal"
+            _cell_words(ax, x, y, str(word), notes[y, x], _ink(**look) | {"weight": weight})
     slant = {"rotation": rotation, "ha": "right", "rotation_mode": "anchor"} if rotation else {}
     for axis, names, look in ((ax.xaxis, words.columns, slant), (ax.yaxis, words.index, {})):
         names = [drawable(str(name), 24) for name in names]
@@ -140,23 +143,19 @@ def cells(
     ax.spines[:].set_visible(False)
 
 
-def _cell_words(
-    ax: Axes, x: int, y: int, word: str, note: str, face: tuple, bold: bool, hatch: str
-) -> None:
+def _ink(facecolor: tuple, hatch: str, **_: Any) -> dict[str, Any]:
+    """Return the look of words on a face: white on a dark one, on a white ground where it is hatched."""
+    if hatch:
+        return {"bbox": ON_HATCH}
+    return {"color": "white" if np.dot(facecolor, (0.299, 0.587, 0.114)) < DARK else BLACK}
+
+
+def _cell_words(ax: Axes, x: int, y: int, word: str, note: str, look: Mapping[str, Any]) -> None:
     """Write the word of one cell in its middle, or at its left beside a note at its right."""
-    dark = not hatch and np.dot(face, (0.299, 0.587, 0.114)) < DARK
-    look = {
-        "va": "center",
-        "color": "white" if dark else BLACK,
-        "bbox": ON_HATCH if hatch else None,
-    }
-    weight, place = (
-        "bold" if bold else "normal",
-        (x + 0.05, "left") if note else (x + 0.5, "center"),
-    )
-    ax.text(place[0], y + 0.5, drawable(word, 12), ha=place[1], fontsize=8, weight=weight, **look)
+    place, side = (0.05, "left") if note else (0.5, "center")
+    ax.text(x + place, y + 0.5, drawable(word, 12), ha=side, va="center", fontsize=8, **look)
     if note:
-        ax.text(x + 0.95, y + 0.5, note, ha="right", fontsize=7, alpha=0.75, **look)
+        ax.text(x + 0.95, y + 0.5, note, ha="right", va="center", fontsize=7, alpha=0.75)
 
 
 def changing_words(ax: Axes, words: pd.DataFrame, axis: int) -> None:
@@ -175,6 +174,6 @@ def evenly(values: Iterable, most: int) -> list:
     return [every[i] for i in np.unique(np.linspace(0, len(every) - 1, most).round().astype(int))]
 
 
-def in_words(values: Mapping[str, float], spec: str = ".2f") -> str:
+def in_words(values: Mapping[str, float] | pd.Series, spec: str = ".2f") -> str:
     """Return named numbers as words for an alt text: "prompt 0.91, start 0.53"."""
     return ", ".join(f"{name} {value:{spec}}" for name, value in values.items())

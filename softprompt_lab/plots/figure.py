@@ -77,15 +77,15 @@ class Figure(Picture, figure.Figure):
         image.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
-    def legend_below(self, columns: int = 4) -> None:
+    def legend_below(self, columns: int = 4, title: str = "") -> None:
         """Put one legend under all panels: every label once, in the order in which they were drawn."""
         labelled = [ax.get_legend_handles_labels() for ax in self.axes]
         entries = {
             label: handle for parts in labelled for handle, label in zip(*parts, strict=True)
         }
         if entries:
-            names = list(entries)
-            self.legend(entries.values(), names, loc="outside lower center", ncols=columns)
+            look = {"loc": "outside lower center", "ncols": columns, "title": title}
+            self.legend(list(entries.values()), list(entries), **look)
 
 
 class Animation(Picture):
