@@ -320,10 +320,17 @@ def test_a_nearer_word_is_darker_by_any_metric():
 def test_the_agreement_figure_holds_every_pair():
     table = reading.metric_agreement(PROMPTS, WORDS, 5)
     figure = plots.metric_agreement_figure(table)
+    readings = list(dict.fromkeys([*table["one"], *table["other"]]))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == readings[1:]
     for ax, (_, own) in zip(figure.axes, table.groupby("kind", sort=False), strict=False):
-        assert [text.get_text() for text in ax.texts] == [
-            f"{100 * value:.0f}" for value in own["agreement"]
-        ]
+        shown = {}
+        for text in ax.texts:
+            x, y = (int(at) for at in text.get_position())
+            shown[readings[x], readings[y + 1]] = text.get_text()
+        assert shown == {
+            (row.one, row.other): f"{100 * row.agreement:.0f}" for row in own.itertuples()
+        }
     assert len(figure.axes) == 6
     assert not figure.axes[5].texts  # five kinds
     least = table["agreement"].min()

@@ -134,7 +134,8 @@ def cells(
             ax.add_patch(Rectangle((x, y), 1, 1, linewidth=0.6, clip_on=False, **look))
             weight = "bold" if bold[y, x] else "normal"
             _cell_words(ax, x, y, str(word), notes[y, x], _ink(**look) | {"weight": weight})
-    slant = {"rotation": rotation, "ha": "right", "rotation_mode": "anchor"} if rotation else {}
+    slant = {"rotation": rotation, "ha": "right", "va": "center", "rotation_mode": "anchor"}
+    slant = slant if rotation else {}
     for axis, names, look in ((ax.xaxis, words.columns, slant), (ax.yaxis, words.index, {})):
         names = [drawable(str(name), 24) for name in names]
         axis.set_ticks(np.arange(len(names)) + 0.5, names, **look)
@@ -163,6 +164,28 @@ def changing_words(ax: Axes, words: pd.DataFrame, axis: int) -> None:
     before = words.shift(axis=axis)
     changed = words.ne(before) & before.notna()
     cells(ax, words, np.where(changed, CHANGED, "white"), bold=changed, edge="#C8C8C8")
+
+
+def matrices(
+    tables: Mapping[str, pd.DataFrame], columns: int, spec: str, shades: Any, scale: Any
+) -> Figure:
+    """Return a figure of triangles, one a panel: the lower half of each table, its numbers on shades of a scale."""
+    sizes = [len(table) for table in tables.values()]
+    columns = min(columns, len(tables))
+    rows, alike = -(-len(tables) // columns), len(set(sizes)) == 1
+    width, height = 0.36 * max(sizes) + 0.5, 0.28 * max(sizes) + 0.5
+    fig = Figure(figsize=(1.3 + width * columns, 1.0 + height * rows))
+    axes = fig.subplots(rows, columns, squeeze=False).flat
+    for place, (ax, (title, table)) in enumerate(zip(axes, tables.items(), strict=False)):
+        words = table.map(lambda value: "–" if np.isnan(value) else f"{value:z{spec}}")
+        words = words.where(np.tri(*table.shape, dtype=bool))
+        cells(ax, words, shades(scale(table.to_numpy())), rotation=45)
+        outer = {"labelleft": place % columns == 0, "labelbottom": place + columns >= len(tables)}
+        ax.tick_params(labelsize=8, **(outer if alike else {}))
+        ax.set_title(title)
+    for ax in axes[len(tables) :]:
+        ax.set_axis_off()
+    return fig
 
 
 # --- words ----------------------------------------------------------------------------------------------------

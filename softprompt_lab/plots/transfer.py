@@ -1,99 +1,54 @@
 """Figures of prompts beside each other: similarity matrices, vectors against behaviour, learning from other starts."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from .figure import BLACK, Figure, drawable, looks_of, styled
+from .charts import in_words, matrices
+from .figure import Figure, drawable, looks_of, styled
 
-SHADES = mpl.colormaps["cividis"]  # made for colour-blind readers, and even in grey
-WEAK = 0.55  # of a shade's luminance: darker cells have white numbers
+SHADES = mpl.colormaps["cividis"].with_extremes(bad="white")  # made for colour-blind readers
 
 
 def _matrix(table: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return one kind's values as a symmetric matrix in the table's order."""
     rows = table[table["kind"] == kind]
     names = list(dict.fromkeys([*rows["first"], *rows["second"]]))
-    half = rows.pivot(index="first", columns="second", values="value").reindex(
-        index=names, columns=names
-    )
+    half = rows.pivot(index="first", columns="second", values="value")
+    half = half.reindex(index=names, columns=names)
     return half.where(half.notna(), half.T)
 
 
+def _of_measure(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Return the rows of one measure, or say which measures there are."""
+    rows = table[table["measure"] == measure]
+    if rows.empty:
+        known = ", ".join(table["measure"].unique())
+        raise ValueError(f"the table has no {measure!r}; it has: {known}.")
+    return rows
+
+
 @styled
-def similarity_matrices(
-    table: pd.DataFrame, measure: str, kinds: Sequence[str] | None = None
-) -> Figure:
+def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
     """Draw the pairs of prompts as a matrix with the numbers in its cells, one panel a kind, controls beside them.
 
-    `table`: of `reading.vector_similarity`, `label_similarity` or `next_token_similarity`. `kinds`: those to draw, by
-    default all that it holds.
+    `table`: of `reading.vector_similarity`, `label_similarity` or `next_token_similarity`.
 
     Raises:
-        ValueError: nothing of that measure and those kinds is in the table.
+        ValueError: nothing of that measure is in the table.
     """
-    chosen = table[table["measure"] == measure]
-    kinds = [
-        kind for kind in (kinds or dict.fromkeys(chosen["kind"])) if kind in set(chosen["kind"])
-    ]
-    if not kinds:
-        raise ValueError(
-            f"the table has no {measure!r}; it has: {', '.join(table['measure'].unique())}."
-        )
-    matrices = {kind: _matrix(chosen, kind) for kind in kinds}
-    size = max(map(len, matrices.values()))
-    columns = min(2, len(kinds))
-    rows = -(-len(kinds) // columns)
-    fig = Figure(
-        figsize=(1.6 + columns * (0.46 * size + 0.4), 0.5 + rows * (0.36 * size + 1.1)), dpi=90
-    )
-    values = chosen[chosen["kind"].isin(kinds)]["value"]
-    scale = mpl.colors.Normalize(min(0.0, values.min()), max(1.0, values.max()))
-    panels = fig.subplots(
-        rows, columns, squeeze=False, sharey=all(len(m) == size for m in matrices.values())
-    )
-    for ax in panels.flat[len(kinds) :]:
-        ax.set_axis_off()
-    for ax, (kind, matrix) in zip(panels.flat, matrices.items(), strict=False):
-        _cells(ax, matrix, scale)
-        ax.set_title(drawable(kind))
+    rows = _of_measure(table, measure)
+    tables = {drawable(kind): _matrix(rows, kind) for kind in rows["kind"].unique()}
+    scale = mpl.colors.Normalize(min(0.0, rows["value"].min()), max(1.0, rows["value"].max()))
+    fig = matrices(tables, 2, ".2f", SHADES, scale)
     fig.suptitle(drawable(measure), x=0.01, ha="left", fontsize=11)
-    fig.alt = f"Matrices of {measure}, {size} prompts. Mean of the pairs: {_means(matrices)}."
+    different = rows[rows["first"] != rows["second"]]
+    means = different.groupby("kind", sort=False)["value"].mean()
+    size = max(map(len, tables.values()))
+    fig.alt = f"Matrices of {measure}, {size} prompts. Mean of the pairs: {in_words(means.dropna())}."
     return fig
-
-
-def _cells(ax: Any, matrix: pd.DataFrame, scale: Any) -> None:
-    """Fill one panel: shade and number of each pair, once."""
-    shown = matrix.to_numpy()
-    upper = np.triu(np.ones_like(shown, dtype=bool), k=1)
-    shown = np.ma.masked_array(shown, upper)
-    ax.imshow(shown, cmap=SHADES, norm=scale, aspect="auto")
-    for i, j in zip(*np.nonzero(~upper), strict=True):
-        number = shown[i, j]
-        red, green, blue, _ = SHADES(scale(number))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < WEAK
-        text = "–" if np.isnan(number) else f"{number:.2f}".replace("-0.00", "0.00")
-        ax.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else BLACK)
-    names = [drawable(str(name), 24) for name in matrix.index]
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8.5)
-    ax.set_yticks(range(len(names)), names, fontsize=8.5)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-
-
-def _means(matrices: Mapping[str, pd.DataFrame]) -> str:
-    """Say the mean over different prompts of each kind."""
-    upper = {
-        kind: matrix.to_numpy()[np.triu_indices(len(matrix), k=1)]
-        for kind, matrix in matrices.items()
-    }
-    known = {kind: each[np.isfinite(each)] for kind, each in upper.items()}
-    return ", ".join(
-        f"{kind} {each.mean():.2f}" if len(each) else f"{kind} none" for kind, each in known.items()
-    )
 
 
 @styled
@@ -102,11 +57,7 @@ def relation_figure(relations: pd.DataFrame, measure: str) -> Figure:
 
     `relations`: of `reading.by_relation`.
     """
-    chosen = relations[relations["measure"] == measure]
-    if chosen.empty:
-        raise ValueError(
-            f"the table has no {measure!r}; it has: {', '.join(relations['measure'].unique())}."
-        )
+    chosen = _of_measure(relations, measure)
     kinds = list(dict.fromkeys(chosen["kind"]))
     looks = looks_of(chosen["relation"])
     fig = Figure(figsize=(6.5, 1.2 + 0.55 * len(kinds)))
