@@ -292,9 +292,6 @@ def associated() -> reading.Association:
 
 FIGURES = {
     "matrices": lambda: plots.similarity_matrices(of_six(), "pooled cosine"),
-    "relations": lambda: plots.relation_figure(
-        reading.by_relation(of_six(), TASK_OF), "aligned cosine"
-    ),
     "association": lambda: plots.association_figure(
         associated().pairs,
         TASK_OF,
@@ -302,7 +299,7 @@ FIGURES = {
         associated().spearman,
         associated().p,
     ),
-    "curves": lambda: plots.transfer_curves(curves()),
+    "curves": lambda: plots.transfer_curves(curves(), ["loss"]),
 }
 
 
@@ -336,15 +333,3 @@ def test_the_curves_show_the_mean_and_the_range_of_the_runs():
     assert line[0] == pytest.approx((3 * math.exp(-0.1) + 3 * math.exp(-0.2)) / 2)
     edges = ax.collections[0].get_paths()[0].vertices[:, 1]
     assert edges.max() == pytest.approx(3 * math.exp(-0.1))
-
-
-def test_the_relations_carry_their_controls():
-    figure = FIGURES["relations"]()
-    (ax,) = figure.axes
-    assert [label.get_text() for label in ax.get_yticklabels()] == [
-        "prompt",
-        "start",
-        "random",
-        "movement",
-    ]
-    assert "start, same task 1.00 (3 pairs)" in figure.alt

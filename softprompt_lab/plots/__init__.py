@@ -33,7 +33,7 @@ from .trajectories import (
     trajectory_strip,
     trajectory_words_figure,
 )
-from .transfer import association_figure, relation_figure, similarity_matrices, transfer_curves
+from .transfer import association_figure, similarity_matrices, transfer_curves
 
 __all__ = [
     "Animation",
@@ -60,7 +60,6 @@ __all__ = [
     "norms_figure",
     "norms_histogram",
     "read_back_figure",
-    "relation_figure",
     "scaling_figure",
     "search_figure",
     "shuffling_figure",
