@@ -40,7 +40,7 @@ def dots(
     `ends`: (low, high). `upright`: places go across and values up, not the other way round.
     """
     draw, xy = (ax.vlines, (at, values)) if upright else (ax.hlines, (values, at))
-    draw(at, *ends, color=look["color"])
+    draw(at, *ends, color=look["color"], linewidth=1.4)
     ax.plot(*xy, **(look | {"linestyle": "none"}))
 
 
