@@ -45,7 +45,7 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str] | None = None) -> 
     fig = Figure(figsize=(max(8.0, 1.5 + 0.62 * len(places)), 5.2))
     axes = fig.subplots(2, 2, sharex=True)
     for row, (measure, name) in zip(axes, MEASURES.items(), strict=True):
-        for ax, (part, title) in zip(row, PARTS.items(), strict=True):
+        for ax, part in zip(row, PARTS, strict=True):
             _ablated(ax, table[table["part"] == part], measure)
             ax.axhline(0, color=GREY, linewidth=0.6)
         level = nothing[f"{measure}_change"]

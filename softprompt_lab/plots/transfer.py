@@ -97,5 +97,6 @@ def transfer_curves(curves: pd.DataFrame, measures: Sequence[str]) -> Figure:
         f"{kind} {runs.mean():.2f} ({len(runs)} runs)"
         for kind, runs in ends.groupby("kind", sort=False)
     ]
-    fig.alt = f"Line chart of training from several starts. {measures[0].replace('_', ' ')} at the end: {'; '.join(said)}."
+    first = measures[0].replace("_", " ")
+    fig.alt = f"Line chart of training from several starts. {first} at the end: {'; '.join(said)}."
     return fig
