@@ -107,20 +107,22 @@ def test_a_figure_is_a_small_png_with_alt_text(name):
 def test_the_lens_figure_holds_words_and_says_when_they_settle():
     figure = FIGURES["lens"]()
     prompt, random = figure.axes[:2]
-    assert [text.get_text() for text in prompt.texts] == ["pr0"] * 4 + ["pr2"] * 8
-    assert [text.get_text() for text in random.texts] == ["ra0"] * 4 + ["ra1"] * 4 + ["ra2"] * 4
-    assert [text.get_weight() for text in random.texts] == ["normal"] * 8 + ["bold"] * 4
+    assert [text.get_text() for text in prompt.texts] == ["pr2"] * 8 + ["pr0"] * 4
+    assert [text.get_text() for text in random.texts] == ["ra2"] * 4 + ["ra1"] * 4 + ["ra0"] * 4
+    assert [text.get_weight() for text in random.texts] == ["bold"] * 4 + ["normal"] * 8
     assert [label.get_text() for label in prompt.get_xticklabels()] == ["p0", "p1", "·so", ":"]
     shade = [sum(patch.get_facecolor()[:3]) for patch in prompt.patches]
-    assert shade[0] > shade[4] > shade[8], "a likelier word is darker"
+    assert shade[0] < shade[4] < shade[8], "a likelier word is darker"
     assert (
         "prompt: the last place ends at pr2 (75%), its first choice from layer 1 on" in figure.alt
     )
     assert (
         "random: the last place ends at ra2 (75%), its first choice from layer 2 on" in figure.alt
     )
-    narrow = plots.lens_figure(lens_table(), kinds=("no prompt", "start"), last=1)
-    assert [text.get_text() for text in narrow.axes[0].texts] == ["no0", "no1", "no2"]
+    narrow = plots.lens_figure(lens_table(), kinds=("no prompt", "start"))
+    assert [text.get_text() for text in narrow.axes[0].texts] == ["no2"] * 2 + ["no1"] * 2 + [
+        "no0"
+    ] * 2
 
 
 def test_the_mass_figure_shares_one_scale_and_names_the_sink():

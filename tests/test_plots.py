@@ -126,10 +126,9 @@ FIGURES = {
         {"Is it?": 0.5, "Costs $5?": 0.75}, 0.53, {"trained": 0.9}
     ),
     "concatenation": lambda: plots.concatenation_diagram(2, [3, 5], [1, 2]),
-    "mask": lambda: plots.attention_mask(
-        torch.ones(4, 4).tril(), blocks=[("prompt", 1), ("text", 3)]
+    "letters": lambda: plots.letters_figure(
+        batch=8, prompt=4, text=41, width=64, vocabulary=1024, layers=2
     ),
-    "mask with words": lambda: plots.attention_mask(np.tri(2), labels=["p0", "·late"]),
     "norms": lambda: plots.norms_histogram(
         reading.norms(WORDS), {"RANDOM": 24 * torch.ones(3), "TEXT": reading.norms(WORDS[:3])}
     ),
@@ -167,7 +166,7 @@ def test_the_same_figure_gives_the_same_bytes():
     assert FIGURES["training"]().png() == FIGURES["training"]().png()
 
 
-LABELLED = ["training", "accuracy", "wording", "mask", "norms", "scores", "trajectory", "shares"]
+LABELLED = ["training", "accuracy", "wording", "norms", "scores", "trajectory", "shares"]
 LABELLED += ["purity", "norm quantiles", "words by step", "movement"]
 
 
@@ -216,11 +215,16 @@ def test_the_mean_of_the_last_steps():
     assert smooth[-1] == pytest.approx(np.mean([36, 37, 38, 39]))
 
 
+def intervals_of(ax) -> list[list[float]]:
+    """The two ends of every interval on some axes."""
+    segments = [segment for part in ax.collections for segment in part.get_segments()]
+    return [segment[:, 0].tolist() for segment in segments if len(segment)]
+
+
 def test_intervals_and_the_majority_are_drawn():
     figure = FIGURES["accuracy"]()
-    drawn = [line.get_xdata() for line in figure.axes[0].lines]
-    assert [0.55, 0.65] in [list(line) for line in drawn]
-    assert [0.53, 0.53] in [list(line) for line in drawn]
+    assert [0.55, 0.65] in intervals_of(figure.axes[0])
+    assert [0.53, 0.53] in [list(line.get_xdata()) for line in figure.axes[0].lines]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [
         "words",
         "trained",
@@ -242,9 +246,8 @@ def test_gaps_are_drawn_with_their_intervals_beside_the_words():
     accuracy, lost, _ = figure.axes
     names = [label.get_text() for label in accuracy.get_yticklabels()]
     assert names == ["prompt", "prompt's words, cosine", "no prompt"]
-    drawn = [list(line.get_xdata()) for line in lost.lines]
-    assert [0.2, 0.4] in drawn
-    assert [0, 0] in drawn
+    assert [0.2, 0.4] in intervals_of(lost)
+    assert [0, 0] in [list(line.get_xdata()) for line in lost.lines]
     assert r"the \$5 parcel" in [text.get_text() for text in figure.axes[2].texts]
     assert "prompt's words, cosine 60.0% (+30.0% lost against the prompt)" in figure.alt
 
@@ -301,13 +304,6 @@ def test_the_diagram_says_what_a_tokenizer_and_the_mask_say(side):
         plots.concatenation_diagram(2, [3], padding_side="middle")
 
 
-def test_a_mask_that_cannot_be_drawn_is_refused():
-    with pytest.raises(ValueError, match=r"\(65, 65\)"):
-        plots.attention_mask(torch.ones(65, 65))
-    with pytest.raises(ValueError, match=r"\(1, 2, 2\)"):
-        plots.attention_mask(torch.ones(1, 2, 2))
-
-
 def test_the_neighbour_figure_holds_words_and_scores():
     frames = tables()
     figure = plots.neighbour_figure(frames, k=2)
@@ -328,10 +324,17 @@ def test_a_nearer_word_is_darker_by_any_metric():
 def test_the_agreement_figure_holds_every_pair():
     table = reading.metric_agreement(PROMPTS, WORDS, 5)
     figure = plots.metric_agreement_figure(table)
+    readings = list(dict.fromkeys([*table["one"], *table["other"]]))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == readings[1:]
     for ax, (_, own) in zip(figure.axes, table.groupby("kind", sort=False), strict=False):
-        assert [text.get_text() for text in ax.texts] == [
-            f"{100 * value:.0f}" for value in own["agreement"]
-        ]
+        shown = {}
+        for text in ax.texts:
+            x, y = (int(at) for at in text.get_position())
+            shown[readings[x], readings[y + 1]] = text.get_text()
+        assert shown == {
+            (row.one, row.other): f"{100 * row.agreement:.0f}" for row in own.itertuples()
+        }
     assert len(figure.axes) == 6
     assert not figure.axes[5].texts  # five kinds
     least = table["agreement"].min()

@@ -1,9 +1,8 @@
 """Every static figure of the course: plain arrays and tables in, a `Figure` with alt text out."""
 
 from .figure import Animation, Figure
-from .inputs import attention_mask, concatenation_diagram
+from .inputs import concatenation_diagram, letters_figure
 from .lens import attention_bias_figure, attention_mass_figure, lens_figure, read_back_figure
-from .letters import letters_figure
 from .neighbours import (
     cluster_purity_figure,
     metric_agreement_figure,
@@ -34,7 +33,7 @@ from .trajectories import (
     trajectory_strip,
     trajectory_words_figure,
 )
-from .transfer import association_figure, relation_figure, similarity_matrices, transfer_curves
+from .transfer import association_figure, similarity_matrices, transfer_curves
 
 __all__ = [
     "Animation",
@@ -45,7 +44,6 @@ __all__ = [
     "answer_shares",
     "association_figure",
     "attention_bias_figure",
-    "attention_mask",
     "attention_mass_figure",
     "board_figure",
     "cluster_purity_figure",
@@ -62,7 +60,6 @@ __all__ = [
     "norms_figure",
     "norms_histogram",
     "read_back_figure",
-    "relation_figure",
     "scaling_figure",
     "search_figure",
     "shuffling_figure",

@@ -8,6 +8,7 @@ import io
 import threading
 from collections.abc import Callable, Iterable
 from functools import cache, wraps
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -18,20 +19,23 @@ from PIL import Image
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#767676"
-SERIES = [
-    (BLUE, "o", "-"),
-    (VERMILLION, "s", "--"),
-    (GREEN, "^", "-."),
-    (PURPLE, "D", ":"),
-    (ORANGE, "v", (0, (5, 1))),
-    (BLACK, "x", (0, (1, 1))),
-]  # colour, marker, line style
-_DRAWING = (
+LOOKS = [
+    {"color": BLUE, "marker": "o", "linestyle": "-"},
+    {"color": VERMILLION, "marker": "s", "linestyle": "--"},
+    {"color": GREEN, "marker": "^", "linestyle": "-."},
+    {"color": PURPLE, "marker": "D", "linestyle": ":"},
+    {"color": ORANGE, "marker": "v", "linestyle": (0, (5, 1))},
+    {"color": BLACK, "marker": "x", "linestyle": (0, (1, 1))},
+]
+SERIES = [tuple(look.values()) for look in LOOKS]
+DRAWING = (
     threading.RLock()
 )  # matplotlib has one set of settings for all threads; widgets draw in several
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
 STYLE = {
+    "figure.dpi": DPI,
+    "figure.constrained_layout.use": True,
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -42,35 +46,50 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
+    "lines.markersize": 5,
     "hatch.linewidth": 0.6,
 }
 
 Numbers = Any  # a list, an array, a tensor or a column of numbers: whatever `array` takes
 
 
-class Figure(figure.Figure):
-    """A matplotlib figure without pyplot that shows itself as a PNG carrying its `alt` text."""
+class Picture:
+    """What shows itself in a notebook as a PNG that carries its `alt` text."""
 
-    def __init__(self, *args: Any, alt: str = "", **settings: Any) -> None:
-        super().__init__(*args, **({"dpi": DPI, "layout": "constrained"} | settings))
-        self.alt = alt
+    alt = ""
+
+    def png(self) -> bytes:
+        """Return the picture as a PNG."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
+        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+
+
+class Figure(Picture, figure.Figure):
+    """A matplotlib figure without pyplot."""
 
     def png(self) -> bytes:
         """Return the picture, the same bytes for the same figure."""
-        canvas = FigureCanvasAgg(self)
+        canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
         canvas.draw()
-        small, drawn = io.BytesIO(), Image.fromarray(np.asarray(canvas.buffer_rgba()))
-        drawn.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
-            small, "PNG", optimize=True
-        )
-        return small.getvalue()
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        image.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        return _bundle(self.png(), self.alt)
+    def legend_below(self, columns: int = 4, title: str = "") -> None:
+        """Put one legend under all panels: every label once, in the order in which they were drawn."""
+        labelled = [ax.get_legend_handles_labels() for ax in self.axes]
+        entries = {
+            label: handle for parts in labelled for handle, label in zip(*parts, strict=True)
+        }
+        if entries:
+            look = {"loc": "outside lower center", "ncols": columns, "title": title}
+            self.legend(list(entries.values()), list(entries), **look)
 
 
-class Animation:
-    """An animated PNG with `alt` text; where animations are not played, its first picture is shown."""
+class Animation(Picture):
+    """An animated PNG; where animations are not played, its first picture is shown."""
 
     def __init__(self, png: bytes, alt: str) -> None:
         self._png, self.alt = png, alt
@@ -79,21 +98,13 @@ class Animation:
         """Return the animated picture."""
         return self._png
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        return _bundle(self.png(), self.alt)
-
-
-def _bundle(png: bytes, alt: str) -> tuple[dict, dict]:
-    """Return what a notebook stores of a picture: the PNG, its alt text, and the alt text as plain text."""
-    return {"image/png": png, "text/plain": alt}, {"image/png": {"alt": alt}}
-
 
 def styled(draw: Callable) -> Callable:
     """Draw with the style of the course and leave matplotlib's own settings as they are."""
 
     @wraps(draw)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with _DRAWING, mpl.rc_context(STYLE):
+        with DRAWING, mpl.rc_context(STYLE):
             return draw(*args, **kwargs)
 
     return wrapped
@@ -115,9 +126,8 @@ def drawable(text: str, longest: int = 60) -> str:
 
 def array(values: Numbers) -> np.ndarray:
     """Return a list, array or tensor as an array of float64."""
-    return np.asarray(
-        values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64
-    )
+    values = values.detach().cpu() if hasattr(values, "detach") else values
+    return np.asarray(values, dtype=np.float64)
 
 
 def percent(axis: Any) -> None:
@@ -128,3 +138,8 @@ def percent(axis: Any) -> None:
 def looks_of(names: Iterable[str]) -> dict[str, tuple]:
     """Give each distinct name a colour, a marker and a line style."""
     return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
+
+
+def look_by_name(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Give each distinct name a colour, a marker and a line style: what `plot` takes."""
+    return dict(zip(dict.fromkeys(names), cycle(LOOKS), strict=False))

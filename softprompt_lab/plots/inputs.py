@@ -1,53 +1,22 @@
-"""Figures of what enters the model: the concatenation with its mask and labels, and attention masks."""
+"""Diagrams of what enters the model: the concatenation with its mask and labels, and what each letter counts."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import product
 
-import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, Numbers, array, drawable, styled
+from .charts import cells, panels
+from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, Numbers, styled
 
-KINDS = {
-    "prompt": ("virtual token", ORANGE, "///"),
-    "text": ("text token", SKY, ""),
-    "label": ("label token", GREEN, "..."),
+KINDS = {  # first letters of a cell: what it is, its colour and hatch
+    "p": ("virtual token", ORANGE, "///"),
+    "x": ("text token", SKY, ""),
+    "y": ("label token", GREEN, "..."),
     "pad": ("padding", "#FFFFFF", ""),
 }
-
-
-def _cells(ax: Axes, rows: list[list[tuple[str, str]]], title: str) -> None:
-    """Draw rows of (kind, text) as coloured, hatched cells."""
-    for y, row in enumerate(rows):
-        for x, (kind, text) in enumerate(row):
-            _, colour, hatch = KINDS[kind]
-            ax.add_patch(
-                Rectangle(
-                    (x, y), 1, 1, facecolor=colour, hatch=hatch, edgecolor=GREY, linewidth=0.6
-                )
-            )
-            ax.text(
-                x + 0.5,
-                y + 0.5,
-                text,
-                ha="center",
-                va="center",
-                fontsize=8,
-                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}
-                if hatch
-                else None,
-            )
-    ax.set(
-        xlim=(-0.02, max(map(len, rows)) + 0.02),
-        ylim=(len(rows) + 0.03, -0.03),
-        xticks=[],
-        title=title,
-    )
-    ax.set_yticks([y + 0.5 for y in range(len(rows))], [f"row {y}" for y in range(len(rows))])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
 
 
 @styled
@@ -64,92 +33,92 @@ def concatenation_diagram(
     """
     if padding_side not in ("left", "right"):
         raise ValueError(f"padding_side is {padding_side!r}; it is 'left' or 'right'")
-    counts = (
-        [label_lengths] * len(text_lengths)
-        if isinstance(label_lengths, int)
-        else list(label_lengths)
-    )
-    width, virtual, batch = max(text_lengths), [("prompt", p) for p in range(prompt_length)], []
-    for length, labels in zip(text_lengths, counts, strict=True):
-        text = [("label" if t >= length - labels else "text", t) for t in range(length)]
-        pads = [("pad", 0)] * (width - length)
-        batch.append(virtual + (pads + text if padding_side == "left" else text + pads))
-    letters = {"prompt": "p", "text": "x", "label": "y"}
-    views = {
-        "embeddings that enter the model": lambda kind, i: (
-            "pad" if kind == "pad" else f"{letters[kind]}{i}"
-        ),
-        "attention mask": lambda kind, i: "0" if kind == "pad" else "1",
-        "labels": lambda kind, i: f"y{i}" if kind == "label" else "-100",
-    }
-    fig = Figure(
-        figsize=(
-            min(10.0, 1.2 + 0.52 * (prompt_length + width)),
-            0.7 + 3 * (0.45 + 0.3 * len(batch)),
-        )
-    )
-    for ax, (title, view) in zip(fig.subplots(3, 1), views.items(), strict=True):
-        size = f"B x (P + T) = {len(batch)} x ({prompt_length} + {width})"
-        _cells(
-            ax, [[(kind, view(kind, i)) for kind, i in row] for row in batch], f"{title}, {size}"
-        )
-    patches = [
-        Patch(facecolor=c, hatch=hatch, edgecolor=GREY, label=name)
-        for name, c, hatch in KINDS.values()
-    ]
+    batch, width = len(text_lengths), max(text_lengths)
+    if isinstance(label_lengths, int):
+        label_lengths = [label_lengths] * batch
+    rows = []
+    for length, labels in zip(text_lengths, label_lengths, strict=True):
+        text = [f"{'y' if t >= length - labels else 'x'}{t}" for t in range(length)]
+        pads = ["pad"] * (width - length)
+        text = pads + text if padding_side == "left" else text + pads
+        rows.append([f"p{p}" for p in range(prompt_length)] + text)
+    tokens = pd.DataFrame(rows, index=[f"row {row}" for row in range(batch)])
+    fig = Figure(figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 2.05 + 0.9 * batch))
+    _views(fig.subplots(3, 1), tokens, f"B x (P + T) = {batch} x ({prompt_length} + {width})")
+    patches = [Patch(fc=c, ec=GREY, hatch=hatch, label=name) for name, c, hatch in KINDS.values()]
     fig.legend(handles=patches, loc="outside lower center", ncols=4)
     fig.alt = (
-        f"Diagram of a batch of {len(batch)} rows: {prompt_length} virtual tokens in front of {width} text "
+        f"Diagram of a batch of {batch} rows: {prompt_length} virtual tokens in front of {width} text "
         f"positions, padded on the {padding_side}. The mask is 1 for virtual and text tokens and 0 for "
         f"padding; the labels are -100 everywhere but at the label tokens."
     )
     return fig
 
 
-@styled
-def attention_mask(
-    mask: Numbers, labels: Sequence[str] | None = None, blocks: Sequence[tuple[str, int]] = ()
-) -> Figure:
-    """Draw a small mask (Q, K) of True or 1 for "may look": queries down, keys across.
+def _views(axes: np.ndarray, tokens: pd.DataFrame, size: str) -> None:
+    """Draw a batch as embeddings, as its mask and as its labels, in the same colours."""
+    kinds = tokens.map(lambda token: token if token == "pad" else token[0])
+    views = {
+        "embeddings that enter the model": tokens,
+        "attention mask": kinds.ne("pad").astype(int),
+        "labels": tokens.where(kinds == "y", "-100"),
+    }
+    faces, hatches = (kinds.map(lambda kind, part=part: KINDS[kind][part]) for part in (1, 2))
+    for ax, (title, words) in zip(axes, views.items(), strict=True):
+        cells(ax, words, faces, hatches=hatches, edge=GREY)
+        ax.set(xticks=[], title=f"{title}, {size}")
 
-    `labels`: a word for each key. `blocks`: (name, length) of the groups of positions, divided by lines.
-    """
-    seen = array(mask) != 0
-    if seen.ndim != 2 or max(seen.shape) > 64:
-        raise ValueError(
-            f"the mask has shape {seen.shape}; it must be (Q, K) with at most 64 positions a side"
-        )
-    queries, keys = seen.shape
-    cell = 0.3 if labels is not None else 0.22
-    fig = Figure(figsize=(1.9 + cell * keys, 1.5 + cell * queries))
-    ax = fig.subplots()
-    ax.imshow(
-        np.where(seen, 1.0, 0.0), cmap=mpl.colors.ListedColormap(["#FFFFFF", SKY]), vmin=0, vmax=1
-    )
-    ax.plot(*np.argwhere(seen)[:, ::-1].T, color=BLACK, marker=".", markersize=4, linestyle="none")
-    for edge in np.cumsum([length for _, length in blocks])[:-1]:
-        ax.axvline(edge - 0.5, color=BLACK, linewidth=1.2)
-        ax.axhline(edge - 0.5, color=BLACK, linewidth=1.2)
-    middles = np.cumsum([0] + [length for _, length in blocks])
-    names = (
-        [drawable(label, 14) for label in labels]
-        if labels is not None
-        else [name for name, _ in blocks]
-    )
-    at = range(keys) if labels is not None else [(a + b - 1) / 2 for a, b in pairwise(middles)]
-    if names:
-        ax.set_xticks(at, names, rotation=90 if labels is not None else 0)
-        ax.set_yticks(at if queries == keys else [], names if queries == keys else [])
-    ax.set(
-        xlabel="key: position that is looked at",
-        ylabel="query: position that looks",
-        title="dot: may look, empty: may not",
-    )
-    ax.spines[:].set_visible(True)
+
+@styled
+def letters_figure(
+    batch: int, prompt: int, text: int, width: int, vocabulary: int, layers: int
+) -> Figure:
+    """Draw what each of B, P, T, D, V, L counts, with the numbers of a real batch and model."""
+    fig, (ax,) = panels(1, 9.0, 3.3)
+    rows, numbers = 0.9 * np.arange(4), 0.05 + 0.48 * np.arange(7)
+    _boxes(ax, [0, 1], rows, (0.9, 0.7), ORANGE, "///")
+    _boxes(ax, [2.2, 3.2, 4.2], rows, (0.9, 0.7), SKY)
+    _boxes(ax, [6.4], numbers, (0.9, 0.48), SKY)
+    _boxes(ax, [8.5], 0.05 + 0.68 * np.arange(5), (2.2, 0.55), "#E8E8E8", word="frozen")
+    _boxes(ax, [11.9], numbers, (0.9, 0.48), GREEN, "...")
+    for xs, ys in (
+        ((0, 1.9), (3.75, 3.75)),
+        ((2.2, 5.1), (3.75, 3.75)),
+        ((-0.35, -0.35), (0, 3.4)),
+    ):
+        ax.plot(xs, ys, color=BLACK, linewidth=1, marker="|" if ys[0] == ys[1] else "_")
+    for x, words in (
+        (0.95, f"P = {prompt}\nvirtual tokens"),
+        (3.65, f"T = {text}\ntext tokens"),
+        (6.85, f"D = {width}\nnumbers a token"),
+        (9.6, f"L = {layers}\nlayers"),
+        (12.35, f"V = {vocabulary:,}\nscores a token"),
+    ):
+        ax.text(x, 3.9, words, ha="center", va="bottom", fontsize=9)
+    ax.text(-0.5, 1.7, f"B = {batch}\nrows", ha="right", va="center", fontsize=9)
+    for start in (5.4, 7.5, 10.9):
+        ax.annotate("", (start + 0.8, 1.7), (start, 1.7), arrowprops={"arrowstyle": "->"})
+    ax.set(xlim=(-2.1, 13.6), ylim=(-0.75, 5.0), xticks=[], yticks=[], aspect="equal")
+    ax.spines[:].set_visible(False)
     fig.alt = (
-        f"Attention mask of {queries} queries and {keys} keys; {int(seen.sum())} of {seen.size} pairs are "
-        f"allowed"
-        + (f"; blocks: {', '.join(f'{name} ({n})' for name, n in blocks)}" if blocks else "")
-        + "."
+        f"Diagram from left to right. A batch of B = {batch} rows; each row has the same P = {prompt} virtual "
+        f"tokens in front, hatched, and up to T = {text} text tokens behind. Each token enters as a vector of "
+        f"D = {width} numbers, passes L = {layers} frozen layers, and leaves as a score for each of the "
+        f"V = {vocabulary:,} tokens of the vocabulary."
     )
     return fig
+
+
+def _boxes(
+    ax: Axes,
+    lefts: Numbers,
+    bottoms: Numbers,
+    size: tuple[float, float],
+    colour: str,
+    hatch: str = "",
+    word: str = "",
+) -> None:
+    """Draw a grid of boxes of one (width, height), each with the word in it."""
+    for x, y in product(lefts, bottoms):
+        ax.add_patch(Rectangle((x, y), *size, fc=colour, ec=GREY, hatch=hatch, lw=0.7))
+        ax.text(x + size[0] / 2, y + size[1] / 2, word, ha="center", va="center", fontsize=8)

@@ -6,214 +6,135 @@ import numpy as np
 import pandas as pd
 from matplotlib import cm, colors
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
-from .figure import (
-    BLACK,
-    BLUE,
-    GREY,
-    SERIES,
-    SKY,
-    VERMILLION,
-    Figure,
-    drawable,
-    looks_of,
-    percent,
-    styled,
-)
+from .charts import SHADES, cells, evenly, in_words, kind_lines, panels
+from .figure import BLACK, BLUE, GREEN, GREY, SKY, VERMILLION, Figure, drawable, percent, styled
 
-SHADES = colors.LinearSegmentedColormap.from_list("shades", ["#FFFFFF", SKY])
 DEEP = colors.LinearSegmentedColormap.from_list("deep", ["#FFFFFF", SKY, "#08306B"])
 LAYERS_DRAWN = 9  # of a lens: the first, the last and as many between as one can read
+PLACES_DRAWN = 4  # of a lens: the last virtual tokens and the last of the text
+KINDS_DRAWN = ("prompt", "random")
+BARS = {"prompt": (BLUE, ""), "task text": (GREEN, "...")}  # of what is read back; others: CONTROL
+CONTROL = (VERMILLION, "///")
 
 
 # --- the logit lens -------------------------------------------------------------------------------------------
 
 
 @styled
-def lens_figure(
-    frame: pd.DataFrame,
-    kinds: Sequence[str] = ("prompt", "random"),
-    last: int = 4,
-    virtual: int = 4,
-) -> Figure:
+def lens_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAWN) -> Figure:
     """Draw the first choice of each layer (rows, deep ones on top) at each place (columns), by kind.
 
     `frame`: of `reading.logit_lens`. The shade is the choice's probability; a bold word is the last layer's choice.
-    Drawn are the last `virtual` virtual tokens and the `last` text tokens, the right-most of which predicts the label.
+    Drawn are the last virtual tokens and the last text tokens, the right-most of which predicts the label.
     """
-    kinds = [kind for kind in kinds if kind in set(frame["kind"])]
     first = frame[(frame["rank"] == 1) & frame["kind"].isin(kinds)]
-    depth = int(first["layer"].max())
-    read = sorted(first["layer"].unique().tolist())
-    layers = sorted(
-        {read[round((len(read) - 1) * part / (LAYERS_DRAWN - 1))] for part in range(LAYERS_DRAWN)}
-    )
-    places = {kind: _places(first[first["kind"] == kind], virtual, last) for kind in kinds}
-    widths = [len(columns) for columns in places.values()]
-    fig = Figure(figsize=(0.9 + 0.78 * sum(widths), 1.7 + 0.26 * len(layers)))
-    axes = fig.subplots(1, len(kinds), squeeze=False, width_ratios=widths)[0]
-    for ax, (kind, columns) in zip(axes, places.items(), strict=True):
-        _lens_grid(ax, first[first["kind"] == kind], layers, columns)
-        ax.set_title(drawable(kind))
-        ax.set_yticks([])
-    axes[0].set_yticks([y + 0.5 for y in range(len(layers))], [str(layer) for layer in layers])
-    axes[0].set_ylabel("layer read by the lens")
-    bar = fig.colorbar(
-        cm.ScalarMappable(colors.Normalize(0, 1), SHADES), ax=axes, shrink=0.6, pad=0.01
-    )
+    layers = evenly(first["layer"], LAYERS_DRAWN)
+    last = first.groupby(["kind", "place"])["position"].transform("max")
+    drawn = first[(last - first["position"] < PLACES_DRAWN) & first["layer"].isin(layers)]
+    grids = dict(iter(drawn.groupby("kind", sort=False)))
+    widths = [len(grid) // len(layers) for grid in grids.values()]
+    size = (0.9 + 0.78 * sum(widths), 1.7 + 0.26 * len(layers))
+    fig, axes = panels(len(grids), *size, width_ratios=widths)
+    for ax, (kind, grid) in zip(axes, grids.items(), strict=True):
+        _lens_grid(ax, grid)
+        ax.set(title=drawable(kind), ylabel="layer read by the lens")
+        ax.label_outer()
+    bar = fig.colorbar(cm.ScalarMappable(cmap=SHADES), ax=axes, shrink=0.6, pad=0.01)
     bar.set_label("probability of the word")
     percent(bar.ax.yaxis)
-    fig.alt = _lens_in_words(first, depth)
+    settled = [f"{kind}: {_settling(own)}" for kind, own in first.groupby("kind", sort=False)]
+    fig.alt = f"Logit lens, layers 0 to {layers[-1]}. {'; '.join(settled)}."
     return fig
 
 
-def _places(own: pd.DataFrame, virtual: int, last: int) -> list[tuple[str, int]]:
-    """The last virtual and the last text places."""
-    counts = own.groupby("place")["position"].max() + 1
-    parts = (("virtual", virtual), ("text", last))
-    return [
-        (place, number)
-        for place, most in parts
-        for number in range(max(0, counts.get(place, 0) - most), counts.get(place, 0))
-    ]
-
-
-def _lens_grid(
-    ax: Axes, own: pd.DataFrame, layers: Sequence[int], columns: Sequence[tuple[str, int]]
-) -> None:
-    """Words on the shade of their probability, one column a place, one row a layer."""
-    found = own.set_index(["layer", "place", "position"])
-    for y, layer in enumerate(layers):
-        for x, (place, position) in enumerate(columns):
-            row = found.loc[(layer, place, position)]
-            shade = SHADES(float(np.exp(row.log_probability)))
-            ax.add_patch(Rectangle((x, y), 1, 1, facecolor=shade, edgecolor="white"))
-            looks = {
-                "ha": "center",
-                "va": "center",
-                "size": 7.5,
-                "weight": "bold" if row.agrees else "normal",
-            }
-            ax.text(x + 0.5, y + 0.5, drawable(str(row.predicted), 9), **looks)
-    ax.set(xlim=(0, len(columns)), ylim=(0, len(layers)))
-    names = [
-        f"p{at}" if place == "virtual" else str(found.loc[(layers[0], place, at)].token)
-        for place, at in columns
-    ]
-    ax.set_xticks(
-        [x + 0.5 for x in range(len(columns))], [drawable(name, 10) for name in names], rotation=35
+def _lens_grid(ax: Axes, own: pd.DataFrame) -> None:
+    """Draw words on the shade of their probability, one column a place, one row a layer."""
+    places = set(zip(own["place"], own["position"], strict=True))
+    virtual, text = (
+        sorted(place for place in places if place[0] == name) for name in ("virtual", "text")
     )
-    edge = sum(place == "virtual" for place, _ in columns)
-    if 0 < edge < len(columns):
-        ax.axvline(edge, color=BLACK, linewidth=1.2)
-    ax.set_xlabel("token" if not edge else "virtual token | token of the text")
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    wide = own.set_index(["layer", "place", "position"]).unstack(["place", "position"])[::-1]
+    words, sure, bold, tokens = (
+        wide[column][virtual + text]
+        for column in ("predicted", "log_probability", "agrees", "token")
+    )
+    names = [f"p{at}" for _, at in virtual] + tokens[text].iloc[0].tolist()
+    faces = SHADES(np.exp(sure.to_numpy()))
+    cells(ax, words.set_axis(names, axis=1), faces, bold=bold, rotation=35)
+    if virtual and text:
+        ax.axvline(len(virtual), color=BLACK, linewidth=1.2)
+    ax.set_xlabel("virtual token | token of the text" if virtual else "token")
 
 
-def _lens_in_words(first: pd.DataFrame, depth: int) -> str:
-    """What the predicting place says last, and from which layer on, for each kind."""
-    parts = []
-    for kind, own in first.groupby("kind", sort=False):
-        text = own[own["place"] == "text"]
-        end = text[text["position"] == text["position"].max()].sort_values("layer")
-        settled = end.loc[~end["agrees"], "layer"].max()
-        since = end.loc[~(end["layer"] <= settled), "layer"].min()
-        final = end[end["layer"] == depth].iloc[0]
-        ends = f"{final.predicted} ({np.exp(final.log_probability):.0%})"
-        parts.append(
-            f"{kind}: the last place ends at {ends}, its first choice from layer {since} on"
-        )
-    return f"Logit lens, layers 0 to {depth}. " + "; ".join(parts) + "."
+def _settling(own: pd.DataFrame) -> str:
+    """Return what the predicting place says last, and from which layer on, in words."""
+    text = own[own["place"] == "text"]
+    end = text[text["position"] == text["position"].max()].sort_values("layer")
+    other = end.loc[~end["agrees"], "layer"].max()
+    since, final = end.loc[~(end["layer"] <= other), "layer"].min(), end.iloc[-1]
+    sure = f"{final['predicted']} ({np.exp(final['log_probability']):.0%})"
+    return f"the last place ends at {sure}, its first choice from layer {since} on"
 
 
 # --- attention ------------------------------------------------------------------------------------------------
 
 
 @styled
-def attention_mass_figure(
-    frame: pd.DataFrame, kinds: Sequence[str] = ("prompt", "random"), place: str = "last"
-) -> Figure:
-    """Draw the share of attention on the prompt by layer and head, beside a control, and the mean of every kind.
+def attention_mass_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAWN) -> Figure:
+    """Draw the predicting token's attention on the prompt by layer and head, beside a control, and each kind's mean.
 
-    `frame`: of `reading.attention_mass`. `place`: "last" (the predicting token) or "text" (the mean of all).
+    `frame`: of `reading.attention_mass`.
     """
-    drawn = frame[frame["place"] == place]
-    kinds = [kind for kind in kinds if kind in set(drawn["kind"])]
-    heads, layers = int(drawn["head"].max()) + 1, int(drawn["layer"].max()) + 1
-    most = drawn.loc[drawn["kind"].isin(kinds), "mass"].max()
-    fig = Figure(figsize=(4.3 + 1.7 * len(kinds), 4.0))
-    *grids, right = fig.subplots(1, len(kinds) + 1, width_ratios=[*[1] * len(kinds), 2])
-    for ax, kind in zip(grids, kinds, strict=True):
-        values = drawn[drawn["kind"] == kind].pivot(index="layer", columns="head", values="mass")
+    frame = frame[frame["place"] == "last"]
+    grids = dict(iter(frame[frame["kind"].isin(kinds)].groupby("kind", sort=False)))
+    most = max(grid["mass"].max() for grid in grids.values())
+    widths = [1] * len(grids) + [2]
+    fig, (*axes, right) = panels(len(widths), 4.3 + 1.7 * len(grids), 4.0, width_ratios=widths)
+    for ax, (kind, grid) in zip(axes, grids.items(), strict=True):
+        values = grid.pivot(index="layer", columns="head", values="mass")
         shown = ax.imshow(values, aspect="auto", cmap=DEEP, vmin=0, vmax=most, origin="lower")
         ax.set(
-            title=f"{drawable(kind)}\nmean {values.to_numpy().mean():.1%}", xlabel="head", yticks=[]
+            title=f"{drawable(kind)}\nmean {grid['mass'].mean():.1%}", xlabel="head", ylabel="layer"
         )
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    grids[0].yaxis.set_ticks(sorted({round((layers - 1) * part / 4) for part in range(5)}))
-    grids[0].set_ylabel("layer")
-    bar = fig.colorbar(shown, ax=grids, shrink=0.7, pad=0.02, location="bottom")
-    percent(bar.ax.xaxis)
+        ax.locator_params(nbins=5, integer=True)
+        ax.label_outer()
+    bar = fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.02, location="bottom")
     bar.set_label("attention on the vectors in front")
-    _mass_lines(right, drawn)
-    text = "the predicting token" if place == "last" else "all text tokens"
-    right.set_title(f"mean over heads, {text}")
-    fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    means = drawn[drawn["kind"] != "no prompt"].groupby("kind", sort=False)["mass"].mean()
-    sink = drawn.groupby("kind", sort=False)["first"].mean()
+    percent(bar.ax.xaxis)
+    _mass_lines(right, frame)
+    fig.legend_below()
+    layers, heads = values.shape
+    means = frame.groupby("kind", sort=False)[["mass", "first"]].mean()
+    parts = [
+        f"{row.Index} {row.mass:.1%} (first place alone {row.first:.1%})"
+        for row in means.drop("no prompt", errors="ignore").itertuples()
+    ]
     fig.alt = (
-        f"Share of attention that {text} pay{'s' * (place == 'last')} to the vectors in front, {layers} layers of "
-        f"{heads} heads, n = {drawn['n'].iloc[0]} texts. Means: "
-        + "; ".join(
-            f"{kind} {value:.1%} (first place alone {sink[kind]:.1%})"
-            for kind, value in means.items()
-        )
-        + f"; all places alike would be {drawn['uniform'].max():.1%}."
-        + (
-            f" Without a prompt the text's own first token gets {sink['no prompt']:.1%}."
-            if "no prompt" in sink
-            else ""
-        )
+        f"Share of attention that the predicting token pays to the vectors in front, {layers} layers of {heads} heads, "
+        f"n = {frame['n'].iloc[0]} texts. Means: {'; '.join(parts)}; all places alike would be "
+        f"{frame['uniform'].max():.1%}."
     )
+    if "no prompt" in means.index:
+        sink = means.loc["no prompt", "first"]
+        fig.alt += f" Without a prompt the text's own first token gets {sink:.1%}."
     return fig
 
 
-def _mass_lines(ax: Axes, drawn: pd.DataFrame) -> None:
-    """The mean over heads by layer, for each kind, and what all places alike would give."""
-    kinds = [kind for kind in dict.fromkeys(drawn["kind"]) if kind != "no prompt"]
-    for kind, (colour, marker, style) in looks_of(kinds).items():
-        line, spread = (
-            drawn[drawn["kind"] == kind].groupby("layer")[name].mean()
-            for name in ("mass", "mass_sd")
-        )
-        if kind == "prompt" and spread.max() > 0:
-            label = "prompt: ± 1 sd of a head over texts"
-            ax.fill_between(
-                line.index,
-                line - spread,
-                line + spread,
-                color=SKY,
-                alpha=0.35,
-                linewidth=0,
-                label=label,
-            )
-        options = {
-            "color": colour,
-            "marker": marker,
-            "linestyle": style,
-            "markersize": 4,
-            "markevery": 3,
-        }
-        ax.plot(line.index, line, label=drawable(kind), **options)
-    if "no prompt" in set(drawn["kind"]):
-        sink = drawn[drawn["kind"] == "no prompt"].groupby("layer")["first"].mean()
+def _mass_lines(ax: Axes, frame: pd.DataFrame) -> None:
+    """Draw the mean over heads by layer, for each kind, and what all places alike would give."""
+    prompted = frame[frame["kind"] != "no prompt"]
+    kind_lines({"mass": ax}, prompted, "layer")
+    own = frame[frame["kind"] == "prompt"].groupby("layer")[["mass", "mass_sd"]].mean()
+    low, high = own["mass"] - own["mass_sd"], own["mass"] + own["mass_sd"]
+    look = {"color": SKY, "alpha": 0.35, "linewidth": 0}
+    ax.fill_between(own.index, low, high, label="prompt: ± 1 sd of a head over texts", **look)
+    sink = frame[frame["kind"] == "no prompt"].groupby("layer")["first"].mean()
+    if len(sink):
         ax.plot(sink.index, sink, color=GREY, linewidth=1, label="no prompt: first token")
-    ax.axhline(drawn["uniform"].max(), color=BLACK, linestyle=(0, (1, 3)), label="all places alike")
-    ax.set(xlabel="layer", ylabel="attention", ylim=(0, None))
+    ax.axhline(frame["uniform"].max(), color=BLACK, linestyle=(0, (1, 3)), label="all places alike")
+    ax.set(title="mean over heads, the predicting token", ylabel="attention", ylim=(0, None))
     percent(ax.yaxis)
-    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 @styled
@@ -223,46 +144,24 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
     `frame`: of `reading.attention_as_bias`. Left: |bias| / (|bias| + |rest|), mean over heads; right: `moved`.
     """
     table = frame.assign(share=frame["bias"] / (frame["bias"] + frame["rest"]))
-    fig = Figure(figsize=(8.0, 3.2))
-    left, right = fig.subplots(1, 2)
-    for kind, (colour, marker, style) in looks_of(table["kind"]).items():
-        means = table[table["kind"] == kind].groupby("layer")[["share", "moved"]].mean()
-        options = {
-            "color": colour,
-            "marker": marker,
-            "linestyle": style,
-            "markersize": 4,
-            "markevery": 3,
-        }
-        left.plot(means.index, means["share"], label=drawable(kind), **options)
-        right.plot(means.index, means["moved"], **options)
-    left.set(
-        title="what the prompt adds to a head's output",
-        ylabel="bias / (bias + rest), norms",
-        ylim=(0, None),
-    )
+    fig, (left, right) = panels(2, 8.0, 3.2)
+    kind_lines({"share": left, "moved": right}, table, "layer")
+    left.set(title="what the prompt adds to a head's output", ylabel="bias / (bias + rest), norms")
     right.set(
-        title="how far the text's own part has moved",
-        ylabel="distance / norm without a prompt",
-        ylim=(0, None),
+        title="how far the text's own part has moved", ylabel="distance / norm without a prompt"
     )
-    percent(left.yaxis)
-    percent(right.yaxis)
     for ax in (left, right):
-        ax.set_xlabel("layer")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    error = table["error"].max()
-    fig.legend(
-        loc="outside lower center", ncols=5, title=f"output = bias + rest holds to {error:.0e}"
-    )
+        ax.set_ylim(0, None)
+        percent(ax.yaxis)
+    exact = f"output = bias + rest holds to {table['error'].max():.0e}"
+    fig.legend_below(title=exact)
     means = table.groupby("kind", sort=False)[["share", "moved"]].mean()
+    parts = [
+        f"{row.Index}: the bias is {row.share:.0%} of both norms, the text's own part moved by {row.moved:.0%}"
+        for row in means.itertuples()
+    ]
     fig.alt = (
-        f"Lines by layer: attention to the vectors in front as a bias. output = bias + rest holds to {error:.0e}. "
-        + "; ".join(
-            f"{kind}: the bias is {row.share:.0%} of both norms, the text's own part moved by {row.moved:.0%}"
-            for kind, row in means.iterrows()
-        )
-        + "."
+        f"Lines by layer: attention to the vectors in front as a bias. {exact}. {'; '.join(parts)}."
     )
     return fig
 
@@ -271,42 +170,38 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
 
 
 @styled
-def read_back_figure(frame: pd.DataFrame, longest: int = 84) -> Figure:
+def read_back_figure(frame: pd.DataFrame) -> Figure:
     """Draw what the model said to each prompt and control, one line a template, and the share of task words in it.
 
     `frame`: of `reading.read_back`. Of several random draws each is a line; the bars are their shares.
     """
-    rows = list(frame.itertuples(index=False))
-    fig = Figure(figsize=(9.0, 1.0 + 0.235 * len(rows)))
-    words, bars = fig.subplots(1, 2, width_ratios=(4.2, 1), sharey=True)
-    looks = {
-        kind: (BLUE, "") if kind == "prompt" else (VERMILLION, "///")
-        for kind in dict.fromkeys(frame["kind"])
-    }
-    looks |= {"task text": (SERIES[2][0], "...")} if "task text" in looks else {}
-    for y, row in enumerate(rows):
-        new = y == 0 or (row.kind, row.draw) != (rows[y - 1].kind, rows[y - 1].draw)
-        if new:
-            words.axhline(y - 0.5, color=GREY, linewidth=0.5)
-            bars.axhline(y - 0.5, color=GREY, linewidth=0.5)
-            words.text(0, y, drawable(row.kind), va="center", fontsize=8, weight="bold")
-        words.text(0.13, y, drawable(row.template), va="center", fontsize=8, color="#404040")
-        words.text(0.22, y, drawable(str(row.output), longest), va="center", fontsize=8)
-        colour, hatch = looks[row.kind]
-        share = 0.0 if pd.isna(row.task_words) else row.task_words
-        bars.barh(y, share, color=colour, hatch=hatch, height=0.7, edgecolor="white", linewidth=0)
-    words.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), title="what the frozen model says")
+    fig, (words, bars) = panels(
+        2, 9.0, 1.0 + 0.235 * len(frame), width_ratios=(4.2, 1), sharey=True
+    )
+    slots = frame[["kind", "draw"]]
+    new = slots.ne(slots.shift()).any(axis=1).to_numpy().nonzero()[0]
+    for y, row in enumerate(frame.itertuples(index=False)):
+        kind = drawable(row.kind) if y in new else ""
+        words.text(0, y, kind, va="center", fontsize=8, weight="bold")
+        words.text(0.13, y, drawable(row.template), va="center", fontsize=8, color=GREY)
+        words.text(0.22, y, drawable(row.output, 84), va="center", fontsize=8)
+    for ax in (words, bars):
+        ax.hlines(new - 0.5, 0, 1, color=GREY, linewidth=0.5)
+        ax.set_xlim(0, 1)
+    colours, hatches = zip(*(BARS.get(kind, CONTROL) for kind in frame["kind"]), strict=True)
+    look = {"color": colours, "hatch": hatches, "edgecolor": "white", "linewidth": 0}
+    bars.barh(range(len(frame)), frame["task_words"].fillna(0), height=0.7, **look)
+    words.set(ylim=(len(frame) - 0.5, -0.5), title="what the frozen model says")
     words.set_axis_off()
-    bars.set(xlim=(0, 1), title="task's words in it", yticks=[])
+    bars.set(yticks=[], title="task's words in it")
     percent(bars.xaxis)
     shares = frame.groupby("kind", sort=False)["task_words"].mean()
-    first = frame.drop_duplicates("kind")
+    said = [
+        f"{row.kind} ({row.template}): {row.output!s:.60}."
+        for row in frame.drop_duplicates("kind").itertuples()
+    ]
     fig.alt = (
         "What the model says when vectors stand in the slot of a text. Share of the task's words: "
-        + "; ".join(f"{kind} {value:.0%}" for kind, value in shares.items())
-        + ". "
-        + " ".join(
-            f"{row.kind} ({row.template}): {row.output!s:.60}." for row in first.itertuples()
-        )
+        f"{in_words(shares.dropna(), '.0%')}. {' '.join(said)}"
     )
     return fig
