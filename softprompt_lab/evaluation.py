@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from jaxtyping import Float
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from torch import nn
 
@@ -103,118 +103,6 @@ def evaluate(
         name: _evaluation(task, rows, examples, [part[number] for part in scores])
         for number, name in enumerate(named)
     }
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """Several prompts on the same rows, alone and together.
-
-    Attributes:
-        members: each prompt's own evaluation, by name.
-        mean_probability: accuracy of the label with the highest mean probability over the prompts.
-        majority_vote: accuracy of the label that most prompts choose (Lester et al. 2021, section 6); among equals the
-            one with the higher mean probability.
-        confidence_intervals: 95 % intervals of both (Wilson), by the attribute's name.
-        predictions: one line a row: text, label, and the answer of each rule.
-    """
-
-    members: dict[str, Evaluation]
-    mean_probability: float
-    majority_vote: float
-    confidence_intervals: dict[str, tuple[float, float]]
-    predictions: pd.DataFrame
-
-
-def evaluate_ensemble(
-    model: SoftPromptModel,
-    task: Task,
-    split: str = "test",
-    *,
-    prompt_names: Sequence[str],
-    max_length: int = MAX_LENGTH,
-) -> Ensemble:
-    """Ask several prompts about the same rows in one pass and combine what they answer.
-
-    Raises:
-        ValueError: an unknown split or prompt, or no tokenizer.
-    """
-    rows = task.split(split)
-    members = evaluate(model, task, split, prompts=prompt_names, max_length=max_length)
-    columns = [f"log p({label})" for label in task.labels]
-    found = np.stack([each.predictions[columns].to_numpy() for each in members.values()])
-    shares = torch.from_numpy(found).softmax(dim=-1).mean(dim=0).numpy()  # (N, K)
-    votes = (found.argmax(axis=-1)[..., None] == np.arange(len(task.labels))).sum(axis=0)  # (N, K)
-    rules = {
-        "mean_probability": shares.argmax(axis=1),
-        "majority_vote": (votes + shares / 2).argmax(axis=1),
-    }
-    labels = np.array(task.labels)
-    table = pd.DataFrame({"text": rows[task.text_column], "label": rows[LABEL_COLUMN]})
-    table = table.assign(**{rule: labels[chosen] for rule, chosen in rules.items()})
-    right = {rule: int((table[rule] == table["label"]).sum()) for rule in rules}
-    intervals = {rule: wilson_interval(count, len(rows)) for rule, count in right.items()}
-    return Ensemble(members, *(count / len(rows) for count in right.values()), intervals, table)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much one evaluation differs from another on the same rows: this minus the other.
-
-    Attributes:
-        loss, accuracy: the differences; a positive loss is worse, a positive accuracy better.
-        loss_interval, accuracy_interval: 95 % intervals, a bootstrap over the rows, paired (Efron 1979).
-        n: rows.
-    """
-
-    loss: float
-    loss_interval: tuple[float, float]
-    accuracy: float
-    accuracy_interval: tuple[float, float]
-    n: int
-
-
-def difference(
-    one: Evaluation, other: Evaluation, *, resamples: int = 2_000, seed: int = 0
-) -> Difference:
-    """Compare two evaluations row by row. The interval covers the choice of rows, not that of the training run.
-
-    Raises:
-        ValueError: they are not of the same rows.
-    """
-    first, second = one.predictions, other.predictions
-    if list(first["text"]) != list(second["text"]) or list(first["label"]) != list(second["label"]):
-        raise ValueError(
-            f"the evaluations are of other rows ({one.n} and {other.n}); measure both on the same ones."
-        )
-    moved = (first["loss"] - second["loss"]).to_numpy()
-    turned = first["correct"].to_numpy(dtype=float) - second["correct"].to_numpy(dtype=float)
-    tokens = first["tokens"].to_numpy(dtype=float)
-
-    def interval(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-        def share(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-            return values.sum(axis=axis) / weights.sum(axis=axis)
-
-        if len(values) < 2 or (np.ptp(values) == 0 and np.ptp(weights) == 0):  # no resample differs
-            return (float(values.sum() / weights.sum()),) * 2
-        options = {
-            "paired": True,
-            "vectorized": True,
-            "n_resamples": resamples,
-            "method": "percentile",
-        }
-        found = bootstrap(
-            (values, weights), share, rng=np.random.default_rng(seed), **options
-        ).confidence_interval
-        return float(found.low), float(found.high)
-
-    ones = np.ones(len(turned))
-    return Difference(
-        loss=float(moved.sum() / tokens.sum()),
-        loss_interval=interval(moved, tokens),
-        accuracy=float(turned.mean()),
-        accuracy_interval=interval(turned, ones),
-        n=one.n,
-    )
 
 
 def _evaluation(

@@ -9,7 +9,6 @@ from bag_of_words import bag_model, task_of_bytes
 from families import byte_tokenizer, gpt2, llama
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, evaluate, reading
-from softprompt_lab.evaluation import difference
 
 TASK = task_of_bytes(8)
 MEASURES = ["loss", "accuracy", "loss_change", "loss_low", "loss_high"]
@@ -106,7 +105,7 @@ def test_the_intervals_are_those_of_the_rows(model):
     row = table[(table["part"] == "without one") & (table["kind"] == "prompt")].iloc[2]
     prompt = model.prompt.detach()
     one = evaluate(behind(prompt[:2], model.base_model), TASK, "validation")
-    found = difference(one, evaluate(model, TASK, "validation"))
+    found = reading.difference(one, evaluate(model, TASK, "validation"))
     assert (row["loss_low"], row["loss_high"]) == pytest.approx(found.loss_interval, abs=1e-4)
     assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx(found.accuracy_interval)
 

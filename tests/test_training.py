@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import random
 import warnings
 from types import SimpleNamespace
 
@@ -26,8 +25,6 @@ from softprompt_lab import (
 )
 from softprompt_lab.engine import FastEngine
 from softprompt_lab.evaluation import (
-    difference,
-    evaluate_ensemble,
     label_probabilities,
     wilson_interval,
 )
@@ -177,36 +174,6 @@ def test_a_call_that_runs_out_of_memory_says_which_number_to_lower(tokenizer, ta
     assert torch.equal(before, model.prompt)
 
 
-def test_an_ensemble_combines_what_its_prompts_answer(tokenizer, task):
-    """Members as evaluated alone; mean probability and majority vote as a loop computes them."""
-    model = make(tokenizer)
-    names = ["default", "second", "third"]
-    for seed, name in enumerate(names[1:]):
-        torch.manual_seed(seed)
-        model.add_prompt(name, PromptTuningConfig(num_virtual_tokens=3 + seed))
-    found = evaluate_ensemble(model, task, "validation", prompt_names=names)
-    shares = []
-    for name in names:
-        model.set_prompt(name)
-        alone = evaluate(model, task, "validation")
-        pd.testing.assert_frame_equal(
-            found.members[name].predictions, alone.predictions, rtol=1e-4, atol=1e-5
-        )
-        assert found.members[name].loss == pytest.approx(alone.loss, rel=1e-4)
-        shares.append(label_probabilities(model, task, task.validation["text"]))
-    truth = list(task.validation["text_label"])
-    mean = sum(shares) / 3
-    assert found.predictions["mean_probability"].tolist() == mean.idxmax(axis=1).tolist()
-    votes = pd.concat([share.idxmax(axis=1) for share in shares], axis=1)
-    assert found.predictions["majority_vote"].tolist() == [
-        row.mode()[0] for _, row in votes.iterrows()
-    ]
-    assert found.mean_probability == (mean.idxmax(axis=1) == truth).mean()
-    assert found.confidence_intervals["majority_vote"] == wilson_interval(
-        round(found.majority_vote * len(truth)), len(truth)
-    )
-
-
 def test_vectors_are_measured_without_becoming_a_prompt(tokenizer, task):
     """Of other lengths than the model's own, and of none: each as `evaluate` measures it alone."""
     model = make(tokenizer)
@@ -238,32 +205,6 @@ def test_vectors_are_measured_without_becoming_a_prompt(tokenizer, task):
     )
     with pytest.raises(ValueError, match=r"'wide' has shape \(2, 3\)"):
         evaluate(model, task, prompts={"wide": torch.zeros(2, 3)})
-
-
-def test_a_difference_is_that_of_the_figures_and_its_interval_that_of_resampled_rows(
-    tokenizer, task
-):
-    """Against resampling in a loop; of an evaluation and itself nothing is left."""
-    model = make(tokenizer)
-    found = evaluate(
-        model, task, prompts={"own": model.prompt, "other": 0.3 * model.prompt.flip(0)}
-    )
-    one, other = found["own"], found["other"]
-    moved = difference(one, other)
-    assert moved.loss == pytest.approx(one.loss - other.loss)
-    assert moved.accuracy == pytest.approx(one.accuracy - other.accuracy)
-    shuffler, drawn = random.Random(1), []
-    for _ in range(2000):
-        rows = shuffler.choices(range(one.n), k=one.n)
-        first, second = (each.predictions["loss"].to_numpy()[rows].sum() for each in (one, other))
-        drawn.append((first - second) / one.predictions["tokens"].to_numpy()[rows].sum())
-    spread = moved.loss_interval[1] - moved.loss_interval[0]
-    for bound, quantile in zip(moved.loss_interval, (0.025, 0.975), strict=True):
-        assert bound == pytest.approx(pd.Series(drawn).quantile(quantile), abs=0.1 * spread)
-    nothing = difference(one, one)
-    assert (nothing.loss, nothing.loss_interval, nothing.accuracy_interval) == (0, (0, 0), (0, 0))
-    with pytest.raises(ValueError, match="other rows"):
-        difference(one, evaluate(model, task, "validation"))
 
 
 def test_each_row_can_stand_behind_a_prompt_of_its_own(tokenizer, task):

@@ -1,5 +1,6 @@
 """What a prompt says and does, each instrument with its controls in the same table.
 
+comparison    several evaluations of the same rows: differences with intervals, votes
 neighbours    the nearest tokens of every virtual token, and norms
 search        how they are found, exactly, in a large vocabulary
 clusters      whether metrics agree on them, and whether they belong together
@@ -16,6 +17,7 @@ layers        where a base model keeps its layers, its attention and its unembed
 
 from .attention import SplitAttention, attention_as_bias, attention_mass, split_attention
 from .clusters import READINGS, SCALINGS, cluster_purity, metric_agreement
+from .comparison import Difference, compared, difference, vote
 from .lens import logit_lens
 from .neighbours import (
     controls,
@@ -32,7 +34,6 @@ from .probes import (
     ablation,
     barrier,
     between,
-    compared,
     interpolation,
     orders_of,
     random_end,
@@ -69,6 +70,7 @@ __all__ = [
     "READINGS",
     "SCALINGS",
     "Association",
+    "Difference",
     "OntoWords",
     "Projection",
     "SplitAttention",
@@ -83,6 +85,7 @@ __all__ = [
     "cluster_purity",
     "compared",
     "controls",
+    "difference",
     "discretisation_gap",
     "discretised",
     "interpolation",
@@ -117,5 +120,6 @@ __all__ = [
     "vector_similarity",
     "vocabulary_norms",
     "vocabulary_statistics",
+    "vote",
     "wayward_table",
 ]

@@ -8,7 +8,7 @@ are the same everywhere:
     loss, accuracy          as `evaluate` measures them
     loss_change             loss minus that of what the row is compared with (each probe says what that is);
                             positive is worse
-    loss_low, loss_high     its 95 % interval, paired over the rows (`evaluation.difference`)
+    loss_low, loss_high     its 95 % interval, paired over the rows (`difference`)
     accuracy_change, accuracy_low, accuracy_high    the same of the accuracy; negative is worse
     n                       rows of the task
 
@@ -29,9 +29,10 @@ import torch
 from jaxtyping import Float
 from torch.nn import functional
 
-from ..evaluation import Evaluation, difference, evaluate
+from ..evaluation import Evaluation, evaluate
 from ..model import SoftPromptModel
 from ..tasks import MAX_LENGTH, Task
+from .comparison import compared
 from .neighbours import random_control
 
 Out = Literal["removed", "mean word"]
@@ -84,22 +85,6 @@ def _mixture(found: Sequence[Evaluation], shares: Mapping[int, float]) -> Evalua
         for column in ("loss", "correct")
     }
     return replace(first, predictions=first.predictions.assign(**mean))
-
-
-def compared(one: Evaluation, other: Evaluation) -> dict[str, float | int]:
-    """Return the measures of one evaluation and its change against another: the last columns of every table."""
-    found = difference(one, other)
-    return {
-        "loss": one.loss,
-        "accuracy": one.accuracy,
-        "loss_change": found.loss,
-        "loss_low": found.loss_interval[0],
-        "loss_high": found.loss_interval[1],
-        "accuracy_change": found.accuracy,
-        "accuracy_low": found.accuracy_interval[0],
-        "accuracy_high": found.accuracy_interval[1],
-        "n": found.n,
-    }
 
 
 def _vectors_of(model: SoftPromptModel, start: torch.Tensor | None) -> dict[str, torch.Tensor]:

@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from ..embedding import text_start
-from ..evaluation import Evaluation, difference, evaluate
+from ..evaluation import Evaluation, evaluate
 from ..model import SoftPromptModel
 from ..tasks import Task
+from .comparison import difference
 from .neighbours import CONTROL_SEED, random_control, readable_token
 from .search import METRICS, Metric, nearest
 

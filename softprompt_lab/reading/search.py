@@ -1,19 +1,21 @@
-"""Exact search of a vocabulary: the k nearest word embeddings of every virtual token, by any metric, in one pass.
+"""Exact search of a vocabulary: the k nearest word embeddings of every virtual token, by any metric.
 
-One matrix product in float32 gives every score with an error that has a bound; what could be among the nearest by that
-bound, a handful of words, is scored again in float64. So it is as fast as a product and as right as float64.
+The scores are one matrix product in float64, a part of the vocabulary at a time.
 """
 
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch.nn import functional
 
 Metric = Literal["cosine", "l2", "dot"]
 METRICS: tuple[Metric, ...] = ("cosine", "l2", "dot")
-CHUNK = 512  # rows of the vocabulary at a time: 2 MB at width 1,024, which stay in the processor's cache
+CHUNK = 512  # rows of the vocabulary at a time: 4 MB at width 1,024 in float64, which stay in the processor's cache
 TINY = 1e-12  # a vector shorter than this has cosine 0 with everything
+RESOLUTION = (
+    2.0**-44
+)  # of a squared distance, relative to the squared norms: nearer vectors are equal in float32
 
 
 def check_vectors(
@@ -53,19 +55,16 @@ def vocabulary_statistics(
     A dimension that is the same in all words has deviation 1: dividing by it changes nothing.
     """
     words = word_embeddings.detach()
-    near = (
-        words[:CHUNK].float().mean(0)
-    )  # not far from the mean, so that little is lost in the squares
-    ones = torch.ones(1, CHUNK, device=words.device)
-    sums = torch.zeros(2, words.shape[1], dtype=torch.float64)
+    near = words[:CHUNK].float().mean(0)  # taken off, so that little is lost in the squares
+    sums = torch.zeros(2, words.shape[1], dtype=torch.float64)  # on the CPU, which has float64
     for chunk in words.split(CHUNK):
         moved = chunk.float() - near
-        own = ones[:, : len(chunk)]  # as a product: faster than a sum down the columns
-        sums += torch.cat([own @ moved, own @ moved.square_()]).cpu()
+        ones = moved.new_ones(1, len(moved))  # as a product: faster than a sum down the columns
+        sums += torch.cat([ones @ moved, ones @ moved.square_()]).cpu()
     mean, square = sums / len(words)
     deviation = (square - mean.square()).clamp(min=0).sqrt()
-    constant = deviation <= 1e-6 * (near.double().cpu().abs() + 1e-30)
-    deviation = torch.where(constant, 1.0, deviation)
+    constant = deviation <= 1e-6 * (near.cpu().abs() + 1e-30)
+    deviation = deviation.masked_fill(constant, 1.0)
     return (near + mean.to(near)), deviation.to(near)
 
 
@@ -100,97 +99,40 @@ def nearest(
         ValueError: shapes, numbers, k or metric that cannot be.
     """
     check_vectors(prompt, word_embeddings, k, metric)
-    prompt, words = prompt.detach(), word_embeddings.detach().to(prompt.device)
-    mean, deviation = scaling(words, centered, standardised)
-    queries = (prompt.cpu().double() - mean.cpu()) / deviation.cpu()  # (P, D)
-    subtracted = mean if centered or standardised else None
-    factor = 1 / deviation if standardised else None
-    rows, ids = _candidates(queries, words, k, metric, subtracted, factor)
-    scores = _scores(queries, words, rows, ids, metric, mean, deviation)  # (M,)
-    order = scores.sort(stable=True, descending=metric != "l2").indices
-    order = order[rows[order].sort(stable=True).indices]  # by row, then by score, then by id
-    counts = rows.bincount(minlength=len(prompt))
-    best = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(k)]  # (P, k)
-    return scores[best].to(prompt.device), ids[best].to(prompt.device)
+    words = word_embeddings.detach()
+    words = words.cpu() if words.device.type == "mps" else words  # Apple GPUs have no float64
+    mean, deviation = (part.to(words.device) for part in scaling(words, centered, standardised))
+
+    def scaled(vectors: torch.Tensor) -> torch.Tensor:
+        vectors = vectors.to(words.device, torch.float64)
+        return (vectors - mean).div_(deviation) if centered or standardised else vectors
+
+    queries = scaled(prompt.detach())  # (P, D)
+    best = queries.new_full((len(queries), k), -torch.inf, dtype=torch.float32)
+    candidates = []  # what is no worse than the k-th best so far; topk itself would take any of equal scores
+    for number, chunk in enumerate(words.split(CHUNK)):
+        scores = _closeness(queries, scaled(chunk), metric)
+        best = torch.cat([best, scores], dim=1).topk(k, dim=1).values
+        rows, columns = (scores >= best[:, -1:]).nonzero(as_tuple=True)
+        candidates.append((rows, columns + CHUNK * number, scores[rows, columns]))
+    rows, ids, scores = (torch.cat(part).cpu().numpy() for part in zip(*candidates, strict=True))
+    order = np.lexsort((ids, -scores, rows))  # by row, then by score, then by id
+    first = np.searchsorted(rows[order], np.arange(len(prompt)))
+    chosen = order[first[:, None] + np.arange(k)]  # (P, k)
+    scores, ids = (torch.from_numpy(part[chosen]).to(prompt.device) for part in (scores, ids))
+    return (-scores if metric == "l2" else scores), ids
 
 
-def _candidates(
-    queries: torch.Tensor,
-    words: torch.Tensor,
-    k: int,
-    metric: str,
-    subtracted: torch.Tensor | None,
-    factor: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows and ids of all pairs that may be among a row's k nearest; ids ascend within a row.
-
-    A dot product of D numbers in float32 is wrong by at most about D * 2**-24 of the product of the norms, in whatever
-    order it is summed (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1). A word is left out
-    when its score, too high by that bound, is below the k-th best of the scores that are too low by it.
-    """
-    bound = (words.shape[1] + 8) * 2.0**-24
-    if torch.get_float32_matmul_precision() != "highest":  # factors may be rounded to bfloat16
-        bound += 2.0**-7
-    lengths = queries.norm(
-        dim=1, keepdim=True
-    )  # (P, 1); the order by cosine or dot product does not depend on it
-    if metric != "l2":
-        queries = queries / lengths.clamp(min=TINY)
-    queries, lengths = (
-        queries.to(words.device, torch.float32),
-        lengths.to(words.device, torch.float32),
-    )
-    lower = torch.full(
-        (len(queries), k), -torch.inf, device=words.device
-    )  # the best so far, too low
-    found = []
-    for first, chunk in enumerate(words.split(CHUNK)):
-        chunk = chunk.float() if subtracted is None else chunk.float() - subtracted
-        chunk = chunk if factor is None else chunk.mul_(factor)
-        norm = chunk.norm(dim=1)  # (C,)
-        scores = queries @ chunk.T  # (P, C)
-        if metric == "cosine":
-            scores, error = scores / norm.clamp(min=TINY), 2 * bound
-        elif metric == "dot":
-            error = 2 * bound * norm
-        else:
-            scores, error = 2 * scores - norm.square(), 2 * bound * norm * (norm + lengths)
-        low = (scores - error).nan_to_num_(nan=-torch.inf)  # a score that overflows says nothing
-        lower = (
-            torch.cat([lower, low.topk(min(k, low.shape[1]), dim=1).values], 1)
-            .topk(k, dim=1)
-            .values
-        )
-        upper = scores + error
-        row, column = (~(upper < lower[:, -1:])).nonzero(as_tuple=True)
-        found.append((row, column + CHUNK * first, upper[row, column]))
-    rows, ids, upper = (torch.cat(each) for each in zip(*found, strict=True))
-    stay = ~(upper < lower[rows, -1])
-    return rows[stay].cpu(), ids[stay].cpu()
-
-
-def _scores(
-    queries: torch.Tensor,
-    words: torch.Tensor,
-    rows: torch.Tensor,
-    ids: torch.Tensor,
-    metric: str,
-    mean: torch.Tensor,
-    deviation: torch.Tensor,
-) -> torch.Tensor:
-    """Return the score of every pair of a row and an id, computed in float64, as float32."""
-    mean, deviation = mean.cpu().double(), deviation.cpu().double()
-    parts = []
-    for row, word_id in zip(rows.split(CHUNK), ids.split(CHUNK), strict=True):
-        query = queries[row]  # (M, D)
-        word = (words[word_id.to(words.device)].cpu().double() - mean) / deviation
-        if metric == "l2":
-            part = (query - word).norm(dim=1)
-        elif metric == "dot":
-            part = (query * word).sum(1)
-        else:
-            part = (
-                functional.normalize(query, eps=TINY) * functional.normalize(word, eps=TINY)
-            ).sum(1)
-        parts.append(part.float())
-    return torch.cat(parts)
+def _closeness(
+    queries: Float[torch.Tensor, "P D"], words: Float[torch.Tensor, "C D"], metric: str
+) -> Float[torch.Tensor, "P C"]:
+    """Return how near each word is to each query, in float32, nearer ones larger: a distance with its sign changed."""
+    products = queries @ words.T
+    if metric == "dot":
+        return products.float()
+    lengths, norms = queries.norm(dim=1, keepdim=True), words.norm(dim=1)  # (P, 1), (C,)
+    if metric == "cosine":
+        return (products / lengths.clamp(min=TINY) / norms.clamp(min=TINY)).float()
+    squares = lengths.square() + norms.square()
+    distances = squares - 2 * products
+    return -distances.where(distances > RESOLUTION * squares, 0.0).sqrt().float()

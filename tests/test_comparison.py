@@ -1,0 +1,88 @@
+"""Evaluations beside each other: differences and votes against loops one can read."""
+
+import random
+
+import pandas as pd
+import pytest
+import torch
+from bag_of_words import task_of_bytes
+from families import byte_tokenizer, llama
+
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, evaluate, reading
+from softprompt_lab.evaluation import label_probabilities
+from softprompt_lab.reading import comparison
+
+TASK = task_of_bytes(24)
+
+
+@pytest.fixture(scope="module")
+def model() -> SoftPromptModel:
+    """Llama behind four sampled tokens."""
+    base = llama()
+    base.resize_token_embeddings(257, mean_resizing=False)
+    torch.manual_seed(0)
+    return SoftPromptModel(
+        base, PromptTuningConfig(num_virtual_tokens=4), tokenizer=byte_tokenizer()
+    )
+
+
+def test_a_difference_is_that_of_the_figures_and_its_interval_that_of_resampled_rows(model):
+    """Against resampling in a loop; of an evaluation and itself nothing is left."""
+    found = evaluate(
+        model, TASK, prompts={"own": model.prompt, "other": 0.3 * model.prompt.flip(0)}
+    )
+    one, other = found["own"], found["other"]
+    change = reading.difference(one, other)
+    assert change.loss == pytest.approx(one.loss - other.loss)
+    assert change.accuracy == pytest.approx(one.accuracy - other.accuracy)
+    shuffler, drawn = random.Random(1), []
+    for _ in range(2000):
+        rows = shuffler.choices(range(one.n), k=one.n)
+        first, second = (each.predictions["loss"].to_numpy()[rows].sum() for each in (one, other))
+        drawn.append((first - second) / one.predictions["tokens"].to_numpy()[rows].sum())
+    spread = change.loss_interval[1] - change.loss_interval[0]
+    for bound, quantile in zip(change.loss_interval, (0.025, 0.975), strict=True):
+        assert bound == pytest.approx(pd.Series(drawn).quantile(quantile), abs=0.1 * spread)
+    nothing = reading.difference(one, one)
+    assert (nothing.loss, nothing.loss_interval, nothing.accuracy_interval) == (0, (0, 0), (0, 0))
+    with pytest.raises(ValueError, match="other rows"):
+        reading.difference(one, evaluate(model, TASK, limit=5))
+
+
+def test_a_vote_combines_what_prompts_answer(model):
+    """Mean probability and majority vote as a loop computes them."""
+    generator = torch.Generator().manual_seed(3)
+    prompts = {"own": model.prompt.detach()}
+    prompts |= {
+        f"other {rows}": 0.3 * torch.randn(rows, 32, generator=generator) for rows in (3, 5)
+    }
+    found = reading.vote(evaluate(model, TASK, prompts=prompts))
+    texts = TASK.test[TASK.text_column]
+    shares = [
+        label_probabilities(model, TASK, texts, prompts={name: vectors}).droplevel("prompt")
+        for name, vectors in prompts.items()
+    ]
+    assert found["text"].tolist() == list(texts)
+    mean = sum(shares) / 3
+    assert found["mean_probability"].tolist() == mean.idxmax(axis=1).tolist()
+    votes = pd.concat([share.idxmax(axis=1) for share in shares], axis=1)
+    assert found["majority_vote"].tolist() == [row.mode()[0] for _, row in votes.iterrows()]
+    with pytest.raises(ValueError, match="no evaluation"):
+        reading.vote({})
+
+
+def test_equal_prompts_are_measured_once(model, monkeypatch):
+    measured = []
+
+    def counting(*args, prompts, **options):
+        measured.extend(prompts)
+        return evaluate(*args, prompts=prompts, **options)
+
+    monkeypatch.setattr(comparison, "evaluate", counting)
+    own = model.prompt.detach()
+    first, none, again = comparison.evaluate_each(
+        model, TASK, "test", [own, own[:0], own.clone()], 4
+    )
+    assert len(measured) == 2
+    assert first is again
+    assert none.loss != first.loss
