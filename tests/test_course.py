@@ -103,18 +103,22 @@ def test_a_hint_is_printed_on_demand(capsys):
 def test_an_exercise_is_registered_once(monkeypatch, capsys):
     monkeypatch.setattr(checks, "_REGISTRY", {})
 
-    @exercise("99-1", hint="Count to three.")
-    def three(answer: int) -> str:
-        if answer != 3:
-            raise course.Wrong(f"{answer} is not three.")
-        return "Three."
+    @exercise("99-1", passed="Three.")
+    def three():
+        """Return three.
+
+        Count to three.
+        """
+        return 3
 
     assert exercise_ids("99") == ["99-1"]
     assert check("99-1", 3)
     assert not check("99-1", 4)
-    assert "4 is not three." in capsys.readouterr().out
+    assert "Your answer is 4. Right is 3." in capsys.readouterr().out
+    hint("99-1")
+    assert capsys.readouterr().out == "Hint for 99-1: Count to three.\n"
     with pytest.raises(ValueError, match="99-1"):
-        exercise("99-1", hint="again")(lambda answer: "")
+        exercise("99-1", passed="again")(lambda: 4)
 
 
 def test_a_verdict_shows_nothing_at_the_end_of_a_cell():

@@ -9,7 +9,7 @@ from .checks import exercise, normal
 
 
 def repeated(ids, rows):
-    """That repeats (r modulo n), as PEFT does; the text is to be stretched."""
+    """Row r holds token r modulo n: that repeats, as PEFT does; the text is to be stretched."""
     return [ids[row % len(ids)] for row in range(rows)]
 
 
