@@ -127,9 +127,9 @@ def train(
     from .. import distributed, training
     from ..adapters import default_folder_name
     from ..bases.loading import dtype_name
+    from ..data.loading import load_task
     from ..evaluation import evaluate
     from ..runs import saved as runs
-    from ..tasks import load_task
 
     console = Console(quiet=as_json or not distributed.is_main())
     columns = {"text_column": text_column, "label_column": label_column}
@@ -419,7 +419,7 @@ def bench(
 ) -> None:
     """Time a training step on this machine, beside PEFT's on the same rows."""
     from ..bases.loading import dtype_name, load_base_model
-    from ..tasks import load_task
+    from ..data.loading import load_task
     from . import speed
 
     task = load_task(data)

@@ -23,12 +23,13 @@ from torch import nn
 from ..adapters import load_adapter
 from ..bases.loading import dtype_name, load_base_model
 from ..config import PromptTuningConfig, read_json_object
+from ..data.loading import load_task
 from ..durable import atomic_write
 from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
 from ..evaluation import Evaluation
 from ..model import SoftPromptModel
-from ..tasks import Task, load_task
+from ..tasks import Task
 from ..training import TrainingHistory
 from ..untrusted import plain_file
 
