@@ -280,10 +280,8 @@ def test_what_atheris_finds(tmp_path):
 def test_a_checkpoint_of_something_else_is_named(tmp_path, values):
     """Its tensors may be right."""
     train(fresh(), rows(), **(RUN | {"steps": 2}), checkpoint=tmp_path)
-    path = tmp_path / "checkpoint.safetensors"
+    path = tmp_path / "checkpoint.pt"
     tensors, _ = load_checkpoint(path)
     save_checkpoint(path, (tensors, values))
-    with pytest.raises(
-        AdapterError, match=r"checkpoint\.safetensors (lacks what|is no checkpoint)"
-    ):
+    with pytest.raises(AdapterError, match=r"checkpoint\.pt (lacks what|is no checkpoint)"):
         train(fresh(), rows(), **(RUN | {"steps": 2}), checkpoint=tmp_path, resume=True)

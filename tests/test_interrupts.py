@@ -9,7 +9,6 @@ import torch
 from test_checkpoints import RUN, fresh, rows
 
 from softprompt_lab import SoftPromptModel, durable, train, training
-from softprompt_lab.runs import checkpoints
 from softprompt_lab.runs.checkpoints import CHECKPOINT_NAME, load_checkpoint
 
 ALL = RUN | {"steps": 8, "evaluate_every": 2, "patience": 3}
@@ -78,7 +77,7 @@ PLACES = {
     "before the update": (torch.nn.utils, "clip_grad_norm_"),
     "in the update": (torch.optim.AdamW, "step"),
     "in an evaluation": (training, "evaluate"),
-    "while a checkpoint is made": (checkpoints, "save"),
+    "while a checkpoint is made": (torch, "save"),
     "while a checkpoint is written": (durable, "write_through"),
     "before a checkpoint is in its place": (os, "replace"),
     "after a checkpoint is in its place": (durable, "sync_folder"),
@@ -145,7 +144,7 @@ LONG = "train(model, task, **run, checkpoint='kept', checkpoint_every=1)"
 AFTER = """
 from softprompt_lab.runs.checkpoints import load_checkpoint
 assert all(torch.equal(base.state_dict()[name], value) for name, value in weights.items())
-step = load_checkpoint(Path("kept") / "checkpoint.safetensors")[1]["step"]
+step = load_checkpoint(Path("kept") / "checkpoint.pt")[1]["step"]
 assert 1 <= step < 60, step
 train(model, task, **run, checkpoint="kept", resume=True)
 whole = fresh()
