@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 # `softprompt-lab --help` does not wait for torch.
 _HOMES = {
     "load_base_model": "bases.loading",
-    "load_task": "tasks",
+    "load_task": "data.loading",
     "Task": "tasks",
     "concatenate_prompt": "embedding",
     "PromptTuningConfig": "config",

@@ -283,7 +283,7 @@ def test_early_stopping_is_passed_on(options, tmp_path):
     ("changed", "message"),
     [
         (["--label-column", "label"], "has no column 'label'"),
-        (["--data", "nothing.csv"], "there is no file nothing.csv"),
+        (["--data", "nothing.csv"], "nothing.csv does not exist"),
         (["--data", "complaint"], "there is no task 'complaint'"),
         (["--base", "smollm"], "Did you mean 'smollm2'?"),
         (["--steps", "0"], "steps=0; it must be at least 1."),

@@ -1,61 +1,72 @@
 """The shop language: deterministic, balanced, with labels that can be checked and words that skills share."""
 
 import hashlib
+import sys
 from collections import Counter
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from softprompt_lab.data import shop
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import shop
 
+ROOT = Path(__file__).parents[1]
 SKILLS = list(shop.SKILLS)
 DIGEST = "7165e32f36da2384"  # of what the shipped tiny models were trained and are tested on
 
 
-def texts(rows: list[dict[str, str]]) -> list[str]:
-    return [row["Tweet text"] for row in rows]
+def texts(found: list[shop.Message]) -> list[str]:
+    return [message.text for message in found]
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pd.DataFrame]:
+    return shop.tables()
+
+
+def test_the_grammar_writes_the_tables_of_the_package(tmp_path) -> None:
+    """Byte for byte."""
+    shop.write(tmp_path)
+    shipped = ROOT / "softprompt_lab" / "assets" / "shop"
+    assert sorted(path.name for path in shipped.iterdir()) == [
+        "test.csv",
+        "train.csv",
+        "validation.csv",
+    ]
+    for path in shipped.iterdir():
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 def test_same_seed_same_language() -> None:
     assert shop.documents(seed=3, n=200) == shop.documents(seed=3, n=200)
-    assert shop.dataset("tone", seed=3) == shop.dataset("tone", seed=3)
+    assert shop.examples(seed=3, n=200) == shop.examples(seed=3, n=200)
 
 
 def test_another_seed_gives_other_messages() -> None:
     assert shop.documents(seed=3, n=20) != shop.documents(seed=4, n=20)
-    assert set(texts(shop.examples("tone", 3, 300))).isdisjoint(
-        texts(shop.examples("tone", 4, 300))
-    )
+    assert set(texts(shop.examples(3, 300))).isdisjoint(texts(shop.examples(4, 300)))
 
 
 def test_the_language_is_the_one_the_models_learned() -> None:
     """Whoever changes the grammar builds the tiny models again, and then writes the new digest here."""
     documents = [document.text for document in shop.documents(seed=1, n=200)]
-    language = "\n".join([*documents, *texts(shop.examples("complaint", 0, 200))])
+    language = "\n".join([*documents, *texts(shop.examples(0, 200))])
     assert hashlib.sha256(language.encode()).hexdigest()[:16] == DIGEST
 
 
-@pytest.mark.parametrize("skill", SKILLS)
-def test_splits_are_disjoint_and_of_the_promised_size(skill: str) -> None:
-    splits = {name: texts(rows) for name, rows in shop.dataset(skill).items()}
-    assert {name: len(rows) for name, rows in splits.items()} == {
-        "train": 200,
-        "validation": 150,
-        "test": 400,
-    }
-    assert len(set().union(*splits.values())) == 750
+def test_splits_are_disjoint_and_of_the_promised_size(tables) -> None:
+    sizes = {split: len(table) for split, table in tables.items()}
+    assert sizes == {"train": 2000, "validation": 250, "test": 400}
+    assert pd.concat(tables.values())["Tweet text"].nunique() == 2650
 
 
 @pytest.mark.parametrize("skill", SKILLS)
-def test_no_label_is_a_good_guess(skill: str) -> None:
-    for rows in shop.dataset(skill).values():
-        counts = Counter(row["text_label"] for row in rows)
-        assert set(counts) == set(shop.SKILLS[skill].labels)
-        assert max(counts.values()) / len(rows) < 0.58
-
-
-def test_all_skills_ask_about_the_same_messages() -> None:
-    asked = [texts(shop.examples(skill, 0, 100)) for skill in SKILLS]
-    assert all(messages == asked[0] for messages in asked)
+def test_no_label_is_a_good_guess(tables, skill: str) -> None:
+    for table in tables.values():
+        shares = table[skill].value_counts(normalize=True)
+        assert set(shares.index) == set(shop.SKILLS[skill].labels)
+        assert shares.max() < 0.58
 
 
 def test_skills_share_their_label_words() -> None:
@@ -65,7 +76,8 @@ def test_skills_share_their_label_words() -> None:
 
 def test_answers_to_shared_questions_are_independent() -> None:
     """Knowing one yes/no answer says nothing about another, so no skill can stand in for another."""
-    rows = {skill: [row["text_label"] for row in shop.examples(skill, 0, 1280)] for skill in SKILLS}
+    found = shop.examples(0, 1280)
+    rows = {skill: [message.label(skill) for message in found] for skill in SKILLS}
     sharing = ["complaint", "urgent", "loyal", "mismatch"]
     for one in sharing:
         for other in sharing:
@@ -91,7 +103,7 @@ def test_pretraining_never_meets_a_message_of_a_task() -> None:
     assert not any(
         shop.is_reserved(document.message.text) for document in shop.documents(seed=1, n=2000)
     )
-    assert all(shop.is_reserved(text) for text in texts(shop.examples("topic", 0, 500)))
+    assert all(shop.is_reserved(text) for text in texts(shop.examples(0, 500)))
 
 
 def test_half_of_the_documents_have_words_in_front() -> None:
@@ -115,4 +127,4 @@ def test_thousands_of_messages() -> None:
 
 def test_unknown_skill_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'sarcasm'.*complaint, topic, tone"):
-        shop.examples("sarcasm", 0, 1)
+        shop.examples(0, 1)[0].label("sarcasm")

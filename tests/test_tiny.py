@@ -1,5 +1,6 @@
 """What the shipped tiny models promise: chance without a cue, a skill for each prompt, one by vectors only."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from softprompt_lab import (
     train,
 )
 from softprompt_lab.bases.loading import ASSETS
-from softprompt_lab.data import shop
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import shop
 
 TASK_TYPES = {"tiny": TaskType.CAUSAL_LM, "tiny-seq2seq": TaskType.SEQ_2_SEQ_LM}
 NAMES = list(TASK_TYPES)

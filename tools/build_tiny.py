@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import shop
 import torch
 import typer
 from measure_tiny import TRAINING, VIRTUAL_TOKENS, Measurement, measure, table
@@ -30,8 +31,6 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-
-from softprompt_lab.data import shop
 
 ASSETS = Path(__file__).resolve().parents[1] / "softprompt_lab" / "assets"
 PAD, EOS = "<pad>", "<eos>"  # ids 0 and 1: T5 starts its decoder with id 0

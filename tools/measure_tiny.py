@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Annotated
 
+import shop
 import torch
 import typer
 
@@ -21,7 +22,6 @@ from softprompt_lab import (
     load_task,
     train,
 )
-from softprompt_lab.data import shop
 
 TASK_TYPES = {"tiny": TaskType.CAUSAL_LM, "tiny-seq2seq": TaskType.SEQ_2_SEQ_LM}
 VIRTUAL_TOKENS = 8

@@ -126,10 +126,10 @@ def train(
     _check_output(output, overwrite)
     from .. import training
     from ..bases.loading import dtype_name
+    from ..data.loading import load_task
     from ..evaluation import evaluate
     from ..runs import saved as runs
     from ..saving import default_folder_name
-    from ..tasks import load_task
 
     console = Console(quiet=as_json)
     columns = {"text_column": text_column, "label_column": label_column}
@@ -365,7 +365,7 @@ def bench(
 ) -> None:
     """Time a training step on this machine, beside PEFT's on the same rows."""
     from ..bases.loading import dtype_name, load_base_model
-    from ..tasks import load_task
+    from ..data.loading import load_task
     from . import speed
 
     task = load_task(data)

@@ -103,7 +103,7 @@ def _disk() -> Finding:
     folder = fetching.cache_folder()
     present = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(present).free
-    ok = free >= fetching.NEEDED_BYTES or fetching.is_fetched("smollm2")
+    ok = free >= fetching.NEEDED_BYTES or not fetching.problems("smollm2")
     remedy = f"make {fetching.NEEDED_BYTES / 1e9:.0f} GB of room, or set SOFTPROMPT_LAB_CACHE to another disk"
     return Finding("disk", f"{free / 1e9:.1f} GB free in {folder}", ok, remedy)
 
@@ -116,7 +116,7 @@ def _models() -> Iterator[Finding]:
     for name in fetching.SOURCES:
         wrong = fetching.problems(name, full=True)
         found = wrong[0] if wrong else f"in {fetching.cache_folder() / name}"
-        force = " --force" if wrong and fetching.is_fetched(name) else ""
+        force = " --force" if wrong and not fetching.problems(name) else ""
         yield Finding(name, found, not wrong, f"softprompt-lab fetch {name}{force}")
 
 

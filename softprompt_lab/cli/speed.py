@@ -153,7 +153,7 @@ def floor_operations(base_model: nn.Module, virtual_tokens: int, pairs: Sequence
 def matrix_products(base_model: nn.Module, operations: float) -> Callable[[], None]:
     """So much work as plain matrix products in the base model's type and on its device: what a step stands beside."""
     words = base_model.get_input_embeddings().weight
-    side = machine.side(words.device)
+    side = machine.SIDE.get(words.device.type, machine.SIDE_ELSEWHERE)
     a, b = (torch.ones(side, side, dtype=words.dtype, device=words.device) for _ in range(2))
     times = max(1, round(operations / (2 * side**3)))
 

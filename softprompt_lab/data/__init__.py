@@ -1,1 +1,1 @@
-"""The tasks that come along, and a user's CSV or JSONL."""
+"""The tasks that come along, and a user's own CSV or JSONL file as one."""

@@ -22,12 +22,13 @@ from torch import nn
 
 from ..bases.loading import dtype_name, load_base_model
 from ..config import PromptTuningConfig
+from ..data.loading import load_task
 from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
 from ..evaluation import Evaluation
 from ..model import SoftPromptModel
 from ..saving import atomic_write, load_adapter, plain_file, read_json_object
-from ..tasks import Task, load_task
+from ..tasks import Task
 from ..training import TrainingHistory
 
 TASK_FILE = "task.json"

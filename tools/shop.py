@@ -1,5 +1,7 @@
 """The shop language: a small grammar of customer messages whose labels are known exactly.
 
+python tools/shop.py    # write the tables that `load_task("shop")` reads
+
 Every message is drawn from five hidden attributes (topic, complaint, tone, urgent, loyal), so that one
 message has several right labels and only a cue tells which of them is asked for. The tiny base models are
 pretrained on `documents`; tasks are made from `examples`, whose messages no document ever holds.
@@ -15,15 +17,23 @@ import random
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
+from pathlib import Path
 from typing import Literal
+
+import pandas as pd
 
 Split = Literal["train", "validation", "test"]
 Cue = Literal["words", "vectors", "none"]
 
-TEXT_COLUMN, LABEL_COLUMN = "Tweet text", "text_label"
+TEXT_COLUMN = "Tweet text"
 TEMPLATE = "Tweet text : {text} Label : "
-DEFAULT_SIZES: dict[Split, int] = {"train": 200, "validation": 150, "test": 400}
+FOLDER = Path(__file__).resolve().parents[1] / "softprompt_lab" / "assets" / "shop"
+# The rows of the splits are dealt out in this order; `load_task` gives the first part of each, by default.
+SIZES: tuple[dict[Split, int], ...] = (
+    {"train": 200, "validation": 150, "test": 400},
+    {"train": 1800, "validation": 100, "test": 0},
+)
 
 PRODUCTS = (
     *("lamp", "chair", "kettle", "coat", "phone", "radio", "bike", "table"),
@@ -342,23 +352,41 @@ def _document(message: Message, rng: random.Random) -> Document:
     return Document(message, rng.choice(UNCUED_LABELS), None, cue)
 
 
-def examples(skill: str, seed: int, n: int) -> list[dict[str, str]]:
-    """`n` distinct messages, columns "Tweet text" and "text_label"; a seed gives all skills the same ones."""
-    _known(skill)
-    source = messages(random.Random(f"shop examples {seed}"), reserved=True)
+def examples(seed: int, n: int) -> list[Message]:
+    """Return `n` distinct messages that no pretraining document holds."""
     found: dict[str, Message] = {}
-    while len(found) < n:
-        message = next(source)
+    for message in messages(random.Random(f"shop examples {seed}"), reserved=True):
         found.setdefault(message.text, message)
-    return [
-        {TEXT_COLUMN: text, LABEL_COLUMN: message.label(skill)} for text, message in found.items()
+        if len(found) == n:
+            return list(found.values())
+    raise AssertionError("messages are endless")
+
+
+def tables() -> dict[Split, pd.DataFrame]:
+    """Return the rows of the three splits, all different, each with its labels for every skill."""
+    dealt = iter(examples(0, sum(sum(sizes.values()) for sizes in SIZES)))
+    splits: dict[Split, list[Message]] = {split: [] for split in SIZES[0]}
+    for sizes in SIZES:
+        for split, size in sizes.items():
+            splits[split] += islice(dealt, size)
+    return {split: _table(found) for split, found in splits.items()}
+
+
+def _table(found: list[Message]) -> pd.DataFrame:
+    rows = [
+        {TEXT_COLUMN: message.text} | {skill: message.label(skill) for skill in SKILLS}
+        for message in found
     ]
+    return pd.DataFrame(rows)
 
 
-def dataset(
-    skill: str, seed: int = 0, sizes: dict[Split, int] | None = None
-) -> dict[Split, list[dict[str, str]]]:
-    """Disjoint splits of `examples`, by default 200 for training, 150 for validation and 400 for test."""
-    sizes = DEFAULT_SIZES if sizes is None else sizes
-    rows = iter(examples(skill, seed, sum(sizes.values())))
-    return {split: [next(rows) for _ in range(size)] for split, size in sizes.items()}
+def write(folder: Path = FOLDER) -> None:
+    """Write one CSV a split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, table in tables().items():
+        content = table.to_csv(index=False, lineterminator="\n")
+        (folder / f"{split}.csv").write_bytes(content.encode())
+
+
+if __name__ == "__main__":
+    write()

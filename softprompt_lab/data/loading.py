@@ -1,0 +1,115 @@
+"""Tasks by name: shipped with the package, from the hub, or from a file of the user's own."""
+
+from pathlib import Path
+
+import pandas as pd
+from datasets import Dataset, load_dataset
+
+from ..errors import LabError
+from ..tasks import LABEL_COLUMN, SPLITS, Task
+from .files import read_labelled, split_rows
+
+ASSETS = Path(__file__).parents[1] / "assets"
+FILE_ENDINGS = (".csv", ".jsonl", ".json")
+TEXT_COLUMN = "Tweet text"  # of every task that has a name, as in RAFT
+LABELLINGS = {  # of each shipped task, the default first: the columns that `label_column` chooses from
+    "complaints": ("text_label", "topic", "tone"),
+    "shop": ("complaint", "topic", "tone", "urgent", "loyal", "mismatch"),
+}
+RAFT = "twitter_complaints"
+NAMES = (*LABELLINGS, RAFT)
+SHOP_ROWS = {"train": 200, "validation": 150, "test": 400}  # of the rows in the file
+
+
+def load_task(
+    name_or_path: str | Path,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    template: str | None = None,
+    seed: int = 0,
+) -> Task:
+    """Load labelled texts.
+
+    Args:
+        name_or_path: "complaints" or "shop" (shipped), "twitter_complaints" (RAFT, needs a network), or a CSV or JSONL
+            file of your own.
+        text_column, label_column: the columns of your own file, by default "text" and "label". For "complaints" and
+            "shop" `label_column` chooses one of their `LABELLINGS`.
+        template: holds `{text}` once; by default "{text column} : {text} Label : ".
+        seed: of the split of your own file (60 / 15 / 25 %, stratified); for "shop" another seed takes other training
+            and validation rows.
+
+    Raises:
+        LabError: an unknown name, no network, or a file with something wrong in it; the message names row and column.
+
+    Example:
+        >>> from softprompt_lab import load_task
+        >>> task = load_task("complaints")
+        >>> task.labels, len(task.train)
+        (('complaint', 'no complaint'), 50)
+    """
+    name, path = str(name_or_path), Path(name_or_path)
+    is_file = path.suffix.lower() in FILE_ENDINGS
+    if text_column is not None and not is_file:
+        raise ValueError(f"{name} has its own text column; text_column= is for files.")
+    if is_file:
+        columns = (text_column or "text", label_column or "label")
+        table = read_labelled(path, *columns)
+        task = _task(path.stem, split_rows(table, seed, str(path)), columns[0])
+    elif name in LABELLINGS:
+        task = _load_shipped(name, label_column or LABELLINGS[name][0], seed)
+    elif name == RAFT:
+        task = _load_raft(label_column, seed)
+    else:
+        raise LabError(
+            f"there is no task {name!r}; choose one of: {', '.join(NAMES)}, or give a .csv or .jsonl file."
+        )
+    return task if template is None else task.with_template(template)
+
+
+def _task(name: str, splits: dict[str, pd.DataFrame], text_column: str) -> Task:
+    """Return the task of three tables; its labels are those of the training rows."""
+    datasets = [Dataset.from_pandas(splits[split], preserve_index=False) for split in SPLITS]
+    labels = tuple(sorted(set(splits["train"][LABEL_COLUMN])))
+    return Task(name, *datasets, text_column, labels, f"{text_column} : {{text}} Label : ")
+
+
+def _load_shipped(name: str, labelling: str, seed: int) -> Task:
+    """Return a shipped task with one of its labellings as `text_label`, without the others."""
+    labellings = LABELLINGS[name]
+    if labelling not in labellings:
+        raise LabError(
+            f"{name} has no labelling {labelling!r}; choose one of: {', '.join(labellings)}."
+        )
+    splits = {}
+    for split in SPLITS:
+        path = ASSETS / name / f"{split}.csv"
+        table = pd.read_csv(path, keep_default_na=False, encoding="utf-8")
+        if name == "shop":
+            table = _choose_shop_rows(table, SHOP_ROWS[split], seed)
+        others = [column for column in labellings if column != LABEL_COLUMN]
+        splits[split] = table.assign(**{LABEL_COLUMN: table[labelling]}).drop(columns=others)
+    return _task(name if labelling == LABEL_COLUMN else f"{name}/{labelling}", splits, TEXT_COLUMN)
+
+
+def _choose_shop_rows(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
+    """Return the first rows, which the chapters' numbers are of; with another seed than 0 drawn ones."""
+    return table.sample(rows, random_state=seed) if seed else table.head(rows)
+
+
+def _load_raft(label_column: str | None, seed: int) -> Task:
+    """Return RAFT's 50 labelled tweets (Alex et al. 2021) in three splits: the labels of its test rows are hidden."""
+    if label_column is not None:
+        raise LabError(f"{RAFT} has one labelling; label_column={label_column!r} is not needed.")
+    source = {"data_dir": RAFT, "revision": "refs/convert/parquet", "split": "train"}
+    try:
+        rows = load_dataset("ought/raft", **source)
+    except Exception as error:  # datasets raises many kinds where there is no network
+        raise LabError(
+            f'{RAFT} could not be fetched ({error}). It needs a network; "complaints" has the same form and needs none.'
+        ) from error
+    names = rows.features["Label"].names
+    table = rows.to_pandas()
+    table[LABEL_COLUMN] = [names[label] for label in table["Label"]]
+    return _task(RAFT, split_rows(table, seed, RAFT), TEXT_COLUMN)
