@@ -22,7 +22,6 @@ import psutil
 import torch
 import transformers
 import typer
-from softprompt_lab.engine.scoring import strategies_of
 from tqdm import tqdm
 from transformers import BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -30,6 +29,7 @@ from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model,
 from softprompt_lab.bases import machine
 from softprompt_lab.batch import Example, Target
 from softprompt_lab.cli import speed
+from softprompt_lab.engine.selection import exact_strategies
 from softprompt_lab.evaluation import score_labels
 from softprompt_lab.plots import engine_ratios
 
@@ -151,7 +151,7 @@ def peak_of(model_name: str, prompt: int, batch: int, length: str, way: str) -> 
         most = int(0.9 * psutil.virtual_memory().total)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     model = base_model_of(model_name)
-    strategies_of(model)  # asked before, as a training run does on its first step
+    exact_strategies(model)  # asked before, as a training run does on its first step
     functions = speed.step_functions(
         model, prompt, speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
     )
@@ -220,7 +220,7 @@ def measure_evaluation(rounds: int) -> list[dict]:
 
     functions = {
         "PEFT": peft_evaluation,
-        speed.OURS: lambda: score_labels(model, ours.prompt.detach(), examples),
+        speed.OURS: lambda: score_labels(ours, [ours.prompt.detach()], examples),
     }
     found = speed.alternate(functions, rounds, warm_up=0)
     return [

@@ -49,6 +49,32 @@ class PromptTuningInit(StrEnum):
     SAMPLE_VOCAB = "SAMPLE_VOCAB"
 
 
+def _is_names(value: Any) -> bool:
+    """Tell whether a value is a list of names."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+# What a field may hold, beside the None of those that may be left out, and how that is said.
+ANYTHING = (lambda value: True, "anything")
+COUNT = (lambda value: type(value) is int and value >= 1, "a whole number of at least 1")
+TEXT = (lambda value: isinstance(value, str), "a string")
+ALLOWED = {
+    "num_virtual_tokens": COUNT,
+    "token_dim": COUNT,
+    "num_attention_heads": COUNT,
+    "num_layers": COUNT,
+    "num_transformer_submodules": (lambda value: type(value) is int and value in (1, 2), "1 or 2"),
+    "prompt_tuning_init_text": TEXT,
+    "tokenizer_name_or_path": TEXT,
+    "base_model_name_or_path": TEXT,
+    "revision": TEXT,
+    "peft_version": TEXT,
+    "modules_to_save": (_is_names, "a list of names of modules"),
+    "inference_mode": (lambda value: isinstance(value, bool), "true or false"),
+    "auto_mapping": (lambda value: isinstance(value, dict), "a mapping"),
+}
+
+
 def _member(enum: type[Enum], field: str, value: Any) -> Any:
     """The member of `enum` called `value`; PEFT takes an unknown start for RANDOM, we refuse it."""
     try:
@@ -109,58 +135,18 @@ class PromptTuningConfig:
             raise ValueError(
                 f"peft_type={self.peft_type!r}; this package holds PROMPT_TUNING only."
             )
-        self._check_counts()
-        self._check_text()
-        self._check_kinds()
-        self._check_tokenizer_kwargs()
-
-    def _check_counts(self) -> None:
-        """Every number is a positive int, or None where the base model fills it in."""
-        optional = ("token_dim", "num_attention_heads", "num_layers")
-        for name in ("num_virtual_tokens", "num_transformer_submodules", *optional):
-            value = getattr(self, name)
-            if value is None and name in optional:
-                continue
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name}={value!r}; it must be a whole number of at least 1.")
-        if self.num_transformer_submodules > 2:
-            raise ValueError(
-                f"num_transformer_submodules={self.num_transformer_submodules}; it is 1 or 2."
-            )
-
-    def _check_text(self) -> None:
-        """TEXT needs a text, and the other text fields must be text."""
-        names = (
-            "prompt_tuning_init_text",
-            "tokenizer_name_or_path",
-            "base_model_name_or_path",
-            "revision",
-        )
-        for name in (*names, "peft_version"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise ValueError(f"{name}={value!r}; it must be a string.")
+        for field in fields(self):
+            value, (fits, said) = getattr(self, field.name), ALLOWED.get(field.name, ANYTHING)
+            if not fits(value) and (value is not None or field.default is not None):
+                raise ValueError(f"{field.name}={value!r}; it must be {said}.")
         if self.prompt_tuning_init is PromptTuningInit.TEXT and not self.prompt_tuning_init_text:
             raise ValueError(
                 f"prompt_tuning_init=TEXT with prompt_tuning_init_text={self.prompt_tuning_init_text!r}; "
                 "give the text that the prompt shall start from, or choose SAMPLE_VOCAB."
             )
-
-    def _check_kinds(self) -> None:
-        """A flag, a list of names, a mapping, where PEFT has them."""
-        names = self.modules_to_save
-        if names is not None and not (
-            isinstance(names, list) and all(isinstance(name, str) for name in names)
-        ):
-            raise ValueError(f"modules_to_save={names!r}; it must be a list of names of modules.")
-        if not isinstance(self.inference_mode, bool):
-            raise ValueError(f"inference_mode={self.inference_mode!r}; it must be true or false.")
-        if self.auto_mapping is not None and not isinstance(self.auto_mapping, dict):
-            raise ValueError(f"auto_mapping={self.auto_mapping!r}; it must be a mapping.")
-
-    def _check_tokenizer_kwargs(self) -> None:
-        """PEFT passes these to a tokenizer; here the caller passes the tokenizer itself, so they are refused."""
-        if self.tokenizer_kwargs:
+        if (
+            self.tokenizer_kwargs
+        ):  # PEFT passes these to a tokenizer; here the caller passes the tokenizer itself
             raise ValueError(
                 f"tokenizer_kwargs={self.tokenizer_kwargs!r} is not used here; pass the tokenizer that you want: "
                 "SoftPromptModel(base_model, config, tokenizer=tokenizer)."
