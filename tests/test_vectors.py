@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 from damage import EDITS, damaged
-from families import gpt2, save_byte_model
+from families import gpt2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from safetensors.torch import save as save_tensors
-from test_cli import run
 
 from softprompt_lab import (
     AdapterError,
@@ -24,9 +22,6 @@ from softprompt_lab import (
     SoftPromptModel,
     export_prompt,
     import_prompt,
-    load_adapter,
-    load_base_model,
-    save_adapter,
 )
 
 ENDINGS = (".safetensors", ".npy", ".json")
@@ -223,65 +218,3 @@ def test_damaged_files(tmp_path_factory, ending, edits):
         return
     assert prompt.dtype == torch.float32
     assert torch.isfinite(prompt).all()
-
-
-# ------------------------------------------------------------------------------------------------ the command line
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A saved base model."""
-    return save_byte_model(tmp_path_factory.mktemp("base") / "bytes")
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_out_and_in_by_the_command_line(base, tmp_path, ending):
-    """The folder that comes of the file is the one that it came from, for PEFT too."""
-    base_model, tokenizer = load_base_model(base)
-    model = SoftPromptModel(base_model, PromptTuningConfig(3), tokenizer=tokenizer)
-    model.save_pretrained(tmp_path / "first")
-    file, second = tmp_path / f"prompt{ending}", tmp_path / "second"
-    result = run("export", tmp_path / "first", file)
-    assert result.exit_code == 0, result.output
-    assert "3 vectors of width" in result.output
-    result = run("import", file, second, "--base", base)
-    assert result.exit_code == 0, result.output
-    config, prompt = load_adapter(second)
-    assert torch.equal(prompt, model.prompt)
-    assert (config.base_model_name_or_path, config.task_type) == (str(base), "CAUSAL_LM")
-    theirs = PeftModel.from_pretrained(load_base_model(base)[0], second)
-    assert torch.equal(theirs.get_prompt_embedding_to_save("default"), model.prompt)
-
-
-def test_the_command_line_says_what_it_will_not_do(base, tmp_path):
-    """Overwrite, take another width, leave a head behind without a word."""
-    save_adapter(
-        tmp_path / "a",
-        PromptTuningConfig(4, token_dim=6),
-        PROMPT,
-        head={"score.weight": torch.ones(2, 6)},
-    )
-    file = tmp_path / "prompt.npy"
-    result = run("export", tmp_path / "a", file)
-    assert "the trained head (score.weight)" in result.output
-    assert "is there already" in run("export", tmp_path / "a", file).output
-    assert run("export", tmp_path / "a", file, "--overwrite").exit_code == 0
-    assert (
-        "token_dim=6, but the base model's words are"
-        in run("import", file, tmp_path / "b", "--base", base).output
-    )
-    assert "holds a saved prompt" in run("import", file, tmp_path / "a", "--base", base).output
-    assert (
-        "holds one prompt; task_id=1"
-        in run("export", tmp_path / "a", tmp_path / "b.npy", "--task-id", 1).output
-    )
-
-
-def test_of_an_encoder_decoders_two_prompts_the_read_one_is_exported(tmp_path):
-    """PEFT saves 2P rows; the second half is read by nobody."""
-    config = PromptTuningConfig(
-        2, task_type="SEQ_2_SEQ_LM", token_dim=6, num_transformer_submodules=2
-    )
-    save_adapter(tmp_path / "a", config, PROMPT)
-    assert run("export", tmp_path / "a", tmp_path / "prompt.json").exit_code == 0
-    assert torch.equal(import_prompt(tmp_path / "prompt.json"), PROMPT[:2])

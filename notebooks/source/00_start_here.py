@@ -35,7 +35,7 @@ from softprompt_lab import (
     plots,
     train,
 )
-from softprompt_lab.cli.commands import doctor
+from softprompt_lab.cli import doctor
 from softprompt_lab.evaluation import label_probabilities
 
 lab = course.settings()
