@@ -311,7 +311,7 @@ def test_output_that_is_a_file(options, tmp_path):
 
 @pytest.mark.slow
 def test_errors_reach_the_shell_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "softprompt_lab.cli.commands", "read", str(tmp_path / "none")]
+    command = [sys.executable, "-m", "softprompt_lab", "read", str(tmp_path / "none")]
     said = subprocess.run(command, capture_output=True, text=True)
     assert said.returncode == 1
     assert said.stdout == ""

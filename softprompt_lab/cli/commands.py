@@ -53,6 +53,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _print_table(rows: list[dict[str, str]], title: str | None = None) -> None:
+    """Print rows of cells by column name, all of them with the same columns."""
+    table = Table(*map(escape, rows[0]), title=title and escape(title))
+    for row in rows:
+        table.add_row(*map(escape, row.values()))
+    Console().print(table)
+
+
 @command
 def train(
     data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, shop.")],
@@ -120,7 +128,7 @@ def train(
         result |= {"seconds": history.seconds, "majority_baseline": after.majority_baseline}
         typer.echo(json.dumps(result | results))
         return
-    console.print(_result_table(task.name, after.majority_baseline, results))
+    _print_table(_result_rows(after.majority_baseline, results), f"{task.name}: test accuracy")
     done = f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
     console.print(escape(done), soft_wrap=True)
 
@@ -154,18 +162,16 @@ def _check_output(folder: Path | None, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _result_table(name: str, majority: float, results: dict[str, dict[str, Any]]) -> Table:
-    """Return a table with majority class, untrained start and trained prompt, one line each."""
-    table = Table(
-        "", "accuracy", "95 % interval", "macro-F1", title=escape(f"{name}: test accuracy")
-    )
-    table.add_row("majority class", f"{majority:.3f}", "", "")
+def _result_rows(majority: float, results: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+    """Return majority class, untrained start and trained prompt, one row each."""
+    rows = [("majority class", f"{majority:.3f}", "", "")]
     for label, key in (("untrained start", "untrained"), ("trained prompt", "trained")):
         found = results[key]
         low, high = found["confidence_interval"]
-        interval = f"{low:.3f} to {high:.3f}"
-        table.add_row(label, f"{found['accuracy']:.3f}", interval, f"{found['macro_f1']:.3f}")
-    return table
+        cells = (f"{found['accuracy']:.3f}", f"{low:.3f} to {high:.3f}", f"{found['macro_f1']:.3f}")
+        rows.append((label, *cells))
+    columns = ("", "accuracy", "95 % interval", "macro-F1")
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 @command
@@ -188,17 +194,16 @@ def generate(
     shares: list[dict] = [{} for _ in texts]
     if task.labels:
         shares = label_probabilities(model, task, texts).to_dict("records")
-    rows = list(zip(texts, answers, shares, strict=True))
+    rows = [
+        {"text": text, "answer": answer, "probabilities": share}
+        for text, answer, share in zip(texts, answers, shares, strict=True)
+    ]
     if as_json:
-        keys = ("text", "answer", "probabilities")
-        records = [dict(zip(keys, row, strict=True)) for row in rows]
-        typer.echo(json.dumps(records, ensure_ascii=False))
+        typer.echo(json.dumps(rows, ensure_ascii=False))
         return
-    table = Table("text", "answer", *(escape(f"p({label})") for label in task.labels))
-    for text, answer, probabilities in rows:
-        cells = (f"{share:.3f}" for share in probabilities.values())
-        table.add_row(escape(text), escape(answer), *cells)
-    Console().print(table)
+    for row in rows:
+        row |= {f"p({label})": f"{share:.3f}" for label, share in row.pop("probabilities").items()}
+    _print_table(rows)
 
 
 @command
@@ -238,14 +243,11 @@ def _print_neighbours(found: dict[str, Any], metric: str) -> None:
     """Print one line a virtual token: the nearest token of its start, then its own by rank."""
     from ..reading import neighbour_table
 
-    ranks = neighbour_table(found["prompt"])
-    columns = {f"rank {rank}": ranks[rank] for rank in ranks}
+    ranks = neighbour_table(found["prompt"]).add_prefix("rank ")
     if "start" in found:
-        columns = {"start, rank 1": neighbour_table(found["start"])[1], **columns}
-    table = Table("virtual token", *columns, title=f"nearest tokens ({metric}; · is a space)")
-    for index in ranks.index:
-        table.add_row(str(index), *(escape(cells[index]) for cells in columns.values()))
-    Console().print(table)
+        ranks.insert(0, "start, rank 1", neighbour_table(found["start"])[1])
+    rows = [{"virtual token": str(index)} | dict(row) for index, row in ranks.iterrows()]
+    _print_table(rows, f"nearest tokens ({metric}; · is a space)")
     scores = ", ".join(
         f"{name} {frame.loc[frame['rank'] == 1, 'score'].median():.2f}"
         for name, frame in found.items()
@@ -326,10 +328,11 @@ def bench(
         seconds = speed.alternate(speed.step_functions(base_model, virtual_tokens, pairs), rounds)
     step = f"a step of {batch_size} rows behind {virtual_tokens} virtual tokens"
     title = f"{_type_line(base, base_model.dtype, dtype)}: {step}"
-    table = Table("", "seconds", "times ours", title=escape(title))
-    for name, median in seconds.items():
-        table.add_row(name, f"{median:.3f}", f"{median / seconds[speed.OURS]:.2f}")
-    Console().print(table)
+    rows = [
+        {"": name, "seconds": f"{median:.3f}", "times ours": f"{median / seconds[speed.OURS]:.2f}"}
+        for name, median in seconds.items()
+    ]
+    _print_table(rows, title)
 
 
 @command
@@ -338,17 +341,13 @@ def doctor() -> None:
     from .doctor import examine, missing
 
     findings = examine()
-    table = Table("", "", "found", "remedy")
+    rows = []
     for finding in findings:
         mark = "ok" if finding.ok else "MISSING" if finding.needed else "low"
         remedy = "" if finding.ok else finding.remedy
-        table.add_row(mark, *map(escape, (finding.name, finding.found, remedy)))
-    Console().print(table)
+        rows.append({"mark": mark, "what": finding.name, "found": finding.found, "remedy": remedy})
+    _print_table(rows)
     lacking = ", ".join(finding.name for finding in missing(findings))
     typer.echo(f"Missing: {lacking}." if lacking else "Nothing is missing.")
     if lacking:
         raise typer.Exit(1)
-
-
-if __name__ == "__main__":
-    app()

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -34,8 +33,8 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at Python, packages, device, memory, disk, base models and JupyterLab's kernel."""
-    return [_python(), *_packages(), _device(), _memory(), _disk(), *_models(), _kernel()]
+    """Look at Python, packages, device, memory, base models and JupyterLab's kernel."""
+    return [_python(), *_packages(), _device(), _memory(), *_models(), _kernel()]
 
 
 def missing(findings: list[Finding]) -> list[Finding]:
@@ -92,16 +91,6 @@ def _memory() -> Finding:
     free = psutil.virtual_memory().available / 1e9
     remedy = "close other programs, or work with the base model tiny"
     return Finding("memory", f"{free:.1f} GB free", free >= MEMORY_GB, remedy, needed=False)
-
-
-def _disk() -> Finding:
-    """Look at the room in the folder of fetched models; enough once smollm2 is there."""
-    folder = fetching.cache_folder()
-    present = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(present).free
-    ok = free >= fetching.NEEDED_BYTES or not fetching.problems("smollm2")
-    remedy = f"make {fetching.NEEDED_BYTES / 1e9:.0f} GB of room, or set SOFTPROMPT_LAB_CACHE to another disk"
-    return Finding("disk", f"{free / 1e9:.1f} GB free in {folder}", ok, remedy)
 
 
 def _models() -> Iterator[Finding]:
