@@ -165,7 +165,7 @@ def test_changed_contents_of_the_right_size_are_found_by_the_full_check(whole):
     content[-1] ^= 1
     path.write_bytes(content)
     assert problems("smollm2") == []
-    assert problems("smollm2", full=True) == [f"{path} has the right size but other contents"]
+    assert problems("smollm2", full=True) == [f"{path} is missing or was changed"]
     fetch("smollm2", force=True)
     assert problems("smollm2", full=True) == []
 
