@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import measuring
 import pandas as pd
 import peft
 import psutil
@@ -96,32 +97,29 @@ def measure_step(model, prompt: int, batches: list[list], rounds: int) -> dict:
         speed.OURS
     ]()  # asks for the ways, starts libraries
     seconds = pd.DataFrame(
-        {
-            name: measured.median
-            for name, measured in speed.alternate(functions, rounds, warm_up=0).items()
-        }
+        speed.alternate(functions, rounds, warm_up=0)
         for functions in (timed(model, prompt, pairs) for pairs in batches)
     ).mean()
     line = {
         "ours": seconds[speed.OURS],
-        "share of floor": seconds[speed.FLOOR] / seconds[speed.OURS],
+        "share of floor": seconds[measuring.FLOOR] / seconds[speed.OURS],
     }
-    for name in seconds.index.drop([speed.OURS, speed.FLOOR]):
+    for name in seconds.index.drop([speed.OURS, measuring.FLOOR]):
         line |= {name: seconds[name], f"ratio, {name}": seconds[name] / seconds[speed.OURS]}
     return line
 
 
 def timed(model, prompt: int, pairs: list) -> dict[str, Callable]:
     """The steps, and the least that they can take: their matrix products alone."""
-    floor = speed.matrix_products(model, speed.floor_operations(model, prompt, pairs))
-    return speed.step_functions(model, prompt, pairs) | {speed.FLOOR: floor}
+    floor = measuring.matrix_products(model, measuring.floor_operations(model, prompt, pairs))
+    return speed.step_functions(model, prompt, pairs) | {measuring.FLOOR: floor}
 
 
 def measure_steps(name: str, cells: list[tuple[int, int, str]], rounds: int) -> list[dict]:
     """One line a cell of random text."""
     model, lines = base_model_of(name), []
     for prompt, batch, length in tqdm(cells, desc=name):
-        pairs = speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
+        pairs = measuring.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
         cell = {"model": name, "P": prompt, "batch": batch, "rows": length}
         lines.append(
             cell | measure_step(model, prompt, [pairs], rounds * (ROW_ROUNDS if batch == 1 else 1))
@@ -153,9 +151,9 @@ def peak_of(model_name: str, prompt: int, batch: int, length: str, way: str) -> 
     model = base_model_of(model_name)
     exact_strategies(model)  # asked before, as a training run does on its first step
     functions = speed.step_functions(
-        model, prompt, speed.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
+        model, prompt, measuring.random_pairs(model.config.vocab_size, batch, LENGTHS[length])
     )
-    return speed.peak_memory(functions[way], str(model.device))
+    return measuring.peak_memory(functions[way], str(model.device))
 
 
 def measure_memory(cells: list[tuple[str, int, int, str]]) -> list[dict]:
@@ -224,8 +222,7 @@ def measure_evaluation(rounds: int) -> list[dict]:
     }
     found = speed.alternate(functions, rounds, warm_up=0)
     return [
-        {"way": name, "rows per second": len(texts) / seconds.median}
-        for name, seconds in found.items()
+        {"way": name, "rows per second": len(texts) / seconds} for name, seconds in found.items()
     ]
 
 
@@ -293,7 +290,7 @@ def _mixed_batch(model, batch, options: dict, rounds: int) -> list[dict]:
         )
     found = speed.alternate({"PEFT": one_by_one, speed.OURS: together}, rounds)
     return [
-        {"work": "32 rows of 8 tasks, 10 tokens each", "way": name, "seconds": seconds.median}
+        {"work": "32 rows of 8 tasks, 10 tokens each", "way": name, "seconds": seconds}
         for name, seconds in found.items()
     ]
 
@@ -313,7 +310,7 @@ def _short_answers(model, batch, options: dict, rounds: int) -> list[dict]:
         {"PEFT": lambda: answers(theirs), speed.OURS: lambda: answers(ours)}, rounds, warm_up=0
     )
     return [
-        {"work": "100 answers of 5 tokens, P = 100", "way": name, "seconds": seconds.median}
+        {"work": "100 answers of 5 tokens, P = 100", "way": name, "seconds": seconds}
         for name, seconds in found.items()
     ]
 

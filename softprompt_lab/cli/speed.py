@@ -1,19 +1,16 @@
-"""Speed and memory of a training step here and in PEFT: same rows, same type, alternating in one run.
+"""Seconds of a training step here and in PEFT: same rows, same type, alternating in one run.
 
 PEFT is the reference and no part of the package: these functions import it when they are called.
 """
 
-import gc
-import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
+<<<<<<< HEAD
 from ..bases import machine
 from ..batch import IGNORE, Example, Target
 from ..config import PromptTuningConfig
@@ -22,66 +19,48 @@ from ..errors import LabError
 from ..model import SoftPromptModel
 from ..tasks import LABEL_COLUMN, Task
 from ..training import as_tensors
+=======
+from ..config import PromptTuningConfig
+from ..errors import LabError
+from ..model import SoftPromptModel
+from ..tasks import LABEL_COLUMN, Task
+>>>>>>> r-shell
 
 OURS = "softprompt_lab"
-FLOOR = "matrix products alone"
+IGNORED = -100  # as a label
 TUTORIAL_LENGTH = 64  # to which the tutorial pads every row
 Pair = tuple[Sequence[int], Sequence[int]]  # ids of a context and of its label
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Seconds of alternating runs of one way."""
-
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The middle one, on which ratios are taken."""
-        return statistics.median(self.seconds)
-
-
-def random_pairs(
-    vocabulary: int, rows: int, length: int, seed: int = 0, label_length: int = 2
-) -> list[Pair]:
-    """Contexts of `length` tokens on average, from half of it to one and a half, with labels of a few tokens."""
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.linspace(0.5 * length, 1.5 * length, max(rows, 2)).round().int()[:rows].tolist()
-    lengths = [length] if rows == 1 else lengths
-    ids = [
-        torch.randint(3, vocabulary, (n + label_length,), generator=generator).tolist()
-        for n in lengths
-    ]
-    return [(row[:-label_length], row[-label_length:]) for row in ids]
-
-
 def pairs_of(task: Task, tokenizer, rows: int) -> list[Pair]:
-    """The first training rows of a task at the tutorial's length, from the beginning again where there are too few."""
+    """Return the first training rows at the tutorial's length, from the beginning again where there are too few."""
     texts, labels = task.train[task.text_column], task.train[LABEL_COLUMN]
     chosen = [number % len(texts) for number in range(rows)]
     return [task.encode(tokenizer, texts[n], labels[n], max_length=TUTORIAL_LENGTH) for n in chosen]
 
 
 def padded_batch(pairs: Sequence[Pair], width: int) -> dict[str, torch.Tensor]:
-    """`input_ids`, `attention_mask` and `labels` (B, width), pads at the right, -100 at the context."""
-    rows = [([*context, *label], [IGNORE] * len(context) + list(label)) for context, label in pairs]
-    return {
-        "input_ids": torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in rows]),
-        "attention_mask": torch.tensor(
-            [[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows]
-        ),
-        "labels": torch.tensor([marks + [IGNORE] * (width - len(marks)) for _, marks in rows]),
-    }
+    """Return `input_ids`, `attention_mask` and `labels` (B, width), pads at the right, -100 at the context."""
+    shape = (len(pairs), width)
+    ids, mask = torch.zeros(2, *shape, dtype=torch.long)
+    labels = torch.full(shape, IGNORED)
+    for row, (context, label) in enumerate(pairs):
+        end = len(context) + len(label)
+        ids[row, :end] = torch.tensor([*context, *label])
+        mask[row, :end] = 1
+        labels[row, len(context) : end] = torch.tensor(label)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def step_functions(
     base_model: nn.Module, virtual_tokens: int, pairs: Sequence[Pair]
 ) -> dict[str, Callable[[], float]]:
-    """One step's forward and backward on a decoder, each returning its loss: PEFT padded to the tutorial's length where
-    the rows fit in, PEFT padded to the longest row, and ours.
+    """Return functions that each do one step's forward and backward on a decoder and return its loss.
 
-    PEFT pads on the right here, where its numbers are right; the tutorial's left pads cost it the same time.
+    PEFT padded to the tutorial's length where the rows fit in, PEFT padded to the longest row, and ours. PEFT pads on
+    the right here, where its numbers are right; the tutorial's left pads cost it the same time.
     """
+<<<<<<< HEAD
     peft = _peft()
     model = SoftPromptModel(
         base_model, PromptTuningConfig(num_virtual_tokens=virtual_tokens)
@@ -199,10 +178,61 @@ def _synchronize() -> None:
 
 def _peft():
     """PEFT, or an error that says how to get it."""
+=======
+>>>>>>> r-shell
     try:
         import peft
     except ImportError as error:
         raise LabError(
             "this compares with PEFT, which is not installed: pip install peft"
         ) from error
-    return peft
+    ours = SoftPromptModel(base_model, PromptTuningConfig(virtual_tokens)).train()
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
+    theirs = peft.get_peft_model(base_model, config).eval()
+    weight = theirs.prompt_encoder["default"].embedding.weight
+    with torch.no_grad():
+        weight.copy_(ours.prompt)
+    longest = max(len(context) + len(label) for context, label in pairs)
+
+    def step(
+        width: int, loss_of: Callable[..., torch.Tensor], weight: nn.Parameter
+    ) -> Callable[[], float]:
+        batch = {name: part.to(ours.device) for name, part in padded_batch(pairs, width).items()}
+
+        def run() -> float:
+            weight.grad = None
+            loss = loss_of(**batch)
+            loss.backward()
+            return loss.item()
+
+        return run
+
+    def peft_loss(**batch: torch.Tensor) -> torch.Tensor:
+        return theirs(**batch).loss
+
+    functions = (
+        {f"PEFT, padded to {TUTORIAL_LENGTH}": step(TUTORIAL_LENGTH, peft_loss, weight)}
+        if longest <= TUTORIAL_LENGTH
+        else {}
+    )
+    own = ours.prompts[ours.active_prompt].embedding.weight
+    return functions | {
+        "PEFT, padded to the longest": step(longest, peft_loss, weight),
+        OURS: step(longest, ours.loss, own),
+    }
+
+
+def alternate(
+    functions: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1
+) -> dict[str, float]:
+    """Return the median seconds of each function, called in turn, so that a noisy minute is everyone's.
+
+    Each must wait for what it computes on an accelerator, as `.item()` does; `warm_up` rounds are not counted.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(warm_up + rounds):
+        for name, function in functions.items():
+            began = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(found[warm_up:]) for name, found in seconds.items()}

@@ -50,21 +50,20 @@ def load_task(
         (('complaint', 'no complaint'), 50)
     """
     name, path = str(name_or_path), Path(name_or_path)
-    is_file = path.suffix.lower() in FILE_ENDINGS
-    if text_column is not None and not is_file:
-        raise ValueError(f"{name} has its own text column; text_column= is for files.")
-    if is_file:
+    if path.suffix.lower() in FILE_ENDINGS:
         columns = (text_column or "text", label_column or "label")
-        table = read_labelled(path, *columns)
-        task = _task(path.stem, split_rows(table, seed, str(path)), columns[0])
-    elif name in LABELLINGS:
-        task = _load_shipped(name, label_column or LABELLINGS[name][0], seed)
-    elif name == RAFT:
-        task = _load_raft(label_column, seed)
-    else:
+        splits = split_rows(read_labelled(path, *columns), seed, str(path))
+        task = _task(path.stem, splits, columns[0])
+    elif name not in NAMES:
         raise LabError(
             f"there is no task {name!r}; choose one of: {', '.join(NAMES)}, or give a .csv or .jsonl file."
         )
+    elif text_column is not None:
+        raise ValueError(f"{name} has its own text column; text_column= is for files.")
+    elif name == RAFT:
+        task = _load_raft(label_column, seed)
+    else:
+        task = _load_shipped(name, label_column or LABELLINGS[name][0], seed)
     return task if template is None else task.with_template(template)
 
 
