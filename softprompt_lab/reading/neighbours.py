@@ -100,6 +100,19 @@ def random_control(
     return centre + directions * divisor * lengths
 
 
+def random_controls(
+    prompt: Float[torch.Tensor, "P D"], draws: int, seed: int = 0
+) -> list[Float[torch.Tensor, "P D"]]:
+    """Return several random controls of a prompt.
+
+    Raises:
+        ValueError: there would be none.
+    """
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; at least one random control is needed.")
+    return [random_control(prompt, seed + draw) for draw in range(draws)]
+
+
 def controls(
     prompt: Float[torch.Tensor, "P D"],
     word_embeddings: Float[torch.Tensor, "V D"],
