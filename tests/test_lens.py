@@ -186,8 +186,8 @@ def test_an_encoder_decoder_is_refused():
 def test_layers_that_are_not_found_are_refused(monkeypatch):
     model = FAMILIES["llama"]()
     monkeypatch.setattr(layers, "_same", lambda ours, theirs: False)
-    with pytest.raises(ValueError, match="layer 0 of LlamaForCausalLM was not found"):
-        layers.decoder_layers(model)
+    with pytest.raises(ValueError, match="the last layer of LlamaForCausalLM was not found"):
+        layers.unembedding(model)
 
 
 # ------------------------------------------------------------------------------------------------ attention

@@ -55,14 +55,14 @@ def nearest_tokens(
         ValueError: shapes, numbers, k or metric that cannot be.
     """
     scores, ids = nearest(prompt, word_embeddings, k, metric, centered, standardised)
-    rows = [
-        (virtual_token, rank + 1, token_id, readable_token(token_id, tokenizer), score)
-        for virtual_token, (row_ids, row_scores) in enumerate(
-            zip(ids.tolist(), scores.tolist(), strict=True)
-        )
-        for rank, (token_id, score) in enumerate(zip(row_ids, row_scores, strict=True))
-    ]
-    return pd.DataFrame(rows, columns=["virtual_token", "rank", "token_id", "token", "score"])
+    index = pd.MultiIndex.from_product(
+        [range(len(prompt)), range(1, k + 1)], names=["virtual_token", "rank"]
+    )
+    return index.to_frame(index=False).assign(
+        token_id=ids.flatten().tolist(),
+        token=[readable_token(token_id, tokenizer) for token_id in ids.flatten().tolist()],
+        score=scores.flatten().tolist(),
+    )
 
 
 def neighbour_table(frame: pd.DataFrame, decimals: int = 2) -> pd.DataFrame:
