@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from softprompt_lab.engine.costs import costs_of
 from torch import nn
 
 from softprompt_lab.bases import machine
+from softprompt_lab.batch import Example, Target
 from softprompt_lab.cli.speed import Pair
-from softprompt_lab.engine.packing import examples_of, unique_tokens
+from softprompt_lab.engine.packing import unique_tokens
 
 FLOOR = "matrix products alone"
 
@@ -35,7 +35,11 @@ def floor_operations(base_model: nn.Module, virtual_tokens: int, pairs: Sequence
 
     The label's projection and attention come on top.
     """
-    return 2 * costs_of(base_model).per_token * (virtual_tokens + unique_tokens(examples_of(pairs)))
+    words, head = base_model.get_input_embeddings(), base_model.get_output_embeddings()
+    outside = {id(part.weight): part.weight.numel() for part in (words, head) if part is not None}
+    weights = sum(weight.numel() for weight in base_model.parameters()) - sum(outside.values())
+    examples = [Example(context, [Target.of(label)]) for context, label in pairs]
+    return 2 * 2 * weights * (virtual_tokens + unique_tokens(examples))
 
 
 def matrix_products(base_model: nn.Module, operations: float) -> Callable[[], float]:

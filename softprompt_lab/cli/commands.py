@@ -94,20 +94,11 @@ def train(
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
     _check_one_process()
     _check_output(output, overwrite)
-<<<<<<< HEAD
-    from .. import training
-    from ..bases.loading import dtype_name
     from ..data.loading import load_task
     from ..evaluation import evaluate
     from ..runs import saved as runs
     from ..saving import default_folder_name
-=======
-    from ..adapters import default_folder_name
-    from ..data.loading import load_task
-    from ..evaluation import evaluate
-    from ..runs import saved as runs
     from ..training import train as train_prompt
->>>>>>> r-shell
 
     console = Console(quiet=as_json)
     columns = {"text_column": text_column, "label_column": label_column}
@@ -129,14 +120,8 @@ def train(
     history = train_prompt(model, task, **schedule, **checks, seed=seed, progress=not as_json)
     with console.status("measuring the trained prompt"):
         after = evaluate(model, task)
-<<<<<<< HEAD
-    runs.save_run(
-        folder, model, task, history, before, after, data=Path(data).name, start=start.value
-    )
-=======
     record = {"data": Path(data).name, "start": start}
     runs.save_run(folder, model, task, history, before, after, **record)
->>>>>>> r-shell
     results = {"untrained": runs.figures(before), "trained": runs.figures(after)}
     if as_json:
         result = {"output": str(folder), "dtype": runs.dtype_name(model.base_model.dtype)}
@@ -311,12 +296,7 @@ def report(
         typer.echo(str(path))
 
 
-<<<<<<< HEAD
-@app.command()
-@plain_errors
-=======
 @command
->>>>>>> r-shell
 def fetch(
     name: Annotated[str, typer.Argument(help="Base model to bring to this machine.")] = "smollm2",
     force: Annotated[bool, typer.Option(help="Fetch again even if it is whole.")] = False,

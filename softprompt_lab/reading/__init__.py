@@ -1,3 +1,4 @@
+# ruff: noqa: F401 - the imports are the names that the room offers
 """What a prompt says and does, each instrument with its controls in the same table.
 
 comparison    several evaluations of the same rows: differences with intervals, votes
@@ -12,7 +13,8 @@ attention     how much the text looks at the prompt, and what that adds to a hea
 readback      what the frozen model says when the prompt is read back to it
 transfer      prompts of other seeds and tasks beside each other, in vectors and in behaviour
 controls      what stands beside a prompt: start, random vectors, ordinary words
-layers        where a base model keeps its layers, its attention and its unembedding
+layers        where a base model keeps its last layer, its attention and its unembedding
+wayward       trainings of prompts that look like a text, one for each weight
 """
 
 from .attention import SplitAttention, attention_as_bias, attention_mass, split_attention
@@ -64,62 +66,3 @@ from .transfer import (
     transfer_gain,
     vector_similarity,
 )
-
-__all__ = [
-    "METRICS",
-    "READINGS",
-    "SCALINGS",
-    "Association",
-    "Difference",
-    "OntoWords",
-    "Projection",
-    "SplitAttention",
-    "TowardsText",
-    "ablation",
-    "association",
-    "attention_as_bias",
-    "attention_mass",
-    "barrier",
-    "between",
-    "by_relation",
-    "cluster_purity",
-    "compared",
-    "controls",
-    "difference",
-    "discretisation_gap",
-    "discretised",
-    "interpolation",
-    "label_similarity",
-    "learning_curves",
-    "logit_lens",
-    "metric_agreement",
-    "nearest",
-    "nearest_tokens",
-    "nearest_tokens_of",
-    "neighbour_table",
-    "next_token_distributions",
-    "next_token_similarity",
-    "norms",
-    "norms_table",
-    "orders_of",
-    "project",
-    "random_control",
-    "random_end",
-    "random_walk_control",
-    "read_back",
-    "readable_token",
-    "scaling",
-    "shuffling",
-    "shuffling_summary",
-    "similarity_to_start",
-    "split_attention",
-    "take_out",
-    "trajectories_of",
-    "trajectory",
-    "transfer_gain",
-    "vector_similarity",
-    "vocabulary_norms",
-    "vocabulary_statistics",
-    "vote",
-    "wayward_table",
-]

@@ -57,36 +57,21 @@ def attention_mass(
     base_model = check_decoder(model)
     kinds = prompt_and_controls(model, prompt, start, words, seed)
     rows = [text_ids(model, text) for text in _texts(model, texts, split, limit)]
-    parts = []
-    for group in (kinds, {"no prompt": kinds["prompt"][:0]}):
-        virtual = len(next(iter(group.values())))
-        found = (
-            torch.stack([_masses(base_model, group, ids) for ids in rows]).double().cpu()
-        )  # (n, 2, 2, K, L, H)
-        mean, sd = found.mean(dim=0), found.std(dim=0, correction=min(1, len(rows) - 1))
-        even = torch.tensor([_even(virtual, len(ids)) for ids in rows], dtype=torch.float64).mean(
-            dim=0
-        )
-        names = {
-            "place": PLACES,
-            "kind": list(group),
-            "layer": range(mean.shape[3]),
-            "head": range(mean.shape[4]),
-        }
-        table = pd.MultiIndex.from_product(names.values(), names=names).to_frame(index=False)
-        for number, measure in enumerate(("mass", "first")):
-            table[measure], table[f"{measure}_sd"] = (
-                part[number].flatten().numpy() for part in (mean, sd)
-            )
-        parts.append(
-            table.assign(uniform=table["place"].map(dict(zip(PLACES, even.tolist(), strict=True))))
-        )
-    columns = ["kind", "layer", "head", "place", "mass", "mass_sd", "first", "first_sd", "uniform"]
-    return pd.concat(parts, ignore_index=True)[columns].assign(n=len(rows))
+    groups = (kinds, {"no prompt": kinds["prompt"][:0]})
+    table = pd.concat([_masses(base_model, group, ids) for group in groups for ids in rows])
+    found = table.groupby(["kind", "layer", "head", "place"], sort=False).agg(
+        mass=("mass", "mean"),
+        mass_sd=("mass", "std"),
+        first=("first", "mean"),
+        first_sd=("first", "std"),
+        uniform=("uniform", "mean"),
+        n=("mass", "size"),
+    )
+    return found.fillna(0).reset_index()  # a single text has no deviation
 
 
 def _texts(model: SoftPromptModel, texts: Texts, split: str, limit: int) -> list:
-    """One entry for each text: itself, or its token ids.
+    """Return one entry for each text: itself, or its token ids.
 
     Raises:
         ValueError: there is none, or no tokenizer for a task.
@@ -96,34 +81,33 @@ def _texts(model: SoftPromptModel, texts: Texts, split: str, limit: int) -> list
             raise ValueError(
                 "there is no tokenizer for the task's texts; pass tokenizer= to SoftPromptModel."
             )
-        found = texts.split(split)[texts.text_column][:limit]
-        found = [texts.encode(model.tokenizer, text)[0] for text in found]
-    elif isinstance(texts, str):
-        found = [texts]
+        chosen = texts.split(split)[texts.text_column][:limit]
+        found = [texts.encode(model.tokenizer, text)[0] for text in chosen]
     else:
-        found = [texts] if len(texts) and isinstance(texts[0], int) else list(texts)[:limit]
+        one = isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], int))
+        found = [texts] if one else list(texts)[:limit]
     if not found:
         raise ValueError(f"there is no text to read (limit={limit}); give at least one.")
     return found
 
 
-def _even(virtual: int, tokens: int) -> tuple[float, float]:
-    """The prompt's share if every place that a text token sees got the same: the mean over the text, and at its end."""
-    shares = [virtual / (virtual + place) for place in range(1, tokens + 1)]
-    return sum(shares) / tokens, shares[-1]
-
-
 def _masses(
     base_model: nn.Module, group: Mapping[str, torch.Tensor], ids: Sequence[int]
-) -> Float[torch.Tensor, "2 2 K L H"]:
-    """Of one text behind K prompts: share on the vectors and on the first place; mean over the text, and at its end."""
+) -> pd.DataFrame:
+    """Return the shares of one text after K prompts of one length: a row for each kind, layer, head and place."""
     virtual = len(next(iter(group.values())))
-    weights = torch.stack(
-        attention_weights(base_model, behind_each(base_model, group, ids)), dim=1
-    ).float()
-    looks = weights[..., virtual:, :]  # (K, L, H, T, P+T)
-    shares = torch.stack([looks[..., :virtual].sum(dim=-1), looks[..., 0]])  # (2, K, L, H, T)
-    return torch.stack([shares.mean(dim=-1), shares[..., -1]], dim=1)
+    weights = attention_weights(base_model, behind_each(base_model, group, ids))
+    looks = torch.stack(weights, dim=1)[..., virtual:, :].double().cpu()  # (K, L, H, T, P+T)
+    uniform = virtual / torch.arange(virtual + 1.0, virtual + len(ids) + 1)  # (T,)
+    shares = torch.stack(
+        [looks[..., :virtual].sum(-1), looks[..., 0], uniform.double().expand(looks.shape[:-1])]
+    )  # (3, K, L, H, T)
+    places = torch.stack([shares.mean(-1), shares[..., -1]], dim=-1)  # (3, K, L, H, 2)
+    names = ("kind", "layer", "head", "place")
+    index = (group, *map(range, places.shape[2:4]), PLACES)
+    table = pd.MultiIndex.from_product(index, names=names).to_frame(index=False)
+    measures = zip(("mass", "first", "uniform"), places.flatten(1).numpy(), strict=True)
+    return table.assign(**dict(measures))
 
 
 # ---------------------------------------------------------------------------------- attention to a prompt is a bias
@@ -233,26 +217,28 @@ def attention_as_bias(
     base_model, ids = check_decoder(model), text_ids(model, text)
     kinds = prompt_and_controls(model, prompt, start, words, seed)
     bare = [part.output for part in _split(base_model, kinds["prompt"][:0], ids)]
-    parts = []
-    for kind, vectors in kinds.items():
-        for part in _split(base_model, vectors, ids):
-            alone = bare[part.layer]
-            columns = {
-                "mass": part.mass.mean(dim=1),
-                "bias": part.bias.norm(dim=-1).mean(dim=1),
-                "rest": part.rest.norm(dim=-1).mean(dim=1),
-                "output": part.output.norm(dim=-1).mean(dim=1),
-                "alike": functional.normalize(part.bias, dim=-1).mean(dim=1).norm(dim=-1),
-                "moved": (part.text_part - alone).norm(dim=-1).sum(dim=1)
-                / alone.norm(dim=-1).sum(dim=1),
-            }
-            columns = {"head": range(len(part.mass))} | {
-                name: value.cpu().numpy() for name, value in columns.items()
-            }
-            parts.append(
-                pd.DataFrame(columns).assign(kind=kind, layer=part.layer, error=part.error)
-            )
-    return pd.concat(parts, ignore_index=True)[["kind", "layer", *columns, "error"]]
+    parts = [
+        _in_numbers(part, bare[part.layer]).assign(kind=kind, layer=part.layer, error=part.error)
+        for kind, vectors in kinds.items()
+        for part in _split(base_model, vectors, ids)
+    ]
+    columns = ["kind", "layer", "head", "mass", "bias", "rest", "output", "alike", "moved", "error"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _in_numbers(part: SplitAttention, alone: Float[torch.Tensor, "H T d"]) -> pd.DataFrame:
+    """Return one row a head: means over the text's tokens; `alone` is what the head gives without a prompt."""
+    moved = (part.text_part - alone).norm(dim=-1).sum(dim=1) / alone.norm(dim=-1).sum(dim=1)
+    columns = {
+        "mass": part.mass.mean(dim=1),
+        "bias": part.bias.norm(dim=-1).mean(dim=1),
+        "rest": part.rest.norm(dim=-1).mean(dim=1),
+        "output": part.output.norm(dim=-1).mean(dim=1),
+        "alike": functional.normalize(part.bias, dim=-1).mean(dim=1).norm(dim=-1),
+        "moved": moved,
+    }
+    table = pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
+    return table.rename_axis("head").reset_index()
 
 
 def _split(
@@ -300,10 +286,14 @@ def _masked(base_model: nn.Module, call: _Attention, hidden: slice) -> Float[tor
 def _attention_calls(
     base_model: nn.Module, embeddings: Float[torch.Tensor, "1 N D"]
 ) -> list[_Attention]:
-    """How each layer's attention is called: the innermost module that gives the weights, and the last matrix in it."""
+    """Return each layer's attention as it is called: the innermost module that gives the weights, and its last matrix.
+
+    Raises:
+        ValueError: there is none that can be taken apart.
+    """
     arguments: list[tuple[tuple, dict[str, Any]]] = []  # of the modules that are being called
     matrix: list[tuple[nn.Module, torch.Tensor]] = []  # the last one, with what it was given
-    calls: list[tuple[_Attention, Any]] = []
+    calls: list[tuple[_Attention, tuple]] = []
 
     def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
         arguments.append((args, kwargs))
@@ -313,34 +303,28 @@ def _attention_calls(
     def leave(module: nn.Module, args: tuple, output: Any) -> None:
         args, kwargs = arguments.pop()
         own = first_tensor((*args, kwargs.get("hidden_states")))
-        masked = isinstance(output, tuple) and isinstance(
-            kwargs.get("attention_mask"), torch.Tensor
-        )
-        if masked and matrix and matrix[0][1] is not own:
+        masked = isinstance(kwargs.get("attention_mask"), torch.Tensor)
+        if isinstance(output, tuple) and masked and matrix and matrix[0][1] is not own:
             calls.append((_Attention(module, args, kwargs, *matrix[0], embeddings), output))
 
     with watching(base_model, enter, leave):
         weights = attention_weights(base_model, embeddings)
-    return [_that_gave(base_model, own, calls) for own in weights]
+    found = [
+        next(
+            (call._replace(weights=own) for call, output in calls if _gave(call, output, own)), None
+        )
+        for own in weights
+    ]
+    if None in found:
+        raise ValueError(
+            f"the attention of {type(base_model).__name__} cannot be taken apart: no module of it takes a mask, gives "
+            "the weights and ends with an output projection."
+        )
+    return found
 
 
-def _that_gave(
-    base_model: nn.Module,
-    weights: Float[torch.Tensor, "1 H N N"],
-    calls: Sequence[tuple[_Attention, Any]],
-) -> _Attention:
-    """The call that gave these weights.
-
-    Raises:
-        ValueError: there is none that can be taken apart.
-    """
-    for call, output in calls:
-        if (
-            any(part is weights for part in output)
-            and call.projected.shape[-1] % weights.shape[1] == 0
-        ):
-            return call._replace(weights=weights)
-    raise ValueError(
-        f"the attention of {type(base_model).__name__} cannot be taken apart: no module of it takes a mask, gives the "
-        "weights and ends with an output projection."
+def _gave(call: _Attention, output: tuple, weights: Float[torch.Tensor, "1 H N N"]) -> bool:
+    """True if this call gave the weights and its projection mixes as many heads."""
+    return (
+        any(part is weights for part in output) and call.projected.shape[-1] % weights.shape[1] == 0
     )

@@ -44,25 +44,17 @@ def text_ids(model: SoftPromptModel, text: str | Sequence[int]) -> list[int]:
     return ids
 
 
-def prompt_and_controls(
+def prompt_and_start(
     model: SoftPromptModel,
     prompt: Float[torch.Tensor, "P D"] | None = None,
     start: Float[torch.Tensor, "P D"] | None = None,
-    words: str = ORDINARY,
-    seed: int = 0,
 ) -> dict[str, Float[torch.Tensor, "P D"]]:
-    """The vectors to read by kind: "prompt", "start" where it is given, "random", and "words".
-
-    "random" has the prompt's norms and chance's directions. "words" are the embeddings of as many tokens of an ordinary
-    sentence; a model without a tokenizer has none.
-
-    Args:
-        prompt: the vectors to read; by default the model's active prompt.
+    """Return the vectors to read, in float32: "prompt", by default the active one, and "start" where it is given.
 
     Raises:
         ValueError: vectors of another width than the word embeddings, or a start of another shape than the prompt.
     """
-    read = (model.prompt if prompt is None else prompt).detach().float()
+    read = model.prompt if prompt is None else prompt
     width = model.word_embeddings.shape[1]
     if not len(read) or read.shape[1] != width:
         raise ValueError(
@@ -72,11 +64,31 @@ def prompt_and_controls(
         raise ValueError(
             f"the start has shape {tuple(start.shape)}, the prompt {tuple(read.shape)}."
         )
-    kinds = {"prompt": read} | ({} if start is None else {"start": start.detach().float()})
+    kinds = {"prompt": read} | ({} if start is None else {"start": start})
+    return {kind: each.detach().float().to(model.device) for kind, each in kinds.items()}
+
+
+def prompt_and_controls(
+    model: SoftPromptModel,
+    prompt: Float[torch.Tensor, "P D"] | None = None,
+    start: Float[torch.Tensor, "P D"] | None = None,
+    words: str = ORDINARY,
+    seed: int = 0,
+) -> dict[str, Float[torch.Tensor, "P D"]]:
+    """Return the vectors to read by kind: those of `prompt_and_start`, "random", and "words".
+
+    "random" has the prompt's norms and chance's directions. "words" are the embeddings of as many tokens of an ordinary
+    sentence; a model without a tokenizer has none.
+
+    Raises:
+        ValueError: as `prompt_and_start`.
+    """
+    kinds = prompt_and_start(model, prompt, start)
+    read = kinds["prompt"]
     kinds["random"] = random_control(read, seed)
     if model.tokenizer is not None:
         kinds["words"] = text_start(words, model.tokenizer, model.word_embeddings_module, len(read))
-    return {kind: vectors.to(model.device) for kind, vectors in kinds.items()}
+    return kinds
 
 
 def behind_each(

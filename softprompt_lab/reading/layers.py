@@ -1,4 +1,4 @@
-"""Where a base model keeps its layers, its attention and its unembedding: asked with a few tokens, not listed by name.
+"""Where a base model keeps its last layer, attention and unembedding: asked with a few tokens, not listed by name.
 
 A call of three tokens is watched, and a part is known by the numbers that go in and come out. What cannot be found so,
 or does not give the model's own logits again, is refused with a ValueError.
@@ -61,32 +61,19 @@ def watched_call(base_model: nn.Module) -> tuple[list[Call], Any]:
         return calls, base_model(input_ids=ids, output_hidden_states=True, use_cache=False)
 
 
-def decoder_layers(base_model: nn.Module) -> list[nn.Module]:
-    """The L layers in their order: each takes one hidden state and gives the next.
+def _last_layer(base_model: nn.Module, calls: Sequence[Call], output: Any) -> nn.Module:
+    """Return the last layer: of the modules with parts, the first that is entered with the last but one hidden state.
 
     Raises:
-        ValueError: a layer that no module stands for.
+        ValueError: there is none.
     """
-    return _layers(base_model, *watched_call(base_model))
-
-
-def _layers(base_model: nn.Module, calls: Sequence[Call], output: Any) -> list[nn.Module]:
-    """The layers of a watched call: of the modules with parts, the first that is entered with each hidden state."""
-    states = output.hidden_states  # L + 1; the last one has passed the final norm
-    composed = [call for call in calls if not call.out and any(call.module.children())]
-    found = []
-    for number, state in enumerate(states[:-1]):
-        layer = next((call.module for call in composed if _same(call.states, state)), None)
-        gives = [call.states for call in calls if call.out and call.module is layer]
-        if layer is None or (
-            number < len(states) - 2
-            and not any(_same(given, states[number + 1]) for given in gives)
-        ):
-            raise ValueError(
-                f"layer {number} of {type(base_model).__name__} was not found: no module takes its input."
-            )
-        found.append(layer)
-    return found
+    state = output.hidden_states[-2]  # the last one has passed the final norm
+    for call in calls:
+        if not call.out and any(call.module.children()) and _same(call.states, state):
+            return call.module
+    raise ValueError(
+        f"the last layer of {type(base_model).__name__} was not found: no module takes its input."
+    )
 
 
 class Unembedding(NamedTuple):
@@ -110,7 +97,7 @@ def unembedding(base_model: nn.Module) -> Unembedding:
             takes its last steps in another way).
     """
     calls, output = watched_call(base_model)
-    last = _layers(base_model, calls, output)[-1]
+    last = _last_layer(base_model, calls, output)
     end = max(place for place, call in enumerate(calls) if call.out and call.module is last)
     modules, entered = [], []
     for call in calls[end + 1 :]:
@@ -153,13 +140,8 @@ def states_of(
 
 def first_tensor(values: Any) -> torch.Tensor | None:
     """A tensor, or the first of a tuple that is one."""
-    if isinstance(values, torch.Tensor):
-        return values
-    return (
-        next((value for value in values if isinstance(value, torch.Tensor)), None)
-        if values
-        else None
-    )
+    parts = values if isinstance(values, tuple) else (values,)
+    return next((part for part in parts if isinstance(part, torch.Tensor)), None)
 
 
 def _same(ours: torch.Tensor | None, theirs: torch.Tensor) -> bool:

@@ -62,14 +62,14 @@ def nearest_tokens(
         '·you'
     """
     scores, ids = nearest(prompt, word_embeddings, k, metric, centered, standardised)
-    rows = [
-        (virtual_token, rank + 1, token_id, readable_token(token_id, tokenizer), score)
-        for virtual_token, (row_ids, row_scores) in enumerate(
-            zip(ids.tolist(), scores.tolist(), strict=True)
-        )
-        for rank, (token_id, score) in enumerate(zip(row_ids, row_scores, strict=True))
-    ]
-    return pd.DataFrame(rows, columns=["virtual_token", "rank", "token_id", "token", "score"])
+    index = pd.MultiIndex.from_product(
+        [range(len(prompt)), range(1, k + 1)], names=["virtual_token", "rank"]
+    )
+    return index.to_frame(index=False).assign(
+        token_id=ids.flatten().tolist(),
+        token=[readable_token(token_id, tokenizer) for token_id in ids.flatten().tolist()],
+        score=scores.flatten().tolist(),
+    )
 
 
 def neighbour_table(frame: pd.DataFrame, decimals: int = 2) -> pd.DataFrame:
@@ -105,6 +105,19 @@ def random_control(
     divisor = 1.0 if scale is None else scale.detach().float().to(prompt.device)
     lengths = ((prompt.detach().float() - centre) / divisor).norm(dim=-1, keepdim=True)  # (P, 1)
     return centre + directions * divisor * lengths
+
+
+def random_controls(
+    prompt: Float[torch.Tensor, "P D"], draws: int, seed: int = 0
+) -> list[Float[torch.Tensor, "P D"]]:
+    """Return several random controls of a prompt.
+
+    Raises:
+        ValueError: there would be none.
+    """
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; at least one random control is needed.")
+    return [random_control(prompt, seed + draw) for draw in range(draws)]
 
 
 def controls(

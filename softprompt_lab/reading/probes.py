@@ -21,7 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import factorial, isfinite
 from random import Random
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -29,86 +29,69 @@ import torch
 from jaxtyping import Float
 from torch.nn import functional
 
-from ..evaluation import Evaluation, evaluate
+from ..evaluation import Evaluation
 from ..model import SoftPromptModel
-from ..tasks import MAX_LENGTH, Task
-from .comparison import compared
-from .neighbours import random_control
+from ..tasks import Task
+from .comparison import compared, evaluate_each
+from .controls import prompt_and_start
+from .neighbours import random_control, random_controls
 
 Out = Literal["removed", "mean word"]
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
-COUNTED = ("virtual_token", "draw")  # whole numbers, missing where they mean nothing
+COUNTS = ("virtual_token", "draw")  # whole numbers, missing where they mean nothing
 
 
-class _Cases:
-    """Prompts to measure in one pass, what is said about each, and what each is compared with."""
+class Case(NamedTuple):
+    """A prompt to measure.
 
-    def __init__(self) -> None:
-        self._rows: list[tuple[dict[str, Any], torch.Tensor, Mapping[int, float]]] = []
+    Attributes:
+        vectors: the prompt.
+        columns: what its row of the table says of it.
+        references: the numbers of the cases whose mean it is compared with, with the share of each.
+    """
 
-    def add(
-        self, vectors: torch.Tensor, against: int | Mapping[int, float] | None = None, **said: Any
-    ) -> int:
-        """One more prompt; returns its number. `against`: the number of another, or several with their shares."""
-        number = len(self._rows)
-        against = number if against is None else against
-        self._rows.append((said, vectors, {against: 1.0} if isinstance(against, int) else against))
-        return number
-
-    def measured(
-        self, model: SoftPromptModel, task: Task, split: str, limit: int | None, max_length: int
-    ) -> pd.DataFrame:
-        """The table: what is said, then the measures; equal vectors are measured once."""
-        contents = [vectors.cpu().numpy().tobytes() for _, vectors, _ in self._rows]
-        names = {content: str(number) for number, content in enumerate(dict.fromkeys(contents))}
-        prompts = {
-            names[content]: row[1] for content, row in zip(contents, self._rows, strict=True)
-        }
-        once = evaluate(model, task, split, prompts=prompts, limit=limit, max_length=max_length)
-        found = [once[names[content]] for content in contents]
-        rows = [
-            said | compared(one, _mixture(found, against))
-            for one, (said, _, against) in zip(found, self._rows, strict=True)
-        ]
-        table = pd.DataFrame(rows)
-        return table.astype({name: "Int64" for name in COUNTED if name in table})
+    vectors: Float[torch.Tensor, "_ D"]
+    columns: dict[str, Any]
+    references: Mapping[int, float]
 
 
-def _mixture(found: Sequence[Evaluation], shares: Mapping[int, float]) -> Evaluation:
-    """Row by row the mean of some evaluations, for `difference`, which reads the predictions and no other figure."""
+def _measured(
+    model: SoftPromptModel, task: Task, cases: Sequence[Case], split: str, limit: int | None
+) -> pd.DataFrame:
+    """Return a row for each case: its columns, then the measures."""
+    found = evaluate_each(model, task, split, [case.vectors for case in cases], limit)
+    table = pd.DataFrame(
+        case.columns | compared(one, _mean(found, case.references))
+        for case, one in zip(cases, found, strict=True)
+    )
+    return table.astype({name: "Int64" for name in COUNTS if name in table})
+
+
+def _mean(found: Sequence[Evaluation], shares: Mapping[int, float]) -> Evaluation:
+    """Return the weighted mean of evaluations row by row: its predictions alone, which `difference` reads."""
     first = found[next(iter(shares))]
     mean = {
         column: sum(
-            share * found[number].predictions[column].astype(float)
-            for number, share in shares.items()
+            share * found[i].predictions[column].astype(float) for i, share in shares.items()
         )
         for column in ("loss", "correct")
     }
     return replace(first, predictions=first.predictions.assign(**mean))
 
 
-def _vectors_of(model: SoftPromptModel, start: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """The active prompt and, where it is given, its start, in float32."""
-    prompt = model.prompt.detach().float()
-    if start is None:
-        return {"prompt": prompt}
-    if start.shape != prompt.shape:
-        raise ValueError(
-            f"the start has shape {tuple(start.shape)}, the prompt {tuple(prompt.shape)}."
-        )
-    return {"prompt": prompt, "start": start.detach().float().to(prompt.device)}
+def _kinds(
+    model: SoftPromptModel, start: torch.Tensor | None, draws: int, seed: int
+) -> list[tuple[dict[str, Any], torch.Tensor]]:
+    """Return the active prompt, its start where it is given and random vectors, each with its columns."""
+    vectors = prompt_and_start(model, start=start)
+    random = random_controls(vectors["prompt"], draws, seed)
+    kinds = [({"kind": kind, "draw": None}, each) for kind, each in vectors.items()]
+    return kinds + [({"kind": "random", "draw": draw}, each) for draw, each in enumerate(random)]
 
 
-def _check_draws(draws: int) -> None:
-    """Raise ValueError where no control would be in the table."""
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; a probe needs at least one random control.")
-
-
-def _random_of(vectors: torch.Tensor, draws: int, seed: int) -> list[torch.Tensor]:
-    """`draws` random controls of the same norms."""
-    _check_draws(draws)
-    return [random_control(vectors, seed + draw) for draw in range(draws)]
+def _bare(prompt: torch.Tensor, reference: int = 0, **columns: str) -> Case:
+    """Return the case of the bare base model."""
+    return Case(prompt[:0], {**columns, "kind": "no prompt"}, {reference: 1.0})
 
 
 # --- ablation -----------------------------------------------------------------------------------------------
@@ -135,7 +118,6 @@ def ablation(
     start: Float[torch.Tensor, "_ D"] | None = None,
     draws: int = 3,
     seed: int = 0,
-    max_length: int = MAX_LENGTH,
 ) -> pd.DataFrame:
     """Measure the prompt without each virtual token, and each virtual token alone.
 
@@ -160,26 +142,24 @@ def ablation(
     """
     if out not in get_args(Out):
         raise ValueError(f"out={out!r}; choose one of: {', '.join(get_args(Out))}.")
-    kinds, cases = _vectors_of(model, start), _Cases()
-    prompt = kinds["prompt"]
+    kinds, cases = _kinds(model, start, draws, seed), []
+    prompt = kinds[0][1]
     mean = model.word_embeddings.detach().float().mean(0).expand_as(prompt)
     filler = mean if out == "mean word" else None
-    others = [
-        [other for other in range(len(prompt)) if other != place] for place in range(len(prompt))
-    ]
-    for kind, vectors in kinds.items():
-        whole = cases.add(vectors, part="whole", virtual_token=None, kind=kind, draw=None)
-        for place, rest in enumerate(others):
-            said = {"virtual_token": place, "kind": kind, "draw": None}
-            cases.add(take_out(vectors, [place], filler), whole, part="without one", **said)
-            cases.add(take_out(vectors, rest, filler), whole, part="one alone", **said)
-    for draw, control in enumerate(_random_of(prompt, draws, seed)):
-        for place, rest in enumerate(others):
-            said = {"virtual_token": place, "kind": "random", "draw": draw}
-            cases.add(take_out(prompt, [place], control), 0, part="without one", **said)
-            cases.add(take_out(control, rest, filler), 0, part="one alone", **said)
-    cases.add(prompt[:0], 0, part="nothing", kind="no prompt")
-    return cases.measured(model, task, split, limit, max_length)
+    for kind, vectors in kinds:
+        random, whole = kind["kind"] == "random", {0: 1.0}
+        if not random:
+            whole = {len(cases): 1.0}
+            cases.append(Case(vectors, {"part": "whole", "virtual_token": None} | kind, whole))
+        for place in range(len(prompt)):
+            others = [other for other in range(len(prompt)) if other != place]
+            rest = take_out(prompt if random else vectors, [place], vectors if random else filler)
+            for part, left in (
+                ("without one", rest),
+                ("one alone", take_out(vectors, others, filler)),
+            ):
+                cases.append(Case(left, {"part": part, "virtual_token": place} | kind, whole))
+    return _measured(model, task, [*cases, _bare(prompt, part="nothing")], split, limit)
 
 
 # --- shuffling ----------------------------------------------------------------------------------------------
@@ -215,7 +195,6 @@ def shuffling(
     start: Float[torch.Tensor, "_ D"] | None = None,
     draws: int = 1,
     seed: int = 0,
-    max_length: int = MAX_LENGTH,
 ) -> pd.DataFrame:
     """Measure the virtual tokens in other orders: reversed, and `times` times at random.
 
@@ -229,22 +208,15 @@ def shuffling(
     Raises:
         ValueError: a prompt of one virtual token, an unknown split, no draw, or a start of another shape.
     """
-    kinds: dict[tuple[str, int | None], torch.Tensor] = {
-        (kind, None): vectors for kind, vectors in _vectors_of(model, start).items()
-    }
-    prompt = kinds["prompt", None]
-    kinds |= {
-        ("random", draw): control for draw, control in enumerate(_random_of(prompt, draws, seed))
-    }
-    orders, cases = orders_of(len(prompt), times, seed), _Cases()
-    for (kind, draw), vectors in kinds.items():
-        first = None
+    kinds, cases = _kinds(model, start, draws, seed), []
+    prompt = kinds[0][1]
+    orders = orders_of(len(prompt), times, seed)
+    for kind, vectors in kinds:
+        trained = {len(cases): 1.0}
         for name, order in orders.items():
-            said = {"name": name, "order": " ".join(map(str, order)), "kind": kind, "draw": draw}
-            number = cases.add(vectors[list(order)], first, **said)
-            first = number if first is None else first
-    cases.add(prompt[:0], 0, kind="no prompt")
-    return cases.measured(model, task, split, limit, max_length)
+            columns = {"name": name, "order": " ".join(map(str, order))} | kind
+            cases.append(Case(vectors[list(order)], columns, trained))
+    return _measured(model, task, [*cases, _bare(prompt)], split, limit)
 
 
 def shuffling_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -314,7 +286,6 @@ def interpolation(
     spherical: bool = False,
     draws: int = 3,
     seed: int = 0,
-    max_length: int = MAX_LENGTH,
 ) -> pd.DataFrame:
     """Measure prompts on the way from one to another: two seeds, or a start and its end.
 
@@ -339,18 +310,19 @@ def interpolation(
         )
     if points < 2:
         raise ValueError(f"points is {points}; the two ends are two points.")
-    _check_draws(draws)
+    if draws < 1:
+        raise ValueError(f"draws is {draws}; at least one random control is needed.")
     first, second = (end.detach().float().to(model.device) for end in (first, second))
-    ends: list[tuple[str, int | None, torch.Tensor]] = [("prompt", None, second)]
+    ends = [("prompt", None, second)]
     ends += [("random", draw, random_end(first, second, seed + draw)) for draw in range(draws)]
-    cases = _Cases()
-    for number, (kind, draw, end) in enumerate(ends):
-        zero, one = number * points, number * points + points - 1
+    cases = []
+    for kind, draw, end in ends:
+        begin = len(cases)
         for at in np.linspace(0, 1, points).tolist():
-            line = {zero: 1 - at, one: at}
-            cases.add(between(first, end, at, spherical), line, at=at, kind=kind, draw=draw)
-    cases.add(first[:0], 0, kind="no prompt")
-    return cases.measured(model, task, split, limit, max_length)
+            line = {begin: 1 - at, begin + points - 1: at}
+            columns = {"at": at, "kind": kind, "draw": draw}
+            cases.append(Case(between(first, end, at, spherical), columns, line))
+    return _measured(model, task, [*cases, _bare(first)], split, limit)
 
 
 def barrier(table: pd.DataFrame) -> pd.DataFrame:
@@ -383,7 +355,6 @@ def scaling(
     start: Float[torch.Tensor, "_ D"] | None = None,
     draws: int = 3,
     seed: int = 0,
-    max_length: int = MAX_LENGTH,
 ) -> pd.DataFrame:
     """Measure the prompt times each factor; its directions stay, its norms change.
 
@@ -399,17 +370,10 @@ def scaling(
     """
     if not factors or not all(isfinite(factor) for factor in factors):
         raise ValueError(f"factors={list(factors)}; give one or more finite numbers.")
-    kinds: list[tuple[str, int | None, torch.Tensor]] = [
-        (kind, None, vectors) for kind, vectors in _vectors_of(model, start).items()
-    ]
-    prompt = kinds[0][2]
-    kinds += [
-        ("random", draw, control) for draw, control in enumerate(_random_of(prompt, draws, seed))
-    ]
-    steps, cases = sorted({1.0, *map(float, factors)}), _Cases()
-    for number, (kind, draw, vectors) in enumerate(kinds):
-        own = number * len(steps) + steps.index(1.0)
-        for factor in steps:
-            cases.add(vectors * factor, own, factor=factor, kind=kind, draw=draw)
-    cases.add(prompt[:0], steps.index(1.0), kind="no prompt")
-    return cases.measured(model, task, split, limit, max_length)
+    kinds, cases = _kinds(model, start, draws, seed), []
+    steps = sorted({1.0, *map(float, factors)})
+    one = steps.index(1.0)
+    for kind, vectors in kinds:
+        whole = {len(cases) + one: 1.0}
+        cases += [Case(vectors * factor, {"factor": factor} | kind, whole) for factor in steps]
+    return _measured(model, task, [*cases, _bare(kinds[0][1], one)], split, limit)

@@ -15,14 +15,15 @@ from jaxtyping import Float, Int
 from transformers import PreTrainedTokenizerBase
 
 from ..embedding import text_start
-from ..evaluation import Evaluation, evaluate
+from ..evaluation import Evaluation
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .comparison import difference
-from .neighbours import CONTROL_SEED, random_control, readable_token
+from .comparison import difference, evaluate_each
+from .controls import prompt_and_start
+from .neighbours import controls, random_control, readable_token
 from .search import METRICS, Metric, nearest
 
-NOT_COMPARED = ("", *[float("nan")] * 6)
+GAPS = [f"{name}{end}" for name in ("gap", "loss_gap") for end in ("", "_low", "_high")]
 
 
 def discretised(
@@ -150,88 +151,42 @@ def discretisation_gap(
     Raises:
         ValueError: as `nearest` and `evaluate`.
     """
-    words, mine = (
-        model.word_embeddings.detach(),
-        {"prompt": model.prompt if prompt is None else prompt},
-    )
-    mine |= {} if start is None else {"start": start}
-    mine, others = (
-        {kind: _placed(each, model) for kind, each in some.items()} for some in (mine, others or {})
-    )
+    words, mine = model.word_embeddings.detach(), prompt_and_start(model, prompt, start)
     rows = [(kind, "", vectors, "prompt") for kind, vectors in mine.items()]
     for kind, vectors in mine.items():
         rows += [
             (f"{kind}'s words", metric, discretised(vectors, words, metric)[0], kind)
             for metric in metrics
         ]
-    controls = list(_controls(mine["prompt"], words, draws, seed))
-    rows += [(kind, "", vectors, "prompt") for kind, vectors in [*others.items(), *controls]]
-    prompts, numbers = _distinct([vectors for _, _, vectors, _ in rows])
-    found = evaluate(model, task, split, prompts=prompts, limit=limit)
-    references = {kind: found[number] for kind, number in zip(mine, numbers, strict=False)}
+    beside = list((others or {}).items())
+    drawn = [controls(mine["prompt"], words, seed=seed * draws + draw) for draw in range(draws)]
+    beside += [("random words", each["words"]) for each in drawn]
+    beside += [("random vectors", each["random"]) for each in drawn]
+    beside.append(("no prompt", mine["prompt"][:0]))
+    rows += [(kind, "", vectors.detach(), "prompt") for kind, vectors in beside]
+    found = evaluate_each(model, task, split, [vectors for _, _, vectors, _ in rows], limit)
+    references = dict(zip(mine, found, strict=False))
     lines = []
-    for (kind, metric, vectors, against), number in zip(rows, numbers, strict=True):
-        compared = (
-            NOT_COMPARED
-            if kind == against
-            else (against, *_lost(references[against], found[number]))
-        )
-        text = as_text(vectors, words, model.tokenizer)
-        lines.append((kind, metric, text, *_figures(found[number]), *compared))
-    gaps = [f"{name}{end}" for name in ("gap", "loss_gap") for end in ("", "_low", "_high")]
-    return pd.DataFrame(
-        lines,
-        columns=["kind", "metric", "text", "accuracy", "low", "high", "loss", "against", *gaps],
-    )
+    for (kind, metric, vectors, against), one in zip(rows, found, strict=True):
+        text = as_text(vectors.float().to(model.device), words, model.tokenizer)
+        line = {"kind": kind, "metric": metric, "text": text} | _figures(one) | {"against": ""}
+        if kind != against:
+            line |= {"against": against} | _lost(references[against], one)
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
-def _placed(
-    vectors: Float[torch.Tensor, "P D"], model: SoftPromptModel
-) -> Float[torch.Tensor, "P D"]:
-    """Vectors as the base model is given them."""
-    return vectors.detach().to(model.device, torch.float32)
+def _figures(found: Evaluation) -> dict[str, float]:
+    """Return accuracy, its interval and the loss."""
+    low, high = found.confidence_interval
+    return {"accuracy": found.accuracy, "low": low, "high": high, "loss": found.loss}
 
 
-def _controls(
-    prompt: Float[torch.Tensor, "P D"],
-    word_embeddings: Float[torch.Tensor, "V D"],
-    draws: int,
-    seed: int,
-) -> list[tuple[str, torch.Tensor]]:
-    """Random words, random vectors as long as the prompt's, no vector at all."""
-    generator = torch.Generator().manual_seed(CONTROL_SEED + seed)
-    rows = []
-    for _ in range(draws):
-        ids = torch.randint(len(word_embeddings), (len(prompt),), generator=generator)
-        rows.append(("random words", word_embeddings[ids.to(word_embeddings.device)].float()))
-    rows += [
-        ("random vectors", random_control(prompt, seed * draws + draw)) for draw in range(draws)
-    ]
-    return [*rows, ("no prompt", prompt[:0])]
-
-
-def _distinct(prompts: list[torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Each of the vectors once, by a number, and for each of them its number."""
-    kept: list[torch.Tensor] = []
-    numbers = []
-    for prompt in prompts:
-        same = [number for number, each in enumerate(kept) if torch.equal(each, prompt)]
-        numbers.append(str(same[0] if same else len(kept)))
-        if not same:
-            kept.append(prompt)
-    return {str(number): prompt for number, prompt in enumerate(kept)}, numbers
-
-
-def _figures(found: Evaluation) -> tuple[float, float, float, float]:
-    """Accuracy, its interval, loss."""
-    return found.accuracy, *found.confidence_interval, found.loss
-
-
-def _lost(reference: Evaluation, found: Evaluation) -> tuple[float, ...]:
-    """How much worse than a reference, with intervals: accuracy lost, then loss gained."""
-    lost = difference(reference, found)
-    low, high = lost.loss_interval
-    return lost.accuracy, *lost.accuracy_interval, -lost.loss, -high, -low
+def _lost(reference: Evaluation, found: Evaluation) -> dict[str, float]:
+    """Return how much worse than a reference, with intervals: accuracy lost, then loss gained."""
+    lost, gained = difference(reference, found), difference(found, reference)
+    values = (lost.accuracy, *lost.accuracy_interval, gained.loss, *gained.loss_interval)
+    return dict(zip(GAPS, values, strict=True))
 
 
 def as_text(
@@ -286,22 +241,23 @@ def wayward_table(
     if not prompts:
         raise ValueError("prompts is empty; give at least one, by its gamma.")
     words, ordered = model.word_embeddings.detach(), sorted(prompts.items())
-    rows = [("gamma", gamma, _placed(prompt, model)) for gamma, prompt in ordered]
+    rows = [("gamma", gamma, prompt.detach().float().to(model.device)) for gamma, prompt in ordered]
     free = rows[0][2]
     target = text_start(text, model.tokenizer, model.word_embeddings_module, len(free))
-    rows += [("text", math.nan, target), ("random vectors", math.nan, random_control(free, seed))]
-    rows += [("no prompt", math.nan, free[:0])]
-    measured = {str(number): vectors for number, (_, _, vectors) in enumerate(rows)}
-    found = list(evaluate(model, task, split, prompts=measured, limit=limit).values())
+    beside = {"text": target, "random vectors": random_control(free, seed), "no prompt": free[:0]}
+    rows += [(kind, math.nan, vectors) for kind, vectors in beside.items()]
+    found = evaluate_each(model, task, split, [vectors for _, _, vectors in rows], limit)
     expected = discretised(target, words, metric)[1]
     lines = []
     for (kind, gamma, vectors), one in zip(rows, found, strict=True):
-        gap = _lost(found[0], one)[:3] if ordered[0][0] == 0 else (math.nan,) * 3
-        looks: tuple = (math.nan, math.nan, "")
+        line = {"kind": kind, "gamma": gamma, "words": ""} | _figures(one)
+        if ordered[0][0] == 0:
+            line |= _lost(found[0], one)
         if len(vectors):
             ids = discretised(vectors, words, metric)[1]
-            share = (ids == expected).double().mean().item()
-            looks = (distance_to(vectors, target).item(), share, words_of(ids, model.tokenizer))
-        lines.append((kind, gamma, *_figures(one), *gap, *looks))
-    columns = ["kind", "gamma", "accuracy", "low", "high", "loss", "gap", "gap_low", "gap_high"]
-    return pd.DataFrame(lines, columns=[*columns, "distance", "share", "words"])
+            line["distance"] = distance_to(vectors, target).item()
+            line["share"] = (ids == expected).double().mean().item()
+            line["words"] = words_of(ids, model.tokenizer)
+        lines.append(line)
+    columns = ["kind", "gamma", "accuracy", "low", "high", "loss", *GAPS[:3]]
+    return pd.DataFrame(lines).reindex(columns=[*columns, "distance", "share", "words"])

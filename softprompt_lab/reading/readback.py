@@ -13,21 +13,17 @@ starts, whose text is often copied word for word, and 9 % from the trained promp
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import nn
-from transformers import StoppingCriteriaList
 
 from ..engine.locks import lock
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .controls import check_decoder, prompt_and_controls, text_ids
-from .layers import decoder_layers, first_tensor
-from .neighbours import random_control
+from .controls import check_decoder, prompt_and_start, text_ids
+from .neighbours import random_controls
 
 SLOT = "{prompt}"
 TEMPLATES = {
@@ -40,7 +36,6 @@ TEMPLATES = {
 }
 QUESTION = f"{SLOT}\nWhat does this instruction ask for?"  # to a model that was trained to chat
 ANSWER = "The instruction asks you to"
-PLACEHOLDER = " ?"  # stands in the slot below the layer that is patched
 SHORT_WORD = 4  # letters; shorter words occur in every text
 
 
@@ -52,8 +47,6 @@ def read_back(
     start: Float[torch.Tensor, "P D"] | None = None,
     says: str | None = None,
     templates: Mapping[str, str] | None = None,
-    source_layer: int = 0,
-    target_layer: int = 0,
     max_new_tokens: int = 24,
     draws: int = 3,
     seed: int = 0,
@@ -66,8 +59,6 @@ def read_back(
         start: the prompt before training.
         says: a text that says the task, by default `task.instruction`. Its word embeddings are the positive control.
         templates: by name, each with `{prompt}` once; by default `templates_for` the tokenizer.
-        source_layer: 0 reads the vectors themselves, l what layer l - 1 makes of the prompt standing alone.
-        target_layer: 0 puts them in place of word embeddings, l into what layer l reads at the slot.
         draws: how many random prompts.
 
     Returns:
@@ -77,43 +68,42 @@ def read_back(
         holds itself, do not count; NaN where none is left.
 
     Raises:
-        ValueError: an encoder-decoder, no tokenizer, vectors that do not fit, a template without its slot, or a layer
-            that is not there.
+        ValueError: an encoder-decoder, no tokenizer, vectors that do not fit, or a template without its slot.
     """
-    base_model = check_decoder(model)
+    check_decoder(model)
     if model.tokenizer is None:
         raise ValueError("there is no tokenizer; pass tokenizer= to SoftPromptModel.")
     says = task.instruction if says is None else says
     templates = templates_for(model.tokenizer) if templates is None else templates
-    kinds = prompt_and_controls(model, prompt, start)
-    read = kinds["prompt"]
-    slots = {(kind, 0): kinds[kind] for kind in ("prompt", "start") if kind in kinds}
-    slots |= {("random", draw): random_control(read, seed + draw) for draw in range(draws)}
-    words = torch.tensor(
-        text_ids(model, model.tokenizer(says, add_special_tokens=False)["input_ids"])
-    )
-    slots |= {("task text", 0): model.word_embeddings_module(words.to(model.device)).float()}
-    slots |= {("no prompt", 0): read[:0]}
-    groups = [
-        [slot for slot, own in slots.items() if len(own) == length]
-        for length in {*map(len, slots.values())}
-    ]
+    kinds = prompt_and_start(model, prompt, start)
+    slots = {(kind, 0): vectors for kind, vectors in kinds.items()}
+    random = random_controls(kinds["prompt"], draws, seed)
+    slots |= {("random", draw): vectors for draw, vectors in enumerate(random)}
+    ids = text_ids(model, model.tokenizer(says, add_special_tokens=False)["input_ids"])
+    slots["task text", 0] = _embedded(model, ids)
+    slots["no prompt", 0] = kinds["prompt"][:0]
     outputs = {}
-    for same_length in groups:
-        states = prompt_states(
-            base_model, torch.stack([slots[slot] for slot in same_length]), source_layer
-        )
+    for length in {*map(len, slots.values())}:
+        group = [slot for slot, vectors in slots.items() if len(vectors) == length]
+        vectors = torch.stack([slots[slot] for slot in group])
         for name, template in templates.items():
-            said = speak(model, template, states, target_layer, max_new_tokens)
-            outputs |= {
-                (slot, name): output for slot, output in zip(same_length, said, strict=True)
-            }
-    rows = [(*slot, name, outputs[slot, name]) for slot in slots for name in templates]
-    table = pd.DataFrame(rows, columns=["kind", "draw", "template", "output"])
-    for column, text in (("task_words", says), ("label_words", " ".join(task.labels))):
-        pairs = zip(table["output"], table["template"], strict=True)
-        table[column] = [found_share(text, output, templates[name]) for output, name in pairs]
-    return table
+            said = speak(model, template, vectors, max_new_tokens)
+            outputs |= {(slot, name): output for slot, output in zip(group, said, strict=True)}
+    rows = []
+    for slot in slots:
+        for name, template in templates.items():
+            output = outputs[slot, name]
+            task_words = found_share(says, output, template)
+            label_words = found_share(" ".join(task.labels), output, template)
+            rows.append((*slot, name, output, task_words, label_words))
+    columns = ["kind", "draw", "template", "output", "task_words", "label_words"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _embedded(model: SoftPromptModel, ids: list[int]) -> Float[torch.Tensor, "T D"]:
+    """Return the word embeddings of some tokens, in float32."""
+    tokens = torch.tensor(ids, dtype=torch.long, device=model.device)
+    return model.word_embeddings_module(tokens).float()
 
 
 def templates_for(tokenizer) -> dict[str, str]:
@@ -129,81 +119,37 @@ def templates_for(tokenizer) -> dict[str, str]:
 
 
 @torch.no_grad()
-def prompt_states(
-    base_model: nn.Module, vectors: Float[torch.Tensor, "K P D"], layer: int
-) -> Float[torch.Tensor, "K P D"]:
-    """What a layer reads at prompts that stand alone; layer 0 stands for the vectors themselves.
-
-    Raises:
-        ValueError: a layer that is not there.
-    """
-    layers = base_model.config.get_text_config(decoder=True).num_hidden_layers
-    if not 0 <= layer < layers:
-        raise ValueError(
-            f"layer {layer} is not there; the base model has {layers}, from 0 to {layers - 1}."
-        )
-    if layer == 0 or not vectors.shape[1]:
-        return vectors
-    embeddings = vectors.to(base_model.get_input_embeddings().weight.dtype)
-    with lock(base_model):
-        return base_model(
-            inputs_embeds=embeddings, output_hidden_states=True, use_cache=False
-        ).hidden_states[layer]
-
-
-@torch.no_grad()
 def speak(
     model: SoftPromptModel,
     template: str,
-    states: Float[torch.Tensor, "K P D"],
-    target_layer: int = 0,
+    vectors: Float[torch.Tensor, "K P D"],
     max_new_tokens: int = 24,
 ) -> list[str]:
-    """What the base model writes, greedily, behind a template whose slot holds each of K prompts.
+    """Return what the base model writes, greedily, after a template whose slot holds each of K prompts.
 
     Returns:
         The K outputs, each up to its first line break.
 
     Raises:
-        ValueError: a template without exactly one `{prompt}`, or a layer that is not there.
+        ValueError: a template without exactly one `{prompt}`.
     """
-    base_model, tokenizer = model.base_model, model.tokenizer
+    tokenizer = model.tokenizer
     if template.count(SLOT) != 1:
         raise ValueError(f"the template {template!r} must hold {SLOT} exactly once.")
     before, after = template.split(SLOT)
-    front = text_ids(model, before) if before else []
-    back = tokenizer(after, add_special_tokens=False)["input_ids"]
-    layers = decoder_layers(base_model)
-    if not 0 <= target_layer < len(layers):
-        raise ValueError(
-            f"layer {target_layer} is not there; the base model has layers 0 to {len(layers) - 1}."
-        )
-    slot = slice(len(front), len(front) + states.shape[1])
-    shown = states
-    if target_layer:
-        question = tokenizer(PLACEHOLDER, add_special_tokens=False)["input_ids"][-1:]
-        shown = model.word_embeddings_module(torch.tensor(question, device=model.device)).expand_as(
-            states
-        )
-    words = model.word_embeddings_module(torch.tensor([front + back], device=model.device))
-    words = words.expand(len(states), -1, -1)  # (K, T, D)
-    embeddings = torch.cat(
-        [words[:, : len(front)], shown.to(words.dtype), words[:, len(front) :]], dim=1
-    )
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    options = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1} | ends
-
-    def ended(tokens: torch.Tensor, scores: object) -> torch.Tensor:
-        texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return torch.tensor(["\n" in text.lstrip() for text in texts], device=tokens.device)
-
-    mask = torch.ones(embeddings.shape[:2], dtype=torch.long, device=model.device)
-    with lock(base_model), patched(layers[target_layer] if target_layer else None, slot, states):
-        tokens = base_model.generate(
+    sides = [text_ids(model, before) if before else []]
+    sides.append(tokenizer(after, add_special_tokens=False)["input_ids"])
+    front, back = (_embedded(model, ids).expand(len(vectors), -1, -1) for ids in sides)
+    embeddings = torch.cat([front, vectors, back], dim=1).to(model.word_embeddings.dtype)
+    with lock(model.base_model):
+        tokens = model.base_model.generate(
             inputs_embeds=embeddings,
-            attention_mask=mask,
-            stopping_criteria=StoppingCriteriaList([ended]),
-            **options,
+            attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long, device=model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
     return [first_line(text) for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
@@ -211,31 +157,6 @@ def speak(
 def first_line(text: str) -> str:
     """A text up to its first line break, without quotation marks around it."""
     return text.lstrip().partition("\n")[0].strip(' "')
-
-
-@contextmanager
-def patched(
-    layer: nn.Module | None, slot: slice, states: Float[torch.Tensor, "K P D"]
-) -> Iterator[None]:
-    """Let a layer read other states at the slot of a text; no layer, no change."""
-
-    def patch(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        read = first_tensor(
-            (*args, kwargs.get("hidden_states"))
-        )  # (K, N, D); (K, 1, D) at each new token
-        if read.shape[1] < slot.stop:
-            return args, kwargs
-        read = torch.cat(
-            [read[:, : slot.start], states.to(read.dtype), read[:, slot.stop :]], dim=1
-        )
-        return ((read, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": read})
-
-    handle = layer.register_forward_pre_hook(patch, with_kwargs=True) if layer is not None else None
-    try:
-        yield
-    finally:
-        if handle is not None:
-            handle.remove()
 
 
 def found_share(text: str, output: str, template: str) -> float:

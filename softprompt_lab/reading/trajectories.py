@@ -6,7 +6,6 @@ in random directions and says how near chance would have stayed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import pandas as pd
 import torch
@@ -20,33 +19,34 @@ from .search import Metric, check_vectors
 RANDOM_WALK = "random walk"  # the kind of the control's rows
 
 
-def _ordered(snapshots: Mapping[int, torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
-    """Return snapshots by step as float32, or raise ValueError when there is none or their shapes differ."""
-    ordered = [(step, snapshots[step].detach().float()) for step in sorted(snapshots)]
-    shapes = {tuple(tensor.shape) for _, tensor in ordered}
+def _stacked(
+    snapshots: Mapping[int, torch.Tensor],
+) -> tuple[Float[torch.Tensor, "S P D"], pd.DataFrame]:
+    """Return snapshots by step in float32, and the step and virtual_token of each vector.
+
+    Raises:
+        ValueError: there is no snapshot, or their shapes differ.
+    """
+    shapes = {tuple(prompt.shape) for prompt in snapshots.values()}
     if len(shapes) != 1:
         raise ValueError(
             f"snapshots must be one or more prompts of one shape (P, D); got {sorted(shapes)}."
         )
-    return ordered
+    steps = sorted(snapshots)
+    vectors = torch.stack([snapshots[step].detach().float() for step in steps])
+    names = ["step", "virtual_token"]
+    labels = pd.MultiIndex.from_product([steps, range(vectors.shape[1])], names=names)
+    return vectors, labels.to_frame(index=False)
 
 
 def similarity_to_start(snapshots: Mapping[int, Float[torch.Tensor, "P D"]]) -> pd.DataFrame:
     """Return step, virtual_token, cosine with and L2 distance from the first snapshot, for every snapshot."""
-    ordered = _ordered(snapshots)
-    start = ordered[0][1]
-    parts = [
-        pd.DataFrame(
-            {
-                "step": step,
-                "virtual_token": range(len(prompt)),
-                "cosine": functional.cosine_similarity(prompt, start, dim=-1).cpu().numpy(),
-                "distance": (prompt - start).norm(dim=-1).cpu().numpy(),
-            }
-        )
-        for step, prompt in ordered
-    ]
-    return pd.concat(parts, ignore_index=True)
+    vectors, labels = _stacked(snapshots)
+    cosines = functional.cosine_similarity(vectors, vectors[:1], dim=-1)  # (S, P)
+    distances = (vectors - vectors[0]).norm(dim=-1)
+    return labels.assign(
+        cosine=cosines.flatten().cpu().numpy(), distance=distances.flatten().cpu().numpy()
+    )
 
 
 def random_walk_control(
@@ -58,17 +58,14 @@ def random_walk_control(
     sqrt(sum of s squared) away from its start, a prompt that always goes the same way sum of s. A step is the way
     between two snapshots: with more of them the walk has more turns and stays nearer.
     """
-    ordered = _ordered(snapshots)
+    vectors, _ = _stacked(snapshots)
     generator = torch.Generator().manual_seed(CONTROL_SEED + seed)
-    (first, here), walk = ordered[0], {}
-    walk[first] = here
-    for (_, before), (step, after) in pairwise(ordered):
-        directions = functional.normalize(
-            torch.randn(before.shape, generator=generator), dim=-1
-        ).to(before.device)
-        here = here + directions * (after - before).norm(dim=-1, keepdim=True)
-        walk[step] = here
-    return walk
+    drawn = [torch.randn(vectors.shape[1:], generator=generator) for _ in vectors[1:]]
+    walk = [vectors[0]]
+    for directions, moved in zip(drawn, vectors.diff(dim=0), strict=True):
+        directions = functional.normalize(directions, dim=-1).to(vectors.device)
+        walk.append(walk[-1] + directions * moved.norm(dim=-1, keepdim=True))
+    return dict(zip(sorted(snapshots), walk, strict=True))
 
 
 def trajectory(
@@ -83,16 +80,12 @@ def trajectory(
 
     Columns: step, virtual_token, token_id, token, score, norm, cosine and distance (both to the start).
     """
-    ordered = _ordered(snapshots)
-    every = torch.cat(
-        [prompt for _, prompt in ordered]
-    )  # (S*P, D): one pass over the vocabulary for all of them
+    vectors, labels = _stacked(snapshots)
+    every = vectors.flatten(0, 1)  # (S*P, D): one pass over the vocabulary for all of them
     frame = nearest_tokens(every, word_embeddings, tokenizer, 1, metric, centered, standardised)
-    rows = len(ordered[0][1])
-    frame["virtual_token"] %= rows
-    frame.insert(0, "step", [step for step, _ in ordered for _ in range(rows)])
-    frame = frame.drop(columns="rank").assign(norm=norms(every).cpu().numpy())
-    return frame.merge(similarity_to_start(snapshots), on=["step", "virtual_token"])
+    frame = frame[["token_id", "token", "score"]].assign(norm=norms(every).cpu().numpy())
+    way = similarity_to_start(snapshots)[["cosine", "distance"]]
+    return pd.concat([labels, frame, way], axis=1)
 
 
 def trajectories_of(
@@ -148,33 +141,23 @@ def project(
     The directions are the first two singular vectors of all ways from the start (PCA without centring). The
     words are seen along them too, so two points that look near in the picture need not be near.
     """
-    ordered = _ordered(snapshots)
-    check_vectors(ordered[0][1], word_embeddings)
-    every = torch.cat([prompt for _, prompt in ordered]).double().cpu()  # (S*P, D)
-    moves = every - ordered[0][1].double().cpu().repeat(len(ordered), 1)  # (S*P, D)
-    _, spread, directions = torch.linalg.svd(moves, full_matrices=False)
-    axes = functional.pad(directions, (0, 0, 0, 2))[
-        :2
-    ]  # (2, D), zeros where there are fewer directions
+    vectors, labels = _stacked(snapshots)
+    check_vectors(vectors[0], word_embeddings)
+    vectors = vectors.double().cpu()
+    _, spread, directions = torch.linalg.svd(
+        (vectors - vectors[0]).flatten(0, 1), full_matrices=False
+    )
+    axes = functional.pad(directions, (0, 0, 0, 2))[:2]  # (2, D), zeros where there are fewer
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    axes = axes * largest.sign()  # one of the two mirror images
     shares = functional.pad(spread.square(), (0, 2))[:2] / max(float(spread.square().sum()), 1e-30)
-    axes = (
-        axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
-    )  # one of the two mirror images
-    ids = torch.randperm(len(word_embeddings), generator=torch.Generator().manual_seed(seed))[
-        :words
-    ]
-    sampled = (
-        word_embeddings.detach()[ids.to(word_embeddings.device)].double().cpu() @ axes.T
-    )  # (words, 2)
-    flat = every @ axes.T  # (S*P, 2)
-    labels = [
-        (step, virtual_token) for step, prompt in ordered for virtual_token in range(len(prompt))
-    ]
-    points = pd.DataFrame(labels, columns=["step", "virtual_token"])
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randperm(len(word_embeddings), generator=generator)[:words]
+    sampled = word_embeddings.detach()[ids.to(word_embeddings.device)].double().cpu()
+    x, y = (vectors.flatten(0, 1) @ axes.T).T.numpy()  # (2, S*P)
+    words_x, words_y = (sampled @ axes.T).T.numpy()
     return Projection(
-        points.assign(x=flat[:, 0].numpy(), y=flat[:, 1].numpy()),
-        pd.DataFrame(
-            {"token_id": ids.numpy(), "x": sampled[:, 0].numpy(), "y": sampled[:, 1].numpy()}
-        ),
-        (float(shares[0]), float(shares[1])),
+        labels.assign(x=x, y=y),
+        pd.DataFrame({"token_id": ids.numpy(), "x": words_x, "y": words_y}),
+        tuple(shares.tolist()),
     )

@@ -9,9 +9,10 @@ holds the starts among themselves, the movements (prompt minus start) and random
 two seeds of one task are the yardstick for two tasks (`by_relation`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,14 @@ from scipy.stats import rankdata
 from sklearn.metrics import cohen_kappa_score
 from torch.nn import functional
 
-from ..batch import Example, Target
-from ..evaluation import evaluate
+from ..engine.locks import lock
+from ..evaluation import Evaluation
 from ..model import SoftPromptModel
 from ..tasks import Task
+from .comparison import distinct, evaluate_each
+from .controls import behind_each, check_decoder
 from .neighbours import random_control
 
-COLUMNS = ["first", "second", "kind", "measure", "value"]
 Vectors = Mapping[str, torch.Tensor]  # name -> (P, D)
 
 # ---------------------------------------------------------------------------------------------------- vectors
@@ -91,55 +93,59 @@ def vector_similarity(
     """
     if centered and word_embeddings is None:
         raise ValueError("centered=True needs word_embeddings=, whose mean is taken off.")
-    _one_shape(prompts, starts or {})
     mean = word_embeddings.detach().float().mean(0).cpu() if centered else None
     groups = _with_controls(prompts, starts, seed, mean)
-    movements = groups.pop("movement", {})
     if mean is not None:
         groups = {
             kind: {name: each - mean for name, each in group.items()}
             for kind, group in groups.items()
         }
-    if movements:
-        groups["movement"] = movements
-    rows = [
-        (one, other, kind, measure, function(group[one], group[other]))
-        for kind, group in groups.items()
-        for one, other in combinations_with_replacement(group, 2)
-        for measure, function in VECTOR_MEASURES.items()
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _one_shape(prompts: Vectors, starts: Vectors) -> None:
-    """Raise ValueError unless there are prompts, all of one shape (P, D), and the starts are theirs."""
-    shapes = {name: tuple(vectors.shape) for name, vectors in [*prompts.items(), *starts.items()]}
-    if not prompts or len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 2:
-        raise ValueError(f"prompts must be one or more of one shape (P, D); got {shapes}.")
-    if set(starts) - set(prompts):
-        raise ValueError(f"starts has {sorted(set(starts) - set(prompts))}, which are no prompts.")
+    if starts:
+        moved = groups["start"]
+        groups["movement"] = {name: groups["prompt"][name] - start for name, start in moved.items()}
+    return _pairs(
+        groups, lambda one, other: {name: by(one, other) for name, by in VECTOR_MEASURES.items()}
+    )
 
 
 def _with_controls(
     prompts: Vectors, starts: Vectors | None, seed: int, around: torch.Tensor | None = None
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """The prompts with what they are compared with, by kind and name; each name has random vectors of its own."""
-    placed = _plain(prompts)
-    groups = {"prompt": placed}
+    """Return prompts, starts and random vectors by kind and name, in float32 on the CPU.
+
+    Raises:
+        ValueError: there is no prompt, the shapes differ, or a start belongs to no prompt.
+    """
+    starts = starts or {}
+    shapes = {name: tuple(vectors.shape) for name, vectors in [*prompts.items(), *starts.items()]}
+    if not prompts or len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 2:
+        raise ValueError(f"prompts must be one or more of one shape (P, D); got {shapes}.")
+    if set(starts) - set(prompts):
+        raise ValueError(f"starts has {sorted(set(starts) - set(prompts))}, which are no prompts.")
+    groups = {"prompt": prompts}
     if starts:
-        begun = _plain(starts)
-        groups["start"] = {name: begun[name] for name in placed if name in begun}
-        groups["movement"] = {name: placed[name] - start for name, start in groups["start"].items()}
-    drawn = {
-        name: random_control(prompt, seed + i, around)
-        for i, (name, prompt) in enumerate(placed.items())
+        groups["start"] = {name: starts[name] for name in prompts if name in starts}
+    groups["random"] = {
+        name: random_control(prompt.cpu(), seed + number, around)
+        for number, (name, prompt) in enumerate(prompts.items())
     }
-    return groups | {"random": drawn}
+    return {
+        kind: {name: each.detach().float().cpu() for name, each in group.items()}
+        for kind, group in groups.items()
+    }
 
 
-def _plain(vectors: Vectors) -> dict[str, torch.Tensor]:
-    """Vectors in float32 on the CPU, without a gradient path."""
-    return {name: each.detach().float().cpu() for name, each in vectors.items()}
+def _pairs(
+    groups: Mapping[str, Mapping[str, Any]], measures: Callable[[Any, Any], dict[str, float]]
+) -> pd.DataFrame:
+    """Return the measures of every pair of each kind: first, second, kind, measure, value."""
+    rows = [
+        (one, other, kind, measure, value)
+        for kind, group in groups.items()
+        for one, other in combinations_with_replacement(group, 2)
+        for measure, value in measures(group[one], group[other]).items()
+    ]
+    return pd.DataFrame(rows, columns=["first", "second", "kind", "measure", "value"])
 
 
 # -------------------------------------------------------------------------------------------------- behaviour
@@ -173,49 +179,22 @@ def label_similarity(
     Raises:
         ValueError: as `vector_similarity` and `evaluate`.
     """
-    pairs, distinct, number_of = _to_measure(prompts, starts, seed)
-    named = {str(i): each for i, each in enumerate(distinct)}
-    measured = evaluate(model, task, split, prompts=named, limit=limit)
-    tables = [each.predictions for each in measured.values()]
-    columns = [f"log p({label})" for label in task.labels]
-    answers = [table["prediction"].to_numpy() for table in tables]
-    scores = [table[columns].to_numpy() for table in tables]  # (N, K) each
-    rows = []
-    for kind, one, other in pairs:
-        first, second = number_of[kind, one], number_of[kind, other]
-        found = {
-            "agreement": float((answers[first] == answers[second]).mean()),
-            "kappa": _kappa(answers[first], answers[second]),
-            "correlation": _correlation(scores[first], scores[second]),
-        }
-        rows += [(one, other, kind, measure, value) for measure, value in found.items()]
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def _to_measure(
-    prompts: Vectors, starts: Vectors | None, seed: int
-) -> tuple[list[tuple[str, str, str]], list[torch.Tensor], dict[tuple[str, str], int]]:
-    """The pairs (kind, first, second), each different tensor once, and for each (kind, name) the number of its own.
-
-    Seeds share a start, which is measured once.
-    """
-    _one_shape(prompts, starts or {})
     groups = _with_controls(prompts, starts, seed)
-    groups.pop("movement", None)  # a movement is no prompt
-    pairs = [
-        (kind, *pair)
-        for kind, group in groups.items()
-        for pair in combinations_with_replacement(group, 2)
-    ]
-    distinct: list[torch.Tensor] = []
-    number_of = {}
-    for kind, group in groups.items():
-        for name, vectors in group.items():
-            same = (number for number, other in enumerate(distinct) if torch.equal(vectors, other))
-            number_of[kind, name] = next(same, len(distinct))
-            if number_of[kind, name] == len(distinct):
-                distinct.append(vectors)
-    return pairs, distinct, number_of
+    every = [vectors for group in groups.values() for vectors in group.values()]
+    found = iter(evaluate_each(model, task, split, every, limit))
+    answers = {kind: {name: next(found) for name in group} for kind, group in groups.items()}
+    return _pairs(answers, _alike)
+
+
+def _alike(one: Evaluation, other: Evaluation) -> dict[str, float]:
+    """Return how alike two prompts answer the same rows."""
+    answers = [each.predictions["prediction"].to_numpy() for each in (one, other)]
+    scores = [each.predictions.filter(like="log p(").to_numpy() for each in (one, other)]
+    return {
+        "agreement": float((answers[0] == answers[1]).mean()),
+        "kappa": _kappa(*answers),
+        "correlation": _correlation(*scores),
+    }
 
 
 def _kappa(first: np.ndarray, second: np.ndarray) -> float:
@@ -250,15 +229,20 @@ def next_token_similarity(
 
     Kinds, arguments and errors are those of `label_similarity`; of `task` only the texts and the template are used.
     """
-    pairs, distinct, number_of = _to_measure(prompts, starts, seed)
-    found = next_token_distributions(model, task, distinct, split, limit=limit)  # (prompts, N, V)
-    rows = []
-    for kind, one, other in pairs:
-        first, second = found[number_of[kind, one]], found[number_of[kind, other]]
-        same = (first.argmax(dim=-1) == second.argmax(dim=-1)).float().mean()
-        rows.append((one, other, kind, "divergence", float(_jensen_shannon(first, second).mean())))
-        rows.append((one, other, kind, "same first choice", float(same)))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    groups = _with_controls(prompts, starts, seed)
+    once, own = distinct([vectors for group in groups.values() for vectors in group.values()])
+    found = next_token_distributions(model, task, list(once.values()), split, limit=limit)
+    by_name, names = dict(zip(once, found, strict=True)), iter(own)
+    groups = {
+        kind: {name: by_name[next(names)] for name in group} for kind, group in groups.items()
+    }
+
+    def measures(one: torch.Tensor, other: torch.Tensor) -> dict[str, float]:
+        same = (one.argmax(dim=-1) == other.argmax(dim=-1)).float().mean()
+        divergence = _jensen_shannon(one, other).mean()
+        return {"divergence": float(divergence), "same first choice": float(same)}
+
+    return _pairs(groups, measures)
 
 
 @torch.no_grad()
@@ -270,26 +254,25 @@ def next_token_distributions(
     *,
     limit: int | None = 64,
 ) -> Float[torch.Tensor, "K N V"]:
-    """Log-probabilities of the token that stands first behind N texts in their template, for each of K prompts.
+    """Return log-probabilities of the token that comes first after N texts in their template, for each of K prompts.
 
     They take 4 K N V bytes: 0.2 GB for 16 prompts, 64 texts and a vocabulary of 49,152.
+
+    Raises:
+        ValueError: an encoder-decoder, prompts of several shapes, or a split without rows.
     """
-    rows = task.split(split)
-    texts = rows[task.text_column][:limit]
+    base_model = check_decoder(model)
+    texts = task.split(split)[task.text_column][:limit]
     if not texts:
         raise ValueError(f"the {split} split of {task.name!r} has no rows; give a task with texts.")
-    any_token = Target.of(
-        [model.tokenizer.eos_token_id]
-    )  # the logits of its place are those of any other token
-    contexts = [task.encode(model.tokenizer, text)[0] for text in texts]
-    examples = [
-        Example(ids, [any_token], prompt=i) for i in range(len(prompts)) for ids in contexts
-    ]
-    placed = [prompt.detach().to(model.device, torch.float32) for prompt in prompts]
-    found = torch.empty(len(examples), len(model.word_embeddings))
-    for part in model.engine.label_logits(model.base_model, placed, examples):
-        found[[index for index, _ in part.owners]] = part.logits.log_softmax(dim=-1).cpu()
-    return found.view(len(prompts), len(texts), -1)
+    named = {str(number): each.to(model.device) for number, each in enumerate(prompts)}
+    found = []
+    with lock(base_model):
+        for text in texts:
+            embeddings = behind_each(base_model, named, task.encode(model.tokenizer, text)[0])
+            logits = base_model(inputs_embeds=embeddings, use_cache=False).logits[:, -1]  # (K, V)
+            found.append(logits.float().log_softmax(dim=-1).cpu())
+    return torch.stack(found, dim=1)
 
 
 def _jensen_shannon(
@@ -355,55 +338,53 @@ def association(
     Raises:
         ValueError: the tables hold other pairs, fewer than four prompts, or values that are not finite.
     """
-    found = [_matrix(table, measure) for table, measure in zip((one, other), measures, strict=True)]
-    first, second = found
+    sides = [_of_measure(*side) for side in zip((one, other), measures, strict=True)]
+    first, second = (_matrix(side) for side in sides)
     if list(first.index) != list(second.index) or len(first) < 4:
         raise ValueError(
             f"{list(first.index)} and {list(second.index)}: the same prompts, four or more, are needed."
         )
     upper = np.triu_indices(len(first), k=1)
-    x, values = first.to_numpy()[upper], second.to_numpy()
-    if not np.isfinite([x, values[upper]]).all():
+    ranks, values = rankdata(first.to_numpy()[upper]), second.to_numpy()
+    if not np.isfinite([first.to_numpy()[upper], values[upper]]).all():
         raise ValueError(f"{measures} hold values that are not finite; leave those prompts out.")
-    ranks = rankdata(x)
 
-    def correlation(matrix: np.ndarray) -> float:
-        return float(np.corrcoef(ranks, rankdata(matrix[upper]))[0, 1])
+    def correlation(order: np.ndarray) -> float:
+        return float(np.corrcoef(ranks, rankdata(values[np.ix_(order, order)][upper]))[0, 1])
 
-    spearman, shuffler = correlation(values), np.random.default_rng(seed)
-    drawn = (shuffler.permutation(len(values)) for _ in range(relabellings))
-    as_far = sum(
-        abs(correlation(values[np.ix_(order, order)])) >= abs(spearman) - 1e-12 for order in drawn
-    )
-    sides = [
-        table[table["measure"] == measure]
-        for table, measure in zip((one, other), measures, strict=True)
+    spearman, generator = correlation(np.arange(len(values))), np.random.default_rng(seed)
+    drawn = [correlation(generator.permutation(len(values))) for _ in range(relabellings)]
+    as_far = int((np.abs(drawn) >= abs(spearman) - 1e-12).sum())
+    keys = ["kind", "first", "second"]
+    columns = [
+        side.set_index(keys)["value"].rename(name)
+        for side, name in zip(sides, ("one", "other"), strict=True)
     ]
-    pairs = sides[0].merge(sides[1], on=["kind", "first", "second"], suffixes=("_one", "_other"))
-    pairs = pairs[pairs["first"] != pairs["second"]].rename(
-        columns={"value_one": "one", "value_other": "other"}
-    )
-    pairs = pairs[["kind", "first", "second", "one", "other"]].reset_index(drop=True)
+    pairs = pd.concat(columns, axis=1, join="inner").reset_index()
+    pairs = pairs[pairs["first"] != pairs["second"]].reset_index(drop=True)
     return Association(pairs, spearman, (as_far + 1) / (relabellings + 1))
 
 
-def _matrix(table: pd.DataFrame, measure: str, kind: str = "prompt") -> pd.DataFrame:
-    """One kind and measure of a table as a symmetric matrix, prompts in the table's order.
+def _of_measure(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """Return one measure's rows.
 
     Raises:
-        ValueError: the table has no such rows.
+        ValueError: there are none of prompts.
     """
-    rows = table[(table["kind"] == kind) & (table["measure"] == measure)]
-    if rows.empty:
-        there = ", ".join(
-            f"{each} of {group}"
-            for group, each in table[["kind", "measure"]].drop_duplicates().values
-        )
-        raise ValueError(f"the table has no {measure!r} of {kind!r}; it has: {there}.")
+    rows = table[table["measure"] == measure]
+    if "prompt" not in set(rows["kind"]):
+        found = table[["kind", "measure"]].drop_duplicates().values
+        names = ", ".join(f"{each} of {kind}" for kind, each in found)
+        raise ValueError(f"the table has no {measure!r} of 'prompt'; it has: {names}.")
+    return rows
+
+
+def _matrix(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the values of the pairs of prompts as a symmetric matrix, prompts in the table's order."""
+    rows = rows[rows["kind"] == "prompt"]
     names = list(dict.fromkeys(rows["first"]))
-    half = rows.pivot(index="first", columns="second", values="value").reindex(
-        index=names, columns=names
-    )
+    half = rows.pivot(index="first", columns="second", values="value")
+    half = half.reindex(index=names, columns=names)
     return half.where(half.notna(), half.T)
 
 
