@@ -102,20 +102,19 @@ def accuracy_comparison(
     kinds = table["kind"].fillna("").astype(str)
     looks = look_by_name(kinds)
     fig, (ax,) = panels(1, 7.5, 0.9 + 0.32 * len(table))
+    if majority is not None:
+        ax.axvline(majority, **MAJORITY)
     labelled = [looks[kind] | {"label": drawable(kind), "markersize": 7} for kind in kinds]
     dot_rows(ax, table["label"], table["accuracy"], (table["low"], table["high"]), labelled)
     at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
     for y, accuracy in enumerate(table["accuracy"]):
         ax.annotate(f"{accuracy:.1%}", (1.01, y), **at)
-    values = dict(zip(table["label"], table["accuracy"], strict=True))
-    fig.alt = f"Dot chart of {measured}: {in_words(values, '.1%')}"
-    if majority is not None:
-        ax.axvline(majority, **MAJORITY)
-        fig.alt += f"; majority {majority:.1%}"
     ax.set_xlabel(f"{measured} (line: 95 % interval)")
     percent(ax.xaxis)
     fig.legend_below()
-    fig.alt += "."
+    values = in_words(dict(zip(table["label"], table["accuracy"], strict=True)), ".1%")
+    baseline = "" if majority is None else f"; majority {majority:.1%}"
+    fig.alt = f"Dot chart of {measured}: {values}{baseline}."
     return fig
 
 
@@ -146,7 +145,7 @@ def _shares(ax: Axes, table: pd.DataFrame) -> None:
     for (label, shares), (colour, hatch) in zip(table.items(), cycle(SHARES.items()), strict=False):
         look = {"color": colour, "hatch": hatch, "edgecolor": "#404040", "linewidth": 0.5}
         left = ends[label] - shares
-        bars = ax.barh(range(len(table)), shares, left=left, label=drawable(str(label)), **look)
+        bars = ax.barh(range(len(table)), shares, 0.7, left, label=drawable(str(label)), **look)
         words = [f"{share:.0%}" if share > 0.12 else "" for share in shares]
         ground = {"facecolor": "white", "edgecolor": "none", "boxstyle": "round,pad=0.15"}
         ax.bar_label(bars, words, label_type="center", fontsize=8, bbox=ground)
