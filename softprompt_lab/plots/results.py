@@ -9,33 +9,22 @@ from matplotlib.axes import Axes
 
 from .charts import dot_rows, in_words, kind_lines, name_rows, panels, running_mean
 from .figure import (
-    BLACK,
     BLUE,
-    GREEN,
+    DOTTED,
+    FILLS,
     LOOKS,
-    ORANGE,
-    PURPLE,
     SKY,
-    VERMILLION,
-    YELLOW,
     Figure,
     Numbers,
     array,
     drawable,
-    look_by_name,
+    looks_of,
     percent,
     styled,
 )
 
-HELD_OUT = {"color": VERMILLION, "marker": "s", "linestyle": "--", "label": "held out"}
-MAJORITY = {"color": BLACK, "linestyle": ":", "label": "majority class"}
-SHARES = dict(
-    zip(
-        (SKY, ORANGE, "#D9D9D9", GREEN, PURPLE, YELLOW),
-        ("", "//", "..", "xx", "--", "\\\\"),
-        strict=True,
-    )
-)  # of each label: colour and hatch
+HELD_OUT = LOOKS[1] | {"label": "held out"}
+MAJORITY = DOTTED | {"label": "majority class"}
 RATIO = "ratio, PEFT, padded to the longest"  # column of the table of `benchmarks/engine.py`
 
 
@@ -61,8 +50,7 @@ def training_curve(
     ax.set(xlabel="step", ylabel="loss (nats a token)")
     fig.alt = f"Line chart over {len(losses)} steps. Training loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
     if len(penalties):
-        look = {"color": BLACK, "linestyle": ":", "label": "penalty, added to the loss"}
-        ax.plot(mean.index, array(penalties), **look)
+        ax.plot(mean.index, array(penalties), label="penalty, added to the loss", **DOTTED)
         fig.alt += f"; the penalty from {penalties[0]:.2f} to {penalties[-1]:.2f}"
     if evaluations:
         fig.alt += _held_out(ax, *right, pd.DataFrame(evaluations), majority)
@@ -100,7 +88,7 @@ def accuracy_comparison(
     """
     table = pd.DataFrame(rows).reindex(columns=["label", "accuracy", "low", "high", "kind"])
     kinds = table["kind"].fillna("").astype(str)
-    looks = look_by_name(kinds)
+    looks = looks_of(kinds)
     fig, (ax,) = panels(1, 7.5, 0.9 + 0.32 * len(table))
     if majority is not None:
         ax.axvline(majority, **MAJORITY)
@@ -142,8 +130,8 @@ def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def _shares(ax: Axes, table: pd.DataFrame) -> None:
     """Draw one task's probabilities as bars side by side, with the numbers of those that are wide enough."""
     ends = table.cumsum(axis=1)
-    for (label, shares), (colour, hatch) in zip(table.items(), cycle(SHARES.items()), strict=False):
-        look = {"color": colour, "hatch": hatch, "edgecolor": "#404040", "linewidth": 0.5}
+    for (label, shares), fill in zip(table.items(), cycle(FILLS), strict=False):
+        look = fill | {"edgecolor": "#404040", "linewidth": 0.5}
         left = ends[label] - shares
         bars = ax.barh(range(len(table)), shares, 0.7, left, label=drawable(str(label)), **look)
         words = [f"{share:.0%}" if share > 0.12 else "" for share in shares]
@@ -170,7 +158,7 @@ def wording_spread(
     ax.plot(ranked, range(len(ranked)), "o", color=BLUE, label="one wording")
     ax.axvline(mean, color=BLUE, linewidth=1.2, label=f"mean, {mean:.1%}")
     lines = ({} if majority is None else {"majority class": majority}) | dict(others or {})
-    for (name, value), look in zip(lines.items(), [MAJORITY, *LOOKS[1:]], strict=False):
+    for (name, value), look in zip(lines.items(), [DOTTED, *LOOKS[1:]], strict=False):
         look = {"color": look["color"], "linestyle": look["linestyle"]}
         ax.axvline(value, label=f"{drawable(name)}, {value:.1%}", **look)
     name_rows(ax, ranked.index, 48)
@@ -196,7 +184,7 @@ def engine_ratios(table: pd.DataFrame) -> Figure:
     fig, axes = panels(len(models), 3.2 * len(models), 3.2, sharey=True)
     kind_lines(dict(zip(models, axes, strict=True)), wide, "P")
     for ax, name in zip(axes, models, strict=True):
-        ax.axhline(1, color=BLACK, linewidth=0.8)
+        ax.axhline(1, **DOTTED)
         ax.set(title=drawable(name), xlabel="virtual tokens, P", xscale="log", yscale="log")
         for axis, ticks in ((ax.xaxis, wide["P"].unique()), (ax.yaxis, (0.5, 1, 2, 3, 5))):
             axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .charts import in_words, kind_lines, matrices, panels
-from .figure import Figure, drawable, look_by_name, styled
+from .figure import Figure, drawable, looks_of, styled
 
 SHADES = mpl.colormaps["cividis"].with_extremes(bad="white")  # made for colour-blind readers
 
@@ -63,7 +63,7 @@ def association_figure(
     )
     seeds = np.where(same, "two seeds of a task", "two tasks")
     relation = np.where(prompts, seeds, pairs["kind"] + ", any pair")
-    looks = look_by_name(["two seeds of a task", "two tasks", *np.unique(relation)])
+    looks = looks_of(["two seeds of a task", "two tasks", *np.unique(relation)])
     for name, own in sorted(pairs.groupby(relation), key=lambda group: list(looks).index(group[0])):
         look = looks[name] | {"linestyle": "none", "label": f"{name} ({len(own)})"}
         ax.plot(own["one"], own["other"], alpha=0.85, **look)
