@@ -6,19 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .charts import changing_words, dot_rows, dots, evenly, panels, running_mean
-from .figure import (
-    BLACK,
-    DOTTED,
-    GREY,
-    LOOKS,
-    SKY,
-    Figure,
-    Numbers,
-    drawable,
-    looks_of,
-    percent,
-    styled,
-)
+from .figure import DOTTED, GREY, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 MOST_WORDS, MOST_STEPS = 8, 8  # virtual tokens and snapshots whose words `search_figure` shows
 CONTROLS = {  # kind of row: name in the legend, line style
@@ -26,6 +14,7 @@ CONTROLS = {  # kind of row: name in the legend, line style
     "random vectors": ("random vectors", "-."),
     "no prompt": ("no prompt", ":"),
 }
+HOLLOW = {"markerfacecolor": "white"}  # words in the place of vectors
 GAPS = {  # column: title; with _low and _high its interval
     "accuracy": "accuracy",
     "gap": "accuracy lost",
@@ -48,8 +37,7 @@ def gap_figure(table: pd.DataFrame) -> Figure:
     names = [f"{row.kind}, {row.metric}" if row.metric else row.kind for row in rows.itertuples()]
     by_prompt = looks_of(rows["kind"].str.removesuffix("'s words"))
     looks = [
-        by_prompt.get(kind)
-        or by_prompt[kind.removesuffix("'s words")] | {"markerfacecolor": "white"}
+        by_prompt[kind.removesuffix("'s words")] | ({} if kind in by_prompt else HOLLOW)
         for kind in rows["kind"]
     ]
     fig, axes = panels(len(GAPS), 9.5, 1.2 + 0.27 * len(rows), sharey=True)
@@ -129,7 +117,7 @@ def _controls(ax: Axes, table: pd.DataFrame, column: str) -> None:
     """Draw what the controls reach in a column as lines, the free prompt (gamma 0) among them."""
     for kind, (name, style) in CONTROLS.items():
         for value in table.loc[table["kind"] == kind, column].dropna():
-            ax.axhline(value, color=BLACK, linestyle=style, linewidth=1.2, label=name)
+            ax.axhline(value, label=name, **(DOTTED | {"linestyle": style}))
     for value in table.loc[table["gamma"] == 0, column]:
         ax.axhline(value, **(LOOKS[4] | {"marker": ""}), zorder=0, label="gamma 0")
 

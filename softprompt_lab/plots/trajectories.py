@@ -12,11 +12,7 @@ from .figure import BLUE, SKY, VERMILLION, Animation, Figure, drawable, styled
 
 STEPS_DRAWN, TOKENS_DRAWN = 4, 20  # snapshots and virtual tokens in a table of words
 PICTURES, SECONDS = 12, 4.0  # of an animation
-MEASURES = {
-    "norm": "norm",
-    "distance": "distance to the start",
-    "cosine": "cosine with the start",
-}
+MEASURES = {"norm": "norm", "distance": "distance to the start", "cosine": "cosine with the start"}
 
 
 # --- words, norm, distance ----------------------------------------------------------------------------------
