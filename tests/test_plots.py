@@ -107,11 +107,6 @@ FIGURES = {
         reading.trajectories_of(RUNS, WORDS, TOKENIZER)
     ),
     "movement": lambda: plots.movement_figure(reading.trajectories_of(RUNS, WORDS, TOKENIZER)),
-    "trajectory and control": lambda: plots.trajectory_figure(
-        *way(),
-        reading.similarity_to_start(walk(WORDS)),
-        control=reading.similarity_to_start(reading.random_walk_control(walk(WORDS))),
-    ),
     "training": lambda: plots.training_curve(LOSSES, EVALUATIONS, 0.53),
     "training alone": lambda: plots.training_curve(torch.tensor(LOSSES)),
     "accuracy": lambda: plots.accuracy_comparison(
@@ -144,7 +139,6 @@ FIGURES = {
     "trajectory": lambda: plots.trajectory_figure(
         *way(), reading.similarity_to_start(walk(WORDS)), explained=(0.5, 0.25)
     ),
-    "strip": lambda: plots.trajectory_strip(*way()),
     "shares": lambda: plots.answer_shares(SHARES),
     "animation": lambda: plots.animate_trajectory(*way()),
 }
@@ -370,7 +364,7 @@ def test_words_by_step_mark_what_changed():
     figure = plots.trajectory_words_figure(table)
     (ax,) = figure.axes
     bold = [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"]
-    assert bold == ["e", "b", "c"]  # column by column
+    assert bold == ["b", "e", "c"]  # row by row
     assert ax.get_title(loc="left").endswith("2 of 3 end at another word")
     assert "prompt: 2 of 3 end at another word than they start at: b c c." in figure.alt
 
@@ -391,13 +385,17 @@ def test_the_movement_of_a_prompt_and_of_its_controls():
     ]
 
 
-def test_the_trajectory_figure_draws_the_random_walk_beside():
-    right = FIGURES["trajectory and control"]().axes[1]
-    walked = reading.similarity_to_start(reading.random_walk_control(walk(WORDS)))
-    assert list(right.lines[-1].get_ydata()) == pytest.approx(
-        walked.groupby("step")["cosine"].median().tolist()
-    )
-    assert "that of a random walk at" in FIGURES["trajectory and control"]().alt
+def test_the_trajectory_figure_draws_every_path_and_the_median_cosine():
+    figure = FIGURES["trajectory"]()
+    left, right = figure.axes
+    points, _ = way()
+    paths = [line.get_xydata().tolist() for line in left.lines]
+    for _, path in points.sort_values("step").groupby("virtual_token"):
+        assert path[["x", "y"]].to_numpy().tolist() in paths
+    assert left.get_xlabel() == "direction 1 (50%)"
+    cosines = reading.similarity_to_start(walk(WORDS)).groupby("step")["cosine"].median()
+    assert list(right.lines[-1].get_ydata()) == pytest.approx(cosines.tolist())
+    assert f"the start ends at {cosines.iloc[-1]:.2f}." in figure.alt
 
 
 def test_the_animation_ends_and_rests_on_the_last_snapshot():

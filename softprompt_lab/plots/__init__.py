@@ -30,7 +30,6 @@ from .trajectories import (
     animate_trajectory,
     movement_figure,
     trajectory_figure,
-    trajectory_strip,
     trajectory_words_figure,
 )
 from .transfer import association_figure, similarity_matrices, transfer_curves
@@ -66,7 +65,6 @@ __all__ = [
     "similarity_matrices",
     "training_curve",
     "trajectory_figure",
-    "trajectory_strip",
     "trajectory_words_figure",
     "transfer_curves",
     "wayward_figure",

@@ -9,11 +9,12 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from .figure import BLACK, SKY, Figure, Numbers, drawable, look_by_name
+from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of
 
 SHADES = colors.LinearSegmentedColormap.from_list("shades", ["#FFFFFF", SKY])
 CHANGED = "#FBF3C0"  # behind a word that is not the one before
 DARK = 0.55  # luminance of a cell: darker ones have white words
+BOX = {"linewidth": 0.6, "clip_on": False}
 ON_HATCH = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}  # behind a word
 
 
@@ -55,8 +56,9 @@ def dot_rows(
 
 def mark_rows(ax: Axes, groups: Mapping[str, Numbers]) -> None:
     """Draw one line of marks for each group, spread a little in height, and a bar at their mean."""
-    looks = look_by_name(groups)
+    looks = looks_of(groups)
     for y, (name, values) in enumerate(groups.items()):
+        values = array(values)
         heights = y + np.linspace(-0.25, 0.25, len(values) + 2)[1:-1]
         ax.plot(values, heights, alpha=0.8, **(looks[name] | {"linestyle": "none"}))
         ax.vlines(np.mean(values), y - 0.4, y + 0.4, color=BLACK)
@@ -84,7 +86,7 @@ def kind_lines(
 
     `middle`: "mean" or "median". `band`: the quantile at which a shaded band begins (it ends at 1 - `band`).
     """
-    for kind, look in look_by_name(table["kind"]).items():
+    for kind, look in looks_of(table["kind"]).items():
         groups = table[table["kind"] == kind].groupby(x)[list(axes)]
         for column, ax in axes.items():
             values = groups.agg(middle)[column].dropna()
@@ -98,7 +100,7 @@ def kind_lines(
 
 def running_mean(values: Numbers, window: int) -> pd.Series:
     """Return the mean of the last `window` values at each step, counted from 1 (of fewer at the beginning)."""
-    series = pd.Series(values, index=range(1, len(values) + 1))
+    series = pd.Series(array(values), index=range(1, len(values) + 1))
     return series.rolling(window, min_periods=1).mean()
 
 
@@ -126,14 +128,10 @@ def cells(
     notes, bold, hatches = (each.to_numpy() for each in extras)
     for (y, x), word in np.ndenumerate(words.to_numpy()):
         if not pd.isna(word):
-            look = {
-                "facecolor": colors.to_rgb(faces[y, x]),
-                "hatch": hatches[y, x],
-                "edgecolor": edge,
-            }
-            ax.add_patch(Rectangle((x, y), 1, 1, linewidth=0.6, clip_on=False, **look))
-            weight = "bold" if bold[y, x] else "normal"
-            _cell_words(ax, x, y, str(word), notes[y, x], _ink(**look) | {"weight": weight})
+            face, hatch = colors.to_rgb(faces[y, x]), hatches[y, x]
+            ax.add_patch(Rectangle((x, y), 1, 1, fc=face, ec=edge, hatch=hatch, **BOX))
+            look = _ink(face, hatch) | {"weight": "bold" if bold[y, x] else "normal"}
+            _cell_words(ax, x, y, str(word), notes[y, x], look)
     slant = {"rotation": rotation, "ha": "right", "va": "center", "rotation_mode": "anchor"}
     slant = slant if rotation else {}
     for axis, names, look in ((ax.xaxis, words.columns, slant), (ax.yaxis, words.index, {})):
@@ -144,11 +142,11 @@ def cells(
     ax.spines[:].set_visible(False)
 
 
-def _ink(facecolor: tuple, hatch: str, **_: Any) -> dict[str, Any]:
+def _ink(face: tuple, hatch: str) -> dict[str, Any]:
     """Return the look of words on a face: white on a dark one, on a white ground where it is hatched."""
     if hatch:
         return {"bbox": ON_HATCH}
-    return {"color": "white" if np.dot(facecolor, (0.299, 0.587, 0.114)) < DARK else BLACK}
+    return {"color": "white" if np.dot(face, (0.299, 0.587, 0.114)) < DARK else BLACK}
 
 
 def _cell_words(ax: Axes, x: int, y: int, word: str, note: str, look: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILLION, PURPLE, GREY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#767676"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
 LOOKS = [
     {"color": BLUE, "marker": "o", "linestyle": "-"},
     {"color": VERMILLION, "marker": "s", "linestyle": "--"},
@@ -27,10 +27,16 @@ LOOKS = [
     {"color": ORANGE, "marker": "v", "linestyle": (0, (5, 1))},
     {"color": BLACK, "marker": "x", "linestyle": (0, (1, 1))},
 ]
-SERIES = [tuple(look.values()) for look in LOOKS]
-DRAWING = (
-    threading.RLock()
-)  # matplotlib has one set of settings for all threads; widgets draw in several
+FILLS = [  # of areas: colour and hatch
+    {"facecolor": SKY, "hatch": ""},
+    {"facecolor": ORANGE, "hatch": "//"},
+    {"facecolor": "#D9D9D9", "hatch": ".."},
+    {"facecolor": GREEN, "hatch": "xx"},
+    {"facecolor": PURPLE, "hatch": "--"},
+    {"facecolor": "#F0E442", "hatch": "\\\\"},
+]
+DOTTED = {"color": BLACK, "linestyle": ":", "linewidth": 1.4}  # a level to compare with
+DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
 STYLE = {
@@ -130,16 +136,12 @@ def array(values: Numbers) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)
 
 
-def percent(axis: Any) -> None:
-    """Show fractions on an axis as percentages."""
-    axis.set_major_formatter(ticker.PercentFormatter(xmax=1, decimals=0))
+def percent(*axes: Any) -> None:
+    """Show fractions on each axis as percentages."""
+    for axis in axes:
+        axis.set_major_formatter(ticker.PercentFormatter(xmax=1, decimals=0))
 
 
-def looks_of(names: Iterable[str]) -> dict[str, tuple]:
-    """Give each distinct name a colour, a marker and a line style."""
-    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(dict.fromkeys(names))}
-
-
-def look_by_name(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def looks_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Give each distinct name a colour, a marker and a line style: what `plot` takes."""
     return dict(zip(dict.fromkeys(names), cycle(LOOKS), strict=False))

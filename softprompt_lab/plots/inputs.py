@@ -81,12 +81,8 @@ def letters_figure(
     _boxes(ax, [6.4], numbers, (0.9, 0.48), SKY)
     _boxes(ax, [8.5], 0.05 + 0.68 * np.arange(5), (2.2, 0.55), "#E8E8E8", word="frozen")
     _boxes(ax, [11.9], numbers, (0.9, 0.48), GREEN, "...")
-    for xs, ys in (
-        ((0, 1.9), (3.75, 3.75)),
-        ((2.2, 5.1), (3.75, 3.75)),
-        ((-0.35, -0.35), (0, 3.4)),
-    ):
-        ax.plot(xs, ys, color=BLACK, linewidth=1, marker="|" if ys[0] == ys[1] else "_")
+    ax.plot([0, 1.9, np.nan, 2.2, 5.1], [3.75] * 5, color=BLACK, linewidth=1, marker="|")
+    ax.plot([-0.35, -0.35], [0, 3.4], color=BLACK, linewidth=1, marker="_")
     for x, words in (
         (0.95, f"P = {prompt}\nvirtual tokens"),
         (3.65, f"T = {text}\ntext tokens"),

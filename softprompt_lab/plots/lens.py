@@ -51,17 +51,12 @@ def lens_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAWN) -> Figu
 def _lens_grid(ax: Axes, own: pd.DataFrame) -> None:
     """Draw words on the shade of their probability, one column a place, one row a layer."""
     places = set(zip(own["place"], own["position"], strict=True))
-    virtual, text = (
-        sorted(place for place in places if place[0] == name) for name in ("virtual", "text")
-    )
+    virtual, text = (sorted(at for at in places if at[0] == name) for name in ("virtual", "text"))
     wide = own.set_index(["layer", "place", "position"]).unstack(["place", "position"])[::-1]
-    words, sure, bold, tokens = (
-        wide[column][virtual + text]
-        for column in ("predicted", "log_probability", "agrees", "token")
-    )
-    names = [f"p{at}" for _, at in virtual] + tokens[text].iloc[0].tolist()
-    faces = SHADES(np.exp(sure.to_numpy()))
-    cells(ax, words.set_axis(names, axis=1), faces, bold=bold, rotation=35)
+    names = [f"p{at}" for _, at in virtual] + wide["token"][text].iloc[0].tolist()
+    words, bold = (wide[column][virtual + text] for column in ("predicted", "agrees"))
+    sure = np.exp(wide["log_probability"][virtual + text].to_numpy())
+    cells(ax, words.set_axis(names, axis=1), SHADES(sure), bold=bold, rotation=35)
     if virtual and text:
         ax.axvline(len(virtual), color=BLACK, linewidth=1.2)
     ax.set_xlabel("virtual token | token of the text" if virtual else "token")
@@ -94,9 +89,8 @@ def attention_mass_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAW
     for ax, (kind, grid) in zip(axes, grids.items(), strict=True):
         values = grid.pivot(index="layer", columns="head", values="mass")
         shown = ax.imshow(values, aspect="auto", cmap=DEEP, vmin=0, vmax=most, origin="lower")
-        ax.set(
-            title=f"{drawable(kind)}\nmean {grid['mass'].mean():.1%}", xlabel="head", ylabel="layer"
-        )
+        ax.set_title(f"{drawable(kind)}\nmean {grid['mass'].mean():.1%}")
+        ax.set(xlabel="head", ylabel="layer")
         ax.locator_params(nbins=5, integer=True)
         ax.label_outer()
     bar = fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.02, location="bottom")
@@ -146,13 +140,13 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
     table = frame.assign(share=frame["bias"] / (frame["bias"] + frame["rest"]))
     fig, (left, right) = panels(2, 8.0, 3.2)
     kind_lines({"share": left, "moved": right}, table, "layer")
-    left.set(title="what the prompt adds to a head's output", ylabel="bias / (bias + rest), norms")
-    right.set(
-        title="how far the text's own part has moved", ylabel="distance / norm without a prompt"
-    )
-    for ax in (left, right):
-        ax.set_ylim(0, None)
-        percent(ax.yaxis)
+    left.set_title("what the prompt adds to a head's output")
+    left.set_ylabel("bias / (bias + rest), norms")
+    right.set_title("how far the text's own part has moved")
+    right.set_ylabel("distance / norm without a prompt")
+    left.set_ylim(0)
+    right.set_ylim(0)
+    percent(left.yaxis, right.yaxis)
     exact = f"output = bias + rest holds to {table['error'].max():.0e}"
     fig.legend_below(title=exact)
     means = table.groupby("kind", sort=False)[["share", "moved"]].mean()
@@ -175,9 +169,8 @@ def read_back_figure(frame: pd.DataFrame) -> Figure:
 
     `frame`: of `reading.read_back`. Of several random draws each is a line; the bars are their shares.
     """
-    fig, (words, bars) = panels(
-        2, 9.0, 1.0 + 0.235 * len(frame), width_ratios=(4.2, 1), sharey=True
-    )
+    height = 1.0 + 0.235 * len(frame)
+    fig, (words, bars) = panels(2, 9.0, height, width_ratios=(4.2, 1), sharey=True)
     slots = frame[["kind", "draw"]]
     new = slots.ne(slots.shift()).any(axis=1).to_numpy().nonzero()[0]
     for y, row in enumerate(frame.itertuples(index=False)):

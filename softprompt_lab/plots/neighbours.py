@@ -7,18 +7,7 @@ import pandas as pd
 from matplotlib import colors, ticker
 
 from .charts import SHADES, cells, in_words, mark_rows, matrices, panels
-from .figure import (
-    BLACK,
-    GREY,
-    SKY,
-    Figure,
-    Numbers,
-    array,
-    drawable,
-    look_by_name,
-    percent,
-    styled,
-)
+from .figure import DOTTED, GREY, SKY, Figure, Numbers, array, drawable, looks_of, percent, styled
 
 TOKENS_DRAWN = 20  # virtual tokens in a table of neighbours
 
@@ -26,28 +15,22 @@ TOKENS_DRAWN = 20  # virtual tokens in a table of neighbours
 @styled
 def norms_histogram(vocabulary_norms: Numbers, starts: Mapping[str, Numbers]) -> Figure:
     """Draw the norms of all word embeddings (V,) and below them, on one axis, those of each start (P,)."""
-    vocabulary = array(vocabulary_norms)
     rows = {name: array(values) for name, values in starts.items()}
+    vocabulary, median = array(vocabulary_norms), np.median(array(vocabulary_norms))
     everything = np.concatenate([vocabulary, *rows.values()])
-    shortest, longest = everything[everything > 0].min(), everything.max() * 1.001
-    median = np.median(vocabulary)
-    logarithmic = longest > 8 * median
-    edges = (np.geomspace if logarithmic else np.linspace)(shortest, longest, 70)
+    edges = np.geomspace(everything[everything > 0].min(), everything.max() * 1.001, 70)
     fig = Figure(figsize=(7.5, 2.4 + 0.32 * len(rows)))
     top, below = fig.subplots(2, 1, sharex=True, height_ratios=(2, 0.3 + 0.35 * len(rows)))
     top.hist(vocabulary, bins=edges, color=SKY, edgecolor=GREY, linewidth=0.3)
     mark_rows(below, rows)
     for ax in (top, below):
-        ax.axvline(median, color=BLACK, linestyle=":", label=f"median {median:.2f}")
-    top.set_ylabel("word embeddings")
+        ax.axvline(median, label=f"median {median:.2f}", **DOTTED)
+    top.set(ylabel="word embeddings", xscale="log")
     top.legend()
-    below.set_xlabel("norm (length) of the vector; line: mean")
-    if logarithmic:
-        below.set_xlabel("norm (length) of the vector, logarithmic; line: mean")
-        top.set_xscale("log")
-        below.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
-        below.xaxis.set_major_formatter(ticker.ScalarFormatter())
-        below.xaxis.set_minor_formatter(ticker.NullFormatter())
+    below.set_xlabel("norm (length) of the vector, logarithmic; line: mean")
+    below.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+    below.xaxis.set_major_formatter(ticker.ScalarFormatter())
+    below.xaxis.set_minor_formatter(ticker.NullFormatter())
     means = in_words({name: values.mean() for name, values in rows.items()})
     fig.alt = (
         f"Histogram of the norms of {len(vocabulary)} word embeddings, median {median:.2f}; "
@@ -95,7 +78,7 @@ def neighbour_scores(scores: Mapping[str, Numbers], metric: str = "cosine") -> F
     """Draw the score of the nearest token of every virtual token: one marker for the prompt, each control."""
     fig, (ax,) = panels(1, 6.5, 2.8)
     means = {}
-    for i, (name, look) in enumerate(look_by_name(scores).items()):
+    for i, (name, look) in enumerate(looks_of(scores).items()):
         values = array(scores[name])
         means[name] = values.mean()
         at = np.arange(len(values)) + 0.18 * (i - (len(scores) - 1) / 2)  # side by side where equal

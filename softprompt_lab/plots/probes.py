@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .charts import dot_rows, dots, name_rows, panels
-from .figure import BLACK, BLUE, GREY, ORANGE, VERMILLION, Figure, drawable, percent, styled
+from .figure import BLACK, BLUE, DOTTED, GREY, ORANGE, VERMILLION, Figure, drawable, percent, styled
 
 MEASURES = {"loss": "loss (nats a token)", "accuracy": "accuracy"}
 LOOKS = {
@@ -49,7 +49,7 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str] | None = None) -> 
             _ablated(ax, table[table["part"] == part], measure)
             ax.axhline(0, color=GREY, linewidth=0.6)
         level = nothing[f"{measure}_change"]
-        row[1].axhline(level, color=BLACK, linestyle=":", linewidth=1.2, label="no prompt")
+        row[1].axhline(level, label="no prompt", **DOTTED)
         row[0].set_ylabel(f"change of {name}".replace(" (", "\n("))
     for top, below, title in zip(*axes, PARTS.values(), strict=True):
         top.set_title(title)
@@ -173,7 +173,7 @@ def scaling_figure(table: pd.DataFrame) -> Figure:
     fig, axes = _along(table, "factor", NAMES)
     nothing = table.loc[table["kind"] == "no prompt"].iloc[0]
     for ax, measure in zip(axes, MEASURES, strict=True):
-        ax.axhline(nothing[measure], color=BLACK, linestyle=(0, (1, 1)), label="no prompt")
+        ax.axhline(nothing[measure], label="no prompt", **DOTTED)
         ax.axvline(1, color=BLACK, linewidth=0.6)
         ax.set_xlabel("factor (0: vectors of zeros)")
     fig.legend_below()

@@ -6,20 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .charts import changing_words, dot_rows, dots, evenly, panels, running_mean
-from .figure import (
-    BLACK,
-    BLUE,
-    GREY,
-    ORANGE,
-    SKY,
-    Figure,
-    Numbers,
-    array,
-    drawable,
-    look_by_name,
-    percent,
-    styled,
-)
+from .figure import DOTTED, GREY, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 MOST_WORDS, MOST_STEPS = 8, 8  # virtual tokens and snapshots whose words `search_figure` shows
 CONTROLS = {  # kind of row: name in the legend, line style
@@ -27,6 +14,7 @@ CONTROLS = {  # kind of row: name in the legend, line style
     "random vectors": ("random vectors", "-."),
     "no prompt": ("no prompt", ":"),
 }
+HOLLOW = {"markerfacecolor": "white"}  # words in the place of vectors
 GAPS = {  # column: title; with _low and _high its interval
     "accuracy": "accuracy",
     "gap": "accuracy lost",
@@ -47,10 +35,9 @@ def gap_figure(table: pd.DataFrame) -> Figure:
     """
     rows = table.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
     names = [f"{row.kind}, {row.metric}" if row.metric else row.kind for row in rows.itertuples()]
-    by_prompt = look_by_name(rows["kind"].str.removesuffix("'s words"))
+    by_prompt = looks_of(rows["kind"].str.removesuffix("'s words"))
     looks = [
-        by_prompt.get(kind)
-        or by_prompt[kind.removesuffix("'s words")] | {"markerfacecolor": "white"}
+        by_prompt[kind.removesuffix("'s words")] | ({} if kind in by_prompt else HOLLOW)
         for kind in rows["kind"]
     ]
     fig, axes = panels(len(GAPS), 9.5, 1.2 + 0.27 * len(rows), sharey=True)
@@ -59,9 +46,8 @@ def gap_figure(table: pd.DataFrame) -> Figure:
         ax.set_xlabel(title)
         ax.locator_params(axis="x", nbins=4)  # the panels are narrow
     for ax in axes[1:]:
-        ax.axvline(0, color=BLACK, linestyle=":", linewidth=1.2)
-    for ax in axes[:2]:
-        percent(ax.xaxis)
+        ax.axvline(0, **DOTTED)
+    percent(axes[0].xaxis, axes[1].xaxis)
     at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7}
     for y, text in enumerate(rows["text"]):
         axes[-1].annotate(drawable(text, 52), (1.03, y), **at)
@@ -84,8 +70,8 @@ def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbe
     steps = evenly(way["step"], MOST_STEPS)
     fig, (left, right) = panels(2, 9.5, 1.2 + 0.27 * max(len(steps), 7), width_ratios=(1, 1.6))
     lines, ends = {"words": losses} | dict(others), []
-    for name, look in look_by_name(lines).items():
-        mean = running_mean(array(lines[name]), max(1, len(lines[name]) // 10))
+    for name, look in looks_of(lines).items():
+        mean = running_mean(lines[name], max(1, len(lines[name]) // 10))
         ends.append(f"{name} {mean.iloc[0]:.2f} to {mean.iloc[-1]:.2f}")
         left.plot(mean.index, mean, label=drawable(name), **(look | {"marker": ""}))
     left.set(xlabel="step", ylabel="training loss (nats a token)")
@@ -110,7 +96,7 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
     """
     rows = table[table["kind"] == "gamma"].sort_values("gamma").reset_index(drop=True)
     fig, axes = panels(len(LIKENESS), 9.5, 3.0)
-    look = {"color": BLUE, "marker": "o"}
+    look = LOOKS[0]
     dots(axes[0], rows["accuracy"], rows.index, (rows["low"], rows["high"]), upright=True, **look)
     for ax, (column, title) in zip(axes, LIKENESS.items(), strict=True):
         ax.plot(rows.index, rows[column], linewidth=0.8, label="trained", **look)
@@ -120,10 +106,8 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
         for x in rows.index[rows["gamma"] == selected]:
             span = {"facecolor": SKY, "alpha": 0.5, "hatch": "//", "edgecolor": GREY, "lw": 0}
             ax.axvspan(x - 0.35, x + 0.35, zorder=0, **span)
-    for ax in axes[:2]:
-        ax.set_ylim(-0.03, 1.03)
-        percent(ax.yaxis)
-    axes[2].set_ylim(bottom=0)
+        ax.set_ylim((0, None) if column == "distance" else (-0.03, 1.03))
+    percent(axes[0].yaxis, axes[1].yaxis)
     fig.legend_below(5)
     fig.alt = _wayward_words(rows, table)
     return fig
@@ -133,10 +117,9 @@ def _controls(ax: Axes, table: pd.DataFrame, column: str) -> None:
     """Draw what the controls reach in a column as lines, the free prompt (gamma 0) among them."""
     for kind, (name, style) in CONTROLS.items():
         for value in table.loc[table["kind"] == kind, column].dropna():
-            ax.axhline(value, color=BLACK, linestyle=style, linewidth=1.2, label=name)
+            ax.axhline(value, label=name, **(DOTTED | {"linestyle": style}))
     for value in table.loc[table["gamma"] == 0, column]:
-        look = {"color": ORANGE, "linestyle": (0, (5, 1)), "zorder": 0, "label": "gamma 0"}
-        ax.axhline(value, **look)
+        ax.axhline(value, **(LOOKS[4] | {"marker": ""}), zorder=0, label="gamma 0")
 
 
 def _wayward_words(rows: pd.DataFrame, table: pd.DataFrame) -> str:

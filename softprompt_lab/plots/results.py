@@ -9,33 +9,22 @@ from matplotlib.axes import Axes
 
 from .charts import dot_rows, in_words, kind_lines, name_rows, panels, running_mean
 from .figure import (
-    BLACK,
     BLUE,
-    GREEN,
+    DOTTED,
+    FILLS,
     LOOKS,
-    ORANGE,
-    PURPLE,
     SKY,
-    VERMILLION,
-    YELLOW,
     Figure,
     Numbers,
     array,
     drawable,
-    look_by_name,
+    looks_of,
     percent,
     styled,
 )
 
-HELD_OUT = {"color": VERMILLION, "marker": "s", "linestyle": "--", "label": "held out"}
-MAJORITY = {"color": BLACK, "linestyle": ":", "label": "majority class"}
-SHARES = dict(
-    zip(
-        (SKY, ORANGE, "#D9D9D9", GREEN, PURPLE, YELLOW),
-        ("", "//", "..", "xx", "--", "\\\\"),
-        strict=True,
-    )
-)  # of each label: colour and hatch
+HELD_OUT = LOOKS[1] | {"label": "held out"}
+MAJORITY = DOTTED | {"label": "majority class"}
 RATIO = "ratio, PEFT, padded to the longest"  # column of the table of `benchmarks/engine.py`
 
 
@@ -61,8 +50,7 @@ def training_curve(
     ax.set(xlabel="step", ylabel="loss (nats a token)")
     fig.alt = f"Line chart over {len(losses)} steps. Training loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
     if len(penalties):
-        look = {"color": BLACK, "linestyle": ":", "label": "penalty, added to the loss"}
-        ax.plot(mean.index, array(penalties), **look)
+        ax.plot(mean.index, array(penalties), label="penalty, added to the loss", **DOTTED)
         fig.alt += f"; the penalty from {penalties[0]:.2f} to {penalties[-1]:.2f}"
     if evaluations:
         fig.alt += _held_out(ax, *right, pd.DataFrame(evaluations), majority)
@@ -100,22 +88,21 @@ def accuracy_comparison(
     """
     table = pd.DataFrame(rows).reindex(columns=["label", "accuracy", "low", "high", "kind"])
     kinds = table["kind"].fillna("").astype(str)
-    looks = look_by_name(kinds)
+    looks = looks_of(kinds)
     fig, (ax,) = panels(1, 7.5, 0.9 + 0.32 * len(table))
+    if majority is not None:
+        ax.axvline(majority, **MAJORITY)
     labelled = [looks[kind] | {"label": drawable(kind), "markersize": 7} for kind in kinds]
     dot_rows(ax, table["label"], table["accuracy"], (table["low"], table["high"]), labelled)
     at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
     for y, accuracy in enumerate(table["accuracy"]):
         ax.annotate(f"{accuracy:.1%}", (1.01, y), **at)
-    values = dict(zip(table["label"], table["accuracy"], strict=True))
-    fig.alt = f"Dot chart of {measured}: {in_words(values, '.1%')}"
-    if majority is not None:
-        ax.axvline(majority, **MAJORITY)
-        fig.alt += f"; majority {majority:.1%}"
     ax.set_xlabel(f"{measured} (line: 95 % interval)")
     percent(ax.xaxis)
     fig.legend_below()
-    fig.alt += "."
+    values = in_words(dict(zip(table["label"], table["accuracy"], strict=True)), ".1%")
+    baseline = "" if majority is None else f"; majority {majority:.1%}"
+    fig.alt = f"Dot chart of {measured}: {values}{baseline}."
     return fig
 
 
@@ -143,10 +130,10 @@ def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
 def _shares(ax: Axes, table: pd.DataFrame) -> None:
     """Draw one task's probabilities as bars side by side, with the numbers of those that are wide enough."""
     ends = table.cumsum(axis=1)
-    for (label, shares), (colour, hatch) in zip(table.items(), cycle(SHARES.items()), strict=False):
-        look = {"color": colour, "hatch": hatch, "edgecolor": "#404040", "linewidth": 0.5}
+    for (label, shares), fill in zip(table.items(), cycle(FILLS), strict=False):
+        look = fill | {"edgecolor": "#404040", "linewidth": 0.5}
         left = ends[label] - shares
-        bars = ax.barh(range(len(table)), shares, left=left, label=drawable(str(label)), **look)
+        bars = ax.barh(range(len(table)), shares, 0.7, left, label=drawable(str(label)), **look)
         words = [f"{share:.0%}" if share > 0.12 else "" for share in shares]
         ground = {"facecolor": "white", "edgecolor": "none", "boxstyle": "round,pad=0.15"}
         ax.bar_label(bars, words, label_type="center", fontsize=8, bbox=ground)
@@ -171,7 +158,7 @@ def wording_spread(
     ax.plot(ranked, range(len(ranked)), "o", color=BLUE, label="one wording")
     ax.axvline(mean, color=BLUE, linewidth=1.2, label=f"mean, {mean:.1%}")
     lines = ({} if majority is None else {"majority class": majority}) | dict(others or {})
-    for (name, value), look in zip(lines.items(), [MAJORITY, *LOOKS[1:]], strict=False):
+    for (name, value), look in zip(lines.items(), [DOTTED, *LOOKS[1:]], strict=False):
         look = {"color": look["color"], "linestyle": look["linestyle"]}
         ax.axvline(value, label=f"{drawable(name)}, {value:.1%}", **look)
     name_rows(ax, ranked.index, 48)
@@ -197,7 +184,7 @@ def engine_ratios(table: pd.DataFrame) -> Figure:
     fig, axes = panels(len(models), 3.2 * len(models), 3.2, sharey=True)
     kind_lines(dict(zip(models, axes, strict=True)), wide, "P")
     for ax, name in zip(axes, models, strict=True):
-        ax.axhline(1, color=BLACK, linewidth=0.8)
+        ax.axhline(1, **DOTTED)
         ax.set(title=drawable(name), xlabel="virtual tokens, P", xscale="log", yscale="log")
         for axis, ticks in ((ax.xaxis, wide["P"].unique()), (ax.yaxis, (0.5, 1, 2, 3, 5))):
             axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])

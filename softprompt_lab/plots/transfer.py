@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .charts import in_words, kind_lines, matrices, panels
-from .figure import Figure, drawable, look_by_name, styled
+from .figure import Figure, drawable, looks_of, styled
 
 SHADES = mpl.colormaps["cividis"].with_extremes(bad="white")  # made for colour-blind readers
 
@@ -57,16 +57,15 @@ def association_figure(
     `pairs`, `spearman`, `p`: of `reading.association`. `labels`: what the two measures are.
     """
     fig, (ax,) = panels(1, 5.6, 3.8)
-    same, prompts = (
-        pairs["first"].map(task_of) == pairs["second"].map(task_of),
-        pairs["kind"] == "prompt",
-    )
+    same = pairs["first"].map(task_of) == pairs["second"].map(task_of)
+    prompts = pairs["kind"] == "prompt"
     seeds = np.where(same, "two seeds of a task", "two tasks")
     relation = np.where(prompts, seeds, pairs["kind"] + ", any pair")
-    looks = look_by_name(["two seeds of a task", "two tasks", *np.unique(relation)])
-    for name, own in sorted(pairs.groupby(relation), key=lambda group: list(looks).index(group[0])):
-        look = looks[name] | {"linestyle": "none", "label": f"{name} ({len(own)})"}
-        ax.plot(own["one"], own["other"], alpha=0.85, **look)
+    for name, look in looks_of(["two seeds of a task", "two tasks", *np.unique(relation)]).items():
+        own = pairs[relation == name]
+        if len(own):
+            look = look | {"linestyle": "none", "label": f"{name} ({len(own)})"}
+            ax.plot(own["one"], own["other"], alpha=0.85, **look)
     ax.set(xlabel=drawable(labels[0]), ylabel=drawable(labels[1]))
     ax.set_title(f"rank correlation {spearman:.2f}, p = {p:.3f} by relabelling the prompts")
     fig.legend_below(2)
