@@ -46,7 +46,7 @@ def mixed_rows(x, prompt):
         (lambda x, prompt: x, "the prompt is missing"),
         (lambda x, prompt: prompt.expand(len(x), -1, -1), "the text is missing"),
         (lambda x, prompt: torch.cat([prompt, x[0]]), "one row came back"),
-        (lambda x, prompt: (x, prompt), "must return one tensor"),
+        (lambda x, prompt: (x, prompt), "Return one tensor"),
         (lambda x, prompt: torch.cat([prompt, x], dim=1), "stopped with RuntimeError"),
     ],
 )
@@ -102,8 +102,9 @@ def test_a_hint_is_printed_on_demand(capsys):
 
 def test_an_exercise_is_registered_once(monkeypatch, capsys):
     monkeypatch.setattr(checks, "_REGISTRY", {})
+    monkeypatch.setattr(checks, "tables", lambda: {"99-1": {"passed": "Three."}})
 
-    @exercise("99-1", passed="Three.")
+    @exercise("99-1")
     def three():
         """Return three.
 
@@ -118,7 +119,29 @@ def test_an_exercise_is_registered_once(monkeypatch, capsys):
     hint("99-1")
     assert capsys.readouterr().out == "Hint for 99-1: Count to three.\n"
     with pytest.raises(ValueError, match="99-1"):
-        exercise("99-1", passed="again")(lambda: 4)
+        exercise("99-1")(lambda: 4)
+
+
+IDS = [key for chapter in range(7) for key in exercise_ids(f"{chapter:02d}")]
+WRONG = [(key, wrong) for key in IDS for wrong in checks.tables()[key].get("wrong", {})]
+
+
+def test_every_exercise_has_its_table():
+    assert sorted(checks.tables()) == IDS
+
+
+@pytest.mark.parametrize("exercise_id", IDS)
+def test_the_right_answer_passes(exercise_id, capsys):
+    """And none of its faults is found in it."""
+    assert check(exercise_id, checks.find_exercise(exercise_id).right)
+    assert checks.tables()[exercise_id]["passed"] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("exercise_id", "wrong"), WRONG)
+def test_a_wrong_answer_hears_its_advice(exercise_id, wrong, capsys):
+    entry = checks.find_exercise(exercise_id)
+    assert check(exercise_id, lambda *case: entry.evaluate(wrong, case)) is course.FAILED
+    assert checks.tables()[exercise_id]["wrong"][wrong] in capsys.readouterr().out
 
 
 def test_a_verdict_shows_nothing_at_the_end_of_a_cell():

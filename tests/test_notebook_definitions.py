@@ -272,7 +272,7 @@ def averaged(indices, g, rows):
         ("02-2", lambda ids, mask: (ids, mask), "pads are still in front of text"),
         ("02-2", unstable, "lost the order of its tokens"),
         ("02-2", mask_left_behind, "Move it along"),
-        ("02-2", lambda ids, mask: ids, "return two tensors"),
+        ("02-2", lambda ids, mask: ids, "Return two tensors"),
         ("02-3", unshifted, "at the label itself"),
         ("02-3", prompt_forgotten, "behind the prompt"),
         ("02-3", mean_over_everything, "the mean is over labels"),

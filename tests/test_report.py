@@ -159,7 +159,7 @@ def test_the_notebook_makes_the_same_again(subject, done):
 
 
 def test_the_command_writes_both(subject, tmp_path, monkeypatch):
-    few = report.page.INSTRUMENTS[:2]
+    few = dict(list(report.page.INSTRUMENTS.items())[:2])
     monkeypatch.setattr(report.page, "INSTRUMENTS", few)
     runner, folder = CliRunner(), subject.given
     outputs = [

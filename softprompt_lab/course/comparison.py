@@ -1,11 +1,13 @@
 """Whether two values are equal and how to show them: for the checks of exercises, and for `compare` in cells."""
 
-import math
 from typing import Any
 
 import torch
 
 from .verdict import FAILED, PASSED, Verdict
+
+MOST_NUMBERS = 24  # of a tensor that is shown with its numbers
+MOST_LETTERS = 300
 
 
 def compare(name: str, ours: Any, theirs: Any, tolerance: float = 1e-5) -> Verdict:
@@ -17,48 +19,23 @@ def compare(name: str, ours: Any, theirs: Any, tolerance: float = 1e-5) -> Verdi
     if ours.shape != theirs.shape:
         print(f"{name}: shapes differ, ours {tuple(ours.shape)}, theirs {tuple(theirs.shape)}")
         return FAILED
-    difference = (ours.double() - theirs.double()).abs().max().item() if ours.numel() else 0.0
-    exact, close = torch.equal(ours, theirs), difference <= tolerance  # a NaN is neither
+    largest = (ours.double() - theirs.double()).abs().max().item() if ours.numel() else 0.0
+    exact, close = torch.equal(ours, theirs), largest <= tolerance  # a NaN is neither
     yes = {True: "yes", False: "no"}
     near = f"within {tolerance:g} {yes[close]}"
-    print(f"{name}: exact {yes[exact]} | {near} | largest difference {difference:.3g}")
+    print(f"{name}: exact {yes[exact]} | {near} | largest difference {largest:.3g}")
     return PASSED if close else FAILED
 
 
-def equal(found: Any, wanted: Any, tolerance: float) -> bool:
-    """Tell whether two values have the same form and the same numbers, floats up to `tolerance`."""
-    if form(found) != form(wanted):
-        return False
-    if isinstance(wanted, torch.Tensor):
-        return torch.allclose(found.double(), wanted.double(), rtol=tolerance, atol=tolerance)
-    if isinstance(wanted, dict):
-        names = found.keys() == wanted.keys()
-        return names and all(equal(found[name], wanted[name], tolerance) for name in wanted)
-    if isinstance(wanted, list | tuple):
-        pairs = zip(found, wanted, strict=False)
-        return len(found) == len(wanted) and all(equal(*pair, tolerance) for pair in pairs)
-    if isinstance(wanted, float):
-        return math.isclose(found, wanted, rel_tol=tolerance, abs_tol=tolerance)
-    return plain(found) == plain(wanted)
-
-
-def difference(found: Any, wanted: Any) -> str:
-    """Return a sentence about how a value of the right form differs from the right one."""
-    if isinstance(wanted, torch.Tensor):
-        farthest = (found.double() - wanted.double()).abs().nan_to_num(torch.inf).argmax()
-        place = [int(index) for index in torch.unravel_index(farthest, wanted.shape)]
-        ours, theirs = (value.flatten()[farthest].item() for value in (found, wanted))
-        return f"The largest difference is at {place}: yours is {ours:.4g}, right is {theirs:.4g}."
-    if isinstance(wanted, dict) and found.keys() == wanted.keys():
-        pairs = {name: (found[name], wanted[name]) for name in wanted}
-        name = next(name for name, pair in pairs.items() if not equal(*pair, 1e-4))
-        forms = tuple(map(form, pairs[name]))
-        if forms[0] != forms[1]:
-            return f"{name!r} is {forms[0]}; right is {forms[1]}."
-        return f"In {name!r}: {difference(*pairs[name])}"
-    if isinstance(wanted, list | tuple | dict) and len(found) != len(wanted):
+def difference(found: Any, wanted: Any, tolerance: float) -> str:
+    """Return in words how a value differs from the right one by more than `tolerance`, or nothing."""
+    if isinstance(wanted, list | tuple) and len(found) != len(wanted):
         return f"That is {len(found)} entries, and {len(wanted)} are right: {show(wanted)}."
-    return f"Right is {show(wanted)}."
+    try:
+        torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance, check_dtype=False)
+    except (AssertionError, TypeError) as error:
+        return f"Right is {show(wanted)}. {error}"
+    return ""
 
 
 def form(value: Any) -> str:
@@ -66,15 +43,15 @@ def form(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return str(tuple(value.shape))
     if isinstance(value, list | tuple):
-        if any(isinstance(item, list | tuple | torch.Tensor) for item in value):
-            return " and ".join(map(form, value))
-        return "a list"
+        nested = any(isinstance(item, list | tuple | torch.Tensor) for item in value)
+        return " and ".join(map(form, value)) if nested else "a list"
     return "a number" if isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def holds_tensors(value: Any) -> bool:
-    """Tell whether a value is a tensor or a list of tensors."""
-    items = value if isinstance(value, list | tuple) else [value]
+    """Tell whether a value is a tensor, or a list or dictionary of tensors."""
+    values = list(value.values()) if isinstance(value, dict) else value
+    items = values if isinstance(values, list | tuple) else [values]
     return any(isinstance(item, torch.Tensor) for item in items)
 
 
@@ -82,17 +59,21 @@ def plain(value: Any) -> Any:
     """Return a value with every tensor or array in it as a number or a list."""
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def show(value: Any, most: int = 24) -> str:
-    """Return a short text of a value: a tensor or list of more than `most` entries by its size alone."""
-    if isinstance(value, torch.Tensor):
-        return show(value.tolist()) if value.numel() <= most else f"a tensor {form(value)}"
+def show(value: Any) -> str:
+    """Return a short text of a value: a large tensor by its size alone, a long list by its beginning."""
+    if isinstance(value, torch.Tensor) and value.numel() > MOST_NUMBERS:
+        return f"a tensor {form(value)}"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name!r}: {show(item)}' for name, item in value.items())}}}"
-    if isinstance(value, list | tuple | bytes) and len(value) > most:
-        return f"{len(value)} {'bytes' if isinstance(value, bytes) else 'entries'}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(show, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+    if isinstance(value, list | tuple | torch.Tensor):
+        text = f"[{', '.join(map(show, value))}]" if form(value) != "()" else show(value.item())
+    else:
+        text = f"{value:.4g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} ..."

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """What the chapters ask before they load a model: its name, the task's name, how many steps."""
+    """What the chapters ask before they load a model: its name, the task's name, how many steps.
 
-    fast: bool  # SOFTPROMPT_LAB_FAST=1: the tiny model and fewer steps, for the tests
-    strict: (
-        bool  # SOFTPROMPT_LAB_STRICT=1: a check that does not pass raises, for the solved notebooks
-    )
+    Args:
+        fast: SOFTPROMPT_LAB_FAST=1 asks for the tiny model and fewer steps, for the tests.
+        strict: SOFTPROMPT_LAB_STRICT=1 asks that a check that does not pass raises, for the solved notebooks.
+    """
+
+    fast: bool
+    strict: bool
 
     @property
     def base(self) -> str:
@@ -33,7 +36,5 @@ class Settings:
 
 def settings() -> Settings:
     """Return the settings that the environment asks for."""
-    return Settings(
-        fast=os.environ.get("SOFTPROMPT_LAB_FAST", "0") == "1",
-        strict=os.environ.get("SOFTPROMPT_LAB_STRICT", "0") == "1",
-    )
+    names = ("SOFTPROMPT_LAB_FAST", "SOFTPROMPT_LAB_STRICT")
+    return Settings(*(os.environ.get(name) == "1" for name in names))

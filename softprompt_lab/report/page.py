@@ -1,16 +1,16 @@
 """All instruments one after the other, and the page that holds them: HTML, or a notebook."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from ..runs import zoo
-from . import beside, inside, probes, vectors
-from .section import Section, Subject
+from .section import INSTRUMENTS, Section, Subject
 
 Instrument = Callable[[Subject], Section]
 TITLE = "{name}: what did the vectors learn?"
@@ -19,36 +19,14 @@ BEFORE = (
     "put together from the numbers, and what it does not show. Written by `softprompt-lab report`; run anew it takes "
     "about six minutes on two cores."
 )
-INSTRUMENTS: tuple[Instrument, ...] = (
-    vectors.neighbours,
-    vectors.metric_agreement,
-    vectors.purity,
-    vectors.norm_quantiles,
-    vectors.way,
-    vectors.way_in_words,
-    vectors.animation,
-    probes.discretisation,
-    probes.ablation,
-    probes.shuffling,
-    probes.interpolation,
-    probes.scaling,
-    inside.logit_lens,
-    inside.attention_mass,
-    inside.bias,
-    inside.read_back,
-)
-BESIDE: tuple[Instrument, ...] = (beside.similarity, beside.behaviour, beside.vectors_and_behaviour)
-FEWEST = 4  # prompts of one shape that can be told apart from chance beside each other
 
 
 def instruments_for(subject: Subject) -> list[Instrument]:
-    """Every instrument that this prompt, and the others beside it, allow."""
-    possible = list(INSTRUMENTS)
-    possible += [probes.search] if subject.of_words is not None else []
-    possible += [probes.wayward] if subject.wayward else []
-    possible += [beside.spot] if subject.given.startswith(zoo.PREFIX) else []
-    possible += BESIDE if len(beside.family(subject)[0]) >= FEWEST else ()
-    return possible
+    """Return every instrument that this prompt, and the others beside it, allow."""
+    names = [
+        name for name, texts in INSTRUMENTS.items() if getattr(subject, texts.get("needs", "run"))
+    ]
+    return [attrgetter(name)(sys.modules[__package__]) for name in names]
 
 
 def sections(subject: Subject) -> Iterator[tuple[Instrument, Section]]:

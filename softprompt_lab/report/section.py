@@ -1,9 +1,12 @@
 """What an instrument says of a prompt, and the prompt that it is asked about."""
 
 import base64
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,7 +17,12 @@ from ..runs import zoo
 from ..runs.saved import SavedRun, saved_run
 
 ROWS = 24  # of the test split that a probe measures each prompt on: a minute or two on smollm2
-SPLIT = "test"
+FEWEST = 4  # prompts of one shape that can be told apart from chance beside each other
+TEXTS = Path(__file__).with_name("instruments.toml")
+INSTRUMENTS: dict[str, dict[str, str]] = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
+Measured = tuple[
+    plots.Figure | plots.Animation, dict[str, Any]
+]  # a figure, and numbers for a sentence
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,14 @@ class Section:
 
     def __str__(self) -> str:
         return f"What it shows: {self.sentence}\nControl: {self.control}\nWhat it does not show: {self.caution}"
+
+
+class Family(NamedTuple):
+    """Prompts of one shape by name, with their starts and the names of their tasks."""
+
+    prompts: dict[str, Float[torch.Tensor, "P D"]]
+    starts: dict[str, Float[torch.Tensor, "P D"]]
+    tasks: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,15 +123,11 @@ class Subject:
     @cached_property
     def other_seed(self) -> SavedRun | None:
         """The first of the others that was trained on the same task from the same start."""
-        same = [
-            other
-            for other in self.free.values()
-            if other.task.name == self.run.task.name
-            and other.start is not None
-            and other.start.shape == self.start.shape
-            and torch.allclose(other.start.float(), self.start, atol=1e-3)
-        ]
-        return same[0] if same else None
+        for other in self._same_task():
+            same = other.free and other.start is not None
+            if same and torch.allclose(other.start.float(), self.start, atol=1e-3):
+                return other
+        return None
 
     @cached_property
     def kinds(self) -> dict[str, Float[torch.Tensor, "P D"]]:
@@ -124,6 +136,47 @@ class Subject:
         if self.other_seed is not None:
             found["other seed"] = self.other_seed.model.prompt.detach().float().cpu()
         return found
+
+    @cached_property
+    def family(self) -> Family:
+        """The prompt and the free others of its shape."""
+        runs = {self.run.name: self.run, **self.free}
+        prompts = {name: run.model.prompt.detach().float().cpu() for name, run in runs.items()}
+        runs = {name: run for name, run in runs.items() if prompts[name].shape == self.prompt.shape}
+        starts = {name: run.start.float() for name, run in runs.items() if run.start is not None}
+        tasks = {name: run.task.name for name, run in runs.items()}
+        return Family({name: prompts[name] for name in runs}, starts, tasks)
+
+    @property
+    def large_family(self) -> bool:
+        """Whether there are enough prompts of this shape to compare."""
+        return len(self.family.prompts) >= FEWEST
+
+    @property
+    def of_the_zoo(self) -> bool:
+        """Whether the prompt came with the package."""
+        return self.given.startswith(zoo.PREFIX)
+
+    def measure(self, probe: Callable, *arguments: Any, **more: Any) -> Any:
+        """Return what a probe finds with the subject's model on the first rows of its test split."""
+        run = self.run
+        return probe(run.model, run.task, *arguments, split="test", limit=self.limit, **more)
+
+
+def instrument(measure: Callable[[Subject], Measured]) -> Callable[[Subject], Section]:
+    """Make an instrument of a function that measures: its texts are those of its name in `instruments.toml`."""
+    name = f"{measure.__module__.rpartition('.')[2]}.{measure.__name__}"
+
+    @wraps(measure)
+    def section(subject: Subject) -> Section:
+        figure, numbers = measure(subject)
+        numbers |= {"P": len(subject.prompt), "limit": subject.limit}
+        control, shows, caution = (
+            INSTRUMENTS[name][part].format(**numbers) for part in ("control", "shows", "caution")
+        )
+        return Section(INSTRUMENTS[name]["title"], figure, control, shows, caution)
+
+    return section
 
 
 def subject_of(given: str, beside: Sequence[str] = (), limit: int = ROWS) -> Subject:

@@ -1,18 +1,19 @@
 """The ablation board: switch virtual tokens off and on, and see what the task loses."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 import ipywidgets
 import pandas as pd
-import torch
 
 from .. import plots, reading
 from ..evaluation import Evaluation, evaluate
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .frame import Content, Instrument, run_of, with_rows
+from .frame import Content, Instrument, button, control
+
+BUTTONS = {"all": lambda on: True, "none": lambda on: False, "invert": lambda on: not on}
 
 
 class AblationBoard(Instrument):
@@ -46,95 +47,64 @@ class AblationBoard(Instrument):
         self._setting = False
         _, nearest = reading.nearest(self._prompt, model.word_embeddings, 1)
         words = [reading.readable_token(int(token), model.tokenizer) for token in nearest[:, 0]]
+        layout = {"width": "9em"}
         self.toggles = [
-            ipywidgets.Checkbox(
-                True, description=f"{place}: {word}", indent=False, layout={"width": "9em"}
-            )
+            control(ipywidgets.Checkbox, f"{place}: {word}", True, layout=layout)
             for place, word in enumerate(words)
         ]
-        self.all = self._button("all", lambda on: True)
-        self.none = self._button("none", lambda on: False)
-        self.invert = self._button("invert", lambda on: not on)
-        super().__init__([*self.toggles, self.all, self.none, self.invert], self.toggles)
+        buttons = [
+            button(name, partial(self._set_all, becomes), tooltip=f"{name} virtual tokens")
+            for name, becomes in BUTTONS.items()
+        ]
+        self.all, self.none, self.invert = buttons
+        super().__init__([*self.toggles, *buttons], self.toggles)
 
-    @classmethod
-    def from_folder(
-        cls,
-        folder: str | Path,
-        task: Task | None = None,
-        *,
-        base_model: Any = None,
-        tokenizer: Any = None,
-        **more: Any,
-    ) -> Self:
-        """Make a board of a saved run; the arguments behind the folder are those of `runs.saved_run` and of the board.
-
-        Args:
-            task: where its rows do not come with the package.
-
-        Raises:
-            AdapterError: the folder is damaged or does not fit the base model.
-            LabError: the base model is not there, or the rows of the task are not.
-        """
-        run = run_of(folder, base_model, tokenizer)
-        return cls(run.model, task or with_rows(run), **more)
-
-    def _button(self, name: str, becomes: Callable[[bool], bool]) -> ipywidgets.Button:
-        """A button that sets every box at once."""
-        button = ipywidgets.Button(
-            description=name, tooltip=f"{name} virtual tokens", layout={"width": "6em"}
-        )
-
-        def pressed(_: Any) -> None:
-            self._setting = True
-            for toggle in self.toggles:
-                toggle.value = becomes(toggle.value)
-            self._setting = False
-            self._changed()
-
-        button.on_click(pressed)
-        return button
+    def _set_all(self, becomes: Callable[[bool], bool]) -> None:
+        """Set every box, and measure once."""
+        self._setting = True
+        for toggle in self.toggles:
+            toggle.value = becomes(toggle.value)
+        self._setting = False
+        self._changed()
 
     def _changed(self, change: Any = None) -> None:
-        """As every widget, but once for a button, which changes many boxes."""
+        """Refresh as every widget does, but once for a button, which changes many boxes."""
         if not self._setting:
             super()._changed(change)
 
     def current(self) -> pd.DataFrame:
         """Return what is shown: name, kind, and the measures of `reading.probes`, changes against the whole prompt."""
-        off = frozenset(place for place, toggle in enumerate(self.toggles) if not toggle.value)
-        on = len(self.toggles) - len(off)
+        places = frozenset(range(len(self.toggles)))
+        off = frozenset(place for place in places if not self.toggles[place].value)
         whole = ("removed", frozenset())
-        nothing = ("removed", frozenset(range(len(self.toggles))))
         lines = [
             ("whole prompt", "prompt", whole),
-            (f"{on} of {len(self.toggles)} virtual tokens", "prompt", ("removed", off)),
+            (f"{len(places - off)} of {len(places)} virtual tokens", "prompt", ("removed", off)),
             ("random vectors where they are off", "random", ("random", off) if off else whole),
-            ("no prompt", "no prompt", nothing),
+            ("no prompt", "no prompt", ("removed", places)),
         ]
-        self._measure([key for _, _, key in lines])
-        reference = self._found[whole]
+        self._measure([key for *_, key in lines])
         rows = [
-            {"name": name, "kind": kind} | reading.compared(self._found[key], reference)
+            {"name": name, "kind": kind} | reading.compared(self._found[key], self._found[whole])
             for name, kind, key in lines
         ]
         return pd.DataFrame(rows)
 
     def _measure(self, keys: list[tuple[str, frozenset[int]]]) -> None:
         """Measure the prompts that were not measured yet."""
-        missing = [key for key in dict.fromkeys(keys) if key not in self._found]
+        missing = {str(key): key for key in keys if key not in self._found}
         if not missing:
             return
-        self.status.value = '<p aria-live="polite">Measuring …</p>'
-        vectors: dict[str, torch.Tensor] = {}
-        for number, (how, off) in enumerate(missing):
-            filler = self._random if how == "random" else None
-            vectors[str(number)] = reading.take_out(self._prompt, off, filler)
+        self.announce("Measuring …")
+        vectors = {
+            name: reading.take_out(self._prompt, off, self._random if how == "random" else None)
+            for name, (how, off) in missing.items()
+        }
         found = evaluate(self._model, self._task, prompts=vectors, **self._rows)
-        self._found |= dict(zip(missing, found.values(), strict=True))
+        self._found |= {missing[name]: evaluation for name, evaluation in found.items()}
 
     def content(self) -> Content:
-        """The picture of `current`, and its second line in words."""
+        """Return the picture of `current`, and its second line in words."""
         table = self.current()
         whole, now, random, _ = table.to_dict("records")
         status = (

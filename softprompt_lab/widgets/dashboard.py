@@ -3,9 +3,8 @@
 import asyncio
 import time
 from dataclasses import replace
-from pathlib import Path
 from threading import Event, Thread
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import ipywidgets
 import pandas as pd
@@ -17,7 +16,7 @@ from ..model import SoftPromptModel
 from ..reading import nearest_tokens, random_control
 from ..tasks import LABEL_COLUMN, Task
 from ..training import TrainingHistory, train
-from .frame import WIDE, Content, Instrument, as_table, run_of, with_rows
+from .frame import Content, Instrument, as_table, button, control
 
 BETWEEN_PICTURES = 1.0  # seconds: a picture takes about a tenth of one
 BREATH = 0.002  # seconds between two steps, in which a waiting cell gets its turn of the base model
@@ -70,50 +69,18 @@ class TrainingDashboard(Instrument):
         self._go, self._ended = Event(), Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last, self._error, self._waiting, self._stopping = 0.0, None, False, False
-        labels = [("Start", "success"), ("Pause", ""), ("Stop", "danger")]
-        self.start, self.pause, self.stop = (
-            ipywidgets.Button(description=label, button_style=style) for label, style in labels
+        self.start = button("Start", self.begin, button_style="success")
+        self.pause = button("Pause", self._pause_or_resume)
+        self.stop = button("Stop", self.end, button_style="danger")
+        self.steps = control(ipywidgets.BoundedIntText, "steps", steps, min=1, max=100_000)
+        limits = {"min": 1e-6, "max": 10.0, "step": 0.005}
+        self.learning_rate = control(
+            ipywidgets.BoundedFloatText, "learning rate", learning_rate, **limits
         )
-        self.steps = ipywidgets.BoundedIntText(steps, 1, 100_000, description="steps", style=WIDE)
-        self.learning_rate = ipywidgets.BoundedFloatText(
-            learning_rate, min=1e-6, max=10.0, step=0.005, description="learning rate", style=WIDE
-        )
-        self.progress = ipywidgets.IntProgress(0, 0, steps, description="step", style=WIDE)
-        self.start.on_click(lambda _: self.begin())
-        self.pause.on_click(lambda _: self.hold() if self._go.is_set() else self.go_on())
-        self.stop.on_click(lambda _: self.end())
+        self.progress = control(ipywidgets.IntProgress, "step", 0, max=steps)
         self._enable()
-        controls = [
-            self.start,
-            self.pause,
-            self.stop,
-            self.steps,
-            self.learning_rate,
-            self.progress,
-        ]
-        super().__init__(controls, watched=[])
-
-    @classmethod
-    def from_folder(
-        cls,
-        folder: str | Path,
-        task: Task | None = None,
-        *,
-        base_model: Any = None,
-        tokenizer: Any = None,
-        **more: Any,
-    ) -> Self:
-        """Train on from a saved prompt: a run's folder, or `zoo:NAME`.
-
-        Args:
-            task: where its rows do not come with the package.
-            more: of the dashboard.
-
-        Raises:
-            AdapterError, LabError: as `runs.saved_run`, or the rows of the task are not there.
-        """
-        run = run_of(folder, base_model, tokenizer)
-        return cls(run.model, task or with_rows(run), **more)
+        buttons = [self.start, self.pause, self.stop]
+        super().__init__([*buttons, self.steps, self.learning_rate, self.progress], watched=[])
 
     # ------------------------------------------------------------------------------------------------- the run
 
@@ -122,44 +89,50 @@ class TrainingDashboard(Instrument):
         """True from the start until the run has ended, also while it is paused."""
         return self._thread is not None and not self._ended.is_set()
 
+    @property
+    def state(self) -> str:
+        """Return "Running", "Paused", or where no run is on its way, "Ended"."""
+        if not self.running:
+            return "Ended"
+        return "Running" if self._go.is_set() else "Paused"
+
     def begin(self) -> None:
         """Start a run from the first prompt; nothing happens while one is running."""
         if self.running:
             return
         with torch.no_grad():
             self.model.prompt.copy_(self._start)
-        self._seen, self._error, self._last = None, None, 0.0
-        self._stopping = False
+        self._seen, self._error, self._last, self._stopping = None, None, 0.0, False
         self._ended.clear()
         self._go.set()
         try:
             self._loop = asyncio.get_running_loop()
         except RuntimeError:
             self._loop = None  # no kernel: nobody sees the picture before `wait`
-        settings = {
-            "steps": self.steps.value,
-            "learning_rate": self.learning_rate.value,
-        } | self._settings
-        self._thread = Thread(
-            target=self._train, args=(settings,), name="training dashboard", daemon=True
-        )
+        chosen = {"steps": self.steps.value, "learning_rate": self.learning_rate.value}
+        settings = chosen | self._settings
+        self._thread = Thread(target=self._train, args=(settings,), daemon=True)
         self._thread.start()
-        self._enable()
-        self.refresh()
+        self._show()
 
     def hold(self) -> None:
         """Pause after the step that is being computed."""
         if self.running:
             self._go.clear()
-            self._enable()
-            self.refresh()
+            self._show()
 
     def go_on(self) -> None:
         """Resume a run that is paused."""
         if self.running:
             self._go.set()
-            self._enable()
-            self.refresh()
+            self._show()
+
+    def _pause_or_resume(self) -> None:
+        """Do what the button in the middle offers."""
+        if self._go.is_set():
+            self.hold()
+        else:
+            self.go_on()
 
     def end(self) -> None:
         """Stop after the step that is being computed; the model keeps the prompt as it is then."""
@@ -214,67 +187,49 @@ class TrainingDashboard(Instrument):
 
     def _enable(self) -> None:
         """Offer what can be done now."""
-        running, paused = self.running, self.running and not self._go.is_set()
+        running = self.running
         self.start.disabled = self.steps.disabled = self.learning_rate.disabled = running
         self.pause.disabled = self.stop.disabled = not running
-        self.pause.description = "Resume" if paused else "Pause"
+        self.pause.description = "Resume" if self.state == "Paused" else "Pause"
         self.progress.max = self.steps.value
         self.progress.value = len(self._seen.losses) if self._seen else 0
 
     def content(self) -> Content:
-        """The curves, and each virtual token's nearest word beside that of its start and of a random vector."""
+        """Return the curves, and each virtual token's nearest word beside those of its start and of a random vector."""
         if self._error is not None:
             raise self._error
         if self._seen is None:
             state = "Running, no step is done yet." if self.running else "Not started."
-            return Content(state, self._neighbours(), "")
+            return Content(state, self._first_figure())
         seen = self._seen
-        state = (
-            "Paused"
-            if self.running and not self._go.is_set()
-            else "Running"
-            if self.running
-            else "Ended"
-        )
-        words = f"{state} at step {len(seen.losses)}: loss {seen.losses[-1]:.3f} nats a token"
+        words = f"{self.state} at step {len(seen.losses)}: loss {seen.losses[-1]:.3f} nats a token"
         if seen.evaluations:
             last = seen.evaluations[-1]
             words += f", accuracy {last['accuracy']:.0%} at step {last['step']} on {len(self._task.validation)} rows"
+        words += f"; {seen.seconds / len(seen.losses):.2f} s a step."
         figure = plots.training_curve(seen.losses, seen.evaluations, majority=self._majority)
-        rate = seen.seconds / len(seen.losses)
-        return Content(
-            f"{words}; {rate:.2f} s a step.", figure, as_table(self.neighbours(), "nearest word")
-        )
+        return Content(words, figure, as_table(self.neighbours(), "nearest word"))
 
     def neighbours(self) -> pd.DataFrame:
-        """Each virtual token's nearest word now, at the start, and that of a random vector of its length."""
+        """Return each virtual token's nearest word now, at the start, and that of a random vector of its length."""
         prompt = self._start if self._seen is None else self._seen.prompt
-        sides = {
-            "now": prompt,
-            "at the start": self._start,
-            "random vector": random_control(prompt),
+        vectors = {"now": prompt, "at the start": self._start}
+        frames = self._nearest(vectors | {"random vector": random_control(prompt)}, 1)
+        words = {
+            name: [f"{row.token} {row.score:.2f}" for row in frame.itertuples()]
+            for name, frame in frames.items()
         }
-        return pd.DataFrame({name: self._nearest(vectors) for name, vectors in sides.items()}).T
+        return pd.DataFrame(words).T
 
-    def _nearest(self, vectors: Float[torch.Tensor, "P D"]) -> list[str]:
-        """The nearest word to each vector with its cosine."""
-        found = nearest_tokens(
-            vectors, self.model.word_embeddings.detach().cpu(), self.model.tokenizer, 1
-        )
-        return [
-            f"{token} {score:.2f}"
-            for token, score in zip(found["token"], found["score"], strict=True)
-        ]
+    def _nearest(self, vectors: dict[str, torch.Tensor], k: int) -> dict[str, pd.DataFrame]:
+        """Return the nearest words to each of several prompts."""
+        words, tokenizer = self.model.word_embeddings.detach().cpu(), self.model.tokenizer
+        return {name: nearest_tokens(each, words, tokenizer, k) for name, each in vectors.items()}
 
-    def _neighbours(self) -> plots.Figure:
-        """What there is to see before the first step: the start, beside random vectors."""
-        words = self.model.word_embeddings.detach().cpu()
-        sides = {"the start": self._start, "random vectors": random_control(self._start)}
-        frames = {
-            name: nearest_tokens(each, words, self.model.tokenizer, 3)
-            for name, each in sides.items()
-        }
-        return plots.neighbour_figure(frames)
+    def _first_figure(self) -> plots.Figure:
+        """Return what there is to see before the first step: the start, beside random vectors."""
+        vectors = {"the start": self._start, "random vectors": random_control(self._start)}
+        return plots.neighbour_figure(self._nearest(vectors, 3))
 
     def close(self) -> None:
         """End the run and its thread, then take everything off the page."""

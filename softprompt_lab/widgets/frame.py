@@ -1,11 +1,11 @@
-"""What all widgets share: controls, an announced status, a table, a picture; errors on the page; a static figure."""
+"""What all widgets share: how controls are made, an announced status, a table, a picture; errors on the page."""
 
 import asyncio
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import ipywidgets
 import pandas as pd
@@ -17,7 +17,23 @@ from ..runs import zoo
 from ..tasks import Task
 
 DELAY = 0.05  # seconds without a further change before a widget computes: one answer to a word typed fast
-WIDE = {"description_width": "initial"}  # a control's label is shown whole
+LOOKS = {  # what controls of a kind have in common
+    ipywidgets.Checkbox: {"indent": False, "layout": {"width": "auto"}},
+    ipywidgets.SelectionSlider: {"continuous_update": False},
+}
+
+
+def control(kind: type[ipywidgets.Widget], label: str, value: Any, **options: Any) -> Any:
+    """Return a control of a kind of ipywidgets with a label that is shown whole."""
+    looks = {"style": {"description_width": "initial"}} | LOOKS.get(kind, {})
+    return kind(value=value, description=label, **looks | options)
+
+
+def button(label: str, pressed: Callable[[], None], **options: Any) -> ipywidgets.Button:
+    """Return a button that calls a function."""
+    made = ipywidgets.Button(description=label, **options)
+    made.on_click(lambda _: pressed())
+    return made
 
 
 class Content(NamedTuple):
@@ -49,17 +65,33 @@ class Instrument(ipywidgets.VBox):
         """`watched`: the controls whose value changes what is shown; left out, all of them."""
         self._timer: asyncio.TimerHandle | None = None
         self._watched = list(controls if watched is None else watched)
-        self.controls = ipywidgets.HBox(
-            list(controls), layout=ipywidgets.Layout(flex_flow="row wrap")
-        )
+        self.controls = ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap"})
         self.status, self.table, self.picture = (ipywidgets.HTML() for _ in range(3))
         super().__init__(children=[self.controls, self.status, self.table, self.picture])
         for control in self._watched:
             control.observe(self._changed, names="value")
         self.refresh()
 
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, task: Task | None = None, *, base_model: Any = None, **more: Any
+    ) -> Self:
+        """Make a widget of a saved run: its folder, or `zoo:NAME`.
+
+        Args:
+            task: Where its rows do not come with the package.
+            base_model: With `tokenizer`, in place of loading the base model, as in `runs.saved_run`.
+            **more: Of the widget.
+
+        Raises:
+            AdapterError: The folder is damaged or does not fit the base model.
+            LabError: The base model is not there, or the rows of the task are not.
+        """
+        run = run_of(folder, base_model, more.pop("tokenizer", None))
+        return cls(run.model, task or with_rows(run), **more)
+
     def content(self) -> Content:
-        """What the controls ask for."""
+        """Return what the controls ask for."""
         raise NotImplementedError
 
     def static_figure(self) -> plots.Figure:
@@ -73,19 +105,15 @@ class Instrument(ipywidgets.VBox):
             content = self.content()
             picture = as_image(content.figure)
         except Exception as error:  # whatever goes wrong belongs on the reader's screen
-            self.show_error(error)
+            self.announce(f"{type(error).__name__}: {error}", 'role="alert"')
+            self.table.value = self.picture.value = ""
             return
-        self.status.value = f'<p aria-live="polite">{html.escape(content.status)}</p>'
+        self.announce(content.status)
         self.table.value, self.picture.value = content.table, picture
 
-    def show_error(self, error: BaseException) -> None:
-        """Say in the widget what went wrong, in place of what it showed before."""
-        text = html.escape(f"{type(error).__name__}: {error}")
-        self.status.value, self.table.value, self.picture.value = (
-            f'<p role="alert">{text}</p>',
-            "",
-            "",
-        )
+    def announce(self, status: str, role: str = 'aria-live="polite"') -> None:
+        """Say something in the widget, which a screen reader reads out."""
+        self.status.value = f"<p {role}>{html.escape(status)}</p>"
 
     def _changed(self, change: Any = None) -> None:
         """Refresh when nothing has changed for a moment; where no event loop runs, at once."""

@@ -14,7 +14,7 @@ from .. import plots, reading
 from ..embedding import text_start
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .frame import WIDE, Content, Instrument, as_table, run_of, with_rows
+from .frame import Content, Instrument, as_table, control, run_of, with_rows
 
 
 class GammaSlider(Instrument):
@@ -47,43 +47,40 @@ class GammaSlider(Instrument):
                 "prompts is empty; train some with wayward.train_wayward(model, task, text)."
             )
         self._model = model
-        self._prompts = {
-            gamma: prompt.detach().clone() for gamma, prompt in sorted(prompts.items())
-        }
+        self._prompts = {gamma: prompts[gamma].detach().clone() for gamma in sorted(prompts)}
         rows = len(next(iter(self._prompts.values())))
         self._target = text_start(text, model.tokenizer, model.word_embeddings_module, rows)
-        self._measured = cache(
-            lambda: reading.wayward_table(
-                model, task, text, self._prompts, split=split, limit=limit
-            )
-        )
+        measured, where = (model, task, text, self._prompts), {"split": split, "limit": limit}
+        self._measured = cache(lambda: reading.wayward_table(*measured, **where))
         gammas = [(f"{gamma:g}", gamma) for gamma in self._prompts]
-        self.gamma = ipywidgets.SelectionSlider(options=gammas, description="gamma", style=WIDE)
+        self.gamma = control(
+            ipywidgets.SelectionSlider,
+            "gamma",
+            gammas[0][1],
+            options=gammas,
+            continuous_update=True,
+        )
         super().__init__([self.gamma])
 
     @classmethod
     def from_folders(
-        cls,
-        folders: Sequence[str | Path],
-        *,
-        base_model: Any = None,
-        tokenizer: Any = None,
-        **more: Any,
+        cls, folders: Sequence[str | Path], *, base_model: Any = None, **more: Any
     ) -> Self:
         """Make a slider of saved runs of one task, each a folder or `zoo:NAME`.
 
         Their `task.json` says `towards`, the text, and `gamma`; one that says neither is the free prompt, gamma 0.
 
         Args:
+            base_model: with `tokenizer`, in place of loading the base model.
             more: `split` and `limit`.
 
         Raises:
             AdapterError, LabError: as `runs.saved_run`, or the rows of the task do not come with the package.
             ValueError: no run was drawn towards a text, or two towards other texts.
         """
-        first = run_of(folders[0], base_model, tokenizer)
-        base_model, tokenizer = first.model.base_model, first.model.tokenizer
-        found = [first, *(run_of(folder, base_model, tokenizer) for folder in folders[1:])]
+        first = run_of(folders[0], base_model, more.pop("tokenizer", None))
+        given = (first.model.base_model, first.model.tokenizer)
+        found = [first, *(run_of(folder, *given) for folder in folders[1:])]
         texts = {run.record["towards"] for run in found if "towards" in run.record}
         if len(texts) != 1:
             raise ValueError(
@@ -102,9 +99,8 @@ class GammaSlider(Instrument):
         )
         away = (prompt - self._target).norm(dim=-1).tolist()
         columns = {"word of the text": text["token"], "distance from it": away}
-        return pd.DataFrame(
-            columns | {"nearest word": found["token"], "distance from that": found["score"]}
-        )
+        columns |= {"nearest word": found["token"], "distance from that": found["score"]}
+        return pd.DataFrame(columns)
 
     def content(self) -> Content:
         """The curve with the chosen gamma marked, and the words beside the text's."""
@@ -116,7 +112,6 @@ class GammaSlider(Instrument):
             f"{row.share:.0%} of the nearest words are the text's, mean squared distance {row.distance:.2g}. "
             f"The text itself {by_kind['text']:.1%}, no prompt {by_kind['no prompt']:.1%}."
         )
-        shown = as_table(
-            self.current().round(2), "words of the text and of the prompt", "virtual token"
-        )
+        caption = "words of the text and of the prompt"
+        shown = as_table(self.current().round(2), caption, "virtual token")
         return Content(status, plots.wayward_figure(table, self.gamma.value), shown)

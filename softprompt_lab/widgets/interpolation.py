@@ -14,9 +14,8 @@ from jaxtyping import Float
 from .. import plots, reading
 from ..errors import LabError
 from ..model import SoftPromptModel
-from ..runs import saved as runs
 from ..tasks import Task
-from .frame import WIDE, Content, Instrument, as_table, run_of, side_by_side, with_rows
+from .frame import Content, Instrument, as_table, control, run_of, side_by_side, with_rows
 
 
 class PromptInterpolation(Instrument):
@@ -57,24 +56,18 @@ class PromptInterpolation(Instrument):
         self._model, self._task, self._names = model, task, tuple(names)
         self._ends = [end.detach().float().to(model.device) for end in (first, second)]
         self._random = reading.random_end(*self._ends, seed)
-        self._measured = {
-            "points": points,
-            "split": split,
-            "limit": limit,
-            "draws": 1,
-            "seed": seed,
-        }
+        self._measured = {"points": points, "split": split, "limit": limit, "seed": seed}
         self.way = cache(self._way)  # what was measured once comes back at once
-        self.at = ipywidgets.SelectionSlider(
-            options=[(f"{at:.2f}", at) for at in np.linspace(0, 1, points).tolist()],
-            description=f"way from {names[0]} to {names[1]}",
-            style=WIDE,
+        places = [(f"{at:.2f}", at) for at in np.linspace(0, 1, points).tolist()]
+        self.at = control(
+            ipywidgets.SelectionSlider,
+            f"way from {names[0]} to {names[1]}",
+            0.0,
+            options=places,
             layout={"width": "36em"},
-            continuous_update=False,
         )
-        self.spherical = ipywidgets.Checkbox(
-            False, description="turn instead of going straight", indent=False
-        )
+        label = "turn instead of going straight"
+        self.spherical = control(ipywidgets.Checkbox, label, False)
         super().__init__([self.at, self.spherical])
 
     @classmethod
@@ -85,36 +78,34 @@ class PromptInterpolation(Instrument):
         task: Task | None = None,
         *,
         base_model: Any = None,
-        tokenizer: Any = None,
         **more: Any,
     ) -> Self:
         """Make one of two saved runs, or of one and its untrained start.
 
         Args:
             task: where its rows do not come with the package.
-            base_model, tokenizer: as in `runs.saved_run`.
+            base_model: with `tokenizer`, in place of loading the base model.
 
         Raises:
             AdapterError: a folder is damaged or does not fit the base model.
             LabError: the base model is not there, the rows of the task are not, or the start was not kept.
         """
-        run = run_of(folder, base_model, tokenizer)
+        run = run_of(folder, base_model, more.pop("tokenizer", None))
         task, prompt = task or with_rows(run), run.model.prompt.detach()
-        if other is None and run.start is None:
+        if other is not None:
+            end = run_of(other, run.model.base_model, run.model.tokenizer)
+            ends, names = (prompt, end.model.prompt.detach()), (run.name, end.name)
+        elif run.start is not None:
+            ends, names = (run.start, prompt), ("its untrained start", run.name)
+        else:
             raise LabError(f"{folder} does not hold its untrained start; give a second folder.")
-        if other is None:
-            return cls(
-                run.model, task, run.start, prompt, ("its untrained start", run.name), **more
-            )
-        end = runs.saved_run(Path(other), run.model.base_model, run.model.tokenizer)
-        return cls(run.model, task, prompt, end.model.prompt.detach(), (run.name, end.name), **more)
+        return cls(run.model, task, *ends, names, **more)
 
     def _way(self, spherical: bool) -> pd.DataFrame:
         """What `reading.interpolation` finds on the whole way."""
-        self.status.value = '<p aria-live="polite">Measuring the whole way …</p>'
-        return reading.interpolation(
-            self._model, self._task, *self._ends, spherical=spherical, **self._measured
-        )
+        self.announce("Measuring the whole way …")
+        given = (self._model, self._task, *self._ends)
+        return reading.interpolation(*given, spherical=spherical, draws=1, **self._measured)
 
     def words(self) -> dict[str, pd.DataFrame]:
         """Return the nearest token of every virtual token at the ends, here, and as far on the way to random."""

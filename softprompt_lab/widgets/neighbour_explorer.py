@@ -12,7 +12,7 @@ from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
 from .. import plots, reading
-from .frame import WIDE, Content, Instrument, as_table, run_of, side_by_side
+from .frame import Content, Instrument, as_table, control, run_of, side_by_side
 
 MOST_NEIGHBOURS = 10  # what the slider for k reaches
 METRIC_NAMES = {"cosine": "cosine", "l2": "L2 distance", "dot": "dot product"}
@@ -40,24 +40,13 @@ class NeighbourExplorer(Instrument):
         self._words, self._tokenizer, self._most = word_embeddings.detach(), tokenizer, most
         self._neighbours = cache(self._find)  # what was seen once comes back at once
         steps = list(self._snapshots)
-        self.step = ipywidgets.SelectionSlider(
-            options=steps,
-            value=steps[-1],
-            description="training step",
-            style=WIDE,
-            continuous_update=False,
-        )
-        self.metric = ipywidgets.Dropdown(
-            options=[(name, metric) for metric, name in METRIC_NAMES.items()],
-            description="metric",
-            style=WIDE,
-        )
-        self.k = ipywidgets.IntSlider(
-            k, 1, most, description="neighbours, k", style=WIDE, continuous_update=False
-        )
-        self.centered = ipywidgets.Checkbox(
-            False, description="subtract the mean of the vocabulary", indent=False, style=WIDE
-        )
+        metrics = [(name, metric) for metric, name in METRIC_NAMES.items()]
+        mean = "subtract the mean of the vocabulary"
+        self.step = control(ipywidgets.SelectionSlider, "training step", steps[-1], options=steps)
+        self.metric = control(ipywidgets.Dropdown, "metric", "cosine", options=metrics)
+        ranks = list(range(1, most + 1))
+        self.k = control(ipywidgets.SelectionSlider, "neighbours, k", k, options=ranks)
+        self.centered = control(ipywidgets.Checkbox, mean, False)
         super().__init__([self.step, self.metric, self.k, self.centered])
 
     @classmethod

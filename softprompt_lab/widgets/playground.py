@@ -16,7 +16,7 @@ from ..model import SoftPromptModel
 from ..runs import saved as runs
 from ..runs import zoo
 from ..tasks import Task
-from .frame import WIDE, Content, Instrument, as_table, side_by_side
+from .frame import Content, Instrument, as_table, control, side_by_side
 
 NO_PROMPT = "no prompt"
 REMEMBERED = 256  # messages whose answers are kept: going back over a word costs nothing
@@ -43,36 +43,27 @@ class Playground(Instrument):
         prompts: Mapping[str, Float[torch.Tensor, "_ D"]] | None = None,
         text: str | None = None,
     ) -> None:
-        own = (
-            {name: model.prompt_by_name(name) for name in model.prompts}
-            if prompts is None
-            else dict(prompts)
-        )
-        tasks = dict.fromkeys(own, task) if isinstance(task, Task) else dict(task)
-        missing = [name for name in own if name not in tasks]
-        if missing or NO_PROMPT in own:
+        if prompts is None:
+            prompts = {name: model.prompt_by_name(name) for name in model.prompts}
+        tasks = dict.fromkeys(prompts, task) if isinstance(task, Task) else dict(task)
+        missing = ", ".join(name for name in prompts if name not in tasks)
+        if missing:
             raise ValueError(
-                f"no task is given for {', '.join(missing)}: pass one for each prompt by name, or one for all."
-                if missing
-                else f"a prompt cannot be called {NO_PROMPT!r} here; give it another name."
+                f"no task is given for {missing}: pass one for each prompt by name, or one for all."
             )
+        if NO_PROMPT in prompts:
+            raise ValueError(f"a prompt cannot be called {NO_PROMPT!r} here; give it another name.")
         self._model, self._tasks = model, tasks
-        self._prompts = {name: prompt.detach().clone() for name, prompt in own.items()}
+        self._prompts = {name: prompt.detach().clone() for name, prompt in prompts.items()}
         self._answers = lru_cache(REMEMBERED)(self._answer)
         first = next(iter(tasks.values()))
         if text is None:
             text = first.test[0][first.text_column] if len(first.test) else ""
-        self.text = ipywidgets.Textarea(
-            text, description="message", style=WIDE, rows=3, layout=ipywidgets.Layout(width="95%")
-        )
-        boxes = {
-            name: ipywidgets.Checkbox(
-                True, description=name, indent=False, style=WIDE, layout={"width": "auto"}
-            )
-            for name in (*self._prompts, NO_PROMPT)
-        }
-        self.chosen = boxes
-        super().__init__([self.text, *boxes.values()])
+        wide = {"rows": 3, "layout": {"width": "95%"}}
+        self.text = control(ipywidgets.Textarea, "message", text, **wide)
+        names = (*prompts, NO_PROMPT)
+        self.chosen = {name: control(ipywidgets.Checkbox, name, True) for name in names}
+        super().__init__([self.text, *self.chosen.values()])
 
     @classmethod
     def from_folders(
@@ -94,45 +85,38 @@ class Playground(Instrument):
         )
 
     def current(self) -> dict[str, pd.DataFrame]:
-        """The tables that are shown: a task's name -> one line a chosen prompt, one column a label."""
-        return self._answers(
-            self.text.value, tuple(name for name, box in self.chosen.items() if box.value)
-        )
+        """Return the tables that are shown: a task's name -> one line a chosen prompt, one column a label."""
+        chosen = (name for name, box in self.chosen.items() if box.value)
+        return self._answers(self.text.value, tuple(chosen))
 
     def _answer(self, text: str, names: tuple[str, ...]) -> dict[str, pd.DataFrame]:
         """Ask the model, once for each task."""
         if not names:
             raise ValueError("no prompt is chosen; tick at least one box.")
-        bare = (
-            {NO_PROMPT: torch.zeros(0, self._model.word_embeddings.shape[1])}
-            if NO_PROMPT in names
-            else {}
-        )
         tables = {}
         for task in {task.name: task for task in self._tasks.values()}.values():
-            own = [
-                name
-                for name in names
-                if name in self._prompts and self._tasks[name].name == task.name
-            ]
-            prompts = {name: self._prompts[name] for name in own} | bare
+            prompts = {
+                name: prompt
+                for name, prompt in self._prompts.items()
+                if name in names and self._tasks[name].name == task.name
+            }
+            if NO_PROMPT in names:
+                prompts[NO_PROMPT] = torch.zeros(0, self._model.word_embeddings.shape[1])
             if prompts:
-                tables[task.name] = label_probabilities(
-                    self._model, task, [text], prompts=prompts
-                ).droplevel("text")
+                found = label_probabilities(self._model, task, [text], prompts=prompts)
+                tables[task.name] = found.droplevel("text")
         return tables
 
     def content(self) -> Content:
-        """The shares as bars and as tables."""
+        """Return the shares as bars and as tables."""
         tables = self.current()
-        words = [
+        likeliest = "; ".join(
             f"{name}: {row.idxmax()} {row.max():.0%}"
             for table in tables.values()
             for name, row in table.iterrows()
-        ]
+        )
         shown = [
             as_table(table.map("{:.1%}".format), name, "prompt") for name, table in tables.items()
         ]
-        return Content(
-            f"Likeliest label. {'; '.join(words)}", plots.answer_shares(tables), side_by_side(shown)
-        )
+        status = f"Likeliest label. {likeliest}"
+        return Content(status, plots.answer_shares(tables), side_by_side(shown))
