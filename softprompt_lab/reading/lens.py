@@ -6,7 +6,7 @@ the unembedding was not trained on, and some model families give nonsense until 
 arXiv 2303.08112, section 2). So each reading stands beside a start, random vectors, ordinary words and no prompt.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import pandas as pd
@@ -17,9 +17,6 @@ from ..model import SoftPromptModel
 from .controls import ORDINARY, behind_each, check_decoder, prompt_and_controls, text_ids
 from .layers import Unembedding, states_of, unembedding
 from .neighbours import readable_token
-
-COLUMNS = ["kind", "layer", "place", "position", "token", "rank", "token_id", "predicted"]
-COLUMNS += ["log_probability", "entropy", "kl", "agrees"]
 
 
 @torch.no_grad()
@@ -65,18 +62,25 @@ def logit_lens(
     parts = []
     for group in (kinds, {"no prompt": kinds["prompt"][:0]}):
         states = states_of(base_model, unembed.last_layer, behind_each(base_model, group, ids))
-        chosen = _chosen(layers, len(states) - 1)
-        for row, (kind, vectors) in enumerate(group.items()):
-            predictions = _predictions(unembed, [states[layer][row] for layer in chosen], k)
-            for layer, found in zip(chosen, predictions, strict=True):
-                parts.append(_long(found, len(vectors), k).assign(kind=kind, layer=layer))
+        chosen, virtual = _chosen(layers, len(states) - 1), states[0].shape[1] - len(ids)
+        places = [("virtual", position, "") for position in range(virtual)]
+        places += [("text", *each) for each in enumerate(_names(model, ids))]
+        index = [
+            (kind, layer, *place, rank)
+            for kind in group
+            for layer in chosen
+            for place in places
+            for rank in range(1, k + 1)
+        ]
+        names = ["kind", "layer", "place", "position", "token", "rank"]
+        found = _predictions(unembed, [states[layer] for layer in chosen], k)
+        columns = {name: values.flatten().cpu().numpy() for name, values in found.items()}
+        parts.append(pd.DataFrame(index, columns=names).assign(**columns))
     table = pd.concat(parts, ignore_index=True)
-    token = (
-        table["position"]
-        .map(dict(enumerate(_names(model, ids))))
-        .where(table["place"] == "text", "")
+    table.insert(
+        table.columns.get_loc("token_id") + 1, "predicted", _names(model, table["token_id"])
     )
-    return table.assign(token=token, predicted=_names(model, table["token_id"]))[COLUMNS]
+    return table
 
 
 def _chosen(layers: Sequence[int] | None, last: int) -> list[int]:
@@ -92,38 +96,22 @@ def _chosen(layers: Sequence[int] | None, last: int) -> list[int]:
 
 
 def _predictions(
-    unembed: Unembedding, states: Sequence[Float[torch.Tensor, "N D"]], k: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Of each layer's states: the k first tokens (N, k), their log-probabilities, entropy, kl and agreement (N,)."""
-    last = unembed(states[-1]).log_softmax(dim=-1)  # (N, V)
+    unembed: Unembedding, states: Sequence[Float[torch.Tensor, "K N D"]], k: int
+) -> dict[str, torch.Tensor]:
+    """Return what states of C layers predict: k tokens, each place's figures beside them; (K, C, N, k)."""
+    last = unembed(states[-1]).log_softmax(dim=-1)  # (K, N, V)
+    layers = []
     for state in states:
         found = unembed(state).log_softmax(dim=-1)
-        best, ids = found.topk(k, dim=-1)
-        yield {
-            "token_id": ids,
-            "log_probability": best,
+        best, ids = found.topk(k, dim=-1)  # (K, N, k)
+        places = {
             "entropy": -(found.exp() * found).sum(dim=-1),
             "kl": (last.exp() * (last - found)).sum(dim=-1),
-            "agrees": ids[:, 0] == last.argmax(dim=-1),
+            "agrees": ids[..., 0] == last.argmax(dim=-1),
         }
-
-
-def _long(found: dict[str, torch.Tensor], virtual: int, k: int) -> pd.DataFrame:
-    """One line for each place and rank; numbers of a place stand in all its lines."""
-    places = len(found["entropy"])
-    columns = {
-        name: (values if values.ndim == 2 else values[:, None].expand(-1, k))
-        .flatten()
-        .cpu()
-        .numpy()
-        for name, values in found.items()
-    }
-    where = [
-        ("virtual", place) if place < virtual else ("text", place - virtual)
-        for place in range(places)
-    ]
-    lines = [(*place, rank) for place in where for rank in range(1, k + 1)]
-    return pd.DataFrame(lines, columns=["place", "position", "rank"]).assign(**columns)
+        repeated = {name: each[..., None].expand_as(ids) for name, each in places.items()}
+        layers.append({"token_id": ids, "log_probability": best} | repeated)
+    return {name: torch.stack([layer[name] for layer in layers], dim=1) for name in layers[0]}
 
 
 def _names(model: SoftPromptModel, ids: Iterable[int]) -> list[str]:

@@ -150,13 +150,10 @@ def stacked(prompts: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, pd.DataF
         ValueError: there is none, or their widths differ.
     """
     shapes = {kind: tuple(vectors.shape) for kind, vectors in prompts.items()}
-    if len({shape[1:] for shape in shapes.values()}) != 1 or any(
-        len(shape) != 2 for shape in shapes.values()
-    ):
+    widths = {shape[1:] for shape in shapes.values()}
+    if len(widths) != 1 or len(widths.pop()) != 1:
         raise ValueError(f"prompts must be one or more tensors (P, D) of one width; got {shapes}.")
-    labels = [
-        (kind, virtual_token) for kind, (rows, _) in shapes.items() for virtual_token in range(rows)
-    ]
+    labels = [(kind, row) for kind, (rows, _) in shapes.items() for row in range(rows)]
     device = next(iter(prompts.values())).device
     rows = torch.cat([vectors.detach().float().to(device) for vectors in prompts.values()])
     return rows, pd.DataFrame(labels, columns=["kind", "virtual_token"])

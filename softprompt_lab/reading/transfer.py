@@ -37,24 +37,17 @@ Vectors = Mapping[str, torch.Tensor]  # name -> (P, D)
 
 def pooled_cosine(first: Float[torch.Tensor, "_ D"], second: Float[torch.Tensor, "_ D"]) -> float:
     """Cosine of the mean tokens (Vu et al. 2022); the order of the tokens makes no difference."""
-    return float(functional.cosine_similarity(first.float().mean(0), second.float().mean(0), dim=0))
+    return float(functional.cosine_similarity(first.mean(0), second.mean(0), dim=0))
 
 
 def pairwise_cosine(first: Float[torch.Tensor, "_ D"], second: Float[torch.Tensor, "_ D"]) -> float:
     """Mean cosine over all pairs of tokens (Vu et al. 2022); less than 1 with itself, unless all tokens are one."""
-    return float(
-        (
-            functional.normalize(first.float(), dim=1)
-            @ functional.normalize(second.float(), dim=1).T
-        ).mean()
-    )
+    return float(functional.cosine_similarity(first[:, None], second, dim=-1).mean())
 
 
 def aligned_cosine(first: Float[torch.Tensor, "P D"], second: Float[torch.Tensor, "P D"]) -> float:
     """Cosine of the prompts as one long vector each (Su et al. 2022): place by place."""
-    return float(
-        functional.cosine_similarity(first.float().flatten(), second.float().flatten(), dim=0)
-    )
+    return float(functional.cosine_similarity(first.flatten(), second.flatten(), dim=0))
 
 
 VECTOR_MEASURES = {

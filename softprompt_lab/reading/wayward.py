@@ -9,7 +9,7 @@ from jaxtyping import Float
 from ..model import SoftPromptModel
 from ..tasks import Task
 from ..training import train
-from . import TowardsText
+from .projection import TowardsText
 
 GAMMAS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)  # on tiny the likeness is complete at 0.1
 
@@ -31,19 +31,12 @@ def train_wayward(
         ValueError: gammas that cannot be, a text without a token, and as `train`.
     """
     penalties = [TowardsText(text, float(gamma)) for gamma in gammas]
-    start = model.prompt.detach().clone()
-    prompts = {}
+    start, prompts = model.prompt.detach().clone(), {}
     try:
         for penalty in penalties:
+            model.prompt.data.copy_(start)
             train(model, task, penalty=penalty, **options)
             prompts[penalty.gamma] = model.prompt.detach().to("cpu", copy=True)
-            _put(model, start)
     finally:
-        _put(model, start)
+        model.prompt.data.copy_(start)
     return prompts
-
-
-@torch.no_grad()
-def _put(model: SoftPromptModel, prompt: torch.Tensor) -> None:
-    """Set the active prompt."""
-    model.prompt.copy_(prompt)
