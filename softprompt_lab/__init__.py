@@ -33,9 +33,9 @@ __all__ = list(_HOMES)
 
 
 def room(target: str) -> Any:
-    """Return what a room offers: `room("heads.classify:Head")` imports it at first use.
+    """Return a name of a room, one of the package's folders, imported at first use: `room("heads.classify:Head")`.
 
-    No file of the core imports a room otherwise, so the core works alone.
+    No file of the core imports a folder in another way, so the files work alone.
     """
     module, _, name = target.partition(":")
     return getattr(import_module(f"{__name__}.{module}"), name)

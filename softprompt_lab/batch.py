@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .embedding import concatenate_prompt
 
 IGNORE = -100  # a label that does not count, as in torch.nn.CrossEntropyLoss
-ROWS_PER_CALL = 16  # of the plain way
+ROWS_PER_CALL = 16  # of the plain engine
 Prompts = Sequence[Float[torch.Tensor, "_ D"]]
 
 # ------------------------------------------------------------------------------------------- texts with labels
@@ -75,7 +75,8 @@ def examples_from_batch(
 
     Args:
         labels: of a decoder lined up with `input_ids`: what stands before a row's first label is its context.
-        decoder_pad: of an encoder-decoder, whose labels are texts of their own: the id that stands at their -100.
+        decoder_pad: for an encoder-decoder, whose labels are texts of their own: the id that its decoder reads in
+            place of a label of -100.
     """
     examples = []
     for ids, text, row_labels, prompt in zip(input_ids, mask, labels, prompt_numbers, strict=True):
@@ -113,7 +114,7 @@ class PromptedBatch:
         mask: True at virtual and text tokens.
         positions: where each token of the caller's `(B, T)` stands in its row.
         text: the caller's mask.
-        position_ids: where a base model would count the positions of a row differently.
+        position_ids: the position of each token, for base models that would count from the mask differently.
     """
 
     embeddings: Float[torch.Tensor, "B N D"]
@@ -289,10 +290,10 @@ def lengths_of_new_text(
 
 @runtime_checkable
 class Engine(Protocol):
-    """How a batch goes through the frozen base model. Every engine gives what each row gives alone."""
+    """How a batch goes through the frozen base model. Every engine gives what each row gives alone, up to rounding."""
 
     def inside(self, base_model: nn.Module) -> AbstractContextManager:
-        """Hold the base model for a call from outside the engine."""
+        """Return a context for calls of the base model that the engine does not make: it may keep other threads out."""
 
     def label_logits(
         self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]

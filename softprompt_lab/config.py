@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -13,10 +14,10 @@ from .errors import AdapterError
 CONFIG_NAME = "adapter_config.json"
 PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter
-PROMPT_NAME = re.compile(r"[\w-]+")  # what a prompt may be called: it is the name of a folder too
-UNKNOWN = (
-    "unknown"  # stands for a tokenizer without a name; PEFT refuses a TEXT folder that names none
-)
+# What a prompt may be called: it is the name of a folder too, beside Trainer's `checkpoint-10`.
+PROMPT_NAME = re.compile(r"(?!checkpoint-\d+$)[\w-]+")
+BASE_PREFIX = "base_model."  # before the names of the base model's weights, as in PEFT
+UNKNOWN = "unknown"  # a tokenizer without a name: PEFT refuses a TEXT folder that names none
 # Methods of PEFT whose saved vectors are a plain soft prompt, and what turns their configuration into one.
 KINDS = dict.fromkeys(("P_TUNING", "MULTITASK_PROMPT_TUNING"), "adapters.kinds:as_prompt_tuning")
 
@@ -236,22 +237,15 @@ class PromptTuningConfig:
                 raise AdapterError(f"{source}: {key!r} is missing; PEFT and this package need it.")
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            import warnings
-
             names = ", ".join(map(repr, unknown))
             warnings.warn(f"{source}: keys that prompt tuning does not use: {names}.", stacklevel=3)
         known = {key: value for key, value in values.items() if key not in unknown}
-        known.setdefault(
-            "prompt_tuning_init", "RANDOM"
-        )  # PEFT's default, in folders older than the key
-        for key, default in (("num_transformer_submodules", 1), ("peft_version", PEFT_VERSION)):
-            if known.get(key) is None:
-                known[key] = (
-                    2 if key != "peft_version" and known["task_type"] == "SEQ_2_SEQ_LM" else default
-                )
-        known["tokenizer_kwargs"] = (
-            None  # never act on a checkpoint's word about a tokenizer (peft issue 2888)
-        )
+        known.setdefault("prompt_tuning_init", "RANDOM")  # PEFT's, in folders older than the key
+        if known.get("num_transformer_submodules") is None:
+            known["num_transformer_submodules"] = 2 if known["task_type"] == "SEQ_2_SEQ_LM" else 1
+        if known.get("peft_version") is None:
+            known["peft_version"] = PEFT_VERSION
+        known["tokenizer_kwargs"] = None  # not on a checkpoint's word (peft issue 2888)
         try:
             return cls(**known)
         except ValueError as error:

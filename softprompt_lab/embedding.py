@@ -1,4 +1,4 @@
-"""The prompt itself: P trainable vectors, five ways to start them, and the concatenation in front of the input."""
+"""The prompt itself: P trainable vectors, four ways to start them, and the concatenation in front of the input."""
 
 import math
 from collections.abc import Sequence

@@ -93,6 +93,12 @@ def evaluate(
     tokenizer = _tokenizer_of(model, tokenizer)
     rows = task.split(split)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
+    if not len(rows):
+        raise ValueError(
+            f"there is nothing to measure: {split!r} of {task.name!r}, limit={limit}, has no rows."
+        )
+    if prompts is not None and prompt_names is not None:
+        raise ValueError("pass prompts or prompt_names, not both.")
     examples = _examples(task, tokenizer, rows[task.text_column], max_length)
     if prompts is None:
         return _evaluation(task, rows, examples, _score(model, examples, prompt_names))

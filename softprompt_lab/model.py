@@ -28,13 +28,12 @@ from .batch import (
     prepend_prompt,
     refuse,
 )
-from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
+from .config import BASE_PREFIX, DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
 from .embedding import PromptEmbedding
 from .saving import load_prompt, load_prompts, save_prompts
 
 # What a task with a head makes of prompts and text; the others are the base model's own business.
 TASK_FORWARD = dict.fromkeys(HEAD_MODULES, "heads.classify:classify")
-BASE = "base_model."  # before the names of the base model's weights
 # What transformers' Trainer and pipelines, and Accelerate, ask of a model, the base model answers.
 ASKED_OF_THE_BASE = (
     "config",
@@ -234,7 +233,10 @@ class SoftPromptModel(nn.Module):
 
     @property
     def prompt(self) -> Float[torch.Tensor, "P D"]:
-        """The active prompt, with its gradient path; what is written into it (`copy_`) is the prompt from then on."""
+        """The active prompt, a view of its weight: under `torch.no_grad()`, `model.prompt.copy_(...)` changes it.
+
+        Its gradient is in `prompts[name].embedding.weight.grad`.
+        """
         return self.prompt_by_name(self.active_prompt)
 
     def prompt_by_name(self, name: str) -> Float[torch.Tensor, "P D"]:
@@ -394,15 +396,20 @@ class SoftPromptModel(nn.Module):
         prompt_names: Sequence[str] | None = None,
         prompts: Prompts | None = None,
     ) -> Float[torch.Tensor, ""]:
-        """Return `forward(...).loss` by the fast way: no pads, and logits at the labels only.
+        """Return the value of `forward(...).loss`, which `train` uses: the engine reads the rows without their pads.
 
         Args:
             prompts: (P, D) vectors in place of the model's own, one for every row or one for each.
 
         Raises:
-            ValueError: as `forward`, or no token has a label.
+            ValueError: as `forward`, no token has a label, or `prompts` where another way of naming them counts.
         """
-        if self._disabled or self.prompt_config.task_type in TASK_FORWARD:
+        plainly = self._disabled or self.prompt_config.task_type in TASK_FORWARD
+        if prompts is not None and (plainly or prompt_names is not None):
+            raise ValueError(
+                "prompts cannot be passed with prompt_names, inside disable_adapter() or for a model with a head."
+            )
+        if plainly:
             return self(input_ids, attention_mask, labels, prompt_names=prompt_names).loss
         mask = checked_mask(input_ids, attention_mask)
         decoder_pad = None
@@ -461,13 +468,18 @@ class SoftPromptModel(nn.Module):
     # ------------------------------------------------------------------------------------------------ the folder
 
     def save_pretrained(
-        self, folder: str | Path, safe_serialization: bool = True, **card: Any
+        self,
+        folder: str | Path,
+        safe_serialization: bool = True,
+        *,
+        results: dict[str, Any] | None = None,
     ) -> Path:
         """Write every prompt as PEFT does: configuration, tensor, README.md (`saving.save_adapter`).
 
-        The one called "default" goes to the folder itself, each other one to a sub-folder of its name.
+        The one called "default" goes to the folder itself, each other one to a sub-folder of its name. `results` are
+        measured figures for the card of the active prompt.
         """
-        return save_prompts(self, folder, safe_serialization, card)
+        return save_prompts(self, folder, safe_serialization, results)
 
     @classmethod
     def from_pretrained(
@@ -555,18 +567,24 @@ def _out_of_peft(base_model: nn.Module) -> nn.Module:
 def _trained_names(model: SoftPromptModel) -> set[str]:
     """Return the names of the base model's weights that somebody has set free to be trained."""
     named = model.base_model.named_parameters(remove_duplicate=False)
-    return {BASE + name for name, weight in named if weight.requires_grad}
+    return {BASE_PREFIX + name for name, weight in named if weight.requires_grad}
 
 
 def _leave_out_frozen(model: SoftPromptModel, state: dict[str, Any], prefix: str, _: dict) -> None:
     """Keep the frozen base model out of a state: a checkpoint of Trainer is as small as a saved prompt."""
     trained = _trained_names(model)
-    for key in [key for key in state if key.startswith(prefix + BASE)]:
+    for key in [key for key in state if key.startswith(prefix + BASE_PREFIX)]:
         if key.removeprefix(prefix) not in trained:
             del state[key]
 
 
 def _miss_no_frozen(model: SoftPromptModel, keys: Any) -> None:
     """Take weights that no state holds out of the missing keys of `load_state_dict`."""
-    trained, missing = _trained_names(model), keys.missing_keys
-    missing[:] = [key for key in missing if BASE not in key or key[key.index(BASE) :] in trained]
+    trained = _trained_names(model)
+
+    def is_frozen(key: str) -> bool:
+        before, _, name = f".{key}".partition(f".{BASE_PREFIX}")
+        own = before.endswith((".prompts", ".heads"))  # of a prompt that is called base_model
+        return bool(name) and not own and BASE_PREFIX + name not in trained
+
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not is_frozen(key)]

@@ -17,10 +17,9 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,14 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from . import room
-from .config import CONFIG_NAME, DEFAULT_NAME, PROMPT_NAME, PromptTuningConfig, TaskType
+from .config import (
+    BASE_PREFIX,
+    CONFIG_NAME,
+    DEFAULT_NAME,
+    PROMPT_NAME,
+    PromptTuningConfig,
+    TaskType,
+)
 from .errors import AdapterError, LabError
 
 if TYPE_CHECKING:
@@ -46,8 +52,6 @@ except ImportError:  # Windows has no such locks
 
 TENSOR_NAME = "prompt_embeddings"
 TASK_FACTORS = ("prefix_task_cols", "prefix_task_rows")  # of MULTITASK_PROMPT_TUNING
-TASK_FACTORS = ("prefix_task_cols", "prefix_task_rows")  # of MULTITASK_PROMPT_TUNING
-HEAD_PREFIX = "base_model."  # before the names of a trained head's weights
 SAFE_NAME = "adapter_model.safetensors"
 PICKLE_NAME = "adapter_model.bin"
 CARD_NAME = "README.md"
@@ -65,7 +69,6 @@ READ_FILES = {
     SAFE_NAME: MAX_TENSOR_BYTES,
     PICKLE_NAME: MAX_TENSOR_BYTES,
 }
-TRAINER_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 # --------------------------------------------------------------------------------------------------------- files
 
@@ -132,9 +135,7 @@ def atomic_write(path: Path, content: bytes) -> None:
         for left in [found for found in path.parent.iterdir() if found.name.startswith(prefix)]:
             with contextlib.suppress(OSError):
                 left.unlink()
-        stage = (
-            path.parent / f"{prefix}{secrets.token_hex(8)}"
-        )  # not tempfile's, which nobody else may read
+        stage = path.parent / f"{prefix}{secrets.token_hex(8)}"  # tempfile's are for their owner
         try:
             with stage.open("xb") as file:
                 write_through(file, content)
@@ -240,7 +241,7 @@ def save_adapter(
         ['README.md', 'adapter_config.json', 'adapter_model.safetensors']
     """
     _check_tensor(prompt, config, "the prompt", ValueError)
-    weights = {HEAD_PREFIX + name: weight for name, weight in (head or {}).items()}
+    weights = {BASE_PREFIX + name: weight for name, weight in (head or {}).items()}
     tensors = {
         name: value.detach().to("cpu", torch.float32).contiguous().clone()
         for name, value in ({TENSOR_NAME: prompt} | weights).items()
@@ -258,7 +259,7 @@ def save_adapter(
         _write_all_or_none(folder, card | {CONFIG_NAME: saved.to_json().encode()} | weights)
     except OSError as error:
         raise AdapterError(
-            f"{folder} cannot be written: {error}. An earlier adapter there is unharmed."
+            f"{folder} cannot be written: {error}. It holds the earlier adapter or the new one, whole."
         ) from error
     return folder
 
@@ -270,8 +271,9 @@ def _write_all_or_none(folder: Path, files: dict[str, bytes]) -> None:
         finish_pending(folder)
         for left in folder.glob(f"{STAGE}*"):
             _clear_stage(left)
-        stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
+        stage = folder / f"{STAGE}{secrets.token_hex(8)}"
         try:
+            stage.mkdir()
             for name, content in files.items():
                 with open(stage / name, "wb") as file:
                     write_through(file, content)
@@ -399,7 +401,7 @@ def load_adapter_with_head(
     for name, tensor in tensors.items():
         check_numbers(tensor, f"{path}: {name}", AdapterError)
     head = {
-        name.removeprefix(HEAD_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()
+        name.removeprefix(BASE_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()
     }
     return config, prompt.to(torch.float32), head
 
@@ -460,9 +462,9 @@ def _unpacked(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _is_used(name: Any, value: Any) -> bool:
-    """True for the prompt, for what makes it one task's, and for a weight of a head."""
+    """Return whether a tensor is the prompt, a factor of a MULTITASK prompt, or a weight of a head."""
     known = (TENSOR_NAME, *TASK_FACTORS)
-    named = isinstance(name, str) and (name in known or name.startswith(HEAD_PREFIX))
+    named = isinstance(name, str) and (name in known or name.startswith(BASE_PREFIX))
     return named and isinstance(value, torch.Tensor)
 
 
@@ -501,7 +503,10 @@ def place_of(folder: Path, name: str) -> Path:
 
 
 def save_prompts(
-    model: "SoftPromptModel", folder: str | Path, safe_serialization: bool, card: Mapping
+    model: "SoftPromptModel",
+    folder: str | Path,
+    safe_serialization: bool,
+    results: dict[str, Any] | None,
 ) -> Path:
     """Write every prompt with its head, the default one last; each folder is written whole or not at all.
 
@@ -514,7 +519,7 @@ def save_prompts(
             model.prompts[name].embedding.weight,
             head=model.head_weights([name]),
             safe_serialization=safe_serialization,
-            **(card if name == model.active_prompt else {}),
+            results=results if name == model.active_prompt else None,
         )
     return Path(folder)
 
@@ -529,7 +534,7 @@ def load_prompts(
     revision: str | None,
     prompt_names: Sequence[str] | None,
 ) -> "SoftPromptModel":
-    """`SoftPromptModel.from_pretrained`: everything is read and checked before the base model is touched."""
+    """`SoftPromptModel.from_pretrained`: the folder is read and checked before a model is made."""
     if prompt_names is None and task_id is not None:  # the number of a task is of one prompt
         prompt_names = []
     sub_folders = prompt_names is None or any(prompt_names)
@@ -568,7 +573,7 @@ def load_prompt(
 
 @contextlib.contextmanager
 def _fitting(source: str | Path) -> Iterator[None]:
-    """Name the folder whose prompt does not fit."""
+    """Turn a ValueError about a prompt that was read into an AdapterError that names its folder."""
     try:
         yield
     except ValueError as error:
@@ -576,12 +581,8 @@ def _fitting(source: str | Path) -> Iterator[None]:
 
 
 def _is_a_prompts(name: str) -> bool:
-    """True for a sub-folder that `save_prompts` may have made; Trainer's `checkpoint-10` beside it is another thing."""
-    return (
-        PROMPT_NAME.fullmatch(name) is not None
-        and name != DEFAULT_NAME
-        and not TRAINER_CHECKPOINT.fullmatch(name)
-    )
+    """Return whether `save_prompts` may have made a sub-folder with this name."""
+    return PROMPT_NAME.fullmatch(name) is not None and name != DEFAULT_NAME
 
 
 # ---------------------------------------------------------------------------------------------------- the card

@@ -50,7 +50,8 @@ LEARNING_RATES = {
 class Step(NamedTuple):
     """A training step that is done: its number (the first is 1), its loss and penalty before the update, in nats.
 
-    `state()` returns what the next steps depend on: tensors and plain values, for `training_steps(..., state=)`.
+    `state()` returns what the next steps depend on, tensors and plain values, for `training_steps(..., state=)`. Call
+    it before the next step, since its tensors are the run's own.
     """
 
     number: int
@@ -81,7 +82,7 @@ def training_steps(
     """
     prompt = model.prompts[model.active_prompt].embedding.weight
     rows = encode_training_rows(task, model.tokenizer, max_length)
-    rate = LEARNING_RATES[optimizer] if learning_rate is None else learning_rate
+    rate = LEARNING_RATES.get(optimizer) if learning_rate is None else learning_rate
     optimizer, falls = make_optimizer(optimizer, prompt, rate, weight_decay)
     done = restore(prompt, optimizer, state) if state else 0
     for step, batch in enumerate(batches(rows, batch_size, steps, seed)):
@@ -167,7 +168,7 @@ def train(
 ) -> TrainingHistory:
     """Train the active prompt of `model` on `task.train`, in place, from where it stands. Built in chapter 04.
 
-    A batch is computed packed row by packed row, so memory stops growing with its size where one row is full.
+    Memory stops growing with the batch where one packed row of the fast engine is full: rows are computed in turn.
 
     Args:
         batch_size: rows in a step.
@@ -206,30 +207,30 @@ def train(
         3
     """
     settings = {key: value for key, value in locals().items() if key not in NO_SETTINGS}
-    _check_settings(settings)
+    _check_settings(settings | {"checkpoint_every": checkpoint_every})
     _check_model(model)
     if resume and checkpoint is None:
         raise ValueError("resume=True needs checkpoint=, the folder of the run that is to go on.")
     shown = {key: repr(value) if callable(value) else value for key, value in settings.items()}
     history = TrainingHistory(settings=shown)
-    keeper, state = None, None
-    if checkpoint is not None:
-        keeper = room("runs.checkpoints:Checkpoint")(Path(checkpoint), model, task, history)
-        state = keeper.begin(resume)
+    checkpoints = room("runs.checkpoints:Checkpoint") if checkpoint is not None else None
+    keeper = checkpoints and checkpoints(Path(checkpoint), model, task, history)
+    state = keeper and keeper.begin(resume)
     history.snapshots.setdefault(0, _copy_of(model.prompt))
     began = time.perf_counter() - history.seconds
     loop = {key: value for key, value in settings.items() if key not in AROUND}
-    todo = () if _out_of_patience(history) else training_steps(model, task, state=state, **loop)
+    todo = [] if _out_of_patience(history) else training_steps(model, task, state=state, **loop)
     bar = {"desc": "training", "initial": len(history.losses), "total": steps, "file": sys.stdout}
     model.train()
     try:
         for step in tqdm(todo, disable=not progress, mininterval=1, **bar):
             _record(model, task, history, step, project)
             history.seconds = time.perf_counter() - began
-            ended = step.number == steps or _out_of_patience(history)
+            ended = bool(on_step and on_step(history))
+            ended = ended or step.number == steps or _out_of_patience(history)
             if keeper and (ended or step.number % checkpoint_every == 0):
                 keeper.save(step.state())
-            if (on_step and on_step(history)) or ended:
+            if ended:
                 break
     finally:
         model.eval()
@@ -286,7 +287,7 @@ def _out_of_patience(history: TrainingHistory) -> bool:
 def _finish(
     model: SoftPromptModel, history: TrainingHistory, project: PromptTransform | None
 ) -> None:
-    """With early stopping go back to the best prompt, leave its projection; note which step the model holds."""
+    """Go back to the best prompt after early stopping, replace the prompt by its projection if it has one."""
     history.best_step = len(history.losses)
     history.snapshots.setdefault(history.best_step, _copy_of(model.prompt))
     if history.settings["patience"] and history.evaluations:
@@ -308,6 +309,8 @@ def encode_training_rows(
 ) -> list[tuple[list[int], list[int]]]:
     """Return (context, label) ids of each training row: the template's text, and the label with the end token."""
     task.warn_of_cut_texts(tokenizer, task.train[task.text_column], max_length, stacklevel=4)
+    if not len(task.train):
+        raise ValueError(f"the training split of {task.name!r} has no rows.")
     rows = zip(task.train[task.text_column], task.train[LABEL_COLUMN], strict=True)
     return [task.encode(tokenizer, text, label, max_length) for text, label in rows]
 
@@ -349,7 +352,9 @@ def projected(
 def make_optimizer(
     name: str, prompt: nn.Parameter, rate: float, weight_decay: float
 ) -> tuple[torch.optim.Optimizer, bool]:
-    """Return the optimizer of a prompt, and whether its learning rate falls."""
+    """Return the optimizer of a prompt, and whether its learning rate falls; ValueError for an unknown name."""
+    if name not in LEARNING_RATES:
+        raise ValueError(f"optimizer={name!r}; choose one of: {', '.join(LEARNING_RATES)}.")
     if name == "adamw":
         return torch.optim.AdamW([prompt], lr=rate, weight_decay=weight_decay), True
     fixed = {"scale_parameter": False, "relative_step": False}
@@ -382,7 +387,7 @@ def restore(prompt: nn.Parameter, optimizer: torch.optim.Optimizer, state: State
 
 @contextmanager
 def advice_when_memory_runs_out(step: int, batch_size: int, max_length: int) -> Iterator[None]:
-    """Say which number to lower."""
+    """Turn an error about memory into one that says which number to lower."""
     try:
         yield
     except RuntimeError as error:  # torch's own class for accelerators, a plain one for the CPU
@@ -421,13 +426,12 @@ def _check_model(model: SoftPromptModel) -> None:
 
 def _check_settings(settings: dict[str, Any]) -> None:
     """Refuse settings that cannot be meant, naming the value."""
-    for name in ("steps", "batch_size", "snapshot_every", "evaluate_every", "patience"):
+    counts = ("snapshot_every", "evaluate_every", "checkpoint_every", "patience")
+    for name in ("steps", "batch_size", *counts):
         value = settings[name]
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}; it must be at least 1.")
-    name, rate, patience = (settings[key] for key in ("optimizer", "learning_rate", "patience"))
-    if name not in LEARNING_RATES:
-        raise ValueError(f"optimizer={name!r}; choose one of: {', '.join(LEARNING_RATES)}.")
+    rate, patience = settings["learning_rate"], settings["patience"]
     if rate is not None and not rate > 0:
         raise ValueError(f"learning_rate={rate}; it must be above 0.")
     if patience and not settings["evaluate_every"]:
