@@ -350,7 +350,7 @@ def projected(
 
 
 def make_optimizer(
-    name: str, prompt: nn.Parameter, rate: float, weight_decay: float
+    name: str, prompt: nn.Parameter, rate: float | None, weight_decay: float
 ) -> tuple[torch.optim.Optimizer, bool]:
     """Return the optimizer of a prompt, and whether its learning rate falls; ValueError for an unknown name."""
     if name not in LEARNING_RATES:

@@ -332,9 +332,9 @@ def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="start text '' has no token"):
         train(fresh(), rows(), **RUN, penalty=TowardsText("", 1.0))
     settings = dict.fromkeys(
-        ["steps", "batch_size", "snapshot_every", "evaluate_every", "patience", "learning_rate"]
+        ["steps", "batch_size", "snapshot_every", "evaluate_every", "checkpoint_every", "patience"]
     )
-    settings |= {"optimizer": "adamw", "penalty": None, "project": "cosine"}
+    settings |= {"learning_rate": None, "optimizer": "adamw", "penalty": None, "project": "cosine"}
     with pytest.raises(ValueError, match="project='cosine'; pass an object of"):
         training._check_settings(settings)
     with pytest.raises(ValueError, match="prompts is empty"):
