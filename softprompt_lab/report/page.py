@@ -70,19 +70,16 @@ subject = report.subject_of("{subject.given}", limit={subject.limit})
 print(report.introduction(subject))"""
     cells = [
         new_markdown_cell(f"# {TITLE.format(name=subject.run.name)}\n\n{BEFORE}"),
-        _run(loading, [new_output("stream", name="stdout", text=introduction(subject) + "\n")]),
+        new_code_cell(loading, outputs=[_printed(introduction(subject))]),
     ]
     for instrument, section in done:
         data, metadata = section.figure._repr_mimebundle_()
         picture = {**data, "image/png": section.picture}
-        outputs = [
-            new_output("display_data", data=picture, metadata=metadata),
-            new_output("stream", name="stdout", text=f"{section}\n"),
-        ]
+        shown = new_output("display_data", data=picture, metadata=metadata)
         name = f"{instrument.__module__.removeprefix('softprompt_lab.')}.{instrument.__name__}"
         cells += [
             new_markdown_cell(f"## {section.title}\n{question(instrument)}"),
-            _run(f"{name}(subject)", outputs),
+            new_code_cell(f"{name}(subject)", outputs=[shown, _printed(section)]),
         ]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
@@ -90,6 +87,6 @@ print(report.introduction(subject))"""
     return new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
-def _run(source: str, outputs: list[NotebookNode]) -> NotebookNode:
-    """A code cell with what it has printed and shown."""
-    return new_code_cell(source, outputs=outputs)
+def _printed(text: object) -> NotebookNode:
+    """Return what a cell has printed."""
+    return new_output("stream", name="stdout", text=f"{text}\n")
