@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import accelerate
@@ -18,7 +17,6 @@ from softprompt_lab import (
     PromptTuningConfig,
     SoftPromptModel,
     distributed,
-    load_adapter,
     load_base_model,
 )
 from softprompt_lab.engine.packing import Example, Target
@@ -29,7 +27,6 @@ TEXTS = [
     for adjective in ("good", "bad")
     for noun in ("cup", "pan", "mat", "hat", "toy", "pen")
 ]
-OPTIONS = "--label-column label --text-column text --steps 6 --batch-size 3 --virtual-tokens 4 --evaluate-every 3"
 
 
 def test_alone_nothing_is_shared(monkeypatch):
@@ -43,16 +40,6 @@ def test_alone_nothing_is_shared(monkeypatch):
         parts.append(distributed.share(rows))
         assert distributed.is_main() == (rank == 0)
     assert sorted(row for part in parts for row in part) == rows
-
-
-def train(folder: Path, base: Path, data: Path, launcher: list[str]) -> str:
-    """`softprompt-lab train` under a launcher; returns what was printed."""
-    command = [*launcher, "-m", "softprompt_lab", "train", "--data", str(data), "--base", str(base)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command += ["--output", str(folder), *OPTIONS.split()]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 def test_a_base_model_spread_over_memory_and_disk_gives_the_same_numbers(tmp_path):
@@ -84,29 +71,6 @@ def test_a_base_model_spread_over_memory_and_disk_gives_the_same_numbers(tmp_pat
 def start(model) -> torch.Tensor:
     """Four words of the model."""
     return model.get_input_embeddings().weight[10:14].detach().clone()
-
-
-@pytest.mark.slow
-def test_two_processes_end_with_the_prompt_of_one(tmp_path):
-    """The same losses and the same prompt, saved once, printed once; batches of three rows, so shares are unequal."""
-    base, data = save_byte_model(tmp_path / "base"), tmp_path / "texts.csv"
-    with open(data, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(
-            [("text", "label"), *((text, text.split()[0]) for text in TEXTS)]
-        )
-    alone = train(tmp_path / "one", base, data, [sys.executable])
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-    ]
-    together = train(tmp_path / "two", base, data, launch)
-    (_, one), (_, two) = load_adapter(tmp_path / "one"), load_adapter(tmp_path / "two")
-    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
-    assert alone.count("Saved in") == together.count("Saved in") == 1
 
 
 SCRIPT = """
