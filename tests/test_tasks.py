@@ -223,9 +223,9 @@ def test_a_users_file_is_split_with_its_shares(write):
         (
             "a.csv",
             csv_of(ROWS) + "a\0b,good\n",
-            r"row 42, column 'text' holds 'a\\x00b'; a text is needed",
+            r"line 42: byte 0x00 is not UTF-8 text",
         ),
-        ("a.csv", csv_of(ROWS).encode("utf-16-le"), r"has no column 'text'; it has: 't\\x00e\\x00"),
+        ("a.csv", csv_of(ROWS).encode("utf-16-le"), r"line 1: byte 0x00 is not UTF-8 text"),
         ("a.csv", "text,label,text\na,b,c\n", r"row 1 names 'text' more than once"),
     ],
 )

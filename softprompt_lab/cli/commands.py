@@ -112,25 +112,29 @@ def train(
     _check_output(folder, overwrite)
     with console.status("measuring the untrained start"):
         before = evaluate(model, task)
-    schedule = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    checks = {"evaluate_every": evaluate_every, "patience": patience}
+    settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    settings |= {"evaluate_every": evaluate_every, "patience": patience, "seed": seed}
     if checkpoint_every or resume:
-        checks |= {"checkpoint": folder, "resume": resume}
-        checks |= {"checkpoint_every": checkpoint_every} if checkpoint_every else {}
-    history = train_prompt(model, task, **schedule, **checks, seed=seed, progress=not as_json)
+        settings |= {"checkpoint": folder, "resume": resume}
+        settings |= {"checkpoint_every": checkpoint_every} if checkpoint_every else {}
+    history = train_prompt(model, task, **settings, progress=not as_json)
     with console.status("measuring the trained prompt"):
         after = evaluate(model, task)
-    record = {"data": Path(data).name, "start": start}
-    runs.save_run(folder, model, task, history, before, after, **record)
-    results = {"untrained": runs.figures(before), "trained": runs.figures(after)}
+    runs.save_run(folder, model, task, history, before, after, data=Path(data).name, start=start)
+    _show_run(folder, history, as_json)
+
+
+def _show_run(folder: Path, history: Any, as_json: bool) -> None:
+    """Print what a saved run reached, beside its baselines, or the same as JSON."""
+    record = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     if as_json:
-        result = {"output": str(folder), "dtype": runs.dtype_name(model.base_model.dtype)}
-        result |= {"seconds": history.seconds, "majority_baseline": after.majority_baseline}
-        typer.echo(json.dumps(result | results))
+        keys = ("dtype", "majority_baseline", "untrained", "trained")
+        result = {"output": str(folder), "seconds": history.seconds}
+        typer.echo(json.dumps(result | {key: record[key] for key in keys}))
         return
-    _print_table(_result_rows(after.majority_baseline, results), f"{task.name}: test accuracy")
+    _print_table(_result_rows(record), f"{record['name']}: test accuracy")
     done = f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
-    console.print(escape(done), soft_wrap=True)
+    Console().print(escape(done), soft_wrap=True)
 
 
 def _check_one_process() -> None:
@@ -162,11 +166,11 @@ def _check_output(folder: Path | None, overwrite: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _result_rows(majority: float, results: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-    """Return majority class, untrained start and trained prompt, one row each."""
-    rows = [("majority class", f"{majority:.3f}", "", "")]
+def _result_rows(record: dict[str, Any]) -> list[dict[str, str]]:
+    """Return majority class, untrained start and trained prompt of a run's record, one row each."""
+    rows = [("majority class", f"{record['majority_baseline']:.3f}", "", "")]
     for label, key in (("untrained start", "untrained"), ("trained prompt", "trained")):
-        found = results[key]
+        found = record[key]
         low, high = found["confidence_interval"]
         cells = (f"{found['accuracy']:.3f}", f"{low:.3f} to {high:.3f}", f"{found['macro_f1']:.3f}")
         rows.append((label, *cells))

@@ -61,15 +61,20 @@ def _decoded(path: Path) -> str:
     missing = "give the path of a CSV or JSONL file"
     file = plain_file(path, MAX_FILE_BYTES, error=LabError, missing=missing)
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        content = file.read_bytes()
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error}") from error
+    try:
+        text, wrong = content.decode("utf-8-sig"), content.find(0)  # pandas 2 ends a cell at a NUL
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        text, wrong = "", error.start
+    if wrong >= 0:
+        line = content[:wrong].count(b"\n") + 1
         raise LabError(
-            f"{path}, line {line}: byte {error.object[error.start]:#04x} is not UTF-8 text. Save the file as UTF-8 "
+            f"{path}, line {line}: byte {content[wrong]:#04x} is not UTF-8 text. Save the file as UTF-8 "
             "(spreadsheets: 'CSV UTF-8')."
-        ) from error
+        )
+    return text
 
 
 def _csv_rows(path: Path, text: str) -> pd.DataFrame:
