@@ -16,16 +16,18 @@ from torch import nn
 
 from ..batch import IGNORE, Example, LabelLogits, Prompts, Target, pad_rows, prepend_prompt
 from .blocks import attention_over_blocks, blocks_of
-from .exactness import takes
+from .exactness import Remembered, takes
 from .packing import PackedRow, pack, packed_mask
 from .prefixes import positions, prefix_of, stack_prefixes
 
 CALL_TOKENS = 1024  # in a padded call at most, pads included: larger calls are no faster
 MOST_ROW_TOKENS = 4096.0  # of text in a packed row at most, for memory
-# The prompt and the call itself are at most a tenth of a packed row. A call costs as much as so many tokens on a CPU;
-# elsewhere launching its kernels is most of it, so rows are as long as they may be.
+# The prompt and the call itself are at most a tenth of a packed row. On a CPU a call costs as much as the tokens that
+# are multiplied while its weights are read (measured: 30 to 50), and as those that a small model computes while its
+# layers are launched. Elsewhere launching is most of it, so rows are as long as they may be.
 OVERHEAD = 0.1
-TOKENS_OF_A_CALL = {"cpu": 50}
+READ_TOKENS = 40
+LAUNCH = 2.5e7  # weights that are multiplied with a token while a layer is launched
 # Up to so many tokens of text a dense mask, which costs a row's length squared, is no slower than blocks.
 DENSE_TOKENS = {"cpu": 384.0}
 DENSE_TOKENS_ELSEWHERE = 2048.0
@@ -39,10 +41,8 @@ def blocks(
     base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
 ) -> Iterator[LabelLogits]:
     """Compute every token once and every pair of tokens once: one call for each packed row."""
-    tokens_of_call = TOKENS_OF_A_CALL.get(prompts[0].device.type, MOST_ROW_TOKENS)
-    row_tokens = [
-        min((len(prompt) + tokens_of_call) / OVERHEAD, MOST_ROW_TOKENS) for prompt in prompts
-    ]
+    call = tokens_of_call(base_model)
+    row_tokens = [min((len(prompt) + call) / OVERHEAD, MOST_ROW_TOKENS) for prompt in prompts]
     for prompt, row in _packed_rows(prompts, examples, row_tokens):
         with attention_over_blocks(base_model):
             part = _packed_call(
@@ -62,6 +62,21 @@ def packed(
         additive = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
         additive.masked_fill_(~mask, torch.finfo(dtype).min)
         yield _packed_call(base_model, prompt, row, attention_mask=additive[None, None])
+
+
+_call_tokens = Remembered()
+
+
+def tokens_of_call(base_model: nn.Module) -> float:
+    """Return how many tokens in a longer call cost as much as another call."""
+    words = base_model.get_input_embeddings().weight
+    layers = base_model.config.get_text_config(decoder=True).num_hidden_layers
+
+    def find() -> float:
+        weights = sum(weight.numel() for weight in base_model.parameters()) - words.numel()
+        return READ_TOKENS + LAUNCH * layers / weights
+
+    return _call_tokens(base_model, find) if words.device.type == "cpu" else MOST_ROW_TOKENS
 
 
 def dense_tokens(device: torch.device) -> float:
