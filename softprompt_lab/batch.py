@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -21,6 +21,7 @@ from .embedding import concatenate_prompt
 IGNORE = -100  # a label that does not count, as in torch.nn.CrossEntropyLoss
 ROWS_PER_CALL = 16  # of the plain engine
 Prompts = Sequence[Float[torch.Tensor, "_ D"]]
+Prompt = TypeVar("Prompt")
 
 # ------------------------------------------------------------------------------------------- texts with labels
 
@@ -179,13 +180,13 @@ def stack_prompts(
     return front, mask.expand(rows, -1)
 
 
-def distinct_prompts(prompts: Prompts, rows: int) -> tuple[list[torch.Tensor], list[int]]:
+def distinct_prompts(prompts: Sequence[Prompt], rows: int) -> tuple[list[Prompt], list[int]]:
     """Return each prompt once, and for each of the rows the number of its own.
 
     Args:
-        prompts: one for every row, or one for each.
+        prompts: vectors, or what was made of them: one for every row, or one for each.
     """
-    numbers: dict[int, int] = {}  # by the tensor's identity
+    numbers: dict[int, int] = {}  # by their identity
     of_rows = [numbers.setdefault(id(prompt), len(numbers)) for prompt in prompts]
     distinct = list({id(prompt): prompt for prompt in prompts}.values())
     return distinct, of_rows if len(of_rows) == rows else of_rows * rows

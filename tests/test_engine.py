@@ -12,7 +12,7 @@ from families import FAMILIES, WIDTH, bart, gpt2, llama, t5
 from transformers import PreTrainedModel
 
 from softprompt_lab.batch import Example, PlainEngine, Target, examples_from_batch
-from softprompt_lab.engine import FastEngine, prefixes
+from softprompt_lab.engine import FastEngine, prefixes, strategies
 from softprompt_lab.engine.selection import exact_strategies
 
 PLAIN = PlainEngine()
@@ -168,6 +168,7 @@ def test_a_step_needs_no_more_memory_for_more_rows(monkeypatch):
     examples = [Example([n, *range(3, 90)], [Target.of([4, 5])]) for n in range(40)]
     prompt = prompts_of(4)[0]
     grad = torch.autograd.grad
+    monkeypatch.setattr(strategies, "MOST_ROW_TOKENS", 1000.0)
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: (alive.clear(), grad(*a, **k))[1])
     FastEngine().label_loss(base, [prompt], examples)
     calls = most[-3:]

@@ -8,7 +8,7 @@ from transformers import DynamicCache, GenerationConfig, MistralConfig, MistralF
 from transformers.generation.streamers import BaseStreamer
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
-from softprompt_lab.engine import generation
+from softprompt_lab.engine import generation, prefill
 from softprompt_lab.engine.generation import is_exact
 from softprompt_lab.engine.selection import exact_strategies
 from softprompt_lab.engine.strategies import blocks, packed, prefixed
@@ -40,12 +40,36 @@ def model(family):
 @pytest.fixture
 def plainly(monkeypatch):
     """Turns prefixes off: generation from embeddings, which invariant 3 holds against PEFT."""
-    return lambda: monkeypatch.setattr(generation, "is_exact", lambda base: False)
+    return lambda: monkeypatch.setattr(generation, "is_exact", lambda *arguments: False)
+
+
+@pytest.fixture(params=["packed", "padded"])
+def first_step(request, monkeypatch):
+    """How the texts are read, whatever pays here: in packed rows (not by BLOOM), or with their pads."""
+    monkeypatch.setattr(generation, "pays", lambda *arguments: request.param == "packed")
 
 
 def test_every_family_takes_prefixes(family):
-    """Asked numerically, once."""
+    """Asked numerically, once; all but BLOOM read packed texts onto them."""
     assert is_exact(family)
+    packs = family.config.model_type != "bloom"
+    assert is_exact(family, generation.generate_from_read_texts) == packs
+
+
+def test_texts_are_read_packed_where_pads_cost_more(monkeypatch):
+    """Not where nothing is padded, and not where something looks at the text."""
+    read, real = [], generation.read_texts
+    monkeypatch.setattr(generation, "read_texts", lambda *given: read.append(1) or real(*given))
+    monkeypatch.setattr(prefill, "tokens_of_call", lambda base_model: 0)
+    model = with_prompts(llama())
+    assert is_exact(model.base_model, generation.generate_from_read_texts)
+    read.clear()
+    ids, mask, _ = padded([*ROWS, *ROWS, ROWS[0] * 5], "left")
+    model.generate(ids, mask, **NEW)
+    assert len(read) == 1
+    model.generate(ids[:, -3:], mask[:, -3:], **NEW)
+    model.generate(ids, mask, repetition_penalty=1.5, **NEW)
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize(
@@ -55,7 +79,7 @@ def test_every_family_takes_prefixes(family):
 )
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("names", [None, NAMES], ids=["one prompt", "three prompts"])
-def test_prefixes_change_no_token(model, plainly, options, side, names):
+def test_prefixes_change_no_token(model, plainly, first_step, options, side, names):
     """One prompt or one for each row, either padding side."""
     ids, mask, _ = padded(ROWS, side)
     found = model.generate(ids, mask, prompt_names=names, **NEW, **options)
@@ -63,7 +87,7 @@ def test_prefixes_change_no_token(model, plainly, options, side, names):
     assert torch.equal(found, model.generate(ids, mask, prompt_names=names, **NEW, **options))
 
 
-def test_rows_of_several_prompts_equal_each_row_alone(model):
+def test_rows_of_several_prompts_equal_each_row_alone(model, first_step):
     """Forward, loss, gradient, generate: a row knows nothing of the other prompts."""
     ids, mask, labels = padded(ROWS, "left")
     together = model(ids, mask, labels, prompt_names=NAMES)

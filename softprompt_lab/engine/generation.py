@@ -8,14 +8,28 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import nn
 
-from ..batch import PlainEngine, behind_input, generation_argument
+from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument
 from .exactness import OBJECTIONS, Remembered, attention_window, error_of, tolerance_of
+from .prefill import pays, read_texts
 from .prefixes import Prefix, prefix_mask, prefix_of, stack_prefixes
 
 logger = logging.getLogger(__name__)
 
 # Arguments of transformers' `generate` that ask for a cache of another kind, which no prefix can begin.
 OTHER_CACHES = ("cache_implementation", "custom_generate", "prefill_chunk_size")
+# These look at the ids of the text: the first step must be given all of them.
+LOOKING_BACK = (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "bad_words_ids",
+    "sequence_bias",
+    "prefix_allowed_tokens_fn",
+    "logits_processor",
+    "stopping_criteria",
+    "stop_strings",
+    "streamer",
+    "watermarking_config",
+)
 
 
 def generate(
@@ -43,10 +57,36 @@ def generate(
     if plain or not is_exact(base_model):
         return PlainEngine().generate(base_model, prompts, input_ids, text, **kwargs)
     copies = max(asked("num_beams") or 1, asked("num_return_sequences") or 1)
-    found = {id(prompt): prompt for prompt in prompts}
-    found = {key: kept_prefix(prompt) for key, prompt in found.items()}
-    prefixes = [found[id(prompt)] for prompt in prompts]
+    distinct, numbers = distinct_prompts(prompts, len(text))
+    kept = [kept_prefix(prompt) for prompt in distinct]
+    prefixes = [kept[number] for number in numbers] if len(kept) > 1 else kept
+    looks_back = any(asked(name) not in (None, 0, 1.0) for name in LOOKING_BACK)
+    lengths = text.sum(dim=1).tolist()
+    packs = asked("max_new_tokens") and not looks_back and pays(base_model, lengths)
+    if packs and is_exact(base_model, generate_from_read_texts):
+        prefixes = prefixes if len(kept) > 1 else kept * len(text)
+        return generate_from_read_texts(base_model, prefixes, copies, input_ids, text, **kwargs)
     return generate_on_prefixes(base_model, prefixes, copies, input_ids, text, **kwargs)
+
+
+def generate_from_read_texts(
+    base_model: nn.Module,
+    prefixes: Sequence[Prefix],
+    copies: int,
+    input_ids: Int[torch.Tensor, "B T"],
+    text: Bool[torch.Tensor, "B T"],
+    **kwargs: Any,
+) -> Any:
+    """Return what `generate_on_prefixes` does, with the texts read without their pads; `prefixes` is one for each row.
+
+    Processors see the new tokens and the last one of the text only.
+    """
+    texts = [ids[kept].tolist() for ids, kept in zip(input_ids, text, strict=True)]
+    read = read_texts(base_model, prefixes, [ids[:-1] for ids in texts])
+    last = input_ids.new_tensor([ids[-1:] for ids in texts])  # (B, 1)
+    everywhere = torch.ones_like(last, dtype=torch.bool)
+    output = generate_on_prefixes(base_model, read, copies, last, everywhere, **kwargs)
+    return behind_input(input_ids, output, given=1)
 
 
 def generate_on_prefixes(
@@ -75,17 +115,18 @@ def generate_on_prefixes(
     return behind_input(input_ids, output, given=input_ids.shape[1])
 
 
-_exact = Remembered()
+_exact_ways: dict[Callable, Remembered] = {}
 
 
-def is_exact(base_model: nn.Module) -> bool:
+def is_exact(base_model: nn.Module, way: Callable = generate_on_prefixes) -> bool:
     """Return whether two rows behind prefixes of two lengths get the logits of each row alone; found out once."""
-    return _exact(base_model, lambda: _compare(base_model))
+    found = _exact_ways.setdefault(way, Remembered())
+    return found(base_model, lambda: _compare(base_model, way))
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _compare(base_model: nn.Module) -> bool:
+def _compare(base_model: nn.Module, way: Callable) -> bool:
     """Generate two tokens for two rows of different lengths, together on prefixes and each alone the plain way."""
     words = base_model.get_input_embeddings().weight
     ids = torch.randint(0, words.shape[0], (14,), generator=torch.Generator().manual_seed(0))
@@ -98,7 +139,7 @@ def _compare(base_model: nn.Module) -> bool:
     options |= {"return_dict_in_generate": True, "output_logits": True}
     try:
         prefixes = [prefix_of(base_model, prompt) for prompt in prompts]
-        together = generate_on_prefixes(base_model, prefixes, 1, rows, text, **options).logits
+        together = way(base_model, prefixes, 1, rows, text, **options).logits
     except torch.OutOfMemoryError:
         raise
     except OBJECTIONS as error:

@@ -28,7 +28,7 @@ def stack_prefixes(prefixes: Sequence[Prefix], rows: int) -> DynamicCache:
 
     `prefix_mask` tells the zeros from the rest.
     """
-    longest = max(map(_length, prefixes))
+    longest = max(map(prefix_length, prefixes))
     layers = []
     for pairs in zip(*prefixes, strict=True):  # one layer of every prefix
         stacked = (
@@ -41,7 +41,7 @@ def stack_prefixes(prefixes: Sequence[Prefix], rows: int) -> DynamicCache:
 
 def prefix_mask(prefixes: Sequence[Prefix], rows: int) -> Bool[torch.Tensor, "rows P"]:
     """Return True at the virtual tokens of what `stack_prefixes` made."""
-    lengths = torch.tensor([_length(prefix) for prefix in prefixes])
+    lengths = torch.tensor([prefix_length(prefix) for prefix in prefixes])
     longest = int(lengths.max())
     mask = torch.arange(longest) >= longest - lengths[:, None]
     return mask.expand(rows, -1).to(prefixes[0][0][0].device)
@@ -52,7 +52,7 @@ def positions(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:
     return (mask.long().cumsum(dim=1) - 1).clamp_min(0)
 
 
-def _length(prefix: Prefix) -> int:
+def prefix_length(prefix: Prefix) -> int:
     """Return the number of virtual tokens of a prefix."""
     return prefix[0][0].shape[2]
 
