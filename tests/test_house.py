@@ -22,8 +22,8 @@ sys.path.append(str(ROOT / "tools"))
 
 import house  # noqa: E402
 
-# Lines of code; a later change may add 300 to the package and names what it took out.
-CORE, PACKAGE = 2_400, 11_700
+# Lines of code. They may only fall: the house is to stand with 900 in the core and 6,800 in all.
+CORE, PACKAGE = 1_970, 9_510
 ROOMS = [path.name for path in Path(softprompt_lab.__file__).parent.iterdir() if path.is_dir()]
 
 
