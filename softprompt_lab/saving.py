@@ -613,9 +613,8 @@ MODEL_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
     """Return `README.md`: PEFT's front matter, what the folder is, how to load it, and what was measured."""
     base = config.base_model_name_or_path or ""
-    known = (
-        MODEL_ID.fullmatch(base) is not None
-    )  # a hub refuses a card that names somebody's folder
+    # A hub refuses a card that names somebody's folder.
+    known = MODEL_ID.fullmatch(base) is not None
     front = ModelCardData(
         base_model=base if known else None,
         library_name="peft",

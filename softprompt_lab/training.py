@@ -33,11 +33,8 @@ Row = TypeVar("Row")
 State = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors and plain values, by name
 # Of a prompt (P, D): a function that returns (P, D) vectors, or one number.
 PromptTransform = Callable[[torch.Tensor, SoftPromptModel], torch.Tensor]
-AROUND = (
-    "snapshot_every",
-    "evaluate_every",
-    "patience",
-)  # settings that `training_steps` does not take
+# Settings that `training_steps` does not take.
+AROUND = ("snapshot_every", "evaluate_every", "patience")
 # Arguments of `train` that change nothing in the numbers.
 NO_SETTINGS = ("model", "task", "on_step", "progress", "checkpoint", "checkpoint_every", "resume")
 MOST_SNAPSHOTS = 128  # of a run, however long: 10 MB at 20 virtual tokens 1,024 wide

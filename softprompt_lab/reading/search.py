@@ -13,9 +13,8 @@ Metric = Literal["cosine", "l2", "dot"]
 METRICS: tuple[Metric, ...] = ("cosine", "l2", "dot")
 CHUNK = 512  # rows of the vocabulary at a time: 4 MB at width 1,024 in float64, which stay in the processor's cache
 TINY = 1e-12  # a vector shorter than this has cosine 0 with everything
-RESOLUTION = (
-    2.0**-44
-)  # of a squared distance, relative to the squared norms: nearer vectors are equal in float32
+# Of a squared distance, relative to the squared norms: nearer vectors are equal in float32.
+RESOLUTION = 2.0**-44
 
 
 def check_vectors(

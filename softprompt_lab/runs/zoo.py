@@ -13,9 +13,8 @@ from .saved import SavedRun, saved_run
 
 PREFIX = "zoo:"  # what a name has in front where a folder could be meant
 FOLDER = Path(__file__).parents[1] / "assets" / "zoo"
-SPOT = (
-    FOLDER / "spot.csv"
-)  # `reading.learning_curves` of tone from several starts, of `benchmarks/transfer.py`
+# `reading.learning_curves` of tone from several starts, of `benchmarks/transfer.py`
+SPOT = FOLDER / "spot.csv"
 
 
 def names() -> list[str]:
