@@ -3,8 +3,8 @@
     python tools/house.py                     # the working tree
     python tools/house.py --before 8a30133    # beside a commit, with the folders beside the package
 
-A line of code is one that holds a token: no blank, comment or docstring, after `ruff format` at 100 columns. The core is
-the files directly in the package. Tables of texts (TOML) in the package are counted apart, by their lines.
+A line of code is one that holds a token: no blank, comment or docstring, after `ruff format` at 100 columns. The core
+is the files directly in the package. Tables of texts (TOML) in the package are counted apart, by their lines.
 """
 
 import ast
