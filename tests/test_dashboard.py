@@ -16,7 +16,6 @@ from softprompt_lab import (
     load_base_model,
     load_task,
     train,
-    training,
 )
 from softprompt_lab.evaluation import label_probabilities
 from softprompt_lab.runs import saved as runs
@@ -154,10 +153,10 @@ def test_the_kernel_answers_while_it_trains(dashboard, task):
 
 
 def test_an_error_in_the_thread_is_shown(dashboard, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("no <room> left")
 
-    monkeypatch.setattr(training, "label_logits", fail)
+    monkeypatch.setattr(SoftPromptModel, "loss", fail)
     dashboard.start.click()
     assert dashboard.wait(120)
     assert dashboard.status.value == '<p role="alert">RuntimeError: no &lt;room&gt; left</p>'
