@@ -59,14 +59,14 @@ def generate(
     copies = max(asked("num_beams") or 1, asked("num_return_sequences") or 1)
     distinct, numbers = distinct_prompts(prompts, len(text))
     kept = [kept_prefix(prompt) for prompt in distinct]
-    prefixes = [kept[number] for number in numbers] if len(kept) > 1 else kept
+    prefixes = [kept[number] for number in numbers]  # one for each row
     looks_back = any(asked(name) not in (None, 0, 1.0) for name in LOOKING_BACK)
     lengths = text.sum(dim=1).tolist()
     packs = asked("max_new_tokens") and not looks_back and pays(base_model, lengths)
     if packs and is_exact(base_model, generate_from_read_texts):
-        prefixes = prefixes if len(kept) > 1 else kept * len(text)
         return generate_from_read_texts(base_model, prefixes, copies, input_ids, text, **kwargs)
-    return generate_on_prefixes(base_model, prefixes, copies, input_ids, text, **kwargs)
+    shared = kept if len(kept) == 1 else prefixes
+    return generate_on_prefixes(base_model, shared, copies, input_ids, text, **kwargs)
 
 
 def generate_from_read_texts(

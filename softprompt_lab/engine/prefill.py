@@ -35,21 +35,20 @@ def read_texts(
         texts: token ids; an empty text leaves its prefix as it is.
     """
     found: list[Prefix] = []
-    for rows in _groups(texts):
-        part = slice(rows.start, rows.stop)
+    for part in _groups(texts):
         found += _read_row(base_model, prefixes[part], texts[part])
     return found
 
 
-def _groups(texts: Sequence[Sequence[int]]) -> Iterator[range]:
+def _groups(texts: Sequence[Sequence[int]]) -> Iterator[slice]:
     """Yield runs of texts that fill a packed row."""
     start, tokens = 0, 0
     for number, text in enumerate(texts):
         if number > start and tokens + len(text) > ROW_TOKENS:
-            yield range(start, number)
+            yield slice(start, number)
             start, tokens = number, 0
         tokens += len(text)
-    yield range(start, len(texts))
+    yield slice(start, len(texts))
 
 
 def _read_row(
