@@ -37,7 +37,6 @@ PromptTransform = Callable[[torch.Tensor, SoftPromptModel], torch.Tensor]
 AROUND = ("snapshot_every", "evaluate_every", "patience")
 # Arguments of `train` that change nothing in the numbers.
 NO_SETTINGS = ("model", "task", "on_step", "progress", "checkpoint", "checkpoint_every", "resume")
-MOST_SNAPSHOTS = 128  # of a run, however long: 10 MB at 20 virtual tokens 1,024 wide
 LEARNING_RATES = {
     "adamw": 0.03,  # with linear decay; on smollm2 and complaints 0.01 had not left chance after 50 steps
     "adafactor": 0.3,  # constant, parameter scaling off: Lester et al. 2021, section 3
@@ -111,7 +110,7 @@ class TrainingHistory:
         losses: one a step, in nats per labelled token, before that step's update.
         penalties: one a step where there is a `penalty`: what it added to that loss.
         evaluations: dicts of step, loss, accuracy on the validation split.
-        snapshots: step -> prompt (P, D), at most `MOST_SNAPSHOTS`; 0 is the start, the highest step the end. With
+        snapshots: step -> prompt (P, D); 0 is the start, the highest step the end. With
             `project` the vectors that move, not the words in front of the text.
         seconds: wall time.
         best_step: the step whose prompt the model holds now.
@@ -154,7 +153,7 @@ def train(
     penalty: PromptTransform | None = None,
     seed: int = 0,
     max_length: int = MAX_LENGTH,
-    snapshot_every: int = 10,
+    snapshot_every: int | None = None,
     evaluate_every: int | None = None,
     patience: int | None = None,
     checkpoint: str | Path | None = None,
@@ -177,9 +176,8 @@ def train(
         penalty: what is added to the loss, such as `reading.TowardsText("some text", gamma=0.1)`.
         seed: of the order of the rows. The prompt's start is chosen where the model is made.
         max_length: tokens of text, template and label; a longer text loses its end, and a warning says so.
-        snapshot_every: steps between copies of the prompt; an evaluation keeps one too. There are never more than
-            `MOST_SNAPSHOTS`: in a long run every second is dropped, again and again. The start, the end and the
-            prompt of the best evaluation stay.
+        snapshot_every: steps between copies of the prompt; an evaluation keeps one too. None: every 10th, in a long run
+            every hundredth part.
         evaluate_every: steps between evaluations on the validation split.
         patience: stop after so many evaluations without a lower loss, and go back to the best prompt.
         checkpoint: a folder that takes the state of the run after each `checkpoint_every` steps and at the end.
@@ -242,7 +240,7 @@ def _record(
     done: Step,
     project: PromptTransform | None,
 ) -> None:
-    """Write down a step; measure and copy its prompt where that is due; drop copies that are too many."""
+    """Write down a step; measure and copy its prompt where that is due."""
     history.losses.append(done.loss)
     history.penalties += [] if done.penalty is None else [done.penalty]
     settings, step = history.settings, done.number
@@ -252,21 +250,13 @@ def _record(
         vectors, length = {"now": projected(model, project)}, settings["max_length"]
         found = evaluate(model, task, "validation", prompts=vectors, max_length=length)["now"]
         history.evaluations.append({"step": step, "loss": found.loss, "accuracy": found.accuracy})
-    kept = _intervals(step, settings)
-    if measured or last or step % kept[0] == 0:
+    if measured or last or step % _snapshot_interval(settings) == 0:
         history.snapshots[step] = _copy_of(model.prompt)
-        stay = {0, step} | ({_best(history)} if history.evaluations else set())
-        for old in set(history.snapshots) - stay:
-            if all(old % interval for interval in kept):
-                del history.snapshots[old]
 
 
-def _intervals(step: int, settings: dict[str, Any]) -> list[int]:
-    """Return the steps between kept snapshots and evaluations, doubled until there are at most `MOST_SNAPSHOTS`."""
-    asked = [settings[name] for name in ("snapshot_every", "evaluate_every") if settings[name]]
-    most = MOST_SNAPSHOTS // len(asked) - 2  # and the start, the best and the last one
-    doublings = (math.ceil(math.log2(max(1, step / (every * most)))) for every in asked)
-    return [every * 2**times for every, times in zip(asked, doublings, strict=True)]
+def _snapshot_interval(settings: dict[str, Any]) -> int:
+    """Return the steps between snapshots: what was asked for, else 10, in a long run a hundredth of it."""
+    return settings["snapshot_every"] or max(10, settings["steps"] // 100)
 
 
 def _best(history: TrainingHistory) -> int:

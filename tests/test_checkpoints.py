@@ -21,7 +21,6 @@ from softprompt_lab import (
     load_base_model,
     load_task,
     train,
-    training,
 )
 from softprompt_lab.config import CONFIG_NAME
 from softprompt_lab.runs.checkpoints import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
@@ -86,30 +85,6 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path, options, after):
         expected.evaluations,
         expected.best_step,
     )
-    assert found.snapshots.keys() == expected.snapshots.keys()
-    assert all(
-        torch.equal(found.snapshots[step], expected.snapshots[step]) for step in expected.snapshots
-    )
-
-
-@pytest.mark.parametrize(
-    ("after", "evaluation"),
-    [(7, {}), (3, {"evaluate_every": 5, "patience": 9}), (11, {"evaluate_every": 5})],
-)
-def test_a_resumed_run_thins_out_its_snapshots_as_an_unbroken_one(
-    tmp_path, monkeypatch, after, evaluation
-):
-    """Wherever it stopped: before, between and after the thinning."""
-    monkeypatch.setattr(training, "MOST_SNAPSHOTS", 6)
-    options = RUN | {"snapshot_every": 1} | evaluation
-    whole, model, again = fresh(), fresh(), fresh()
-    expected = train(whole, rows(), **options)
-    assert len(expected.snapshots) <= 6
-    kept = {"checkpoint": tmp_path, "checkpoint_every": 1}
-    with pytest.raises(KeyboardInterrupt):
-        train(model, rows(), **options, **kept, on_step=stopping(after))
-    found = train(again, rows(), **options, **kept, resume=True)
-    assert torch.equal(again.prompt, whole.prompt)
     assert found.snapshots.keys() == expected.snapshots.keys()
     assert all(
         torch.equal(found.snapshots[step], expected.snapshots[step]) for step in expected.snapshots
