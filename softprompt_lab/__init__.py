@@ -32,13 +32,20 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def room(target: str) -> Any:
+def room(target: str, default: Any = None) -> Any:
     """Return a name of a room, one of the package's folders, imported at first use: `room("heads.classify:Head")`.
 
-    No file of the core imports a folder in another way, so the files work alone.
+    No file of the core imports a folder in another way, so the files work alone: `default` stands in for a room that
+    is not there.
     """
     module, _, name = target.partition(":")
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{module}"), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").startswith(f"{__name__}.{module.split('.')[0]}")
+        if default is None or not missing:
+            raise
+        return default
 
 
 def __getattr__(name: str) -> object:

@@ -10,11 +10,9 @@ number is checked, and nothing of which is executed.
 """
 
 import contextlib
-import html
 import io
 import json
 import os
-import re
 import secrets
 import stat
 import time
@@ -24,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import ModelCardData
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -253,10 +250,11 @@ def save_adapter(
         buffer = io.BytesIO()
         torch.save(tensors, buffer)
         weights = {PICKLE_NAME: buffer.getvalue()}
-    card = {CARD_NAME: adapter_card(saved, results or {}).encode()}
+    card = room("adapters.card:adapter_card", default=lambda *_: "")(saved, results or {})
+    texts = {CARD_NAME: card.encode(), CONFIG_NAME: saved.to_json().encode()}
     folder = Path(folder)
     try:
-        _write_all_or_none(folder, card | {CONFIG_NAME: saved.to_json().encode()} | weights)
+        _write_all_or_none(folder, texts | weights)
     except OSError as error:
         raise AdapterError(
             f"{folder} cannot be written: {error}. It holds the earlier adapter or the new one, whole."
@@ -583,60 +581,3 @@ def _fitting(source: str | Path) -> Iterator[None]:
 def _is_a_prompts(name: str) -> bool:
     """Return whether `save_prompts` may have made a sub-folder with this name."""
     return PROMPT_NAME.fullmatch(name) is not None and name != DEFAULT_NAME
-
-
-# ---------------------------------------------------------------------------------------------------- the card
-
-
-CARD = """
-# A soft prompt
-
-{tokens} trained vectors of width {width} that stand in front of the input of
-the frozen base model `{shown}` ({task}). Start: {start}.
-
-```python
-from softprompt_lab import SoftPromptModel, load_base_model
-
-base_model, tokenizer = load_base_model({name!r})
-model = SoftPromptModel.from_pretrained(base_model, "this folder", tokenizer=tokenizer)
-```
-
-Hugging Face PEFT loads it too: `PeftModel.from_pretrained(base_model, folder)`.
-
-{measured}### Framework versions
-
-- PEFT {peft}
-"""
-MODEL_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
-
-
-def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
-    """Return `README.md`: PEFT's front matter, what the folder is, how to load it, and what was measured."""
-    base = config.base_model_name_or_path or ""
-    # A hub refuses a card that names somebody's folder.
-    known = MODEL_ID.fullmatch(base) is not None
-    front = ModelCardData(
-        base_model=base if known else None,
-        library_name="peft",
-        pipeline_tag="text-generation" if config.task_type is TaskType.CAUSAL_LM else None,
-        tags=[*([f"base_model:adapter:{base}"] if known else []), "transformers"],
-    )
-    text = config.prompt_tuning_init_text
-    rows = "".join(f"| {_one_line(key)} | {_one_line(value)} |\n" for key, value in results.items())
-    body = CARD.format(
-        tokens=config.num_virtual_tokens,
-        width=config.token_dim,
-        shown=base if known else "unknown",
-        name=base if known else "folder of the base model",
-        task=config.task_type,
-        start=config.prompt_tuning_init.value + (f" ({_one_line(text)})" if text else ""),
-        measured=f"## Measured\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else "",
-        peft=config.peft_version,
-    )
-    return f"---\n{front}\n---\n{body}"
-
-
-def _one_line(text: Any) -> str:
-    """Return somebody's text within a line of Markdown, its HTML and table borders shown as they are written."""
-    escaped = html.escape(" ".join(str(text).split()), quote=False)
-    return escaped.replace("|", r"\|").replace("`", r"\`")

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 import softprompt_lab
 from softprompt_lab import PromptTuningConfig, evaluate, nearest_tokens
-from softprompt_lab.saving import adapter_card
+from softprompt_lab.adapters.card import adapter_card
 from softprompt_lab.tasks import Task
 from softprompt_lab.widgets import NeighbourExplorer
 
