@@ -28,7 +28,7 @@ from .batch import (
     prepend_prompt,
     refuse,
 )
-from .config import BASE_PREFIX, DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
+from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
 from .embedding import PromptEmbedding
 from .saving import load_prompt, load_prompts, save_prompts
 
@@ -89,7 +89,8 @@ class SoftPromptModel(nn.Module):
         engine: Engine | None = None,
     ) -> None:
         super().__init__()
-        base_model = _out_of_peft(base_model)
+        if hasattr(base_model, "get_base_model"):  # a PeftModel
+            base_model = room("interop.lora:out_of_peft")(base_model)
         if base_model.get_input_embeddings().weight.is_meta:
             raise ValueError(
                 "the base model's word embeddings are offloaded; keep them on a device in device_map."
@@ -103,8 +104,7 @@ class SoftPromptModel(nn.Module):
         self._disabled = False
         self.add_prompt(DEFAULT_NAME, config, start=start, head=head)
         self.set_prompt(DEFAULT_NAME)
-        self.register_state_dict_post_hook(_leave_out_frozen)
-        self.register_load_state_dict_post_hook(_miss_no_frozen)
+        room("interop.states:keep_frozen_out", default=nn.Module.eval)(self)
 
     def __getattr__(self, name: str) -> Any:
         """Return a part of this module, or what the base model answers to Trainer, pipelines and Accelerate."""
@@ -541,45 +541,3 @@ def _refuse_names(names: Sequence[str] | None) -> None:
 def _map(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """Apply a function to a tensor or to each tensor of a tuple."""
     return tuple(function(part) for part in value) if isinstance(value, tuple) else function(value)
-
-
-def _out_of_peft(base_model: nn.Module) -> nn.Module:
-    """Return the model inside a `PeftModel`, with the layers (LoRA and the like) that PEFT has put into it.
-
-    Raises:
-        ValueError: PEFT has put a prompt in front of it.
-    """
-    if not hasattr(base_model, "get_base_model"):
-        return base_model
-    if base_model.active_peft_config.is_prompt_learning:
-        kind = base_model.active_peft_config.peft_type.value
-        raise ValueError(
-            f"the base model stands behind PEFT's {kind} already; pass base_model.get_base_model()."
-        )
-    return base_model.get_base_model()
-
-
-def _trained_names(model: SoftPromptModel) -> set[str]:
-    """Return the names of the base model's weights that somebody has set free to be trained."""
-    named = model.base_model.named_parameters(remove_duplicate=False)
-    return {BASE_PREFIX + name for name, weight in named if weight.requires_grad}
-
-
-def _leave_out_frozen(model: SoftPromptModel, state: dict[str, Any], prefix: str, _: dict) -> None:
-    """Keep the frozen base model out of a state: a checkpoint of Trainer is as small as a saved prompt."""
-    trained = _trained_names(model)
-    for key in [key for key in state if key.startswith(prefix + BASE_PREFIX)]:
-        if key.removeprefix(prefix) not in trained:
-            del state[key]
-
-
-def _miss_no_frozen(model: SoftPromptModel, keys: Any) -> None:
-    """Take weights that no state holds out of the missing keys of `load_state_dict`."""
-    trained = _trained_names(model)
-
-    def is_frozen(key: str) -> bool:
-        before, _, name = f".{key}".partition(f".{BASE_PREFIX}")
-        own = before.endswith((".prompts", ".heads"))  # of a prompt that is called base_model
-        return bool(name) and not own and BASE_PREFIX + name not in trained
-
-    keys.missing_keys[:] = [key for key in keys.missing_keys if not is_frozen(key)]
