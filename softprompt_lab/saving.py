@@ -14,8 +14,8 @@ import io
 import json
 import os
 import secrets
+import shutil
 import stat
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -53,11 +53,10 @@ SAFE_NAME = "adapter_model.safetensors"
 PICKLE_NAME = "adapter_model.bin"
 CARD_NAME = "README.md"
 PENDING = ".pending"
-STAGE = ".stage-"  # before the name of a folder that a save is being written to
+STAGE = ".softprompt_lab-"  # before the name of a folder that a save is being written to
 WEIGHTS = {SAFE_NAME, PICKLE_NAME}
 MOVED = (CARD_NAME, CONFIG_NAME, SAFE_NAME, PICKLE_NAME)  # in this order
 READERS = {".bin": "adapters.pickles:read"}  # of weights in another format than safetensors
-PATIENCE = 60  # seconds that a writer waits for another; a save takes milliseconds
 MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
 MAX_HEADER_BYTES = 1_000_000  # the names and shapes in a safetensors file: thousands of tensors
 MAX_TENSOR_BYTES = 250_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB
@@ -162,40 +161,19 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
-    """Keep a folder to oneself, or with `shared` to readers, against other processes that ask for it here.
+    """Wait until a folder is free, and keep it to oneself, or with `shared` to readers, against other processes.
 
     The lock is the system's, on the folder itself: no file is made, a read-only folder has it too, and it ends with
     the process. Where there is none (Windows, some network drives) nothing is held.
-
-    Raises:
-        TimeoutError: another process holds the folder for longer than `PATIENCE`.
     """
-    descriptor = None
-    try:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
-        end = time.monotonic() + PATIENCE
-        while descriptor is not None and not _locked(descriptor, shared):
-            if time.monotonic() > end:
-                raise TimeoutError(f"another process has been writing there for {PATIENCE} seconds")
-            time.sleep(0.002)
-        yield
-    finally:
-        if descriptor is not None:
+    with contextlib.ExitStack() as held:
+        if fcntl is not None:
             with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a forked child may have the descriptor too
-            os.close(descriptor)
-
-
-def _locked(descriptor: int, shared: bool) -> bool:
-    """Try to take the lock; False where another process has it, True too where there are no locks."""
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
+                descriptor = os.open(folder, os.O_RDONLY)
+                held.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+                held.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a forked child may have it
+        yield
 
 
 # ------------------------------------------------------------------------------------------------------- writing
@@ -267,8 +245,8 @@ def _write_all_or_none(folder: Path, files: dict[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
         finish_pending(folder)
-        for left in folder.glob(f"{STAGE}*"):
-            _clear_stage(left)
+        for left in folder.glob(f"{STAGE}*"):  # of a save that was killed
+            shutil.rmtree(left, ignore_errors=True)
         stage = folder / f"{STAGE}{secrets.token_hex(8)}"
         try:
             stage.mkdir()
@@ -278,19 +256,10 @@ def _write_all_or_none(folder: Path, files: dict[str, bytes]) -> None:
             sync_folder(stage)
             os.rename(stage, folder / PENDING)
         except BaseException:
-            _clear_stage(stage)
+            shutil.rmtree(stage, ignore_errors=True)
             raise
         sync_folder(folder)
         finish_pending(folder)
-
-
-def _clear_stage(stage: Path) -> None:
-    """Delete what a save that broke off has written; anything else in there stays, and so does its folder."""
-    with contextlib.suppress(OSError):
-        if not stage.is_symlink():
-            for name in MOVED:
-                (stage / name).unlink(missing_ok=True)
-            stage.rmdir()
 
 
 def finish_pending(folder: Path) -> None:

@@ -165,8 +165,8 @@ def test_an_interrupted_save_is_read_where_nothing_can_be_written(disk, moved):
 def test_what_killed_writers_left_is_cleared_away(tmp_path):
     """And nothing that is not theirs."""
     save(tmp_path, 1)
-    (tmp_path / ".stage-dead").mkdir()
-    (tmp_path / ".stage-dead" / SAFE_NAME).write_bytes(b"half")
+    (tmp_path / f"{saving.STAGE}dead").mkdir()
+    (tmp_path / f"{saving.STAGE}dead" / SAFE_NAME).write_bytes(b"half")
     (tmp_path / ".stage-mine").mkdir()
     (tmp_path / ".stage-mine" / "letter.txt").write_text("dear reader")
     (tmp_path / f".{TASK_FILE}-dead").write_bytes(b"half")
@@ -184,6 +184,7 @@ def _write_again_and_again(folder: Path, number: int, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         save(folder, number, rows=5 + number, safe=number % 2 == 0)
+        time.sleep(0.002)  # whoever lets go of a lock would have it again before the others wake
 
 
 def _race(folder: Path, seconds: float) -> list[int]:
@@ -221,23 +222,6 @@ def test_two_writers_never_mix_for_long(tmp_path):
     found = _race(tmp_path, seconds=20)
     print(f"{len(found)} loads, {found.count(0)} of one adapter, {found.count(1)} of the other")
     assert min(found.count(0), found.count(1)) > 20
-
-
-@forked
-def test_a_writer_that_is_stuck_is_named(tmp_path, monkeypatch):
-    """Whoever waits for it says so in the end, and harms nothing."""
-    save(tmp_path, 1)
-    monkeypatch.setattr(saving, "PATIENCE", 0.05)
-    with saving.folder_lock(tmp_path):
-        with pytest.raises(
-            AdapterError, match=r"another process has been writing there for 0\.05 seconds"
-        ):
-            save(tmp_path, 2)
-        with pytest.raises(AdapterError, match="another process has been writing"):
-            load_adapter(tmp_path)
-    assert number_of(tmp_path) == 1
-    with saving.folder_lock(tmp_path, shared=True):
-        assert number_of(tmp_path) == 1
 
 
 # --------------------------------------------------------------------------------------------------------------- kills
