@@ -97,18 +97,12 @@ def evaluate(
         raise ValueError(
             f"there is nothing to measure: {split!r} of {task.name!r}, limit={limit}, has no rows."
         )
-    if prompts is not None and prompt_names is not None:
-        raise ValueError("pass prompts or prompt_names, not both.")
     examples = _examples(task, tokenizer, rows[task.text_column], max_length)
-    if prompts is None:
-        return _evaluation(task, rows, examples, _score(model, examples, prompt_names))
-    named = _vectors(model, prompts)
-    parts = score_labels(model, [*named.values()], _behind_each(named, examples))
-    scores = [part.reshape(len(named), len(rows), -1) for part in parts]
-    return {
-        name: _evaluation(task, rows, examples, [part[number] for part in scores])
-        for number, name in enumerate(named)
+    found = _scores(model, examples, prompts, prompt_names)
+    evaluations = {
+        name: _evaluation(task, rows, examples, scored) for name, scored in found.items()
     }
+    return evaluations[""] if prompts is None else evaluations
 
 
 def _evaluation(
@@ -153,14 +147,36 @@ def label_probabilities(
     With `prompts` (as in `evaluate`) one line for each prompt and text, with both in the index.
     """
     examples = _examples(task, _tokenizer_of(model, tokenizer), texts, max_length)
-    if prompts is None:
-        index, (scores, _, _) = pd.Index(texts, name="text"), _score(model, examples)
-    else:
+    tables = {}
+    for name, (scores, _, _) in _scores(model, examples, prompts).items():
+        shares = torch.from_numpy(scores).softmax(dim=1).numpy()
+        tables[name] = pd.DataFrame(shares, pd.Index(texts, name="text"), [*task.labels])
+    return tables[""] if prompts is None else pd.concat(tables, names=["prompt"])
+
+
+def _scores(
+    model: nn.Module,
+    examples: Sequence[Example],
+    prompts: Mapping[str, torch.Tensor] | Sequence[str] | None,
+    prompt_names: Sequence[str] | None = None,
+) -> dict[str, tuple[np.ndarray, ...]]:
+    """Return what `score_labels` finds behind each of the prompts, by name; "" is the one at work."""
+    if prompts is not None and prompt_names is not None:
+        raise ValueError("pass prompts or prompt_names, not both.")
+    if prompts is not None:
         named = _vectors(model, prompts)
-        index = pd.MultiIndex.from_product([named, texts], names=["prompt", "text"])
-        scores, _, _ = score_labels(model, [*named.values()], _behind_each(named, examples))
-    shares = torch.from_numpy(scores).softmax(dim=1).numpy()
-    return pd.DataFrame(shares, index=index, columns=list(task.labels))
+        vectors, rows = [*named.values()], [*examples] * len(named)
+        numbers = [number for number in range(len(named)) for _ in examples]
+    elif isinstance(model, SoftPromptModel):
+        named, rows = {"": None}, examples
+        at_work = model.prompts_of_rows(prompt_names, len(examples))
+        vectors, numbers = distinct_prompts(at_work, len(examples))
+    else:  # a plain model: a prompt of length 0
+        named, rows, numbers = {"": None}, examples, [0] * len(examples)
+        vectors = [model.get_input_embeddings().weight[:0].float()]
+    behind = [replace(row, prompt=number) for row, number in zip(rows, numbers, strict=True)]
+    parts = [np.split(part, len(named)) for part in score_labels(model, vectors, behind)]
+    return dict(zip(named, zip(*parts, strict=True), strict=True))
 
 
 def _vectors(
@@ -179,13 +195,9 @@ def _vectors(
             raise ValueError(
                 f"{name!r} has shape {tuple(prompt.shape)}; it must be (P, {width}) for this base model."
             )
-    placed = (prompt.detach().to(model.device, torch.float32) for prompt in prompts.values())
-    return dict(zip(prompts, placed, strict=True))
-
-
-def _behind_each(prompts: Mapping[str, torch.Tensor], examples: Sequence[Example]) -> list[Example]:
-    """Return the examples once for each prompt, prompt by prompt."""
-    return [replace(e, prompt=number) for number in range(len(prompts)) for e in examples]
+    return {
+        name: prompt.detach().to(model.device, torch.float32) for name, prompt in prompts.items()
+    }
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -238,21 +250,6 @@ def _tokenizer_of(model: nn.Module, tokenizer) -> Any:
     if tokenizer is None:
         raise ValueError("there is no tokenizer; pass tokenizer= here or to SoftPromptModel.")
     return tokenizer
-
-
-def _score(
-    model: nn.Module, examples: Sequence[Example], names: Sequence[str] | None = None
-) -> tuple[np.ndarray, ...]:
-    """Score labels behind the prompts at work; in front of a plain model stands one of length 0."""
-    if isinstance(model, SoftPromptModel):
-        prompts, numbers = distinct_prompts(
-            model.prompts_of_rows(names, len(examples)), len(examples)
-        )
-    else:
-        words = model.get_input_embeddings().weight
-        prompts, numbers = [words.new_zeros(0, words.shape[1]).float()], [0] * len(examples)
-    rows = [replace(e, prompt=number) for e, number in zip(examples, numbers, strict=True)]
-    return score_labels(model, prompts, rows)
 
 
 def _examples(task: Task, tokenizer, texts: Sequence[str], max_length: int) -> list[Example]:
