@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+from transformers.loss.loss_utils import fixed_cross_entropy
 
 from .embedding import concatenate_prompt
 
@@ -65,34 +66,6 @@ class LabelLogits(NamedTuple):
     owners: list[tuple[int, int]]
 
 
-def examples_from_batch(
-    input_ids: Int[torch.Tensor, "B T"],
-    mask: Bool[torch.Tensor, "B T"],
-    labels: Int[torch.Tensor, "B S"],
-    prompt_numbers: Sequence[int],
-    decoder_pad: int | None = None,
-) -> list[Example]:
-    """Return the rows of a padded batch as examples.
-
-    Args:
-        labels: of a decoder lined up with `input_ids`: what stands before a row's first label is its context.
-        decoder_pad: for an encoder-decoder, whose labels are texts of their own: the id that its decoder reads in
-            place of a label of -100.
-    """
-    examples = []
-    for ids, text, row_labels, prompt in zip(input_ids, mask, labels, prompt_numbers, strict=True):
-        tokens = ids[text].tolist()
-        if decoder_pad is not None:
-            read = row_labels.masked_fill(row_labels == IGNORE, decoder_pad)
-            context, target = tokens, Target(read.tolist(), row_labels.tolist())
-        else:
-            marks = row_labels[text].tolist()
-            start = next((i for i, label in enumerate(marks) if label != IGNORE), len(marks))
-            context, target = tokens[:start], Target(tokens[start:], marks[start:])
-        examples.append(Example(context, [target], prompt))
-    return examples
-
-
 def pad_rows(
     rows: Sequence[Sequence[int]], device: torch.device, value: int = 0
 ) -> tuple[Int[torch.Tensor, "B T"], Bool[torch.Tensor, "B T"]]:
@@ -134,8 +107,25 @@ class PromptedBatch:
         self, states: Float[torch.Tensor, "B N X"], shift: int = 0
     ) -> Float[torch.Tensor, "B T X"]:
         """Return the model's output at each token of the caller's row, or `shift` positions before; 0 at pads."""
-        index = (self.positions - shift)[..., None].expand(-1, -1, states.shape[-1])
+        index = (self.positions - shift).clamp(min=0)[..., None].expand(-1, -1, states.shape[-1])
         return states.gather(1, index) * self.text[..., None]
+
+    def loss(
+        self,
+        logits: Float[torch.Tensor, "B N V"],
+        labels: Int[torch.Tensor, "B T"],
+        count: torch.Tensor | int | None = None,
+    ) -> Float[torch.Tensor, ""]:
+        """Return the cross-entropy in nats of labels that line up with the caller's text, -100 where there is none.
+
+        A label is predicted at the position before it; one at the very beginning, without a prompt, by nothing.
+
+        Args:
+            count: what the sum is divided by, in place of the number of labels.
+        """
+        predicting = self.align(logits, shift=1).float().flatten(0, 1)  # (B * T, V)
+        predicted = labels.masked_fill(self.positions == 0, IGNORE).flatten()
+        return fixed_cross_entropy(predicting, predicted, count, IGNORE)
 
 
 def prepend_prompt(
@@ -302,9 +292,14 @@ class Engine(Protocol):
         """Yield the logits that predict each label of the examples, one call of the base model at a time."""
 
     def label_loss(
-        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+        self,
+        base_model: nn.Module,
+        prompts: Prompts,
+        input_ids: Int[torch.Tensor, "B T"],
+        mask: Bool[torch.Tensor, "B T"],
+        labels: Int[torch.Tensor, "B S"],
     ) -> Float[torch.Tensor, ""]:
-        """Return the mean cross-entropy of the examples' labels, in nats, with the prompts' gradient path."""
+        """Return the mean cross-entropy of the labels, in nats, with the prompts' gradient path."""
 
     def generate(
         self,
@@ -350,12 +345,18 @@ class PlainEngine:
                 yield LabelLogits(logits[list(at), list(places)].float(), label_ids, list(owners))
 
     def label_loss(
-        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
+        self,
+        base_model: nn.Module,
+        prompts: Prompts,
+        input_ids: Int[torch.Tensor, "B T"],
+        mask: Bool[torch.Tensor, "B T"],
+        labels: Int[torch.Tensor, "B S"],
     ) -> Float[torch.Tensor, ""]:
-        """Return the mean cross-entropy of the labels; see `Engine`."""
-        parts = list(self.label_logits(base_model, prompts, examples))
-        logits = torch.cat([part.logits for part in parts])  # (M, V)
-        return nn.functional.cross_entropy(logits, torch.cat([part.label_ids for part in parts]))
+        """Return the mean cross-entropy of the labels from `[prompt | text | pads]`; see `Engine`."""
+        batch = prepend_prompt(prompts, base_model.get_input_embeddings()(input_ids), mask)
+        if base_model.config.is_encoder_decoder:
+            return base_model(**batch.inputs, labels=labels).loss
+        return batch.loss(base_model(**batch.inputs, use_cache=False).logits, labels)
 
     def generate(
         self,

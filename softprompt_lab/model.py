@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import nn
-from transformers.loss.loss_utils import fixed_cross_entropy
 from transformers.utils import ModelOutput
 
 from . import room
@@ -21,8 +20,6 @@ from .batch import (
     Prompts,
     check_labels,
     checked_mask,
-    distinct_prompts,
-    examples_from_batch,
     generation_argument,
     lengths_of_new_text,
     prepend_prompt,
@@ -374,8 +371,7 @@ class SoftPromptModel(nn.Module):
             check_labels(labels, batch.text)
         output = self.base_model(**batch.inputs, **{"use_cache": False, **kwargs})
         if labels is not None:
-            predicting = batch.align(output.logits, shift=1).float().flatten(0, 1)  # (B * T, V)
-            loss = fixed_cross_entropy(predicting, labels.flatten(), num_items_in_batch, IGNORE)
+            loss = batch.loss(output.logits, labels, num_items_in_batch)
             output = type(output)(loss=loss, **output)
         for key in ("logits", "hidden_states"):
             if output.get(key) is not None:
@@ -407,19 +403,14 @@ class SoftPromptModel(nn.Module):
         if plainly:
             return self(input_ids, attention_mask, labels, prompt_names=prompt_names).loss
         mask = checked_mask(input_ids, attention_mask)
-        decoder_pad = None
-        if self.config.is_encoder_decoder:
-            decoder_pad = self.config.pad_token_id or 0
-        else:
+        if not self.config.is_encoder_decoder:
             check_labels(labels, mask)
         if (labels == IGNORE).all():
             raise ValueError(
                 "no token of this batch has a label (all are -100); nothing can be learned from it."
             )
         rows = self.prompts_of_rows(prompt_names, len(input_ids)) if prompts is None else prompts
-        distinct, numbers = distinct_prompts(rows, len(input_ids))
-        examples = examples_from_batch(input_ids, mask, labels, numbers, decoder_pad)
-        return self.engine.label_loss(self.base_model, distinct, examples)
+        return self.engine.label_loss(self.base_model, rows, input_ids, mask, labels)
 
     @torch.no_grad()
     def generate(

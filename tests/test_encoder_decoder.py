@@ -49,7 +49,7 @@ def check(model, reference, ids, mask, labels, examples):
     ways = (
         lambda: model(ids, mask, labels).loss,
         lambda: model.loss(ids, mask, labels),
-        lambda: model.engine.label_loss(model.base_model, [model.prompt], examples),
+        lambda: model.engine.example_loss(model.base_model, [model.prompt], examples),
     )
     for way in ways:
         loss = way()
@@ -93,10 +93,10 @@ def test_no_row_depends_on_its_batch(model, side):
 def test_several_targets_share_one_pass_of_the_encoder(model):
     """Rank classification scores each as alone."""
     examples = [Example(row, [Target.of(target) for target in TARGETS]) for row in ROWS]
-    together = model.engine.label_loss(model.base_model, [model.prompt], examples)
+    together = model.engine.example_loss(model.base_model, [model.prompt], examples)
     pairs = [(example.context, target) for example in examples for target in example.targets]
     losses = [
-        model.engine.label_loss(model.base_model, [model.prompt], [Example(row, [target])])
+        model.engine.example_loss(model.base_model, [model.prompt], [Example(row, [target])])
         for row, target in pairs
     ]
     lengths = torch.tensor([len(target.ids) for _, target in pairs])

@@ -11,7 +11,7 @@ from batches import ROWS, padded
 from families import FAMILIES, WIDTH, bart, gpt2, llama, t5
 from transformers import PreTrainedModel
 
-from softprompt_lab.batch import Example, PlainEngine, Target, examples_from_batch
+from softprompt_lab.batch import Example, PlainEngine, Target
 from softprompt_lab.engine import FastEngine, prefixes, strategies
 from softprompt_lab.engine.selection import exact_strategies
 
@@ -83,6 +83,13 @@ def by_owner(engine, base, prompts, examples) -> dict[tuple[int, int], list]:
     return found
 
 
+def plain_loss(base, prompts, examples) -> torch.Tensor:
+    """The mean cross-entropy of the plain engine's label logits."""
+    parts = list(PLAIN.label_logits(base, prompts, examples))
+    logits, labels = (torch.cat(found) for found in zip(*(part[:2] for part in parts), strict=True))
+    return torch.nn.functional.cross_entropy(logits, labels)
+
+
 @pytest.mark.parametrize("lengths", [(4, 7), (1, 2)], ids=str)
 def test_label_logits_are_the_plain_ones(base, lengths):
     """Several targets, an empty context, labels left out, two prompts of different lengths."""
@@ -99,7 +106,9 @@ def test_without_a_prompt_the_base_model_speaks(decoder):
     """A prompt of length 0 is no prompt; what nothing predicts does not count."""
     examples = [Example(row[:-2], [Target.of(row[-2:])]) for row in ROWS]
     examples.append(Example([], [Target.of([5, 6])]))
-    losses = [e.label_loss(decoder, prompts_of(0), examples) for e in (FastEngine(), PLAIN)]
+    losses = [
+        loss(decoder, prompts_of(0), examples) for loss in (FastEngine().example_loss, plain_loss)
+    ]
     torch.testing.assert_close(*losses, rtol=1e-5, atol=1e-6)
 
 
@@ -108,7 +117,6 @@ def test_without_a_prompt_the_base_model_speaks(decoder):
 def test_loss_and_gradient_are_the_plain_ones(base, side, through):
     """Also where prompts are themselves computed from what learns, and where another loss is added."""
     ids, mask, labels = padded(ROWS, side)
-    examples = examples_from_batch(ids, mask.bool(), labels, [0, 1, 0])
     mix = torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(0)) / WIDTH**0.5
 
     def results(engine) -> tuple[torch.Tensor, ...]:
@@ -116,7 +124,8 @@ def test_loss_and_gradient_are_the_plain_ones(base, side, through):
         prompts = leaves
         if through == "a projection":
             prompts = [leaf @ mix + leaves[0].mean(dim=0) for leaf in leaves]
-        loss = engine.label_loss(base, prompts, examples)
+        of_rows = [prompts[0], prompts[1], prompts[0]]
+        loss = engine.label_loss(base, of_rows, ids, mask.bool(), labels)
         penalty = sum(leaf.square().sum() for leaf in leaves)
         return (loss, *torch.autograd.grad(3 * loss + penalty, leaves))
 
@@ -128,12 +137,12 @@ def test_only_prompts_that_learn_get_a_gradient(decoder):
     """One is frozen; without gradients there is the value alone."""
     learning, frozen = prompts_of(4, 7)
     frozen.requires_grad_(False)
-    loss = FastEngine().label_loss(decoder, [frozen, learning], EXAMPLES)
+    loss = FastEngine().example_loss(decoder, [frozen, learning], EXAMPLES)
     (found,) = torch.autograd.grad(loss, learning)
-    plain = PLAIN.label_loss(decoder, [frozen, learning], EXAMPLES)
+    plain = plain_loss(decoder, [frozen, learning], EXAMPLES)
     torch.testing.assert_close(found, *torch.autograd.grad(plain, learning), rtol=1e-5, atol=1e-5)
     with torch.no_grad():
-        value = FastEngine().label_loss(decoder, [frozen, learning], EXAMPLES)
+        value = FastEngine().example_loss(decoder, [frozen, learning], EXAMPLES)
     assert not value.requires_grad
     torch.testing.assert_close(value, loss.detach())
 
@@ -144,8 +153,8 @@ def test_a_weight_that_is_set_free_gets_its_gradient():
     weight = base.model.layers[0].self_attn.q_proj.weight.requires_grad_()
     prompts = prompts_of(4, 7)
     found = [
-        torch.autograd.grad(e.label_loss(base, prompts, EXAMPLES), [weight, *prompts])
-        for e in (FastEngine(), PLAIN)
+        torch.autograd.grad(loss(base, prompts, EXAMPLES), [weight, *prompts])
+        for loss in (FastEngine().example_loss, plain_loss)
     ]
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -156,7 +165,7 @@ def test_a_batch_without_labels_is_refused(base):
     examples = [Example([1, 2], [Target([3, 4], [-100, -100])])]
     for prompts in (prompts_of(4), [prompts_of(4)[0].detach()]):
         with pytest.raises(ValueError, match="no token of this batch has a label"):
-            FastEngine().label_loss(base, prompts, examples)
+            FastEngine().example_loss(base, prompts, examples)
 
 
 def test_a_step_needs_no_more_memory_for_more_rows(monkeypatch):
@@ -170,7 +179,7 @@ def test_a_step_needs_no_more_memory_for_more_rows(monkeypatch):
     grad = torch.autograd.grad
     monkeypatch.setattr(strategies, "MOST_ROW_TOKENS", 1000.0)
     monkeypatch.setattr(torch.autograd, "grad", lambda *a, **k: (alive.clear(), grad(*a, **k))[1])
-    FastEngine().label_loss(base, [prompt], examples)
+    FastEngine().example_loss(base, [prompt], examples)
     calls = most[-3:]
     assert len(most) > 3
     assert max(calls) == 0
@@ -292,8 +301,10 @@ def test_between_two_calls_the_base_model_is_as_it_was():
     assert not any(part.training for part in base.modules())
     with ThreadPoolExecutor(1) as pool:
         prompts = prompts_of(4)
-        loss = pool.submit(FastEngine().label_loss, base, prompts, examples[:2]).result(timeout=60)
-    torch.testing.assert_close(loss, PLAIN.label_loss(base, prompts, examples[:2]))
+        loss = pool.submit(FastEngine().example_loss, base, prompts, examples[:2]).result(
+            timeout=60
+        )
+    torch.testing.assert_close(loss, plain_loss(base, prompts, examples[:2]))
 
 
 def test_packed_rows_are_exact_on_all_but_alibi(decoder):

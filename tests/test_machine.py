@@ -56,7 +56,7 @@ def test_a_base_model_in_bfloat16_trains_a_float32_prompt():
         model = SoftPromptModel(
             llama().to(dtype), PromptTuningConfig(num_virtual_tokens=4), start=start
         )
-        loss = model.engine.label_loss(model.base_model, [model.prompt], rows)
+        loss = model.engine.example_loss(model.base_model, [model.prompt], rows)
         loss.backward()
         gradient = model.prompts["default"].embedding.weight.grad
         assert loss.dtype == gradient.dtype == torch.float32

@@ -283,10 +283,10 @@ def test_an_empty_context_and_several_targets_score_as_each_alone(family):
     prompt = torch.randn(P, WIDTH, generator=torch.Generator().manual_seed(1)) * 0.2
     targets = [Target.of([4, 5]), Target.of([6, 7, 8]), Target.of([9])]
     examples = [Example([1, 2, 3], targets), Example([], targets[:2]), Example([30], targets[1:])]
-    together = FastEngine().label_loss(family, [prompt], examples)
+    together = FastEngine().example_loss(family, [prompt], examples)
     pairs = [(example, target) for example in examples for target in example.targets]
     losses = [
-        FastEngine().label_loss(family, [prompt], [Example(example.context, [target])])
+        FastEngine().example_loss(family, [prompt], [Example(example.context, [target])])
         for example, target in pairs
     ]
     lengths = torch.tensor([len(target.ids) for _, target in pairs])

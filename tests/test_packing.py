@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softprompt_lab.batch import Example, Target, examples_from_batch
+from softprompt_lab.batch import Example, Target
+from softprompt_lab.engine.fast import examples_from_batch
 from softprompt_lab.engine.packing import PackedRow, pack, packed_mask, unique_tokens
 
 TOKENS = st.lists(st.integers(0, 50), min_size=1, max_size=6)

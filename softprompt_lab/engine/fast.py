@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ..batch import Example, LabelLogits, Prompts
+from ..batch import IGNORE, Example, LabelLogits, Prompts, Target, distinct_prompts
 from .generation import generate
 from .gradient_checkpointing import gradient_checkpointing
 from .locks import lock
@@ -55,9 +55,24 @@ class FastEngine:
             yield part
 
     def label_loss(
+        self,
+        base_model: nn.Module,
+        prompts: Prompts,
+        input_ids: Int[torch.Tensor, "B T"],
+        mask: Bool[torch.Tensor, "B T"],
+        labels: Int[torch.Tensor, "B S"],
+    ) -> Float[torch.Tensor, ""]:
+        """Return the mean cross-entropy of the labels; see `batch.Engine`."""
+        distinct, numbers = distinct_prompts(prompts, len(input_ids))
+        shape = base_model.config
+        decoder_pad = (shape.pad_token_id or 0) if shape.is_encoder_decoder else None
+        examples = examples_from_batch(input_ids, mask, labels, numbers, decoder_pad)
+        return self.example_loss(base_model, distinct, examples)
+
+    def example_loss(
         self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
     ) -> Float[torch.Tensor, ""]:
-        """Return the mean cross-entropy of the labels; see `batch.Engine`.
+        """Return the mean cross-entropy of the examples' labels.
 
         Where only prompts can learn, their gradients are computed at once, each call's backward pass before the next
         call's forward pass, so that memory does not grow with the batch.
@@ -94,6 +109,34 @@ class FastEngine:
                 mask,
                 **kwargs,
             )
+
+
+def examples_from_batch(
+    input_ids: Int[torch.Tensor, "B T"],
+    mask: Bool[torch.Tensor, "B T"],
+    labels: Int[torch.Tensor, "B S"],
+    prompt_numbers: Sequence[int],
+    decoder_pad: int | None = None,
+) -> list[Example]:
+    """Return the rows of a padded batch as examples.
+
+    Args:
+        labels: of a decoder lined up with `input_ids`: what stands before a row's first label is its context.
+        decoder_pad: for an encoder-decoder, whose labels are texts of their own: the id that its decoder reads in
+            place of a label of -100.
+    """
+    examples = []
+    for ids, text, row_labels, prompt in zip(input_ids, mask, labels, prompt_numbers, strict=True):
+        tokens = ids[text].tolist()
+        if decoder_pad is not None:
+            read = row_labels.masked_fill(row_labels == IGNORE, decoder_pad)
+            context, target = tokens, Target(read.tolist(), row_labels.tolist())
+        else:
+            marks = row_labels[text].tolist()
+            start = next((i for i, label in enumerate(marks) if label != IGNORE), len(marks))
+            context, target = tokens[:start], Target(tokens[start:], marks[start:])
+        examples.append(Example(context, [target], prompt))
+    return examples
 
 
 class _LossWithGradients(torch.autograd.Function):
