@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -279,50 +279,21 @@ def lengths_of_new_text(
 # ------------------------------------------------------------------------------------------------ the plain way
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """How a batch goes through the frozen base model. Every engine gives what each row gives alone, up to rounding."""
-
-    def inside(self, base_model: nn.Module) -> AbstractContextManager:
-        """Return a context for calls of the base model that the engine does not make: it may keep other threads out."""
-
-    def label_logits(
-        self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
-    ) -> Iterator[LabelLogits]:
-        """Yield the logits that predict each label of the examples, one call of the base model at a time."""
-
-    def label_loss(
-        self,
-        base_model: nn.Module,
-        prompts: Prompts,
-        input_ids: Int[torch.Tensor, "B T"],
-        mask: Bool[torch.Tensor, "B T"],
-        labels: Int[torch.Tensor, "B S"],
-    ) -> Float[torch.Tensor, ""]:
-        """Return the mean cross-entropy of the labels, in nats, with the prompts' gradient path."""
-
-    def generate(
-        self,
-        base_model: nn.Module,
-        prompts: Prompts,
-        input_ids: Int[torch.Tensor, "B T"],
-        mask: Bool[torch.Tensor, "B T"],
-        **kwargs: Any,
-    ) -> Any:
-        """Continue rows of text as transformers' `generate`; a decoder's sequences begin with `input_ids`."""
-
-
 class PlainEngine:
-    """The engine that one can read: a padded row for each target, right on every base model."""
+    """How a batch goes through the frozen base model, in a way that one can read and that is right on every base model.
+
+    `engine.FastEngine` overrides each method with a faster way to the same numbers. Every engine gives what each row
+    gives alone, up to rounding.
+    """
 
     def inside(self, base_model: nn.Module) -> AbstractContextManager:
-        """Nothing to hold: the plain way changes nothing in the base model."""
+        """Return a context for calls of the base model that the engine does not make: another engine has a lock."""
         return nullcontext()
 
     def label_logits(
         self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
     ) -> Iterator[LabelLogits]:
-        """Yield the logits that predict each label; see `Engine`."""
+        """Yield the logits that predict each label, a padded row for each target, one call at a time."""
         decode = encoder_decoder_call if base_model.config.is_encoder_decoder else decoder_call
         rows = [
             (example, target, (index, number))
@@ -352,7 +323,11 @@ class PlainEngine:
         mask: Bool[torch.Tensor, "B T"],
         labels: Int[torch.Tensor, "B S"],
     ) -> Float[torch.Tensor, ""]:
-        """Return the mean cross-entropy of the labels from `[prompt | text | pads]`; see `Engine`."""
+        """Return the mean cross-entropy of the labels in nats, with the prompts' gradient path.
+
+        Args:
+            labels: of a decoder lined up with `input_ids`, of an encoder-decoder texts of their own.
+        """
         batch = prepend_prompt(prompts, base_model.get_input_embeddings()(input_ids), mask)
         if base_model.config.is_encoder_decoder:
             return base_model(**batch.inputs, labels=labels).loss
@@ -366,7 +341,7 @@ class PlainEngine:
         mask: Bool[torch.Tensor, "B T"],
         **kwargs: Any,
     ) -> Any:
-        """Continue rows from `[pads | prompt | text]`; see `Engine`."""
+        """Continue rows as transformers' `generate`; a decoder's sequences begin with `input_ids`."""
         words = base_model.get_input_embeddings()(input_ids)
         if base_model.config.is_encoder_decoder:
             return base_model.generate(**prepend_prompt(prompts, words, mask).inputs, **kwargs)

@@ -14,7 +14,6 @@ from transformers.utils import ModelOutput
 from . import room
 from .batch import (
     IGNORE,
-    Engine,
     PlainEngine,
     PromptedBatch,
     Prompts,
@@ -42,7 +41,7 @@ ASKED_OF_THE_BASE = (
 )
 
 
-def default_engine() -> Engine:
+def default_engine() -> PlainEngine:
     """Return the fast engine, or the plain one where the room `engine` is missing."""
     return room("engine:FastEngine", default=PlainEngine)()
 
@@ -62,7 +61,7 @@ class SoftPromptModel(nn.Module):
         tokenizer: needed by a TEXT start and by `evaluate`, `train` and the command line.
         start: (P, D) vectors to start from instead of what `config.prompt_tuning_init` says.
         head: saved weights of a head that was trained with the prompt, by their names in the base model.
-        engine: how batches go through the base model; None is the fast way (`batch.Engine`).
+        engine: how batches go through the base model; None is the fast way (`engine.FastEngine`).
 
     Raises:
         ValueError: a task type that is not the base model's, or sizes that do not fit it.
@@ -83,7 +82,7 @@ class SoftPromptModel(nn.Module):
         tokenizer=None,
         start: Float[torch.Tensor, "P D"] | None = None,
         head: dict[str, torch.Tensor] | None = None,
-        engine: Engine | None = None,
+        engine: PlainEngine | None = None,
     ) -> None:
         super().__init__()
         if hasattr(base_model, "get_base_model"):  # a PeftModel

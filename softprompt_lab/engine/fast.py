@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ..batch import IGNORE, Example, LabelLogits, Prompts, Target, distinct_prompts
+from ..batch import IGNORE, Example, LabelLogits, PlainEngine, Prompts, Target, distinct_prompts
 from .generation import generate
 from .gradient_checkpointing import gradient_checkpointing
 from .locks import lock
@@ -17,7 +17,7 @@ from .prefixes import PrefixMemory
 from .selection import select_strategy
 
 
-class FastEngine:
+class FastEngine(PlainEngine):
     """The numbers of `batch.PlainEngine`, faster; it keeps the prefixes of the latest prompts of each base model.
 
     Copies and pickles of an engine begin with nothing kept.
@@ -44,7 +44,7 @@ class FastEngine:
     def label_logits(
         self, base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
     ) -> Iterator[LabelLogits]:
-        """Yield the logits that predict each label; see `batch.Engine`. Between two calls the base model is free."""
+        """Yield the logits that predict each label. Between two calls the base model is free."""
         with self.inside(base_model):
             parts = select_strategy(base_model, prompts, examples)(base_model, prompts, examples)
         while True:
@@ -62,7 +62,7 @@ class FastEngine:
         mask: Bool[torch.Tensor, "B T"],
         labels: Int[torch.Tensor, "B S"],
     ) -> Float[torch.Tensor, ""]:
-        """Return the mean cross-entropy of the labels; see `batch.Engine`."""
+        """Return the mean cross-entropy of the labels; see `batch.PlainEngine`."""
         distinct, numbers = distinct_prompts(prompts, len(input_ids))
         shape = base_model.config
         decoder_pad = (shape.pad_token_id or 0) if shape.is_encoder_decoder else None
@@ -99,7 +99,7 @@ class FastEngine:
         mask: Bool[torch.Tensor, "B T"],
         **kwargs: Any,
     ) -> Any:
-        """Continue rows of text on top of kept prefixes; see `batch.Engine`."""
+        """Continue rows of text on top of kept prefixes; see `batch.PlainEngine`."""
         with self.inside(base_model):
             return generate(
                 base_model,
