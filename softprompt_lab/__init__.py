@@ -42,8 +42,7 @@ def room(target: str, default: Any = None) -> Any:
     try:
         return getattr(import_module(f"{__name__}.{module}"), name)
     except ModuleNotFoundError as error:
-        missing = (error.name or "").startswith(f"{__name__}.{module.split('.')[0]}")
-        if default is None or not missing:
+        if default is None or error.name != f"{__name__}.{module.split('.')[0]}":
             raise
         return default
 

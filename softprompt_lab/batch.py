@@ -287,7 +287,7 @@ class PlainEngine:
     """
 
     def inside(self, base_model: nn.Module) -> AbstractContextManager:
-        """Return a context for calls of the base model that the engine does not make: another engine has a lock."""
+        """Return a context for calls of the base model: another engine keeps other threads out of it."""
         return nullcontext()
 
     def label_logits(

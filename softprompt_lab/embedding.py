@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -99,7 +100,9 @@ def class_label_start(
     rows: int,
     generator: torch.Generator | None = None,
 ) -> Float[torch.Tensor, "rows D"]:
-    """One row for each label, the mean of its tokens' embeddings; the rest sampled (Lester et al. 2021, section 3.2).
+    """One row for each label that there is room for, the mean of its tokens' embeddings; the rest sampled.
+
+    Source: Lester et al. 2021 (arXiv 2104.08691), section 3.2.
 
     Raises:
         ValueError: there is no label, or one without a token.
@@ -170,8 +173,7 @@ class PromptEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         width = next(word_embeddings.parameters()).shape[-1]
-        if config.token_dim is None:
-            config.token_dim = width
+        config = replace(config, token_dim=config.token_dim or width)
         if config.token_dim != width:
             raise ValueError(
                 f"token_dim={config.token_dim}, but the base model's words are {width} wide."

@@ -161,8 +161,9 @@ def _scores(
     prompt_names: Sequence[str] | None = None,
 ) -> dict[str, tuple[np.ndarray, ...]]:
     """Return what `score_labels` finds behind each of the prompts, by name; "" is the one at work."""
-    if prompts is not None and prompt_names is not None:
-        raise ValueError("pass prompts or prompt_names, not both.")
+    given = [argument is not None for argument in (prompts, prompt_names)]
+    if sum(given) > isinstance(model, SoftPromptModel):
+        raise ValueError("pass prompts or prompt_names, not both, and neither with a plain model.")
     if prompts is not None:
         named = _vectors(model, prompts)
         vectors, rows = [*named.values()], [*examples] * len(named)

@@ -100,7 +100,7 @@ class SoftPromptModel(nn.Module):
         self._disabled = False
         self.add_prompt(DEFAULT_NAME, config, start=start, head=head)
         self.set_prompt(DEFAULT_NAME)
-        room("interop.states:keep_frozen_out", default=nn.Module.eval)(self)
+        room("interop.states:keep_frozen_out", default=lambda model: None)(self)
 
     def __getattr__(self, name: str) -> Any:
         """Return a part of this module, or what the base model answers to Trainer, pipelines and Accelerate."""

@@ -217,6 +217,8 @@ def save_adapter(
     """
     _check_tensor(prompt, config, "the prompt", ValueError)
     weights = {BASE_PREFIX + name: weight for name, weight in (head or {}).items()}
+    for name, weight in weights.items():
+        check_numbers(weight, name, ValueError)
     tensors = {
         name: value.detach().to("cpu", torch.float32).contiguous().clone()
         for name, value in ({TENSOR_NAME: prompt} | weights).items()
@@ -243,6 +245,7 @@ def save_adapter(
 def _write_all_or_none(folder: Path, files: dict[str, bytes]) -> None:
     """Stage every file, rename the stage to `.pending` (the moment that counts), then move the files out."""
     folder.mkdir(parents=True, exist_ok=True)
+    sync_folder(folder.parent)
     with folder_lock(folder):
         finish_pending(folder)
         for left in folder.glob(f"{STAGE}*"):  # of a save that was killed
@@ -340,7 +343,8 @@ def adapters_below(folder: Path) -> list[str]:
     """Return the sub-folders that hold an adapter: PEFT saves one that is not called "default" in one of its name."""
     whole = [path.parent for path in folder.glob(f"*/{CONFIG_NAME}")]
     pending = [path.parent.parent for path in folder.glob(f"*/{PENDING}/{CONFIG_NAME}")]
-    return sorted({place.name for place in whole + pending if not place.is_symlink()})
+    found = {place.name for place in whole + pending if not place.is_symlink()}
+    return sorted(name for name in found if not name.startswith("."))  # of a save that was killed
 
 
 def load_adapter_with_head(
@@ -449,7 +453,7 @@ def check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
     """Floating point, as many numbers as are stored, not too many, finite."""
     if not tensor.is_floating_point():
         raise error(f"{source} holds {tensor.dtype}; what is learned is floating point.")
-    if tensor.layout is not torch.strided or tensor.numel() > max(
+    if tensor.layout is not torch.strided or tensor.nbytes > max(
         1, tensor.untyped_storage().nbytes()
     ):
         raise error(f"{source} is no plain tensor: {tensor.layout}, shape {tuple(tensor.shape)}.")
@@ -479,7 +483,7 @@ def save_prompts(
 
     A sub-folder of an earlier save stays, as whatever else lies there.
     """
-    for name in reversed(list(model.prompts)):
+    for name in sorted(model.prompts, key=DEFAULT_NAME.__eq__):
         save_adapter(
             place_of(Path(folder), name),
             model.configs[name],

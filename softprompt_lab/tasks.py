@@ -73,15 +73,15 @@ class Task:
             spaced = self.template[len(stripped) :] + label
             label_ids = tokenizer(spaced, add_special_tokens=False)["input_ids"]
             label_ids = [*label_ids, tokenizer.eos_token_id]
-        room = max_length - len(label_ids)
+        space = max_length - len(label_ids)
 
         def context(characters: int) -> list[int]:
             return tokenizer(stripped.replace("{text}", text[:characters]))["input_ids"]
 
         ids = context(len(text))
-        if len(ids) > room:
+        if len(ids) > space:
             lengths = range(len(text) + 1)
-            fitting = bisect_right(lengths, room, key=lambda length: len(context(length))) - 1
+            fitting = bisect_right(lengths, space, key=lambda length: len(context(length))) - 1
             if fitting < 0:
                 raise ValueError(
                     f"max_length={max_length} is too short: the template takes {len(context(0))} tokens and the label "

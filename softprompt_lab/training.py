@@ -74,7 +74,7 @@ def training_steps(
 ) -> Iterator[Step]:
     """Move the active prompt by one optimizer step after the other, and yield after each; built in chapter 04.
 
-    Arguments and errors are those of `train`, which wraps this loop; `state` is that of a step to go on from.
+    Arguments are those of `train`, which checks them and wraps this loop; `state` is that of a step to go on from.
     """
     prompt = model.prompts[model.active_prompt].embedding.weight
     rows = encode_training_rows(task, model.tokenizer, max_length)
@@ -227,9 +227,9 @@ def train(
                 keeper.save(step.state())
             if ended:
                 break
+        _finish(model, history, project)
     finally:
         model.eval()
-        _finish(model, history, project)
     return history
 
 
@@ -274,7 +274,7 @@ def _out_of_patience(history: TrainingHistory) -> bool:
 def _finish(
     model: SoftPromptModel, history: TrainingHistory, project: PromptTransform | None
 ) -> None:
-    """Go back to the best prompt after early stopping, replace the prompt by its projection if it has one."""
+    """Go back to the best prompt where `patience` is set, replace the prompt by its projection if it has one."""
     history.best_step = len(history.losses)
     history.snapshots.setdefault(history.best_step, _copy_of(model.prompt))
     if history.settings["patience"] and history.evaluations:
@@ -418,9 +418,10 @@ def _check_settings(settings: dict[str, Any]) -> None:
         value = settings[name]
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}; it must be at least 1.")
-    rate, patience = settings["learning_rate"], settings["patience"]
-    if rate is not None and not rate > 0:
-        raise ValueError(f"learning_rate={rate}; it must be above 0.")
+    for name in ("learning_rate", "max_grad_norm"):
+        if settings[name] is not None and not settings[name] > 0:
+            raise ValueError(f"{name}={settings[name]}; it must be above 0.")
+    patience = settings["patience"]
     if patience and not settings["evaluate_every"]:
         raise ValueError(f"patience={patience} needs evaluate_every: it counts evaluations.")
     for name in ("project", "penalty"):
