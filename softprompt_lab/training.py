@@ -216,8 +216,8 @@ def train(
     loop = {key: value for key, value in settings.items() if key not in AROUND}
     todo = [] if _out_of_patience(history) else training_steps(model, task, state=state, **loop)
     bar = {"desc": "training", "initial": len(history.losses), "total": steps, "file": sys.stdout}
-    model.train()
     try:
+        model.train()
         for step in tqdm(todo, disable=not progress, mininterval=1, **bar):
             _record(model, task, history, step, project)
             history.seconds = time.perf_counter() - began
