@@ -200,9 +200,10 @@ class PromptTuningConfig:
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `adapter_config.json` alone into `folder` (PEFT's `PeftConfig.save_pretrained`)."""
-        from .saving import atomic_write
+        from .saving import atomic_write, settle
 
         path = Path(folder) / CONFIG_NAME
+        settle(path.parent)
         atomic_write(path, self.to_json().encode())
         return path
 
@@ -215,9 +216,10 @@ class PromptTuningConfig:
         Raises:
             AdapterError: the file is missing, is no JSON object, or holds a value that is not allowed.
         """
-        from .saving import read_json_object
+        from .saving import read_json_object, settle
 
         path = Path(folder) / CONFIG_NAME
+        settle(path.parent)
         return cls.from_dict(read_json_object(path), path)
 
     @classmethod

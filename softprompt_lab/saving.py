@@ -277,6 +277,13 @@ def finish_pending(folder: Path) -> None:
         sync_folder(folder)
 
 
+def settle(folder: Path) -> None:
+    """Finish an interrupted save, if there is one; a folder that cannot be written to stays as it is."""
+    if os.path.lexists(folder / PENDING):
+        with contextlib.suppress(OSError), folder_lock(folder):
+            finish_pending(folder)
+
+
 def _pending_files(folder: Path) -> list[str]:
     """Return the files of an interrupted save in the order in which they are moved; empty where there is none.
 
@@ -379,9 +386,7 @@ def load_adapter_with_head(
 
 def _read_save(folder: Path) -> tuple[PromptTuningConfig, Path, dict[str, torch.Tensor]]:
     """Return configuration and tensors of one save, whoever saves meanwhile, and the path of the tensors."""
-    if os.path.lexists(folder / PENDING):
-        with contextlib.suppress(OSError), folder_lock(folder):  # a read-only folder stays as it is
-            finish_pending(folder)
+    settle(folder)
     with folder_lock(folder, shared=True):
         pending = _pending_files(folder)
         places = [folder / PENDING / name for name in pending]

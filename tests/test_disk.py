@@ -162,6 +162,16 @@ def test_an_interrupted_save_is_read_where_nothing_can_be_written(disk, moved):
     assert sorted(os.listdir(disk / "adapter")) == [CARD_NAME, CONFIG_NAME, SAFE_NAME]
 
 
+def test_a_configuration_alone_is_that_of_the_interrupted_save(tmp_path):
+    """Read by itself, and written over it."""
+    interrupted(tmp_path, moved=0)
+    config = PromptTuningConfig.from_pretrained(tmp_path)
+    assert config.num_virtual_tokens == 9
+    interrupted(tmp_path, moved=0)
+    PromptTuningConfig(9, token_dim=WIDTH, base_model_name_or_path="3").save_pretrained(tmp_path)
+    assert load_adapter(tmp_path)[0].base_model_name_or_path == "3"
+
+
 def test_what_killed_writers_left_is_cleared_away(tmp_path):
     """And nothing that is not theirs."""
     save(tmp_path, 1)
