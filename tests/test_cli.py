@@ -286,7 +286,7 @@ def test_early_stopping_is_passed_on(options, tmp_path):
         (["--label-column", "label"], "has no column 'label'"),
         (["--data", "nothing.csv"], "nothing.csv does not exist"),
         (["--data", "complaint"], "there is no task 'complaint'"),
-        (["--base", "smollm"], "Did you mean 'smollm2'?"),
+        (["--base", "smollm"], "Without a network choose tiny, tiny-seq2seq or smollm2."),
         (["--steps", "0"], "steps=0; it must be at least 1."),
         (["--virtual-tokens", "0"], "num_virtual_tokens=0"),
         (["--task-type", "CAUSAL"], "task_type='CAUSAL' is unknown"),

@@ -345,12 +345,17 @@ def doctor() -> None:
     from .doctor import examine, missing
 
     findings = examine()
-    rows = []
-    for finding in findings:
-        mark = "ok" if finding.ok else "MISSING" if finding.needed else "low"
-        remedy = "" if finding.ok else finding.remedy
-        rows.append({"mark": mark, "what": finding.name, "found": finding.found, "remedy": remedy})
-    _print_table(rows)
+    _print_table(
+        [
+            {
+                "mark": "ok" if finding.ok else "MISSING",
+                "what": finding.name,
+                "found": finding.found,
+                "remedy": "" if finding.ok else finding.remedy,
+            }
+            for finding in findings
+        ]
+    )
     lacking = ", ".join(finding.name for finding in missing(findings))
     typer.echo(f"Missing: {lacking}." if lacking else "Nothing is missing.")
     if lacking:
