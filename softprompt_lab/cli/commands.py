@@ -5,10 +5,10 @@ Thin over the package's functions; torch is imported inside the commands, so tha
 
 import functools
 import json
-import os
 from collections.abc import Callable
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,8 +21,8 @@ from ..errors import LabError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model."
 )
-Start = Literal["text", "sample-vocab", "random", "class-labels"]  # `runs.saved.STARTS`
-Metric = Literal["cosine", "l2", "dot"]  # `reading.METRICS`
+VIRTUAL_TOKENS = 20  # of `train`, and of the step that `bench` times
+ROUNDS = 5  # of `bench`: steps of each
 SAVED = "Folder of a saved prompt, or zoo:NAME for one that comes with the package."
 Folder = Annotated[str, typer.Argument(help=SAVED, show_default=False, metavar="FOLDER")]
 Base = Annotated[
@@ -72,17 +72,16 @@ def train(
     template: Template = None,
     base: TrainBase = "smollm2",
     task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
-    virtual_tokens: Annotated[int, typer.Option(help="P, the length of the prompt.")] = 20,
-    start: Annotated[Start, typer.Option(help="Where the prompt starts.")] = "text",
-    start_text: Annotated[str | None, typer.Option(help="By default it names the labels.")] = None,
+    virtual_tokens: Annotated[
+        int, typer.Option(help="P, the length of the prompt.")
+    ] = VIRTUAL_TOKENS,
+    start: Annotated[
+        str, typer.Option(help="text, sample-vocab, random or class-labels.")
+    ] = "text",
     steps: Annotated[int, typer.Option(help="Updates of the prompt.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="The first; it falls to 0.")] = None,
     dtype: BaseType = "float32",
-    evaluate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Validations without gain to stop at.")
-    ] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the start and the order of rows.")] = 0,
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Steps between checkpoints.")
@@ -92,59 +91,36 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
-    _check_one_process()
-    _check_output(output, overwrite)
     from ..data.loading import load_task
     from ..evaluation import evaluate
     from ..runs import saved as runs
     from ..saving import default_folder_name
     from ..training import train as train_prompt
 
-    console = Console(quiet=as_json)
+    console = Console(quiet=as_json, soft_wrap=True, markup=False, highlight=False)
     columns = {"text_column": text_column, "label_column": label_column}
     task = load_task(data, **columns, template=template, seed=seed)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
-    console.print(escape(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}"))
-    begin = {"start": start, "start_text": start_text, "seed": seed, "dtype": dtype}
+    console.print(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}")
+    begin = {"start": start, "seed": seed, "dtype": dtype}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
-    console.print(escape(_type_line(base, model.base_model.dtype, dtype)), soft_wrap=True)
+    console.print(_type_line(base, model.base_model.dtype, dtype))
     folder = output or Path(default_folder_name(model.prompt_config))
     _check_output(folder, overwrite)
     with console.status("measuring the untrained start"):
         before = evaluate(model, task)
     settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    settings |= {"evaluate_every": evaluate_every, "patience": patience, "seed": seed}
     if checkpoint_every or resume:
-        settings |= {"checkpoint": folder, "resume": resume}
-        settings |= {"checkpoint_every": checkpoint_every} if checkpoint_every else {}
-    history = train_prompt(model, task, **settings, progress=not as_json)
+        settings |= {"checkpoint": folder, "checkpoint_every": checkpoint_every or steps}
+    history = train_prompt(model, task, **settings, seed=seed, resume=resume, progress=not as_json)
     with console.status("measuring the trained prompt"):
         after = evaluate(model, task)
-    runs.save_run(folder, model, task, history, before, after, data=Path(data).name, start=start)
-    _show_run(folder, history, as_json)
-
-
-def _show_run(folder: Path, history: Any, as_json: bool) -> None:
-    """Print what a saved run reached, beside its baselines, or the same as JSON."""
-    record = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    told = {"data": Path(data).name, "start": start}
+    record = runs.save_run(folder, model, task, history, before, after, **told)
     if as_json:
-        keys = ("dtype", "majority_baseline", "untrained", "trained")
-        result = {"output": str(folder), "seconds": history.seconds}
-        typer.echo(json.dumps(result | {key: record[key] for key in keys}))
-        return
-    _print_table(_result_rows(record), f"{record['name']}: test accuracy")
-    done = f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
-    Console().print(escape(done), soft_wrap=True)
-
-
-def _check_one_process() -> None:
-    """Refuse to be one of several processes, which would all write to the same folder."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise LabError(
-            f"WORLD_SIZE={processes}: this command trains in one process. More processes are the business of "
-            "transformers' Trainer and of accelerate, which take a SoftPromptModel as any model."
-        )
+        typer.echo(json.dumps({"output": str(folder)} | record))
+    console.print(f"untrained start: {before}\ntrained prompt: {after}")
+    console.print(f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}")
 
 
 def _type_line(base: str, found: Any, asked: str) -> str:
@@ -155,27 +131,13 @@ def _type_line(base: str, found: Any, asked: str) -> str:
     return f"Base model {base} in {dtype_name(found)}{why}"
 
 
-def _check_output(folder: Path | None, overwrite: bool) -> None:
+def _check_output(folder: Path, overwrite: bool) -> None:
     """Refuse a folder that cannot take the prompt before time is spent on it."""
-    if folder is None:
-        return
     if folder.exists() and not folder.is_dir():
         raise LabError(f"{folder} is a file; give a folder with --output.")
     if (folder / "adapter_config.json").exists() and not overwrite:
         raise LabError(f"{folder} holds a saved prompt; choose another folder, or add --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
-
-
-def _result_rows(record: dict[str, Any]) -> list[dict[str, str]]:
-    """Return majority class, untrained start and trained prompt of a run's record, one row each."""
-    rows = [("majority class", f"{record['majority_baseline']:.3f}", "", "")]
-    for label, key in (("untrained start", "untrained"), ("trained prompt", "trained")):
-        found = record[key]
-        low, high = found["confidence_interval"]
-        cells = (f"{found['accuracy']:.3f}", f"{low:.3f} to {high:.3f}", f"{found['macro_f1']:.3f}")
-        rows.append((label, *cells))
-    columns = ("", "accuracy", "95 % interval", "macro-F1")
-    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 @command
@@ -214,8 +176,7 @@ def generate(
 def read(
     folder: Folder,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each virtual token.")] = 5,
-    metric: Annotated[Metric, typer.Option(help="How near is measured.")] = "cosine",
-    centered: Annotated[bool, typer.Option(help="Subtract the mean word first.")] = False,
+    metric: Annotated[str, typer.Option(help="How near: cosine, l2 or dot.")] = "cosine",
     base: Base = None,
     as_json: AsJson = False,
 ) -> None:
@@ -228,11 +189,9 @@ def read(
     model = runs.saved_model(path, base)
     prompt, words = model.prompt.detach(), model.word_embeddings.detach()
     start = runs.saved_snapshots(path, prompt.shape).get(0)
-    control = random_control(prompt, around=words.float().mean(0) if centered else None)
-    sides = {"prompt": prompt, "start": start, "random": control}
-    options = {"k": k, "metric": metric, "centered": centered}
+    sides = {"prompt": prompt, "start": start, "random": random_control(prompt)}
     found = {
-        name: nearest_tokens(vectors.to(words.device), words, model.tokenizer, **options)
+        name: nearest_tokens(vectors.to(words.device), words, model.tokenizer, k=k, metric=metric)
         for name, vectors in sides.items()
         if vectors is not None
     }
@@ -315,22 +274,25 @@ def fetch(
 @command
 def bench(
     base: TrainBase = "smollm2",
-    data: Annotated[str, typer.Option(help="Where the rows come from.")] = "complaints",
-    virtual_tokens: Annotated[int, typer.Option(min=1, help="P, the length of the prompt.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="Steps of each, in turn.")] = 5,
     dtype: BaseType = "float32",
 ) -> None:
     """Time a training step on this machine, beside PEFT's on the same rows."""
     from ..bases.loading import load_base_model
     from ..data.loading import load_task
+    from ..tasks import LABEL_COLUMN
     from . import speed
 
     base_model, tokenizer = load_base_model(base, dtype=dtype)
-    pairs = speed.pairs_of(load_task(data), tokenizer, batch_size)
+    task = load_task("complaints")
+    texts = zip(task.train[task.text_column], task.train[LABEL_COLUMN], strict=True)
+    pairs = [
+        task.encode(tokenizer, *text, max_length=speed.TUTORIAL_LENGTH)
+        for text in islice(cycle(texts), batch_size)
+    ]
     with Console().status("stepping"):
-        seconds = speed.alternate(speed.step_functions(base_model, virtual_tokens, pairs), rounds)
-    step = f"a step of {batch_size} rows behind {virtual_tokens} virtual tokens"
+        seconds = speed.alternate(speed.step_functions(base_model, VIRTUAL_TOKENS, pairs), ROUNDS)
+    step = f"a step of {batch_size} rows behind {VIRTUAL_TOKENS} virtual tokens"
     title = f"{_type_line(base, base_model.dtype, dtype)}: {step}"
     rows = [
         {"": name, "seconds": f"{median:.3f}", "times ours": f"{median / seconds[speed.OURS]:.2f}"}

@@ -105,8 +105,8 @@ def save_run(
     *,
     compact: bool = False,
     **record: Any,
-) -> None:
-    """Write what the run did, then the adapter: a folder that holds an adapter is complete.
+) -> dict[str, Any]:
+    """Write what the run did, then the adapter: a folder that holds an adapter is complete; return what task.json says.
 
     Args:
         before, after: measures of the untrained and of the trained prompt on the test split.
@@ -134,6 +134,7 @@ def save_run(
         atomic_write(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
     atomic_write(folder / SNAPSHOTS_FILE, save_tensors(snapshots))
     model.save_pretrained(folder, results=_card(model, task, before, after))
+    return described
 
 
 def _card(
