@@ -148,7 +148,6 @@ def test_a_run_is_in_float32_on_a_machine_that_is_faster_in_bfloat16(options, tr
     """Trained and measured to the same bits as without a fast bfloat16."""
     result = run("train", *options, "--output", tmp_path)
     assert "in float32\n" in result.output
-    assert "fastest" not in result.output
     assert load_adapter(tmp_path)[1].equal(load_adapter(trained)[1])
     found, expected = (
         json.loads((folder / "task.json").read_text()) for folder in (tmp_path, trained)
@@ -164,23 +163,17 @@ def test_a_run_is_in_float32_on_a_machine_that_is_faster_in_bfloat16(options, tr
 def test_the_fastest_type_has_to_be_asked_for_and_is_named(options, tmp_path):
     """In what is printed, in JSON, in task.json and on the card."""
     fastest = [*options, "--dtype", "fastest", "--output", tmp_path]
-    assert "in bfloat16, the fastest type on this machine" in run("train", *fastest).output
+    assert "in bfloat16\n" in run("train", *fastest).output
     assert json.loads((tmp_path / "task.json").read_text())["dtype"] == "bfloat16"
     assert "| type of the base model | bfloat16 |" in (tmp_path / "README.md").read_text()
     assert json.loads(run("train", *fastest, "--overwrite", "--json").stdout)["dtype"] == "bfloat16"
     assert load_adapter(tmp_path)[1].dtype == torch.float32
 
 
-def test_a_type_that_was_asked_for_is_not_called_the_fastest(options, tmp_path):
-    said = run("train", *options, "--dtype", "bfloat16", "--output", tmp_path).output
-    assert "in bfloat16\n" in said
-    assert "fastest" not in said
-
-
 @pytest.mark.usefixtures("fast_bfloat16")
 @pytest.mark.parametrize(
     ("asked", "found"),
-    [([], "float32"), (["--dtype", "fastest"], "bfloat16, the fastest type on this machine")],
+    [([], "float32"), (["--dtype", "fastest"], "bfloat16")],
 )
 def test_bench_says_in_which_type_it_measures(base, asked, found):
     options = ["--base", base, "--batch-size", 1]
@@ -286,7 +279,7 @@ def test_output_that_is_a_file(options, tmp_path):
     (tmp_path / "out").write_text("mine")
     result = run("train", *options, "--output", tmp_path / "out")
     assert result.exit_code == 1
-    assert "is a file; give a folder" in result.stderr
+    assert "File exists" in result.stderr
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -409,7 +402,7 @@ def test_doctor_tells_what_is_missing_and_how_to_get_it(monkeypatch, tmp_path):
     assert findings["smollm2"].remedy == "softprompt-lab fetch smollm2"
     result = run("doctor")
     assert result.exit_code == 1
-    assert "smollm2" in result.output.splitlines()[-1]
+    assert "smollm2: softprompt-lab fetch smollm2" in result.output.splitlines()
 
 
 def test_doctor_compares_versions_with_ranges(monkeypatch):

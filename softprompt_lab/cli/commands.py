@@ -1,6 +1,7 @@
 """The command line: softprompt-lab train, generate, read, report, fetch, bench, doctor.
 
-Thin over the package's functions; torch is imported inside the commands, so that `--help` is quick.
+Thin over the package's functions. Its public names load torch at first use and rooms are imported inside the
+commands, so that `--help` is quick.
 """
 
 import functools
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from tqdm import tqdm
+
+import softprompt_lab as lab
 
 from ..errors import LabError
 
@@ -91,53 +94,38 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
-    from ..data.loading import load_task
-    from ..evaluation import evaluate
+    from ..bases.loading import dtype_name
     from ..runs import saved as runs
     from ..saving import default_folder_name
-    from ..training import train as train_prompt
 
     console = Console(quiet=as_json, soft_wrap=True, markup=False, highlight=False)
     columns = {"text_column": text_column, "label_column": label_column}
-    task = load_task(data, **columns, template=template, seed=seed)
+    task = lab.load_task(data, **columns, template=template, seed=seed)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
     console.print(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}")
     begin = {"start": start, "seed": seed, "dtype": dtype}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
-    console.print(_type_line(base, model.base_model.dtype, dtype))
+    console.print(f"Base model {base} in {dtype_name(model.base_model.dtype)}")
     folder = output or Path(default_folder_name(model.prompt_config))
-    _check_output(folder, overwrite)
+    if (folder / "adapter_config.json").exists() and not overwrite:
+        raise LabError(f"{folder} holds a saved prompt; choose another folder, or add --overwrite.")
+    folder.mkdir(
+        parents=True, exist_ok=True
+    )  # what cannot be written is known before the time is spent
     with console.status("measuring the untrained start"):
-        before = evaluate(model, task)
+        before = lab.evaluate(model, task)
     settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
     if checkpoint_every or resume:
         settings |= {"checkpoint": folder, "checkpoint_every": checkpoint_every or steps}
-    history = train_prompt(model, task, **settings, seed=seed, resume=resume, progress=not as_json)
+    history = lab.train(model, task, **settings, seed=seed, resume=resume, progress=not as_json)
     with console.status("measuring the trained prompt"):
-        after = evaluate(model, task)
-    told = {"data": Path(data).name, "start": start}
+        after = lab.evaluate(model, task)
+    told = {"data": Path(data).name, "label_column": label_column, "start": start}
     record = runs.save_run(folder, model, task, history, before, after, **told)
     if as_json:
         typer.echo(json.dumps({"output": str(folder)} | record))
     console.print(f"untrained start: {before}\ntrained prompt: {after}")
     console.print(f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}")
-
-
-def _type_line(base: str, found: Any, asked: str) -> str:
-    """Return a line with the base model's type; one chosen by speed is named so: such results differ by machine."""
-    from ..bases.loading import FASTEST, dtype_name
-
-    why = ", the fastest type on this machine" if asked == FASTEST else ""
-    return f"Base model {base} in {dtype_name(found)}{why}"
-
-
-def _check_output(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder that cannot take the prompt before time is spent on it."""
-    if folder.exists() and not folder.is_dir():
-        raise LabError(f"{folder} is a file; give a folder with --output.")
-    if (folder / "adapter_config.json").exists() and not overwrite:
-        raise LabError(f"{folder} holds a saved prompt; choose another folder, or add --overwrite.")
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 @command
@@ -157,12 +145,10 @@ def generate(
     path = zoo.located(folder)
     task, model = runs.saved_task(path, template), runs.saved_model(path, base)
     answers = [runs.answer(model, task, text, max_new_tokens) for text in texts]
-    shares: list[dict] = [{} for _ in texts]
-    if task.labels:
-        shares = label_probabilities(model, task, texts).to_dict("records")
+    known = label_probabilities(model, task, texts).to_dict("records") if task.labels else None
     rows = [
         {"text": text, "answer": answer, "probabilities": share}
-        for text, answer, share in zip(texts, answers, shares, strict=True)
+        for text, answer, share in zip(texts, answers, known or [{} for _ in texts], strict=True)
     ]
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False))
@@ -181,7 +167,7 @@ def read(
     as_json: AsJson = False,
 ) -> None:
     """Show the nearest tokens to each virtual token, beside those of its start and of chance."""
-    from ..reading import nearest_tokens, random_control
+    from ..reading import random_control
     from ..runs import saved as runs
     from ..runs import zoo
 
@@ -191,7 +177,9 @@ def read(
     start = runs.saved_snapshots(path, prompt.shape).get(0)
     sides = {"prompt": prompt, "start": start, "random": random_control(prompt)}
     found = {
-        name: nearest_tokens(vectors.to(words.device), words, model.tokenizer, k=k, metric=metric)
+        name: lab.nearest_tokens(
+            vectors.to(words.device), words, model.tokenizer, k=k, metric=metric
+        )
         for name, vectors in sides.items()
         if vectors is not None
     }
@@ -243,9 +231,7 @@ def report(
 
     subject, done = pages.subject_of(prompt, beside or (), limit), []
     found = pages.sections(subject)
-    for instrument, section in tqdm(
-        found, total=len(pages.instruments_for(subject)), desc="instruments"
-    ):
+    for instrument, section in tqdm(found, total=len(pages.instruments_for(subject))):
         tqdm.write(f"{section.title}: {section.sentence}")
         done.append((instrument, section))
     for path in output:
@@ -278,13 +264,12 @@ def bench(
     dtype: BaseType = "float32",
 ) -> None:
     """Time a training step on this machine, beside PEFT's on the same rows."""
-    from ..bases.loading import load_base_model
-    from ..data.loading import load_task
+    from ..bases.loading import dtype_name
     from ..tasks import LABEL_COLUMN
     from . import speed
 
-    base_model, tokenizer = load_base_model(base, dtype=dtype)
-    task = load_task("complaints")
+    base_model, tokenizer = lab.load_base_model(base, dtype=dtype)
+    task = lab.load_task("complaints")
     texts = zip(task.train[task.text_column], task.train[LABEL_COLUMN], strict=True)
     pairs = [
         task.encode(tokenizer, *text, max_length=speed.TUTORIAL_LENGTH)
@@ -293,7 +278,7 @@ def bench(
     with Console().status("stepping"):
         seconds = speed.alternate(speed.step_functions(base_model, VIRTUAL_TOKENS, pairs), ROUNDS)
     step = f"a step of {batch_size} rows behind {VIRTUAL_TOKENS} virtual tokens"
-    title = f"{_type_line(base, base_model.dtype, dtype)}: {step}"
+    title = f"Base model {base} in {dtype_name(base_model.dtype)}: {step}"
     rows = [
         {"": name, "seconds": f"{median:.3f}", "times ours": f"{median / seconds[speed.OURS]:.2f}"}
         for name, median in seconds.items()
@@ -307,18 +292,11 @@ def doctor() -> None:
     from .doctor import examine, missing
 
     findings = examine()
-    _print_table(
-        [
-            {
-                "mark": "ok" if finding.ok else "MISSING",
-                "what": finding.name,
-                "found": finding.found,
-                "remedy": "" if finding.ok else finding.remedy,
-            }
-            for finding in findings
-        ]
-    )
-    lacking = ", ".join(finding.name for finding in missing(findings))
-    typer.echo(f"Missing: {lacking}." if lacking else "Nothing is missing.")
-    if lacking:
+    for finding in findings:
+        typer.echo(f"{'ok' if finding.ok else 'MISSING':8} {finding.name}: {finding.found}")
+    absent = missing(findings)
+    typer.echo(f"{len(absent)} of {len(findings)} things missing.")
+    for finding in absent:
+        typer.echo(f"{finding.name}: {finding.remedy}")
+    if absent:
         raise typer.Exit(1)
