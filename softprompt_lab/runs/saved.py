@@ -22,7 +22,7 @@ from torch import nn
 
 from ..bases.loading import dtype_name, load_base_model
 from ..config import PromptTuningConfig
-from ..data.loading import LABELLINGS, load_task
+from ..data.loading import LABELLINGS, RAFT, load_task
 from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
 from ..evaluation import Evaluation
@@ -289,7 +289,7 @@ def saved_run(folder: Path, base: str | nn.Module | None = None, tokenizer: Any 
 def _with_shipped_rows(task: Task, record: dict[str, Any]) -> Task:
     """Return the saved task with its rows where they come with this package; a folder cannot name a file to open."""
     column = record.get("label_column")
-    if record.get("data") not in LABELLINGS or not isinstance(column, str | None):
+    if record.get("data") not in LABELLINGS.keys() - {RAFT} or not isinstance(column, str | None):
         return task
     found = load_task(record["data"], label_column=column)
     return replace(found, template=task.template) if found.labels == task.labels else task
