@@ -116,11 +116,10 @@ def load_checkpoint(path: Path) -> State:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         values = json.loads(header["__metadata__"]["values"])
+        if type(values["step"]) is not int or values["step"] < 0:
+            raise ValueError(f"step={values['step']!r}")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(
             f"{path} is no checkpoint of this package or is damaged: {error!r}"
         ) from error
-    step = values.get("step") if isinstance(values, dict) else None
-    if type(step) is not int or step < 0:
-        raise AdapterError(f"{path} is no checkpoint of this package or is damaged: step={step!r}")
     return tensors, values
