@@ -12,9 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from tqdm import tqdm
 
 import softprompt_lab as lab
@@ -48,28 +45,16 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(*args, **kwargs)
         except (LabError, ValueError, OSError) as error:
-            Console(stderr=True).print(
-                f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False
-            )
+            typer.secho(str(error), fg="red", err=True)
             raise typer.Exit(1) from None
 
     return run
 
 
-def _print_table(rows: list[dict[str, str]], title: str | None = None) -> None:
-    """Print rows of cells by column name, all of them with the same columns."""
-    table = Table(*map(escape, rows[0]), title=title and escape(title))
-    for row in rows:
-        table.add_row(*map(escape, row.values()))
-    Console().print(table)
-
-
 @command
 def train(
     data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, shop.")],
-    output: Annotated[
-        Path | None, typer.Option(help="Folder; by default {model}_{method}_{task}.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="By default {model}_{method}_{task}.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     template: Template = None,
@@ -98,34 +83,32 @@ def train(
     from ..runs import saved as runs
     from ..saving import default_folder_name
 
-    console = Console(quiet=as_json, soft_wrap=True, markup=False, highlight=False)
+    say = functools.partial(typer.echo, err=as_json)
     columns = {"text_column": text_column, "label_column": label_column}
     task = lab.load_task(data, **columns, template=template, seed=seed)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
-    console.print(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}")
+    say(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}")
     begin = {"start": start, "seed": seed, "dtype": dtype}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
-    console.print(f"Base model {base} in {dtype_name(model.base_model.dtype)}")
+    say(f"Base model {base} in {dtype_name(model.base_model.dtype)}")
     folder = output or Path(default_folder_name(model.prompt_config))
     if (folder / "adapter_config.json").exists() and not overwrite:
         raise LabError(f"{folder} holds a saved prompt; choose another folder, or add --overwrite.")
-    folder.mkdir(
-        parents=True, exist_ok=True
-    )  # what cannot be written is known before the time is spent
-    with console.status("measuring the untrained start"):
-        before = lab.evaluate(model, task)
+    folder.mkdir(parents=True, exist_ok=True)  # before time is spent
+    before = lab.evaluate(model, task)
+    say(f"untrained start: {before}")
     settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
     if checkpoint_every or resume:
         settings |= {"checkpoint": folder, "checkpoint_every": checkpoint_every or steps}
     history = lab.train(model, task, **settings, seed=seed, resume=resume, progress=not as_json)
-    with console.status("measuring the trained prompt"):
-        after = lab.evaluate(model, task)
+    after = lab.evaluate(model, task)
     told = {"data": Path(data).name, "label_column": label_column, "start": start}
     record = runs.save_run(folder, model, task, history, before, after, **told)
     if as_json:
         typer.echo(json.dumps({"output": str(folder)} | record))
-    console.print(f"untrained start: {before}\ntrained prompt: {after}")
-    console.print(f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}")
+    say(
+        f"trained prompt: {after}\n{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
+    )
 
 
 @command
@@ -154,8 +137,8 @@ def generate(
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
     for row in rows:
-        row |= {f"p({label})": f"{share:.3f}" for label, share in row.pop("probabilities").items()}
-    _print_table(rows)
+        shares = [f"{label} {share:.3f}" for label, share in row["probabilities"].items()]
+        typer.echo(f"{row['text']}\n    {row['answer']}  {', '.join(shares)}")
 
 
 @command
@@ -197,8 +180,7 @@ def _print_neighbours(found: dict[str, Any], metric: str) -> None:
     ranks = neighbour_table(found["prompt"]).add_prefix("rank ")
     if "start" in found:
         ranks.insert(0, "start, rank 1", neighbour_table(found["start"])[1])
-    rows = [{"virtual token": str(index)} | dict(row) for index, row in ranks.iterrows()]
-    _print_table(rows, f"nearest tokens ({metric}; · is a space)")
+    typer.echo(f"Nearest tokens ({metric}; · is a space)\n{ranks.to_string()}")
     scores = ", ".join(
         f"{name} {frame.loc[frame['rank'] == 1, 'score'].median():.2f}"
         for name, frame in found.items()
@@ -275,15 +257,11 @@ def bench(
         task.encode(tokenizer, *text, max_length=speed.TUTORIAL_LENGTH)
         for text in islice(cycle(texts), batch_size)
     ]
-    with Console().status("stepping"):
-        seconds = speed.alternate(speed.step_functions(base_model, VIRTUAL_TOKENS, pairs), ROUNDS)
     step = f"a step of {batch_size} rows behind {VIRTUAL_TOKENS} virtual tokens"
-    title = f"Base model {base} in {dtype_name(base_model.dtype)}: {step}"
-    rows = [
-        {"": name, "seconds": f"{median:.3f}", "times ours": f"{median / seconds[speed.OURS]:.2f}"}
-        for name, median in seconds.items()
-    ]
-    _print_table(rows, title)
+    typer.echo(f"Base model {base} in {dtype_name(base_model.dtype)}: {step}")
+    seconds = speed.alternate(speed.step_functions(base_model, VIRTUAL_TOKENS, pairs), ROUNDS)
+    for name, median in seconds.items():
+        typer.echo(f"{name:30}{median:.3f} s, {median / seconds[speed.OURS]:.2f} times ours")
 
 
 @command
