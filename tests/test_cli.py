@@ -469,7 +469,7 @@ def test_a_file_that_nobody_has_seen_on_smollm2(tmp_path):
         "train", "--data", reviews, *columns, *sizes, "--output", tmp_path / "out", "--json"
     )
     assert result.exit_code == 0, result.output
-    measured = json.loads(result.output)
+    measured = json.loads(result.stdout)
     assert measured["trained"]["accuracy"] >= measured["majority_baseline"] + 0.2
     answers = json.loads(
         run("generate", tmp_path / "out", "works well", "broke at once", "--json").output
