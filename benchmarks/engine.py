@@ -33,6 +33,7 @@ from softprompt_lab.cli import speed
 from softprompt_lab.engine.selection import exact_strategies
 from softprompt_lab.evaluation import score_labels
 from softprompt_lab.plots import engine_ratios
+from softprompt_lab.training import as_tensors, encode_training_rows
 
 FOLDER = Path(__file__).parent
 LENGTHS = {"short": 30, "long": 100}  # tokens of text, on average
@@ -131,7 +132,7 @@ def measure_tutorial(rounds: int) -> list[dict]:
     """smollm2 on `complaints`: an epoch of its 50 rows, shuffled, in the tutorial's batches of 8; and a batch of 32."""
     model, tokenizer = load_base_model("smollm2")
     task, lines = load_task("complaints"), []
-    pairs = speed.pairs_of(task, tokenizer, len(task.train))
+    pairs = encode_training_rows(task, tokenizer, speed.TUTORIAL_LENGTH)
     random.Random(0).shuffle(pairs)
     for prompt, batch in ((8, 8), (20, 8), (100, 8), (20, 32)):
         cell = {"model": "smollm2", "P": prompt, "batch": batch, "rows": "complaints"}
@@ -206,9 +207,9 @@ def measure_evaluation(rounds: int) -> list[dict]:
         for number in range(len(task.labels)):
             for first in range(0, len(pairs), 8):
                 part = [row[number] for row in pairs[first : first + 8]]
-                batch = speed.padded_batch(part, max(len(c) + len(t) for c, t in part))
-                logits = theirs(**batch).logits[:, 20:-1]
-                labels = batch["labels"][:, 1:]
+                ids, mask, labels = as_tensors(part, ours)
+                logits = theirs(input_ids=ids, attention_mask=mask).logits[:, 20:-1]
+                labels = labels[:, 1:]
                 losses.append(
                     torch.nn.functional.cross_entropy(logits.mT, labels, reduction="none").sum(
                         dim=1

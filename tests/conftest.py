@@ -38,7 +38,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 def _missing(item: pytest.Item) -> str | None:
     """What a marked test needs and this machine lacks."""
-    if item.get_closest_marker("smollm2") and fetching.problems("smollm2"):
+    if item.get_closest_marker("smollm2") and not fetching.is_fetched("smollm2"):
         return "smollm2 is not fetched: softprompt-lab fetch smollm2"
     if item.get_closest_marker("browser") and shutil.which("chromium") is None:
         return "no chromium here"

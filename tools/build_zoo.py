@@ -135,9 +135,9 @@ def build(entry: Entry, starts: dict[str, Evaluation]) -> None:
         "start": entry.start,
         **entry.told,
     }
-    runs.save_run(
-        ZOO / entry.name, model, task, history, starts[key], after, compact=True, **record
-    )
+    folder = ZOO / entry.name
+    runs.save_run(folder, model, task, history, starts[key], after, **record)
+    (folder / "predictions.csv").unlink()  # the package stays small
     print(f"{entry.name}: {after} ({(time.perf_counter() - began) / 60:.1f} minutes)", flush=True)
 
 

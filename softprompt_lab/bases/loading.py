@@ -1,8 +1,5 @@
 """Frozen base models by name: "tiny", "tiny-seq2seq", "smollm2", any hub id or local folder."""
 
-import os
-from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +38,12 @@ def load_base_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a base model and its tokenizer: frozen, in eval mode, with a padding token.
 
-    `name` is "tiny", "tiny-seq2seq", "smollm2" (fetched on first use, unless SOFTPROMPT_LAB_OFFLINE or
-    HF_HUB_OFFLINE is set), a hub id or a folder. Only safetensors are read and no code of a repository runs.
-    `device` "auto" is CUDA where there is a GPU and the CPU elsewhere, also on Apple machines, whose "mps" has to be
-    asked for: its results do not repeat. `dtype` "auto" is float32 on every machine; "fastest" is bfloat16 where this
-    machine multiplies it clearly faster (measured once), and then its numbers are not those of the chapters. Prompt,
-    loss and optimizer stay in float32. `model.name_or_path` is `name` as given, `tokenizer.name_or_path`
-    where it was read.
+    `name` is "tiny", "tiny-seq2seq", "smollm2" (fetched on first use), a hub id or a folder. Only safetensors are read
+    and no code of a repository runs. `device` "auto" is CUDA where there is a GPU and the CPU elsewhere, also on Apple
+    machines, whose "mps" has to be asked for: its results do not repeat. `dtype` "auto" is float32 on every machine;
+    "fastest" is bfloat16 where this machine multiplies it clearly faster (measured once), and then its numbers are not
+    those of the chapters. Prompt, loss and optimizer stay in float32. `model.name_or_path` is `name` as given,
+    `tokenizer.name_or_path` where it was read.
 
     A classifier's head that the files lack (SEQ_CLS and TOKEN_CLS with `num_labels=`, QUESTION_ANS) begins at random:
     it is trained with the prompt.
@@ -92,28 +88,17 @@ def load_base_model(
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the torch device called `device`; "auto" is cuda where there is one, else the CPU.
-
-    "mps" is never chosen, only asked for: its results do not repeat.
+    """Return the torch device called `device`; "auto" is cuda where there is one, else the CPU, and never "mps".
 
     Raises:
         ValueError: torch knows no such device.
-        LabError: this machine has none.
     """
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return torch.device("cuda" if present["cuda"] else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(
-            f"device={device!r} is unknown; choose auto, cpu, cuda, cuda:0 or mps."
-        ) from None
-    if not present.get(chosen.type, True):
-        raise LabError(
-            f"device={str(device)!r} was asked for, and torch finds none here; use device='auto'."
-        )
-    return chosen
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r} is unknown; choose auto or one of torch's.") from error
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -136,49 +121,19 @@ def _choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
 
 def _locate(name: str) -> str:
     """Return where transformers finds `name`: a folder, or the hub id itself."""
-    folder = ASSETS / name if name in SHIPPED else Path(name).expanduser()
     if name in fetching.SOURCES:
-        return str(_fetched_folder(name))
-    if folder.is_dir():
-        _check_configuration(folder)
-        return str(folder)
-    if name in SHIPPED:
-        raise LabError(f"{name!r} belongs in {folder} and is missing: install the package again.")
-    near = get_close_matches(name.lower(), NAMES, n=1, cutoff=0.75)
-    if near:
-        raise LabError(f"There is no base model {name!r}. Did you mean {near[0]!r}?")
-    if folder.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")) or "\\" in name:
-        raise LabError(
-            f"There is no folder {folder}; give a model's folder, a hub id or {WITHOUT_HUB}."
-        )
-    return name
-
-
-def _fetched_folder(name: str) -> Path:
-    """Return the folder of a model in the user's cache, fetched or repaired unless the session is offline."""
-    wrong = fetching.problems(name)
-    settings = (os.environ.get(key, "") for key in ("SOFTPROMPT_LAB_OFFLINE", "HF_HUB_OFFLINE"))
-    offline = any(value.lower() in {"1", "true", "yes", "on"} for value in settings)
-    if wrong and offline and not os.environ.get("SOFTPROMPT_LAB_WHEEL"):
-        raise LabError(
-            f"{name!r} is not ready: {wrong[0]}. This session is offline (SOFTPROMPT_LAB_OFFLINE or "
-            f"HF_HUB_OFFLINE is set); type `softprompt-lab fetch {name}` where there is a network."
-        )
-    return fetching.fetch(name)
-
-
-def _check_configuration(folder: Path) -> None:
-    """Refuse a folder without a model's configuration."""
-    if not (folder / "config.json").is_file():
-        adapter = " It holds an adapter: load the base model that its adapter_config.json names."
-        hint = adapter if (folder / "adapter_config.json").is_file() else ""
-        raise LabError(f"{folder} holds no config.json, so it is not a base model's folder.{hint}")
+        return str(fetching.fetch(name))
+    folder = ASSETS / name if name in SHIPPED else Path(name).expanduser()
+    return str(folder) if folder.is_dir() else name
 
 
 def _load(
     name: str, source: str, task_type: str, loading: dict[str, Any]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load model and tokenizer from `source`; a decoder is not an encoder-decoder, nor the other way round."""
+    """Load model and tokenizer from `source`; a decoder is not an encoder-decoder, nor the other way round.
+
+    Weights that the files lack are an error, not random numbers, unless they are of a head that is to be trained.
+    """
     config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     wanted = "SEQ_2_SEQ_LM" if config.is_encoder_decoder else "CAUSAL_LM"
     if task_type not in (*HEAD_MODULES, wanted):
@@ -187,28 +142,19 @@ def _load(
             f"{name!r} is {kind} ({config.model_type}): load it with task_type={wanted!r}."
         )
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    endings = HEAD_MODULES.get(task_type, ())
-    return _load_weights(name, source, MODEL_CLASSES[task_type], endings, loading), tokenizer
-
-
-def _load_weights(
-    name: str, source: str, model_class: str, endings: Sequence[str], loading: dict[str, Any]
-) -> PreTrainedModel:
-    """Load the model in `source`; weights that its files lack are an error, not random numbers.
-
-    Modules whose names end in one of `endings` may be missing: a head that is to be trained.
-    """
-    model, report = getattr(transformers, model_class).from_pretrained(
+    model_class = getattr(transformers, MODEL_CLASSES[task_type])
+    model, report = model_class.from_pretrained(
         source, **loading, output_loading_info=True, use_safetensors=True, trust_remote_code=False
     )
-    heads = tuple(f"{part}." for part, _ in model.named_modules() if part.endswith(tuple(endings)))
+    endings = tuple(HEAD_MODULES.get(task_type, ()))
+    heads = tuple(f"{part}." for part, _ in model.named_modules() if part.endswith(endings))
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(heads))
     if missing:
         raise LabError(
-            f"{name!r} ({model.config.model_type}) holds no {model_class}: its files lack {missing[0]!r} and "
+            f"{name!r} ({model.config.model_type}) holds no {model_class.__name__}: its files lack {missing[0]!r} and "
             f"{len(missing) - 1} other weights. Choose a model that was trained for it, or {WITHOUT_HUB}."
         )
-    return model
+    return model, tokenizer
 
 
 def _set_padding(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -234,19 +180,18 @@ def _explain(name: str, source: str, error: Exception) -> LabError:
     """Return an error that says in one sentence what transformers said about `name`, and what to do."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     if name in fetching.SOURCES:
-        return LabError(
-            f"{name!r} cannot be read ({said}): type `softprompt-lab fetch {name} --force`."
+        advice = f"Type `softprompt-lab fetch {name} --force`."
+    elif (Path(source) / "adapter_config.json").is_file():
+        advice = (
+            "The folder holds an adapter: load the base model that its adapter_config.json names."
         )
-    if "safetensors" in said and isinstance(error, OSError):
-        pickled = ", ".join(path.name for path in Path(source).glob("*.bin"))
-        return LabError(
-            f"{source} holds no .safetensors file{pickled and f', only {pickled}'}. Pickled weights can run code while "
-            "they load and are not read here: load the model with transformers where you trust its source, and save "
-            "it with model.save_pretrained(folder)."
+    elif "safetensors" in said and isinstance(error, OSError):
+        advice = (
+            "Pickled weights can run code while they load and are not read here: load the model with transformers "
+            "where you trust its source, and save it with model.save_pretrained(folder)."
         )
-    if Path(source).is_dir():
-        return LabError(f"The folder {source} cannot be loaded as a base model: {said}")
-    return LabError(
-        f"The base model {name!r} cannot be loaded: {said} It is no folder here, so it was looked up on the "
-        f"model hub. Without a network choose {WITHOUT_HUB}."
-    )
+    elif Path(source).is_dir():
+        advice = "Its folder is damaged, or no base model's."
+    else:
+        advice = f"It is no folder here, so it was looked up on the model hub. Without a network choose {WITHOUT_HUB}."
+    return LabError(f"The base model {name!r} cannot be loaded: {said} {advice}")

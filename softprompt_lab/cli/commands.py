@@ -1,28 +1,28 @@
 """The command line: softprompt-lab train, generate, read, report, fetch, bench, doctor.
 
-Thin over the package's functions; torch is imported inside the commands, so that `--help` is quick.
+Thin over the package's functions. Its public names load torch at first use and rooms are imported inside the
+commands, so that `--help` is quick.
 """
 
 import functools
 import json
-import os
 from collections.abc import Callable
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from tqdm import tqdm
+
+import softprompt_lab as lab
 
 from ..errors import LabError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model."
 )
-Start = Literal["text", "sample-vocab", "random", "class-labels"]  # `runs.saved.STARTS`
-Metric = Literal["cosine", "l2", "dot"]  # `reading.METRICS`
+VIRTUAL_TOKENS = 20  # of `train`, and of the step that `bench` times
+ROUNDS = 5  # of `bench`: steps of each
 SAVED = "Folder of a saved prompt, or zoo:NAME for one that comes with the package."
 Folder = Annotated[str, typer.Argument(help=SAVED, show_default=False, metavar="FOLDER")]
 Base = Annotated[
@@ -45,44 +45,31 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(*args, **kwargs)
         except (LabError, ValueError, OSError) as error:
-            Console(stderr=True).print(
-                f"[red]{escape(str(error))}[/red]", soft_wrap=True, highlight=False
-            )
+            typer.secho(str(error), fg="red", err=True)
             raise typer.Exit(1) from None
 
     return run
 
 
-def _print_table(rows: list[dict[str, str]], title: str | None = None) -> None:
-    """Print rows of cells by column name, all of them with the same columns."""
-    table = Table(*map(escape, rows[0]), title=title and escape(title))
-    for row in rows:
-        table.add_row(*map(escape, row.values()))
-    Console().print(table)
-
-
 @command
 def train(
     data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, shop.")],
-    output: Annotated[
-        Path | None, typer.Option(help="Folder; by default {model}_{method}_{task}.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="By default {model}_{method}_{task}.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     template: Template = None,
     base: TrainBase = "smollm2",
     task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
-    virtual_tokens: Annotated[int, typer.Option(help="P, the length of the prompt.")] = 20,
-    start: Annotated[Start, typer.Option(help="Where the prompt starts.")] = "text",
-    start_text: Annotated[str | None, typer.Option(help="By default it names the labels.")] = None,
+    virtual_tokens: Annotated[
+        int, typer.Option(help="P, the length of the prompt.")
+    ] = VIRTUAL_TOKENS,
+    start: Annotated[
+        str, typer.Option(help="text, sample-vocab, random or class-labels.")
+    ] = "text",
     steps: Annotated[int, typer.Option(help="Updates of the prompt.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="The first; it falls to 0.")] = None,
     dtype: BaseType = "float32",
-    evaluate_every: Annotated[int | None, typer.Option(help="Steps between validations.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Validations without gain to stop at.")
-    ] = None,
     seed: Annotated[int, typer.Option(help="Of the split, the start and the order of rows.")] = 0,
     checkpoint_every: Annotated[
         int | None, typer.Option(min=1, help="Steps between checkpoints.")
@@ -92,90 +79,36 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
-    _check_one_process()
-    _check_output(output, overwrite)
-    from ..data.loading import load_task
-    from ..evaluation import evaluate
+    from ..bases.loading import dtype_name
     from ..runs import saved as runs
     from ..saving import default_folder_name
-    from ..training import train as train_prompt
 
-    console = Console(quiet=as_json)
+    say = functools.partial(typer.echo, err=as_json)
     columns = {"text_column": text_column, "label_column": label_column}
-    task = load_task(data, **columns, template=template, seed=seed)
+    task = lab.load_task(data, **columns, template=template, seed=seed)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
-    console.print(escape(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}"))
-    begin = {"start": start, "start_text": start_text, "seed": seed, "dtype": dtype}
+    say(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}")
+    begin = {"start": start, "seed": seed, "dtype": dtype}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
-    console.print(escape(_type_line(base, model.base_model.dtype, dtype)), soft_wrap=True)
+    say(f"Base model {base} in {dtype_name(model.base_model.dtype)}")
     folder = output or Path(default_folder_name(model.prompt_config))
-    _check_output(folder, overwrite)
-    with console.status("measuring the untrained start"):
-        before = evaluate(model, task)
-    settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    settings |= {"evaluate_every": evaluate_every, "patience": patience, "seed": seed}
-    if checkpoint_every or resume:
-        settings |= {"checkpoint": folder, "resume": resume}
-        settings |= {"checkpoint_every": checkpoint_every} if checkpoint_every else {}
-    history = train_prompt(model, task, **settings, progress=not as_json)
-    with console.status("measuring the trained prompt"):
-        after = evaluate(model, task)
-    runs.save_run(folder, model, task, history, before, after, data=Path(data).name, start=start)
-    _show_run(folder, history, as_json)
-
-
-def _show_run(folder: Path, history: Any, as_json: bool) -> None:
-    """Print what a saved run reached, beside its baselines, or the same as JSON."""
-    record = json.loads((folder / "task.json").read_text(encoding="utf-8"))
-    if as_json:
-        keys = ("dtype", "majority_baseline", "untrained", "trained")
-        result = {"output": str(folder), "seconds": history.seconds}
-        typer.echo(json.dumps(result | {key: record[key] for key in keys}))
-        return
-    _print_table(_result_rows(record), f"{record['name']}: test accuracy")
-    done = f"{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
-    Console().print(escape(done), soft_wrap=True)
-
-
-def _check_one_process() -> None:
-    """Refuse to be one of several processes, which would all write to the same folder."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise LabError(
-            f"WORLD_SIZE={processes}: this command trains in one process. More processes are the business of "
-            "transformers' Trainer and of accelerate, which take a SoftPromptModel as any model."
-        )
-
-
-def _type_line(base: str, found: Any, asked: str) -> str:
-    """Return a line with the base model's type; one chosen by speed is named so: such results differ by machine."""
-    from ..bases.loading import FASTEST, dtype_name
-
-    why = ", the fastest type on this machine" if asked == FASTEST else ""
-    return f"Base model {base} in {dtype_name(found)}{why}"
-
-
-def _check_output(folder: Path | None, overwrite: bool) -> None:
-    """Refuse a folder that cannot take the prompt before time is spent on it."""
-    if folder is None:
-        return
-    if folder.exists() and not folder.is_dir():
-        raise LabError(f"{folder} is a file; give a folder with --output.")
     if (folder / "adapter_config.json").exists() and not overwrite:
         raise LabError(f"{folder} holds a saved prompt; choose another folder, or add --overwrite.")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _result_rows(record: dict[str, Any]) -> list[dict[str, str]]:
-    """Return majority class, untrained start and trained prompt of a run's record, one row each."""
-    rows = [("majority class", f"{record['majority_baseline']:.3f}", "", "")]
-    for label, key in (("untrained start", "untrained"), ("trained prompt", "trained")):
-        found = record[key]
-        low, high = found["confidence_interval"]
-        cells = (f"{found['accuracy']:.3f}", f"{low:.3f} to {high:.3f}", f"{found['macro_f1']:.3f}")
-        rows.append((label, *cells))
-    columns = ("", "accuracy", "95 % interval", "macro-F1")
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    folder.mkdir(parents=True, exist_ok=True)  # before time is spent
+    before = lab.evaluate(model, task)
+    say(f"untrained start: {before}")
+    settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    if checkpoint_every or resume:
+        settings |= {"checkpoint": folder, "checkpoint_every": checkpoint_every or steps}
+    history = lab.train(model, task, **settings, seed=seed, resume=resume, progress=not as_json)
+    after = lab.evaluate(model, task)
+    told = {"data": Path(data).name, "label_column": label_column, "start": start}
+    record = runs.save_run(folder, model, task, history, before, after, **told)
+    if as_json:
+        typer.echo(json.dumps({"output": str(folder)} | record))
+    say(
+        f"trained prompt: {after}\n{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
+    )
 
 
 @command
@@ -195,32 +128,29 @@ def generate(
     path = zoo.located(folder)
     task, model = runs.saved_task(path, template), runs.saved_model(path, base)
     answers = [runs.answer(model, task, text, max_new_tokens) for text in texts]
-    shares: list[dict] = [{} for _ in texts]
-    if task.labels:
-        shares = label_probabilities(model, task, texts).to_dict("records")
+    known = label_probabilities(model, task, texts).to_dict("records") if task.labels else None
     rows = [
         {"text": text, "answer": answer, "probabilities": share}
-        for text, answer, share in zip(texts, answers, shares, strict=True)
+        for text, answer, share in zip(texts, answers, known or [{} for _ in texts], strict=True)
     ]
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
     for row in rows:
-        row |= {f"p({label})": f"{share:.3f}" for label, share in row.pop("probabilities").items()}
-    _print_table(rows)
+        shares = [f"{label} {share:.3f}" for label, share in row["probabilities"].items()]
+        typer.echo(f"{row['text']}\n    {row['answer']}  {', '.join(shares)}")
 
 
 @command
 def read(
     folder: Folder,
     k: Annotated[int, typer.Option("-k", min=1, help="Neighbours of each virtual token.")] = 5,
-    metric: Annotated[Metric, typer.Option(help="How near is measured.")] = "cosine",
-    centered: Annotated[bool, typer.Option(help="Subtract the mean word first.")] = False,
+    metric: Annotated[str, typer.Option(help="How near: cosine, l2 or dot.")] = "cosine",
     base: Base = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the nearest tokens to each virtual token, beside those of its start and of chance."""
-    from ..reading import nearest_tokens, random_control
+    from ..reading import random_control
     from ..runs import saved as runs
     from ..runs import zoo
 
@@ -228,11 +158,11 @@ def read(
     model = runs.saved_model(path, base)
     prompt, words = model.prompt.detach(), model.word_embeddings.detach()
     start = runs.saved_snapshots(path, prompt.shape).get(0)
-    control = random_control(prompt, around=words.float().mean(0) if centered else None)
-    sides = {"prompt": prompt, "start": start, "random": control}
-    options = {"k": k, "metric": metric, "centered": centered}
+    sides = {"prompt": prompt, "start": start, "random": random_control(prompt)}
     found = {
-        name: nearest_tokens(vectors.to(words.device), words, model.tokenizer, **options)
+        name: lab.nearest_tokens(
+            vectors.to(words.device), words, model.tokenizer, k=k, metric=metric
+        )
         for name, vectors in sides.items()
         if vectors is not None
     }
@@ -250,8 +180,7 @@ def _print_neighbours(found: dict[str, Any], metric: str) -> None:
     ranks = neighbour_table(found["prompt"]).add_prefix("rank ")
     if "start" in found:
         ranks.insert(0, "start, rank 1", neighbour_table(found["start"])[1])
-    rows = [{"virtual token": str(index)} | dict(row) for index, row in ranks.iterrows()]
-    _print_table(rows, f"nearest tokens ({metric}; · is a space)")
+    typer.echo(f"Nearest tokens ({metric}; · is a space)\n{ranks.to_string()}")
     scores = ", ".join(
         f"{name} {frame.loc[frame['rank'] == 1, 'score'].median():.2f}"
         for name, frame in found.items()
@@ -284,9 +213,7 @@ def report(
 
     subject, done = pages.subject_of(prompt, beside or (), limit), []
     found = pages.sections(subject)
-    for instrument, section in tqdm(
-        found, total=len(pages.instruments_for(subject)), desc="instruments"
-    ):
+    for instrument, section in tqdm(found, total=len(pages.instruments_for(subject))):
         tqdm.write(f"{section.title}: {section.sentence}")
         done.append((instrument, section))
     for path in output:
@@ -315,28 +242,26 @@ def fetch(
 @command
 def bench(
     base: TrainBase = "smollm2",
-    data: Annotated[str, typer.Option(help="Where the rows come from.")] = "complaints",
-    virtual_tokens: Annotated[int, typer.Option(min=1, help="P, the length of the prompt.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="Steps of each, in turn.")] = 5,
     dtype: BaseType = "float32",
 ) -> None:
     """Time a training step on this machine, beside PEFT's on the same rows."""
-    from ..bases.loading import load_base_model
-    from ..data.loading import load_task
+    from ..bases.loading import dtype_name
+    from ..tasks import LABEL_COLUMN
     from . import speed
 
-    base_model, tokenizer = load_base_model(base, dtype=dtype)
-    pairs = speed.pairs_of(load_task(data), tokenizer, batch_size)
-    with Console().status("stepping"):
-        seconds = speed.alternate(speed.step_functions(base_model, virtual_tokens, pairs), rounds)
-    step = f"a step of {batch_size} rows behind {virtual_tokens} virtual tokens"
-    title = f"{_type_line(base, base_model.dtype, dtype)}: {step}"
-    rows = [
-        {"": name, "seconds": f"{median:.3f}", "times ours": f"{median / seconds[speed.OURS]:.2f}"}
-        for name, median in seconds.items()
+    base_model, tokenizer = lab.load_base_model(base, dtype=dtype)
+    task = lab.load_task("complaints")
+    texts = zip(task.train[task.text_column], task.train[LABEL_COLUMN], strict=True)
+    pairs = [
+        task.encode(tokenizer, *text, max_length=speed.TUTORIAL_LENGTH)
+        for text in islice(cycle(texts), batch_size)
     ]
-    _print_table(rows, title)
+    step = f"a step of {batch_size} rows behind {VIRTUAL_TOKENS} virtual tokens"
+    typer.echo(f"Base model {base} in {dtype_name(base_model.dtype)}: {step}")
+    seconds = speed.alternate(speed.step_functions(base_model, VIRTUAL_TOKENS, pairs), ROUNDS)
+    for name, median in seconds.items():
+        typer.echo(f"{name:30}{median:.3f} s, {median / seconds[speed.OURS]:.2f} times ours")
 
 
 @command
@@ -345,13 +270,11 @@ def doctor() -> None:
     from .doctor import examine, missing
 
     findings = examine()
-    rows = []
     for finding in findings:
-        mark = "ok" if finding.ok else "MISSING" if finding.needed else "low"
-        remedy = "" if finding.ok else finding.remedy
-        rows.append({"mark": mark, "what": finding.name, "found": finding.found, "remedy": remedy})
-    _print_table(rows)
-    lacking = ", ".join(finding.name for finding in missing(findings))
-    typer.echo(f"Missing: {lacking}." if lacking else "Nothing is missing.")
-    if lacking:
+        typer.echo(f"{'ok' if finding.ok else 'MISSING':8} {finding.name}: {finding.found}")
+    absent = missing(findings)
+    typer.echo(f"{len(absent)} of {len(findings)} things missing.")
+    for finding in absent:
+        typer.echo(f"{finding.name}: {finding.remedy}")
+    if absent:
         raise typer.Exit(1)

@@ -9,36 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from ..batch import IGNORE
 from ..config import PromptTuningConfig
-from ..errors import LabError
 from ..model import SoftPromptModel
-from ..tasks import LABEL_COLUMN, Task
+from ..training import as_tensors
 
 OURS = "softprompt_lab"
 TUTORIAL_LENGTH = 64  # to which the tutorial pads every row
-Pair = tuple[Sequence[int], Sequence[int]]  # ids of a context and of its label
-
-
-def pairs_of(task: Task, tokenizer, rows: int) -> list[Pair]:
-    """Return the first training rows at the tutorial's length, from the beginning again where there are too few."""
-    texts, labels = task.train[task.text_column], task.train[LABEL_COLUMN]
-    chosen = [number % len(texts) for number in range(rows)]
-    return [task.encode(tokenizer, texts[n], labels[n], max_length=TUTORIAL_LENGTH) for n in chosen]
-
-
-def padded_batch(pairs: Sequence[Pair], width: int) -> dict[str, torch.Tensor]:
-    """Return `input_ids`, `attention_mask` and `labels` (B, width), pads at the right, -100 at the context."""
-    shape = (len(pairs), width)
-    ids, mask = torch.zeros(2, *shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORE)
-    for row, (context, label) in enumerate(pairs):
-        end = len(context) + len(label)
-        ids[row, :end] = torch.tensor([*context, *label])
-        mask[row, :end] = 1
-        labels[row, len(context) : end] = torch.tensor(label)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+Pair = tuple[list[int], list[int]]  # ids of a context and of its label
 
 
 def step_functions(
@@ -49,46 +29,38 @@ def step_functions(
     PEFT padded to the tutorial's length where the rows fit in, PEFT padded to the longest row, and ours. PEFT pads on
     the right here, where its numbers are right; the tutorial's left pads cost it the same time.
     """
-    try:
-        import peft
-    except ImportError as error:
-        raise LabError(
-            "this compares with PEFT, which is not installed: pip install peft"
-        ) from error
+    import peft
+
     ours = SoftPromptModel(base_model, PromptTuningConfig(virtual_tokens)).train()
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
     theirs = peft.get_peft_model(base_model, config).eval()
     weight = theirs.prompt_encoder["default"].embedding.weight
     with torch.no_grad():
         weight.copy_(ours.prompt)
-    longest = max(len(context) + len(label) for context, label in pairs)
+    ids, mask, labels = as_tensors(pairs, ours)
+    longest = ids.shape[1]
 
-    def step(
-        width: int, loss_of: Callable[..., torch.Tensor], weight: nn.Parameter
-    ) -> Callable[[], float]:
-        batch = {name: part.to(ours.device) for name, part in padded_batch(pairs, width).items()}
-
+    def step(loss_of: Callable[[], torch.Tensor], prompt: nn.Parameter) -> Callable[[], float]:
         def run() -> float:
-            weight.grad = None
-            loss = loss_of(**batch)
+            prompt.grad = None
+            loss = loss_of()
             loss.backward()
             return loss.item()
 
         return run
 
-    def peft_loss(**batch: torch.Tensor) -> torch.Tensor:
-        return theirs(**batch).loss
+    def peft_step(width: int) -> Callable[[], float]:
+        more = (0, width - longest)
+        batch = {"input_ids": pad(ids, more), "attention_mask": pad(mask, more)}
+        batch["labels"] = pad(labels, more, value=IGNORE)
+        return step(lambda: theirs(**batch).loss, weight)
 
-    functions = (
-        {f"PEFT, padded to {TUTORIAL_LENGTH}": step(TUTORIAL_LENGTH, peft_loss, weight)}
-        if longest <= TUTORIAL_LENGTH
-        else {}
-    )
+    functions = {}
+    if longest <= TUTORIAL_LENGTH:
+        functions[f"PEFT, padded to {TUTORIAL_LENGTH}"] = peft_step(TUTORIAL_LENGTH)
+    functions["PEFT, padded to the longest"] = peft_step(longest)
     own = ours.prompts[ours.active_prompt].embedding.weight
-    return functions | {
-        "PEFT, padded to the longest": step(longest, peft_loss, weight),
-        OURS: step(longest, ours.loss, own),
-    }
+    return functions | {OURS: step(lambda: ours.loss(ids, mask, labels), own)}
 
 
 def alternate(

@@ -2,15 +2,13 @@
 
 from .checks import check, exercise, exercise_ids, hint
 from .comparison import compare
-from .settings import Settings, settings
-from .verdict import FAILED, NOT_ATTEMPTED, PASSED, Verdict
+from .settings import settings
+from .verdict import FAILED, NOT_ATTEMPTED, PASSED
 
 __all__ = [
     "FAILED",
     "NOT_ATTEMPTED",
     "PASSED",
-    "Settings",
-    "Verdict",
     "check",
     "compare",
     "exercise",

@@ -3,10 +3,7 @@
 from .checks import exercise
 
 
-@exercise(
-    "00-1",
-    cases=[(8, 1024), (20, 576), (1, 1)],
-)
+@exercise("00-1", cases=[(8, 1024), (20, 576), (1, 1)])
 def prompt_bytes(P, D):
     """Return a whole number, the bytes of P vectors of D float32 numbers.
 
@@ -15,10 +12,7 @@ def prompt_bytes(P, D):
     return 4 * P * D
 
 
-@exercise(
-    "00-2",
-    cases=[(2, 3, 5, 7, 11), (8, 20, 64, 576, 49152)],
-)
+@exercise("00-2", cases=[(2, 3, 5, 7, 11), (8, 20, 64, 576, 49152)])
 def shapes(B, P, T, D, V):
     """Return three shapes: of the input embeddings, of the vectors behind a layer, and of the scores.
 

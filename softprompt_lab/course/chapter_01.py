@@ -47,10 +47,7 @@ SCORES = torch.tensor([[-2.0, -5.0], [-3.0, -4.0], [-2.5, -6.5], [-6.0, -9.0]]) 
 EMPTY = torch.tensor([-2.0, -4.5])  # the empty message prefers label 0 by 2.5
 
 
-@exercise(
-    "01-3",
-    cases=[(SCORES, EMPTY), (SCORES - 7, EMPTY)],
-)
+@exercise("01-3", cases=[(SCORES, EMPTY), (SCORES - 7, EMPTY)])
 def calibrated_answers(scores, empty):
     """Return (N,), the index of each message's label after the empty message's scores are taken away.
 
@@ -60,10 +57,7 @@ def calibrated_answers(scores, empty):
     return (scores - empty).argmax(1).tolist()
 
 
-@exercise(
-    "01-4",
-    cases=[(0.1,), (0.05,), (0.02,)],
-)
+@exercise("01-4", cases=[(0.1,), (0.05,), (0.02,)])
 def rows_needed(h):
     """Return the fewest rows at which Wilson's half width at p = 1/2 is at most h.
 

@@ -95,10 +95,7 @@ def label_loss(logits, labels):
     return cross_entropy(positions.flatten(0, 1), labels.flatten()).item()
 
 
-@exercise(
-    "02-4",
-    cases=[(normal(4, 7, 3), 2)],
-)
+@exercise("02-4", cases=[(normal(4, 7, 3), 2)])
 def prompt_gradient(g, P):
     """Return the gradient at the prompt, (P, D), from the one at the concatenated input, (B, P+T, D).
 

@@ -10,8 +10,7 @@ from .checks import exercise
 
 
 @exercise(
-    "06-1",
-    cases=[(normal(5, 6, seed=1), normal(40, 6) * torch.linspace(0.2, 8, 40)[:, None], 3)],
+    "06-1", cases=[(normal(5, 6, seed=1), normal(40, 6) * torch.linspace(0.2, 8, 40)[:, None], 3)]
 )
 def nearest_ids(prompt, words, k):
     """Return the ids (P, k) of the words with the greatest cosines.

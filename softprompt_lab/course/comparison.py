@@ -1,5 +1,6 @@
 """Whether two values are equal and how to show them: for the checks of exercises, and for `compare` in cells."""
 
+import textwrap
 from typing import Any
 
 import torch
@@ -65,15 +66,7 @@ def plain(value: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """Return a short text of a value: a large tensor by its size alone, a long list by its beginning."""
+    """Return a short text of a value: a large tensor by its size alone, a long text by its beginning."""
     if isinstance(value, torch.Tensor) and value.numel() > MOST_NUMBERS:
         return f"a tensor {form(value)}"
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{name!r}: {show(item)}' for name, item in value.items())}}}"
-    if isinstance(value, list | tuple | torch.Tensor):
-        text = f"[{', '.join(map(show, value))}]" if form(value) != "()" else show(value.item())
-    else:
-        text = f"{value:.4g}" if isinstance(value, float) else repr(value)
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} ..."
+    return textwrap.shorten(repr(value), MOST_LETTERS, placeholder=" ...")

@@ -17,12 +17,9 @@ from ..errors import LabError
 from ..saving import plain_file
 from ..tasks import LABEL_COLUMN, SPLITS
 
-SHARES = {
-    "train": 0.6,
-    "validation": 0.15,
-    "test": 0.25,
-}  # an accuracy is reported on the test split
-LEAST_OF_A_LABEL = 5  # rows, so that every split can have one
+# An accuracy is reported on the test split.
+SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
+LEAST_OF_A_LABEL = 7  # rows: with fewer a stratified split may lack it
 MAX_FILE_BYTES = 100_000_000  # the file is held in memory
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # a NUL, or half of a character
 SHORT = reprlib.Repr()  # how a value is shown in a message
@@ -59,11 +56,7 @@ def read_labelled(path: Path, text_column: str, label_column: str) -> pd.DataFra
 def _decoded(path: Path) -> str:
     """Return the text of a UTF-8 file; another encoding is an error that names the line."""
     missing = "give the path of a CSV or JSONL file"
-    file = plain_file(path, MAX_FILE_BYTES, error=LabError, missing=missing)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise LabError(f"{path} cannot be read: {error}") from error
+    content = plain_file(path, MAX_FILE_BYTES, error=LabError, missing=missing).read_bytes()
     try:
         text, wrong = content.decode("utf-8-sig"), content.find(0)  # pandas 2 ends a cell at a NUL
     except UnicodeDecodeError as error:
@@ -93,8 +86,6 @@ def _csv_rows(path: Path, text: str) -> pd.DataFrame:
             keep_default_na=False,
             skip_blank_lines=False,  # so that the numbers are right
         )
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
     except ValueError as error:
         said = str(error).strip()
         raise LabError(
@@ -112,25 +103,12 @@ def _json_rows(path: Path, text: str) -> pd.DataFrame:
     """Return the rows of a file with one JSON object a line, by their line number."""
     rows = {}
     for number, line in enumerate(io.StringIO(text, newline=None), 1):
-        if not line.strip():
-            continue
-        try:
-            rows[number] = json.loads(line, object_pairs_hook=_each_key_once)
-        except (ValueError, RecursionError) as error:
-            raise LabError(f"{path}, row {number} is not JSON: {error}.") from error
-        if not isinstance(rows[number], dict):
-            raise LabError(
-                f"{path}, row {number} holds {SHORT.repr(rows[number])}; one JSON object a line is needed."
-            )
+        if line.strip():
+            try:
+                rows[number] = {**json.loads(line)}
+            except (ValueError, TypeError, RecursionError) as error:
+                raise LabError(f"{path}, row {number} is no JSON object: {error}.") from error
     return pd.DataFrame(list(rows.values()), index=list(rows), dtype=object)
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object whose keys all differ; of two that are the same Python would keep the last."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"a key of {_shown(key for key, _ in pairs)} is there twice")
-    return found
 
 
 def _checked(path: Path, rows: pd.DataFrame, text_column: str, label_column: str) -> pd.DataFrame:
@@ -141,15 +119,11 @@ def _checked(path: Path, rows: pd.DataFrame, text_column: str, label_column: str
                 f"{path} has no column {column!r}; it has: {_shown(rows.columns)}. Name yours with text_column= and "
                 "label_column= (--text-column, --label-column)."
             )
-    cleaned = [
-        (
-            _text(text, f"{path}, row {number}, column {text_column!r}"),
-            _label(label, f"{path}, row {number}, column {label_column!r}"),
-        )
-        for number, text, label in zip(
-            rows.index, rows[text_column], rows[label_column], strict=True
-        )
-    ]
+    cleaned = []
+    for number, text, label in zip(rows.index, rows[text_column], rows[label_column], strict=True):
+        row = f"{path}, row {number}, column"
+        words = _text(text, f"{row} {text_column!r}")
+        cleaned.append((words, _label(label, f"{row} {label_column!r}")))
     return pd.DataFrame(cleaned, columns=[text_column, LABEL_COLUMN])
 
 
@@ -182,25 +156,16 @@ def split_rows(table: pd.DataFrame, seed: int, source: str) -> dict[str, pd.Data
         LabError: `source` has too few rows or labels.
     """
     counts = table[LABEL_COLUMN].value_counts()
-    if len(counts) < 2:
+    if len(counts) < 2 or counts.min() < LEAST_OF_A_LABEL:
         raise LabError(
-            f"{source} has one label only ({counts.index[0]!r}); at least two are needed."
-        )
-    if counts.min() < LEAST_OF_A_LABEL:
-        raise LabError(
-            f"{source}: label {counts.idxmin()!r} occurs {counts.min()} times; at least {LEAST_OF_A_LABEL} of each are "
-            "needed for a training, a validation and a test split."
+            f"{source} has {len(counts)} labels, the rarest, {counts.index[-1]!r}, on {counts.iloc[-1]} rows; at least "
+            f"two are needed, each on {LEAST_OF_A_LABEL} or more, for a training, a validation and a test split."
         )
 
     def part(rows: pd.DataFrame, share: float) -> list[pd.DataFrame]:
         stratified = {"stratify": rows[LABEL_COLUMN], "random_state": seed}
         return train_test_split(rows, test_size=share, **stratified)
 
-    try:
-        rest, test = part(table, SHARES["test"])
-        train, validation = part(rest, SHARES["validation"] / (1 - SHARES["test"]))
-    except ValueError as error:
-        raise LabError(
-            f"{source} has too few rows for its {len(counts)} labels: {error}"
-        ) from error
+    rest, test = part(table, SHARES["test"])
+    train, validation = part(rest, SHARES["validation"] / (1 - SHARES["test"]))
     return dict(zip(SPLITS, (train, validation, test), strict=True))

@@ -12,12 +12,12 @@ from .files import read_labelled, split_rows
 ASSETS = Path(__file__).parents[1] / "assets"
 FILE_ENDINGS = (".csv", ".jsonl", ".json")
 TEXT_COLUMN = "Tweet text"  # of every task that has a name, as in RAFT
-LABELLINGS = {  # of each shipped task, the default first: the columns that `label_column` chooses from
+RAFT = "twitter_complaints"
+LABELLINGS = {  # of each task that has a name, the default first: what `label_column` chooses from
     "complaints": ("text_label", "topic", "tone"),
     "shop": ("complaint", "topic", "tone", "urgent", "loyal", "mismatch"),
+    RAFT: ("text_label",),
 }
-RAFT = "twitter_complaints"
-NAMES = (*LABELLINGS, RAFT)
 SHOP_ROWS = {"train": 200, "validation": 150, "test": 400}  # of the rows in the file
 
 
@@ -34,8 +34,8 @@ def load_task(
     Args:
         name_or_path: "complaints" or "shop" (shipped), "twitter_complaints" (RAFT, needs a network), or a CSV or JSONL
             file of your own.
-        text_column, label_column: the columns of your own file, by default "text" and "label". For "complaints" and
-            "shop" `label_column` chooses one of their `LABELLINGS`.
+        text_column, label_column: the columns of your own file, by default "text" and "label". For a task that has
+            a name `label_column` chooses one of its `LABELLINGS`.
         template: holds `{text}` once; by default "{text column} : {text} Label : ".
         seed: of the split of your own file (60 / 15 / 25 %, stratified); for "shop" another seed takes other training
             and validation rows.
@@ -54,16 +54,14 @@ def load_task(
         columns = (text_column or "text", label_column or "label")
         splits = split_rows(read_labelled(path, *columns), seed, str(path))
         task = _task(path.stem, splits, columns[0])
-    elif name not in NAMES:
+    elif name not in LABELLINGS:
         raise LabError(
-            f"there is no task {name!r}; choose one of: {', '.join(NAMES)}, or give a .csv or .jsonl file."
+            f"there is no task {name!r}; choose one of: {', '.join(LABELLINGS)}, or give a .csv or .jsonl file."
         )
     elif text_column is not None:
         raise ValueError(f"{name} has its own text column; text_column= is for files.")
-    elif name == RAFT:
-        task = _load_raft(label_column, seed)
     else:
-        task = _load_shipped(name, label_column or LABELLINGS[name][0], seed)
+        task = _load_named(name, label_column or LABELLINGS[name][0], seed)
     return task if template is None else task.with_template(template)
 
 
@@ -74,33 +72,27 @@ def _task(name: str, splits: dict[str, pd.DataFrame], text_column: str) -> Task:
     return Task(name, *datasets, text_column, labels, f"{text_column} : {{text}} Label : ")
 
 
-def _load_shipped(name: str, labelling: str, seed: int) -> Task:
-    """Return a shipped task with one of its labellings as `text_label`, without the others."""
-    labellings = LABELLINGS[name]
-    if labelling not in labellings:
-        raise LabError(
-            f"{name} has no labelling {labelling!r}; choose one of: {', '.join(labellings)}."
-        )
+def _load_named(name: str, labelling: str, seed: int) -> Task:
+    """Return a task that has a name with one of its labellings as `text_label`, without the others."""
+    if labelling not in LABELLINGS[name]:
+        known = ", ".join(LABELLINGS[name])
+        raise LabError(f"{name} has no labelling {labelling!r}; choose one of: {known}.")
+    if name == RAFT:
+        return _load_raft(seed)
     splits = {}
     for split in SPLITS:
         path = ASSETS / name / f"{split}.csv"
         table = pd.read_csv(path, keep_default_na=False, encoding="utf-8")
-        if name == "shop":
-            table = _choose_shop_rows(table, SHOP_ROWS[split], seed)
-        others = [column for column in labellings if column != LABEL_COLUMN]
+        if name == "shop":  # the chapters' numbers are of the first rows
+            rows = SHOP_ROWS[split]
+            table = table.sample(rows, random_state=seed) if seed else table.head(rows)
+        others = [column for column in LABELLINGS[name] if column != LABEL_COLUMN]
         splits[split] = table.assign(**{LABEL_COLUMN: table[labelling]}).drop(columns=others)
     return _task(name if labelling == LABEL_COLUMN else f"{name}/{labelling}", splits, TEXT_COLUMN)
 
 
-def _choose_shop_rows(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    """Return the first rows, which the chapters' numbers are of; with another seed than 0 drawn ones."""
-    return table.sample(rows, random_state=seed) if seed else table.head(rows)
-
-
-def _load_raft(label_column: str | None, seed: int) -> Task:
+def _load_raft(seed: int) -> Task:
     """Return RAFT's 50 labelled tweets (Alex et al. 2021) in three splits: the labels of its test rows are hidden."""
-    if label_column is not None:
-        raise LabError(f"{RAFT} has one labelling; label_column={label_column!r} is not needed.")
     source = {"data_dir": RAFT, "revision": "refs/convert/parquet", "split": "train"}
     try:
         rows = load_dataset("ought/raft", **source)

@@ -8,7 +8,6 @@ step is random. No pickle is written or read.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -38,7 +37,8 @@ class Checkpoint:
         self.path, self.history = folder / CHECKPOINT_NAME, history
         rows = [list(task.train[column]) for column in (task.text_column, LABEL_COLUMN)]
         shown = repr((rows, task.template, len(model.word_embeddings), tuple(model.prompt.shape)))
-        self._digest = hashlib.sha256(shown.encode()).hexdigest()
+        digest = hashlib.sha256(shown.encode()).hexdigest()
+        self._run = history.settings | {"digest of rows, template and sizes": digest}
 
     def begin(self, resume: bool) -> State | None:
         """Return the state to go on from, None where there is no checkpoint yet.
@@ -54,13 +54,18 @@ class Checkpoint:
             )
         tensors, values = load_checkpoint(self.path)
         try:
-            self._check_run(values)
+            other = [
+                f"{key}={values['run'][key]!r}, now {now!r}"
+                for key, now in self._run.items()
+                if values["run"][key] != now
+            ]
+            if other:
+                raise AdapterError(f"{self.path} is of another run: {', '.join(other)}.")
             for name, kind in TOLD.items():
                 setattr(self.history, name, kind(values["history"][name]))
-            snapshots = {key: value for key, value in tensors.items() if key.startswith(SNAPSHOT)}
-            for key, value in snapshots.items():
-                self.history.snapshots[int(key.removeprefix(SNAPSHOT))] = value
-            return {key: tensors[key] for key in tensors.keys() - snapshots}, values
+            for key in [key for key in tensors if key.startswith(SNAPSHOT)]:
+                self.history.snapshots[int(key.removeprefix(SNAPSHOT))] = tensors.pop(key)
+            return tensors, values
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise AdapterError(
                 f"{self.path} lacks what a run needs, or is damaged: {error!r}"
@@ -75,18 +80,7 @@ class Checkpoint:
         tensors, values = state
         kept = {f"{SNAPSHOT}{step}": prompt for step, prompt in self.history.snapshots.items()}
         told = {name: getattr(self.history, name) for name in TOLD}
-        run = {"settings": self.history.settings, "rows": self._digest, "history": told}
-        save_checkpoint(self.path, (tensors | kept, values | run))
-
-    def _check_run(self, values: dict[str, Any]) -> None:
-        """Raise AdapterError for the checkpoint of another run; the message names what differs."""
-        now, settings = self.history.settings, values["settings"]
-        other = [
-            f"{key}={settings[key]!r}, now {now[key]!r}" for key in now if settings[key] != now[key]
-        ]
-        if other or values["rows"] != self._digest:
-            differs = ", ".join(other) or "other rows, another prompt or base model"
-            raise AdapterError(f"{self.path} is of another run: {differs}.")
+        save_checkpoint(self.path, (tensors | kept, values | {"run": self._run, "history": told}))
 
 
 def save_checkpoint(path: Path, state: State) -> None:
@@ -116,11 +110,10 @@ def load_checkpoint(path: Path) -> State:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         values = json.loads(header["__metadata__"]["values"])
+        if type(values["step"]) is not int or values["step"] < 0:
+            raise ValueError(f"step={values['step']!r}")
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(
             f"{path} is no checkpoint of this package or is damaged: {error!r}"
         ) from error
-    step = values.get("step") if isinstance(values, dict) else None
-    if type(step) is not int or step < 0:
-        raise AdapterError(f"{path} is no checkpoint of this package or is damaged: step={step!r}")
     return tensors, values

@@ -1,13 +1,14 @@
 """A run of `softprompt-lab train`: its untrained model, and the folder that holds prompt, task and history.
 
 The folder is PEFT's, with four files beside PEFT's three: `task.json` (template, labels, settings, results),
-`history.csv`, `predictions.csv` and `snapshots.safetensors`.
+`history.csv`, `predictions.csv` and `snapshots.safetensors`, whose copies of the prompt are in float16.
 """
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import nn
 
 from ..bases.loading import dtype_name, load_base_model
 from ..config import PromptTuningConfig
-from ..data.loading import LABELLINGS, load_task
+from ..data.loading import LABELLINGS, RAFT, load_task
 from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
 from ..evaluation import Evaluation
@@ -34,16 +35,10 @@ from ..training import TrainingHistory
 TASK_FILE = "task.json"
 SNAPSHOTS_FILE = "snapshots.safetensors"  # key: the step; value: the prompt (P, D) after it
 HISTORY_FILE = "history.csv"
-HISTORY_COLUMNS = ("step", "loss", "validation_loss", "validation_accuracy")
+HISTORY_KINDS = {"step": int, "loss": float, "validation_loss": float, "validation_accuracy": float}
 TASK_FIELDS = {"name": str, "text_column": str, "template": str, "labels": list}
-STARTS = {  # PEFT has no name for a start of class labels, whose other rows are sampled
-    "text": "TEXT",
-    "sample-vocab": "SAMPLE_VOCAB",
-    "random": "RANDOM",
-    "class-labels": "SAMPLE_VOCAB",
-}
-MAX_SNAPSHOTS_BYTES = 4_000_000_000
-MAX_HISTORY_BYTES = 100_000_000
+CLASS_LABELS = "class-labels"  # a start that PEFT has no name for; its other rows are sampled
+MAX_BYTES = 1_000_000_000  # of a history or of snapshots, which are read whole
 
 
 def new_model(
@@ -59,37 +54,27 @@ def new_model(
 ) -> SoftPromptModel:
     """Return a base model with an untrained prompt in front, for one task.
 
-    `start` is one of STARTS; a "text" start without `start_text` is an instruction that names the labels.
+    `start` is "text" (`start_text`, by default an instruction that names the labels), "sample-vocab", "random" or
+    "class-labels".
 
     Raises:
-        LabError: a base model that is not there, or a start text for another start.
+        LabError: a base model that is not there.
         ValueError: an unknown start or task type, or a prompt length that cannot be.
     """
-    if start not in STARTS:
-        raise ValueError(f"start={start!r} is unknown; choose one of: {', '.join(STARTS)}.")
-    if start_text is not None and start != "text":
-        raise LabError(f"A start text goes with the start 'text', not with {start!r}.")
+    kind = "sample-vocab" if start == CLASS_LABELS else start
     config = PromptTuningConfig(
         num_virtual_tokens=virtual_tokens,
         task_type=task_type,
-        prompt_tuning_init=STARTS[start],
+        prompt_tuning_init=kind.upper().replace("-", "_"),
         prompt_tuning_init_text=(start_text or task.instruction) if start == "text" else None,
     )
     base_model, tokenizer = load_base_model(base, task_type=task_type, dtype=dtype)
     torch.manual_seed(seed)
     rows = None
-    if start == "class-labels":
+    if start == CLASS_LABELS:
         words = base_model.get_input_embeddings()
         rows = class_label_start(task.labels, tokenizer, words, config.total_virtual_tokens)
     return SoftPromptModel(base_model, config, tokenizer=tokenizer, start=rows)
-
-
-def figures(evaluation: Evaluation) -> dict[str, Any]:
-    """Return an evaluation's measures as plain JSON values."""
-    names = ("accuracy", "macro_f1", "exact_match", "loss", "n")
-    return {name: getattr(evaluation, name) for name in names} | {
-        "confidence_interval": list(evaluation.confidence_interval)
-    }
 
 
 # --------------------------------------------------------------------------------------------------- writing
@@ -102,15 +87,12 @@ def save_run(
     history: TrainingHistory,
     before: Evaluation,
     after: Evaluation,
-    *,
-    compact: bool = False,
     **record: Any,
-) -> None:
-    """Write what the run did, then the adapter: a folder that holds an adapter is complete.
+) -> dict[str, Any]:
+    """Write what the run did, then the adapter: a folder that holds an adapter is complete; return what task.json says.
 
     Args:
         before, after: measures of the untrained and of the trained prompt on the test split.
-        compact: keep the snapshots in float16 and leave the predictions out; the adapter stays as exact as it was.
         record: plain values that `task.json` keeps too.
     """
     settings = {key: value for key, value in history.settings.items() if value is not None}
@@ -123,32 +105,28 @@ def save_run(
         **record,
         "settings": settings | {"seconds": round(history.seconds, 1)},
         "majority_baseline": after.majority_baseline,
-        "untrained": figures(before),
-        "trained": figures(after),
+        "untrained": _figures(before),
+        "trained": _figures(after),
     }
-    kept_in = torch.float16 if compact else torch.float32
-    snapshots = {str(step): prompt.to(kept_in) for step, prompt in history.snapshots.items()}
+    snapshots = {str(step): prompt.half() for step, prompt in history.snapshots.items()}
     atomic_write(folder / TASK_FILE, json.dumps(described, indent=2, ensure_ascii=False).encode())
     atomic_write(folder / HISTORY_FILE, history.to_pandas().to_csv(index=False).encode())
-    if not compact:
-        atomic_write(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
+    atomic_write(folder / "predictions.csv", after.predictions.to_csv(index=False).encode())
     atomic_write(folder / SNAPSHOTS_FILE, save_tensors(snapshots))
-    model.save_pretrained(folder, results=_card(model, task, before, after))
-
-
-def _card(
-    model: SoftPromptModel, task: Task, before: Evaluation, after: Evaluation
-) -> dict[str, str]:
-    """Return the measured figures for the adapter's card, each beside its baselines, and the base model's type."""
-    low, high = after.confidence_interval
-    return {
+    results = {
         "task": task.name,
-        "type of the base model": dtype_name(model.base_model.dtype),
-        "test accuracy": f"{after.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}, n = {after.n})",
-        "test macro-F1": f"{after.macro_f1:.3f}",
-        "test accuracy of the untrained start": f"{before.accuracy:.3f}",
-        "test accuracy of the majority class": f"{after.majority_baseline:.3f}",
+        "type of the base model": described["dtype"],
+        "test rows, untrained start": before,
+        "test rows, trained prompt": after,
     }
+    model.save_pretrained(folder, results=results)
+    return described
+
+
+def _figures(evaluation: Evaluation) -> dict[str, Any]:
+    """Return an evaluation's measures as plain JSON values."""
+    elsewhere = ("predictions", "majority_baseline")
+    return {name: value for name, value in vars(evaluation).items() if name not in elsewhere}
 
 
 # --------------------------------------------------------------------------------------------------- reading
@@ -211,18 +189,12 @@ def saved_snapshots(folder: Path, shape: Sequence[int]) -> dict[int, Float[torch
         AdapterError: the snapshots are damaged, not called by their steps, or of another shape than the prompt.
     """
     path = folder / SNAPSHOTS_FILE
-    if not os.path.lexists(path):
-        return {}
-    try:
-        found = load_file(plain_file(path, MAX_SNAPSHOTS_BYTES))
-        snapshots = {int(step): found[step] for step in sorted(found, key=int)}
-    except (SafetensorError, ValueError) as error:
-        raise _damaged(path, error) from error
-    for step, prompt in snapshots.items():
-        if prompt.shape != tuple(shape) or not prompt.is_floating_point():
+    snapshots = _read_beside(path, load_file) or {}
+    for name, prompt in snapshots.items():
+        if not name.isdecimal() or prompt.shape != tuple(shape) or not prompt.is_floating_point():
             kind = f"{dtype_name(prompt.dtype)} {tuple(prompt.shape)}"
-            raise AdapterError(f"{path}: snapshot {step} is {kind}, the prompt {tuple(shape)}.")
-    return {step: prompt.float() for step, prompt in snapshots.items()}
+            raise AdapterError(f"{path}: snapshot {name} is {kind}, the prompt {tuple(shape)}.")
+    return {int(name): snapshots[name].float() for name in sorted(snapshots, key=int)}
 
 
 def saved_history(folder: Path) -> pd.DataFrame | None:
@@ -231,19 +203,24 @@ def saved_history(folder: Path) -> pd.DataFrame | None:
     Raises:
         AdapterError: history.csv is damaged.
     """
-    path = folder / HISTORY_FILE
+    read = partial(pd.read_csv, usecols=list(HISTORY_KINDS), dtype=HISTORY_KINDS)
+    return _read_beside(folder / HISTORY_FILE, read)
+
+
+def _read_beside(path: Path, read: Callable[[Path], Any]) -> Any:
+    """Return what is in a file beside the adapter, which does not need it; None where there is no such file."""
     if not os.path.lexists(path):
         return None
     try:
-        table = pd.read_csv(plain_file(path, MAX_HISTORY_BYTES))[list(HISTORY_COLUMNS)]
-        return table.astype({"step": int} | dict.fromkeys(HISTORY_COLUMNS[1:], float))
-    except (ValueError, KeyError) as error:  # a damaged table or a text; a missing column
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> AdapterError:
-    """Return the error of a file that the adapter does not need."""
-    return AdapterError(f"{path} is damaged ({error}); delete it to go on without it.")
+        return read(plain_file(path, MAX_BYTES))
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+    ) as error:  # also of pandas, for a column or a text
+        raise AdapterError(
+            f"{path} is damaged ({error}); delete it to go on without it."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -288,7 +265,7 @@ def saved_run(folder: Path, base: str | nn.Module | None = None, tokenizer: Any 
 def _with_shipped_rows(task: Task, record: dict[str, Any]) -> Task:
     """Return the saved task with its rows where they come with this package; a folder cannot name a file to open."""
     column = record.get("label_column")
-    if record.get("data") not in LABELLINGS or not isinstance(column, str | None):
+    if record.get("data") not in LABELLINGS.keys() - {RAFT} or not isinstance(column, str | None):
         return task
     found = load_task(record["data"], label_column=column)
     return replace(found, template=task.template) if found.labels == task.labels else task
