@@ -83,7 +83,7 @@ def _kinds(
     model: SoftPromptModel, start: torch.Tensor | None, draws: int, seed: int
 ) -> list[tuple[dict[str, Any], torch.Tensor]]:
     """Return the active prompt, its start where it is given and random vectors, each with its columns."""
-    vectors = prompt_and_start(model, start=start)
+    vectors = prompt_and_start(model, start)
     random = random_controls(vectors["prompt"], draws, seed)
     kinds = [({"kind": kind, "draw": None}, each) for kind, each in vectors.items()]
     return kinds + [({"kind": "random", "draw": draw}, each) for draw, each in enumerate(random)]

@@ -151,7 +151,7 @@ def discretisation_gap(
     Raises:
         ValueError: as `nearest` and `evaluate`.
     """
-    words, mine = model.word_embeddings.detach(), prompt_and_start(model, prompt, start)
+    words, mine = model.word_embeddings.detach(), prompt_and_start(model, start)
     rows = [(kind, "", vectors, "prompt") for kind, vectors in mine.items()]
     for kind, vectors in mine.items():
         rows += [
