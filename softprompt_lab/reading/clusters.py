@@ -30,9 +30,9 @@ def metric_agreement(
     """Return the share of the k nearest tokens that two readings have in common, for every pair of `READINGS`.
 
     A reading is a metric and "raw", "centred" or "standardised". `prompts`: kind -> vectors, the prompt first. Columns:
-    kind, one, other (as "cosine, raw"), agreement (mean over virtual tokens, 0 to 1). Three kinds are added:
-    "random" and "random around the mean", of the first one's norm or distance to the vocabulary's mean, and "words",
-    drawn from the vocabulary. Two random choices of k tokens share k / V.
+    kind, one, other (as "cosine, raw"), agreement (mean over virtual tokens, 0 to 1). Three kinds are added: "random"
+    and "random around the mean", of the first one's norm or distance to the vocabulary's mean, and "words", drawn from
+    the vocabulary. Two random choices of k tokens share k / V.
 
     Where readings disagree on the prompt, a table of its nearest tokens shows the metric as much as the prompt. That
     they agree does not make the tokens its meaning: on vectors of equal norm all raw metrics nearly must.
@@ -72,9 +72,9 @@ def cluster_purity(
 
     Lester et al. 2021, section 7, see that the five nearest tokens of a learned virtual token form tight clusters of
     one meaning ("Technology / technology / Technologies"), those of random vectors none. Columns: kind, virtual_token,
-    cosine (mean over all pairs of the k embeddings), same_word (share of the k that are the most
-    frequent word among them, but for case and a leading space: from 1 / k to 1), tokens (the k themselves). The kinds
-    "random" (from below) and "words" (from above: words of the vocabulary and what is nearest to them) are added.
+    cosine (mean over all pairs of the k embeddings), same_word (share of the k that are the most frequent word among
+    them, but for case and a leading space: from 1 / k to 1), tokens (the k themselves). The kinds "random" (from below)
+    and "words" (from above: words of the vocabulary and what is nearest to them) are added.
 
     A start made of words is a cluster before anything is learned, so compare the prompt with its start too.
 

@@ -164,9 +164,13 @@ def _figures(found: Evaluation) -> dict[str, float]:
 def _gaps(found: Evaluation, reference: Evaluation) -> dict[str, float]:
     """Return how much worse than a reference, with intervals: accuracy lost, then loss gained."""
     gained, lost = compared(found, reference), compared(reference, found)
-    gaps = {f"gap{end}": lost[f"accuracy{end or '_change'}"] for end in ("", "_low", "_high")}
-    return gaps | {
-        f"loss_gap{end}": gained[f"loss{end or '_change'}"] for end in ("", "_low", "_high")
+    return {
+        "gap": lost["accuracy_change"],
+        "gap_low": lost["accuracy_low"],
+        "gap_high": lost["accuracy_high"],
+        "loss_gap": gained["loss_change"],
+        "loss_gap_low": gained["loss_low"],
+        "loss_gap_high": gained["loss_high"],
     }
 
 
