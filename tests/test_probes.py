@@ -170,6 +170,8 @@ def test_orders_are_distinct_and_come_again():
     assert orders["reversed"] == (4, 3, 2, 1, 0)
     assert len(reading.orders_of(3, 20)) == math.factorial(3)
     assert list(reading.orders_of(2, 20)) == ["as trained", "reversed"]
+    with pytest.raises(ValueError, match="1 virtual tokens has one order"):
+        reading.orders_of(1, 3)
 
 
 # --- interpolation ------------------------------------------------------------------------------------------

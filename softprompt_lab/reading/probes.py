@@ -154,7 +154,15 @@ def ablation(
 
 
 def orders_of(length: int, times: int) -> dict[str, tuple[int, ...]]:
-    """Return orders of so many places by name: "as trained", "reversed", and up to `times` distinct others."""
+    """Return orders of so many places by name: "as trained", "reversed", and up to `times` distinct others.
+
+    Raises:
+        ValueError: fewer than two places have one order only.
+    """
+    if length < 2:
+        raise ValueError(
+            f"a prompt of {length} virtual tokens has one order only; there is nothing to shuffle."
+        )
     straight = tuple(range(length))
     orders = {"as trained": straight, "reversed": straight[::-1]}
     shuffler = Random(0)
@@ -185,7 +193,7 @@ def shuffling(
     tells positions apart, and any vector may be tuned to its place.
 
     Raises:
-        ValueError: an unknown split, or a start of another shape.
+        ValueError: a prompt of one virtual token, an unknown split, or a start of another shape.
     """
     kinds, cases = _kinds(model, start, draws), []
     prompt = kinds[0][1]
