@@ -36,7 +36,7 @@ def vocabulary(generator: torch.Generator) -> torch.Tensor:
 
 def exact_ids(prompt: torch.Tensor, words: torch.Tensor, metric: str, scaling: str) -> torch.Tensor:
     """(P, k): every score in float64, by the definition."""
-    mean, deviation = (vector.double() for vector in reading.vocabulary_statistics(words))
+    deviation, mean = torch.std_mean(words.double(), dim=0, correction=0)
     if scaling == "raw":
         mean = torch.zeros(WIDTH, dtype=torch.float64)
     if scaling != "standardised":
@@ -82,8 +82,8 @@ def parts_of_it(prompt: torch.Tensor, words: torch.Tensor) -> dict[str, Callable
 
     return {
         "one matrix product, the floor": lambda: prompt @ words.T,
-        "shapes and finite numbers": lambda: check_vectors(prompt, words),
-        "mean and deviation of the vocabulary": lambda: reading.vocabulary_statistics(words),
+        "shapes and finite numbers": lambda: check_vectors(prompt, words, K, "cosine"),
+        "mean and deviation of the vocabulary": lambda: torch.std_mean(words, dim=0),
         "L2 distances one by one (`torch.cdist`)": distances,
     }
 

@@ -61,7 +61,7 @@ def curves_file(name: str) -> Path:
 
 @app.command()
 def similarity() -> None:
-    """Compare all prompts of the zoo in vectors, in the next token and in the answers."""
+    """Compare all prompts of the zoo in vectors and in the next token."""
     first = zoo.load(zoo.names()[0])
     model = first.model
     found = {name: zoo.load(name, model.base_model, model.tokenizer) for name in zoo.names()}
@@ -70,10 +70,9 @@ def similarity() -> None:
     starts = {name: run.start for name, run in found.items()}
     words, task = model.word_embeddings.detach(), load_task("complaints")
     tables = [
-        reading.vector_similarity(prompts, words, starts),
-        reading.vector_similarity(prompts, words, starts, centered=True).assign(centred=True),
+        reading.vector_similarity(prompts, starts),
+        reading.vector_similarity(prompts, starts, words).assign(centred=True),
         reading.next_token_similarity(model, task, prompts, starts, limit=BEHAVIOUR_ROWS),
-        reading.label_similarity(model, task, prompts, starts, limit=BEHAVIOUR_ROWS),
     ]
     table = pd.concat(tables, ignore_index=True)
     table["measure"] += table.pop("centred").map({True: ", centred"}).fillna("")
@@ -193,7 +192,7 @@ def _similarity_lines() -> list[str]:
     relations = reading.by_relation(table, task_of)
     lines = ["## The zoo's prompts beside each other (smollm2)", ""]
     lines += [
-        f"Behaviour on the first {BEHAVIOUR_ROWS} test messages, answers with the labels complaint and no complaint. "
+        f"Behaviour on the first {BEHAVIOUR_ROWS} test messages. "
         "Mean over the pairs (lowest to highest). Starts: two seeds of a task share theirs, but for `complaint-vocab`; "
         'random: vectors of the prompts\' norms, "same task" says nothing there.',
         "",
@@ -202,26 +201,20 @@ def _similarity_lines() -> list[str]:
     for (measure, kind), rows in relations.groupby(["measure", "kind"], sort=False):
         cells = rows.set_index("relation")
         shown = [
-            "not defined"
-            if pd.isna(cells.loc[name, "mean"])
-            else f"{cells.loc[name, 'mean']:.3f} ({cells.loc[name, 'lowest']:.2f} to {cells.loc[name, 'highest']:.2f})"
+            f"{cells.loc[name, 'mean']:.3f} ({cells.loc[name, 'lowest']:.2f} to {cells.loc[name, 'highest']:.2f})"
             for name in ("same task", "other task")
         ]
         lines.append(f"| {measure} | {kind} | {' | '.join(shown)} |")
     lines += [
         "",
-        "Where kappa is 0 or not defined, a prompt gives every row the same answer: its agreement with another says "
-        "which one, and no more.",
-        "",
         "Do pairs that are near in vectors do the same? Rank correlation over the pairs of prompts:",
         "",
     ]
     for measure in ("pooled cosine", "aligned cosine", "pooled cosine, centred"):
-        for behaviour in ("divergence", "agreement"):
-            found = reading.association(table, table, (measure, behaviour))
-            lines.append(
-                f"- {measure} and {behaviour}: {found.spearman:+.2f} (p = {found.p:.3f} by relabelling)"
-            )
+        found = reading.association(table, table, (measure, "divergence"))
+        lines.append(
+            f"- {measure} and divergence: {found.spearman:+.2f} (p = {found.p:.3f} by relabelling)"
+        )
     return [*lines, ""]
 
 

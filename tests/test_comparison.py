@@ -32,21 +32,25 @@ def test_a_difference_is_that_of_the_figures_and_its_interval_that_of_resampled_
         model, TASK, prompts={"own": model.prompt, "other": 0.3 * model.prompt.flip(0)}
     )
     one, other = found["own"], found["other"]
-    change = reading.difference(one, other)
-    assert change.loss == pytest.approx(one.loss - other.loss)
-    assert change.accuracy == pytest.approx(one.accuracy - other.accuracy)
+    change = reading.compared(one, other)
+    assert (change["loss"], change["accuracy"], change["n"]) == (one.loss, one.accuracy, 24)
+    assert change["loss_change"] == pytest.approx(one.loss - other.loss)
+    assert change["accuracy_change"] == pytest.approx(one.accuracy - other.accuracy)
+    assert change["accuracy_low"] <= change["accuracy_change"] <= change["accuracy_high"]
     shuffler, drawn = random.Random(1), []
     for _ in range(2000):
         rows = shuffler.choices(range(one.n), k=one.n)
         first, second = (each.predictions["loss"].to_numpy()[rows].sum() for each in (one, other))
         drawn.append((first - second) / one.predictions["tokens"].to_numpy()[rows].sum())
-    spread = change.loss_interval[1] - change.loss_interval[0]
-    for bound, quantile in zip(change.loss_interval, (0.025, 0.975), strict=True):
-        assert bound == pytest.approx(pd.Series(drawn).quantile(quantile), abs=0.1 * spread)
-    nothing = reading.difference(one, one)
-    assert (nothing.loss, nothing.loss_interval, nothing.accuracy_interval) == (0, (0, 0), (0, 0))
+    spread = change["loss_high"] - change["loss_low"]
+    for end, quantile in (("low", 0.025), ("high", 0.975)):
+        expected = pd.Series(drawn).quantile(quantile)
+        assert change[f"loss_{end}"] == pytest.approx(expected, abs=0.1 * spread)
+    nothing = reading.compared(one, one)
+    for measure in ("loss", "accuracy"):
+        assert [nothing[f"{measure}_{end}"] for end in ("change", "low", "high")] == [0, 0, 0]
     with pytest.raises(ValueError, match="other rows"):
-        reading.difference(one, evaluate(model, TASK, limit=5))
+        reading.compared(one, evaluate(model, TASK, limit=5))
 
 
 def test_a_vote_combines_what_prompts_answer(model):
@@ -67,8 +71,6 @@ def test_a_vote_combines_what_prompts_answer(model):
     assert found["mean_probability"].tolist() == mean.idxmax(axis=1).tolist()
     votes = pd.concat([share.idxmax(axis=1) for share in shares], axis=1)
     assert found["majority_vote"].tolist() == [row.mode()[0] for _, row in votes.iterrows()]
-    with pytest.raises(ValueError, match="no evaluation"):
-        reading.vote({})
 
 
 def test_equal_prompts_are_measured_once(model, monkeypatch):

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, reading
-from softprompt_lab.reading import attention, layers, readback
+from softprompt_lab.reading import layers, readback
 
 P, IDS = 3, [5, 17, 33, 8, 61]
 SIZES = {"vocab_size": 99, "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -63,15 +63,12 @@ def tiny() -> SoftPromptModel:
 def test_the_last_layer_of_the_lens_is_the_model(family):
     """Every virtual and text token; and without a prompt the bare base model."""
     model = prompted(family)
-    frame = reading.logit_lens(model, IDS, k=3)
+    frame = reading.logit_lens(model, IDS)
     for kind, prompt in (("prompt", model.prompt), ("no prompt", model.prompt[:0])):
-        expected = behind(model, prompt, IDS).logits[0].log_softmax(dim=-1).topk(3)
+        expected = behind(model, prompt, IDS).logits[0].log_softmax(dim=-1).max(dim=-1)
         last = frame[(frame["kind"] == kind) & (frame["layer"] == LAYERS)]
-        assert last["token_id"].tolist() == expected.indices.flatten().tolist()
-        assert last["log_probability"].tolist() == pytest.approx(
-            expected.values.flatten().tolist(), abs=1e-5
-        )
-        assert last["kl"].abs().max() < 1e-5
+        assert last["token_id"].tolist() == expected.indices.tolist()
+        assert last["log_probability"].tolist() == pytest.approx(expected.values.tolist(), abs=1e-5)
         assert last["agrees"].all()
 
 
@@ -97,51 +94,41 @@ def test_the_lens_equals_a_plain_loop():
             ]
             assert shares[found.token_id] == max(shares)
             assert found.log_probability == pytest.approx(math.log(max(shares)), abs=1e-4)
-            assert found.entropy == pytest.approx(-sum(p * math.log(p) for p in shares), abs=1e-4)
-            assert found.kl == pytest.approx(
-                sum(q * math.log(q / p) for p, q in zip(shares, last, strict=True)), abs=1e-4
-            )
             assert found.agrees == (last.index(max(last)) == found.token_id)
 
 
-def test_the_lens_reads_some_layers():
-    """As in the whole table; the last one always."""
-    model = prompted(FAMILIES["gpt2"]())
-    every = reading.logit_lens(model, IDS)
-    some = reading.logit_lens(model, IDS, layers=[0])
-    pd.testing.assert_frame_equal(some, every[every["layer"] != 1].reset_index(drop=True))
-    with pytest.raises(ValueError, match="layer 3 is not there"):
-        reading.logit_lens(model, IDS, layers=[3])
-
-
-def test_a_lens_through_two_last_steps():
-    """A model that projects behind its final norm, and one without a final norm."""
-    for norm_before in (True, False):
-        options = {"word_embed_proj_dim": 16, "do_layer_norm_before": norm_before, "ffn_dim": 64}
-        model = prompted(
-            built(OPTForCausalLM, OPTConfig(**SIZES, **options, max_position_embeddings=64))
-        )
-        frame = reading.logit_lens(model, IDS).query("kind == 'prompt' and layer == 2")
-        expected = behind(model, model.prompt, IDS).logits[0].log_softmax(-1).max(-1).values
-        assert frame["log_probability"].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
-
-
-def test_capped_logits_are_refused():
-    config = Gemma2Config(
-        **SIZES,
-        intermediate_size=64,
-        head_dim=8,
-        num_key_value_heads=2,
-        final_logit_softcapping=0.1,
-    )
-    with pytest.raises(ValueError, match="differs from the logits of Gemma2ForCausalLM"):
-        reading.logit_lens(prompted(built(Gemma2ForCausalLM, config)), IDS)
+@pytest.mark.parametrize(
+    ("model_class", "config", "message"),
+    [
+        (
+            Gemma2ForCausalLM,
+            Gemma2Config(
+                **SIZES,
+                intermediate_size=64,
+                head_dim=8,
+                num_key_value_heads=2,
+                final_logit_softcapping=0.1,
+            ),
+            "differs from the logits of Gemma2ForCausalLM",
+        ),
+        (
+            OPTForCausalLM,
+            OPTConfig(**SIZES, do_layer_norm_before=False, ffn_dim=64, max_position_embeddings=64),
+            "the final norm of OPTForCausalLM was not found",
+        ),
+    ],
+)
+def test_more_or_less_than_a_norm_and_output_words_is_refused(model_class, config, message):
+    """Capped logits; no final norm."""
+    with pytest.raises(ValueError, match=message):
+        reading.logit_lens(prompted(built(model_class, config)), IDS)
 
 
 def test_what_stands_beside_a_prompt(tiny):
     """Every kind at the same places; random vectors have the prompt's norms, the words are the sentence's."""
     start = tiny.prompt.detach() + 1
-    frame = reading.logit_lens(tiny, "late again", start=start)
+    ids = tiny.tokenizer("late again")["input_ids"]
+    frame = reading.logit_lens(tiny, ids, start=start)
     assert list(frame["kind"].unique()) == ["prompt", "start", "random", "words", "no prompt"]
     sizes = frame.groupby("kind").size()
     assert sizes.drop("no prompt").nunique() == 1
@@ -151,43 +138,24 @@ def test_what_stands_beside_a_prompt(tiny):
         == "late again"
     )
     assert not frame.isna().any().any()
-    alone = (
-        reading.logit_lens(tiny, "late again", prompt=start)
-        .query("kind == 'prompt'")
-        .reset_index(drop=True)
+    behind_start = SoftPromptModel(
+        tiny.base_model, tiny.prompt_config, tokenizer=tiny.tokenizer, start=start
     )
+    alone = reading.logit_lens(behind_start, ids).query("kind == 'prompt'").reset_index(drop=True)
     beside = frame[frame["kind"] == "start"].reset_index(drop=True)
     pd.testing.assert_frame_equal(
         alone.drop(columns="kind"), beside.drop(columns="kind"), atol=1e-4
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"text": []}, "no token"),
-        ({"text": "words"}, "no tokenizer"),
-        ({"text": IDS, "k": 0}, "k is 0"),
-        ({"text": IDS, "prompt": torch.zeros(2, 5)}, r"\(2, 5\)"),
-        ({"text": IDS, "prompt": torch.zeros(0, WIDTH)}, "at least one row"),
-        ({"text": IDS, "start": torch.zeros(2, WIDTH)}, r"\(2, 32\)"),
-    ],
-)
-def test_what_cannot_be_read_is_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        reading.logit_lens(prompted(FAMILIES["llama"]()), **arguments)
+def test_a_start_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"\(2, 32\)"):
+        reading.logit_lens(prompted(FAMILIES["llama"]()), IDS, start=torch.zeros(2, WIDTH))
 
 
 def test_an_encoder_decoder_is_refused():
     with pytest.raises(ValueError, match="encoder-decoder"):
         reading.logit_lens(prompted(t5()), IDS)
-
-
-def test_layers_that_are_not_found_are_refused(monkeypatch):
-    model = FAMILIES["llama"]()
-    monkeypatch.setattr(layers, "_same", lambda ours, theirs: False)
-    with pytest.raises(ValueError, match="the last layer of LlamaForCausalLM was not found"):
-        layers.unembedding(model)
 
 
 # ------------------------------------------------------------------------------------------------ attention
@@ -212,17 +180,12 @@ def test_the_mass_equals_attention_by_hand():
             ]
             exponentials = [math.exp(score) for score in scores]
             shares.append([value / sum(exponentials) for value in exponentials])
-        expected[head, "text"] = [
-            sum(map(sum, (row[:P] for row in shares))) / len(IDS),
-            sum(r[0] for r in shares) / 5,
-        ]
-        expected[head, "last"] = [sum(shares[-1][:P]), shares[-1][0]]
-    found = reading.attention_mass(model, IDS).query("kind == 'prompt' and layer == 0")
-    assert len(found) == 2 * HEADS
+        expected[head] = [sum(shares[-1][:P]), shares[-1][0]]
+    found = reading.attention_mass(model, [IDS]).query("kind == 'prompt' and layer == 0")
+    assert len(found) == HEADS
     for row in found.itertuples():
-        assert [row.mass, row.first] == pytest.approx(expected[row.head, row.place], abs=1e-5)
-        even = [P / (P + place) for place in range(1, 6)]
-        assert row.uniform == pytest.approx(even[-1] if row.place == "last" else sum(even) / 5)
+        assert [row.mass, row.first] == pytest.approx(expected[row.head], abs=1e-5)
+        assert row.uniform == pytest.approx(P / (P + 5))
 
 
 def test_means_over_texts():
@@ -230,42 +193,36 @@ def test_means_over_texts():
     model = prompted(FAMILIES["bloom"]())
     rows = [IDS, IDS[:2], [44, 9, 70]]
     together = reading.attention_mass(model, rows)
-    alone = [reading.attention_mass(model, row) for row in rows]
-    keys = ["kind", "layer", "head", "place"]
+    alone = [reading.attention_mass(model, [row]) for row in rows]
+    keys = ["kind", "layer", "head"]
     for column in ("mass", "first"):
         values = pd.concat(alone).groupby(keys, sort=False)[column]
         assert together[column].tolist() == pytest.approx(values.mean().tolist(), abs=1e-5)
-        assert together[f"{column}_sd"].tolist() == pytest.approx(values.std().tolist(), abs=1e-5)
+    masses = pd.concat(alone).groupby(keys, sort=False)["mass"]
+    assert together["mass_sd"].tolist() == pytest.approx(masses.std().tolist(), abs=1e-5)
     assert set(together["n"]) == {3}
-    assert (alone[0][["mass_sd", "first_sd"]] == 0).all().all()
+    assert (alone[0]["mass_sd"] == 0).all()
     bare = together[together["kind"] == "no prompt"]
     assert (bare["mass"] == 0).all()
     assert (bare["first"] > 0).all()
-    first = reading.attention_mass(model, rows, limit=1)
-    pd.testing.assert_frame_equal(first, alone[0])
-
-
-def test_the_mass_of_a_task(tiny):
-    task = load_task("complaints")
-    found = reading.attention_mass(tiny, task, split="validation", limit=2)
-    ids = [task.encode(tiny.tokenizer, text)[0] for text in task.validation["Tweet text"][:2]]
-    pd.testing.assert_frame_equal(found, reading.attention_mass(tiny, ids))
-    with pytest.raises(ValueError, match="limit=0"):
-        reading.attention_mass(tiny, task, limit=0)
 
 
 def test_attention_is_put_back_after_an_error(family, monkeypatch):
     model = prompted(family)
     before = family.config._attn_implementation
-    reading.attention_mass(model, IDS)
+    reading.attention_mass(model, [IDS])
     assert family.config._attn_implementation == before
     hooks = sum(
         len(module._forward_hooks) + len(module._forward_pre_hooks) for module in family.modules()
     )
     monkeypatch.setattr(family.get_output_embeddings(), "forward", lambda states: 1 / 0)
-    for read in (reading.attention_mass, reading.attention_as_bias, reading.logit_lens):
+    for read, texts in (
+        (reading.attention_mass, [IDS]),
+        (reading.attention_as_bias, IDS),
+        (reading.logit_lens, IDS),
+    ):
         with pytest.raises(ZeroDivisionError):
-            read(model, IDS)
+            read(model, texts)
     assert family.config._attn_implementation == before
     left = sum(
         len(module._forward_hooks) + len(module._forward_pre_hooks) for module in family.modules()
@@ -273,9 +230,33 @@ def test_attention_is_put_back_after_an_error(family, monkeypatch):
     assert left == hooks
 
 
+PROJECTIONS = {
+    "gpt2": "attn.c_proj",
+    "bloom": "self_attention.dense",
+    "llama": "self_attn.o_proj",
+    "opt": "self_attn.out_proj",
+    "gpt_neox": "attention.dense",
+    "qwen2": "self_attn.o_proj",
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", list(PROJECTIONS))
+def test_the_output_of_the_heads_is_what_the_model_projects(name):
+    """Bit for bit, layer by layer."""
+    model, given = prompted(FAMILIES[name]()), []
+    for path, module in model.base_model.named_modules():
+        if path.endswith(PROJECTIONS[name]):
+            module.register_forward_pre_hook(lambda module, args: given.append(args[0][0, P:]))
+    parts = reading.split_attention(model, IDS)
+    assert len(parts) == len(given) == LAYERS
+    for part, expected in zip(parts, given, strict=True):
+        torch.testing.assert_close(part.output.transpose(0, 1).flatten(1), expected)
+
+
 @torch.no_grad()
 def test_attention_to_a_prompt_is_a_bias(family):
-    """The identity, at every layer, head and text token; its three sides come from three calls of the attention."""
+    """The identity, at every layer, head and text token."""
     for part in reading.split_attention(prompted(family), IDS):
         assert part.output.shape == (HEADS, len(IDS), WIDTH // HEADS)
         torch.testing.assert_close(part.output, part.bias + part.rest, atol=1e-5, rtol=0)
@@ -296,7 +277,7 @@ def test_the_sides_of_the_identity_by_hand():
     values = layer.self_attn.v_proj(layer.input_layernorm(embeddings)).unflatten(
         -1, (2, -1)
     )  # (N, G, d)
-    weights = layers.attention_weights(model.base_model, embeddings[None])[0][0]  # (H, N, N)
+    weights = layers.attention_of(model.base_model, embeddings[None])[0][0][0]  # (H, N, N)
     for head in range(HEADS):
         for place in range(len(IDS)):
             row, own = weights[head, P + place], values[:, head // 2]
@@ -316,21 +297,18 @@ def test_the_first_layer_is_the_old_one_scaled_down_and_deeper_ones_are_not(name
     assert frame["error"].max() < 1e-5
 
 
-def test_one_virtual_token_points_one_way():
-    """Its bias has one direction at every text token; several have several."""
-    model = prompted(FAMILIES["bloom"](), virtual=1)
-    assert reading.attention_as_bias(model, IDS)["alike"].min() > 1 - 1e-5
-    assert reading.attention_as_bias(prompted(FAMILIES["bloom"]()), IDS)["alike"].min() < 0.99
+def test_attention_that_is_not_shown_is_refused(monkeypatch):
+    model = prompted(FAMILIES["llama"]())
+    forward = model.base_model.forward
 
+    def silent(**options):
+        output = forward(**options)
+        output.attentions = None
+        return output
 
-def test_attention_that_cannot_be_taken_apart_is_refused(monkeypatch):
-    """A layer whose last matrix is not behind the mask: what it is given does not come from the attention."""
-    monkeypatch.setattr(attention, "first_tensor", lambda values: None)
-    monkeypatch.setattr(
-        attention, "attention_weights", lambda *_: [torch.ones(1, HEADS, 8, 8)] * LAYERS
-    )
-    with pytest.raises(ValueError, match="LlamaForCausalLM cannot be taken apart"):
-        reading.split_attention(prompted(FAMILIES["llama"]()), IDS)
+    monkeypatch.setattr(model.base_model, "forward", silent)
+    with pytest.raises(ValueError, match="LlamaForCausalLM does not show its attention"):
+        reading.split_attention(model, IDS)
 
 
 def test_attention_with_a_sink_of_its_own_is_refused():
@@ -376,23 +354,24 @@ def test_words_in_the_slot_are_the_text_itself(name):
     """The embeddings of a text say what the text says."""
     model, template = byte_model(name), "a:{prompt}b:"
     ids = model.tokenizer("a:lateb:")["input_ids"]
-    vectors = model.word_embeddings[ids[2:6]].detach()[None]
-    assert readback.speak(model, template, vectors, max_new_tokens=6) == [said(model, "a:lateb:")]
+    vectors = model.word_embeddings[ids[2:6]].detach()
+    long, own = readback.speak(model, template, [vectors.repeat(2, 1), vectors], max_new_tokens=6)
+    assert (long, own) == (said(model, "a:latelateb:"), said(model, "a:lateb:"))
 
 
 def test_what_is_read_back_stands_beside_its_controls(tiny):
     task = load_task("complaints")
-    found = reading.read_back(tiny, task, start=tiny.prompt, draws=2, max_new_tokens=4, seed=3)
+    found = reading.read_back(tiny, task, start=tiny.prompt, draws=2, max_new_tokens=4)
     assert list(found["kind"].unique()) == ["prompt", "start", "random", "task text", "no prompt"]
     assert len(found) == 6 * len(readback.TEMPLATES)
     assert (found.query("kind == 'prompt'")["output"].tolist()) == found.query("kind == 'start'")[
         "output"
     ].tolist()
-    random = reading.random_control(tiny.prompt, 4)[None]
+    random = reading.random_control(tiny.prompt, 1)
     rows = found.query("kind == 'random' and draw == 1")
     for row in rows.itertuples():
         assert [row.output] == readback.speak(
-            tiny, readback.TEMPLATES[row.template], random, max_new_tokens=4
+            tiny, readback.TEMPLATES[row.template], [random], max_new_tokens=4
         )
 
 
@@ -408,17 +387,9 @@ def test_words_found_in_an_output():
     assert math.isnan(share("yes or no", "yes or no", ""))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"templates": {"none": "no slot"}}, "'no slot' must hold {prompt} exactly once"),
-        ({"draws": 0}, "draws is 0"),
-        ({"says": ""}, "no token"),
-    ],
-)
-def test_what_cannot_be_read_back_is_refused(tiny, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        reading.read_back(tiny, load_task("complaints"), max_new_tokens=1, **arguments)
+def test_a_template_without_its_slot_is_refused(tiny):
+    with pytest.raises(ValueError, match=r"'no slot' must hold \{prompt\} exactly once"):
+        reading.read_back(tiny, load_task("complaints"), templates={"none": "no slot"})
 
 
 @pytest.mark.slow

@@ -25,50 +25,36 @@ def lens_table() -> pd.DataFrame:
             found = (
                 f"{kind[:2]}{2 if settled else layer}",
                 np.log(0.25 * (layer + 1)),
-                0.5,
-                0.1,
                 settled,
             )
             places += [("text", 0, "·so"), ("text", 1, ":")]
-            rows += [(kind, layer, *place, 1, 7, *found) for place in places]
-    names = ["kind", "layer", "place", "position", "token", "rank", "token_id", "predicted"]
-    return pd.DataFrame(rows, columns=[*names, "log_probability", "entropy", "kl", "agrees"])
+            rows += [(kind, layer, *place, 7, *found) for place in places]
+    names = ["kind", "layer", "place", "position", "token", "token_id", "predicted"]
+    return pd.DataFrame(rows, columns=[*names, "log_probability", "agrees"])
 
 
 def mass_table() -> pd.DataFrame:
     """Three layers of two heads: the prompt gets 0.5, random vectors 0.2."""
     shares = {"prompt": 0.5, "random": 0.2, "no prompt": 0.0}
     rows = [
-        (kind, layer, head, place, share + 0.1 * head * (share > 0), 0.01, 0.3, 0.02, 0.4, 5)
+        (kind, layer, head, share + 0.1 * head * (share > 0), 0.01, 0.3, 0.4, 5)
         for kind, share in shares.items()
         for layer in range(3)
         for head in range(2)
-        for place in ("text", "last")
     ]
-    names = [
-        "kind",
-        "layer",
-        "head",
-        "place",
-        "mass",
-        "mass_sd",
-        "first",
-        "first_sd",
-        "uniform",
-        "n",
-    ]
+    names = ["kind", "layer", "head", "mass", "mass_sd", "first", "uniform", "n"]
     return pd.DataFrame(rows, columns=names)
 
 
 def bias_table() -> pd.DataFrame:
     """The bias is a quarter of the norms for the prompt, an eighth for random vectors."""
     rows = [
-        (kind, layer, head, 0.3, bias, rest, 1.0, 0.9, 0.2 * layer, 1e-7)
+        (kind, layer, head, 0.3, bias, rest, 0.2 * layer, 1e-7)
         for kind, bias, rest in (("prompt", 1.0, 3.0), ("random", 1.0, 7.0))
         for layer in range(3)
         for head in range(2)
     ]
-    names = ["kind", "layer", "head", "mass", "bias", "rest", "output", "alike", "moved", "error"]
+    names = ["kind", "layer", "head", "mass", "bias", "rest", "moved", "error"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -77,13 +63,11 @@ def said_table() -> pd.DataFrame:
     slots = [("prompt", 0, 0.0), ("random", 0, 0.0), ("random", 1, 0.25), ("task text", 0, 1.0)]
     slots += [("no prompt", 0, np.nan)]
     rows = [
-        (kind, draw, template, f"says ${kind} {template}", share, 0.0)
+        (kind, draw, template, f"says ${kind} {template}", share)
         for kind, draw, share in slots
         for template in ("copy", "ask")
     ]
-    return pd.DataFrame(
-        rows, columns=["kind", "draw", "template", "output", "task_words", "label_words"]
-    )
+    return pd.DataFrame(rows, columns=["kind", "draw", "template", "output", "task_words"])
 
 
 FIGURES = {

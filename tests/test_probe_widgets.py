@@ -215,8 +215,8 @@ def test_they_open_from_a_saved_folder(tmp_path):
     (folders[0] / "task.json").write_text(
         json.dumps(named | {"data": "shop", "label_column": "complaint"})
     )
-    board = AblationBoard.from_folder(folders[0], base_model=base, tokenizer=tokenizer, limit=1)
-    assert "1 rows of validation" in board.status.value
+    board = AblationBoard.from_folder(folders[0], base_model=base, tokenizer=tokenizer, limit=2)
+    assert "2 rows of validation" in board.status.value
 
 
 # --- in a browser -------------------------------------------------------------------------------------------

@@ -58,12 +58,10 @@ def same(row: pd.Series, vectors: torch.Tensor, model: SoftPromptModel) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("out", ["removed", "mean word"])
-def test_ablation_equals_a_loop_over_models_of_each_subset(model, out):
+def test_ablation_equals_a_loop_over_models_of_each_subset(model):
     start = random_vectors(3, seed=2)
-    table = reading.ablation(model, TASK, out=out, start=start, draws=1)
+    table = reading.ablation(model, TASK, start=start, draws=1)
     prompts = {"prompt": model.prompt.detach(), "start": start}
-    mean = model.word_embeddings.mean(0)
     for row in table[table["kind"].isin(["prompt", "start"])].to_dict("records"):
         prompt, place = prompts[row["kind"]], row["virtual_token"]
         kept = {
@@ -71,9 +69,7 @@ def test_ablation_equals_a_loop_over_models_of_each_subset(model, out):
             "without one": lambda here, place: here != place,
             "one alone": lambda here, place: here == place,
         }[row["part"]]
-        rows = [prompt[here] if kept(here, place) else mean for here in range(3)]
-        if out == "removed":
-            rows = [prompt[here] for here in range(3) if kept(here, place)]
+        rows = [prompt[here] for here in range(3) if kept(here, place)]
         assert same(row, torch.stack(rows), model), row
         whole = table[(table["part"] == "whole") & (table["kind"] == row["kind"])]["loss"].item()
         assert row["loss_change"] == pytest.approx(row["loss"] - whole, abs=1e-5)
@@ -88,10 +84,10 @@ def test_ablation_equals_a_loop_over_models_of_each_subset(model, out):
 
 
 def test_the_random_rows_of_an_ablation_hold_vectors_of_the_same_norm(model):
-    table = reading.ablation(model, TASK, draws=2, seed=3)
+    table = reading.ablation(model, TASK, draws=2)
     prompt = model.prompt.detach()
     for row in table[table["draw"] == 1].to_dict("records"):
-        control, place = reading.random_control(prompt, 4), row["virtual_token"]
+        control, place = reading.random_control(prompt, 1), row["virtual_token"]
         replaced = prompt.clone()
         replaced[place] = control[place]
         vectors = replaced if row["part"] == "without one" else control[place : place + 1]
@@ -105,9 +101,9 @@ def test_the_intervals_are_those_of_the_rows(model):
     row = table[(table["part"] == "without one") & (table["kind"] == "prompt")].iloc[2]
     prompt = model.prompt.detach()
     one = evaluate(behind(prompt[:2], model.base_model), TASK, "validation")
-    found = reading.difference(one, evaluate(model, TASK, "validation"))
-    assert (row["loss_low"], row["loss_high"]) == pytest.approx(found.loss_interval, abs=1e-4)
-    assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx(found.accuracy_interval)
+    found = reading.compared(one, evaluate(model, TASK, "validation"))
+    for name in MEASURES:
+        assert row[name] == pytest.approx(found[name], abs=1e-4)
 
 
 def test_taking_out_an_inert_vector_changes_nothing():
@@ -138,11 +134,11 @@ def test_places_are_taken_out_or_filled():
 
 def test_shuffling_equals_a_loop_over_the_orders(model):
     start = random_vectors(3, seed=2)
-    table = reading.shuffling(model, TASK, times=2, start=start, seed=1)
+    table = reading.shuffling(model, TASK, times=2, start=start)
     vectors = {
         "prompt": model.prompt.detach(),
         "start": start,
-        "random": reading.random_control(model.prompt, 1),
+        "random": reading.random_control(model.prompt),
     }
     for row in table[table["kind"] != "no prompt"].to_dict("records"):
         order = [int(place) for place in row["order"].split()]
@@ -158,10 +154,7 @@ def test_shuffling_equals_a_loop_over_the_orders(model):
     )
     moved = table[(table["kind"] == "prompt") & (table["name"] != "as trained")]["loss_change"]
     assert moved.abs().min() > 1e-4, "this model tells positions apart"
-    summary = reading.shuffling_summary(table).set_index("kind")
-    assert summary["orders"].to_dict() == {"prompt": 3, "start": 3, "random": 3}
-    found = summary.loc["prompt", ["loss_mean", "loss_least", "loss_most"]].tolist()
-    assert found == pytest.approx([moved.mean(), moved.min(), moved.max()])
+    assert table.groupby("kind")["order"].nunique()[["prompt", "start", "random"]].eq(4).all()
 
 
 def test_in_a_bag_of_words_order_is_nothing():
@@ -171,9 +164,9 @@ def test_in_a_bag_of_words_order_is_nothing():
 
 
 def test_orders_are_distinct_and_come_again():
-    orders = reading.orders_of(5, 20, seed=4)
+    orders = reading.orders_of(5, 20)
     assert len(set(orders.values())) == len(orders) == 22
-    assert orders == reading.orders_of(5, 20, seed=4) != reading.orders_of(5, 20, seed=5)
+    assert orders == reading.orders_of(5, 20)
     assert orders["reversed"] == (4, 3, 2, 1, 0)
     assert len(reading.orders_of(3, 20)) == math.factorial(3)
     assert list(reading.orders_of(2, 20)) == ["as trained", "reversed"]
@@ -298,22 +291,16 @@ def test_a_probe_leaves_the_model_alone_and_comes_again():
 @pytest.mark.parametrize(
     ("probe", "change", "message"),
     [
-        ("ablation", {"draws": 0}, "draws is 0"),
         (
             "ablation",
             {"start": torch.zeros(2, 32)},
             r"the start has shape \(2, 32\), the prompt \(3, 32\)",
         ),
-        ("shuffling", {"draws": 0}, "draws is 0"),
         (
             "interpolation",
             {"second": torch.zeros(2, 32)},
             r"\(3, 32\) and \(2, 32\); they must be one",
         ),
-        ("interpolation", {"points": 1}, "points is 1"),
-        ("interpolation", {"draws": 0}, "draws is 0"),
-        ("scaling", {"factors": []}, r"factors=\[\]"),
-        ("scaling", {"factors": [1.0, math.nan]}, "factors=.*nan"),
         ("scaling", {"split": "tests"}, "split='tests'"),
     ],
 )
@@ -325,11 +312,3 @@ def test_what_cannot_be_probed_is_refused(model, probe, change, message):
     )
     with pytest.raises(ValueError, match=message):
         getattr(reading, probe)(model, TASK, **arguments | change)
-
-
-def test_an_unknown_way_to_take_out_is_refused(model):
-    from inspect import unwrap
-
-    # below the type checks of the tests, which would refuse it first
-    with pytest.raises(ValueError, match="out='halved'; choose one of: removed, mean word"):
-        unwrap(reading.ablation)(model, TASK, out="halved")

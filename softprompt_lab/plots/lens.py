@@ -28,7 +28,7 @@ def lens_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAWN) -> Figu
     `frame`: of `reading.logit_lens`. The shade is the choice's probability; a bold word is the last layer's choice.
     Drawn are the last virtual tokens and the last text tokens, the right-most of which predicts the label.
     """
-    first = frame[(frame["rank"] == 1) & frame["kind"].isin(kinds)]
+    first = frame[frame["kind"].isin(kinds)]
     layers = evenly(first["layer"], LAYERS_DRAWN)
     last = first.groupby(["kind", "place"])["position"].transform("max")
     drawn = first[(last - first["position"] < PLACES_DRAWN) & first["layer"].isin(layers)]
@@ -81,7 +81,6 @@ def attention_mass_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAW
 
     `frame`: of `reading.attention_mass`.
     """
-    frame = frame[frame["place"] == "last"]
     grids = dict(iter(frame[frame["kind"].isin(kinds)].groupby("kind", sort=False)))
     most = max(grid["mass"].max() for grid in grids.values())
     widths = [1] * len(grids) + [2]

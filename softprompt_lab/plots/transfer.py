@@ -16,7 +16,7 @@ SHADES = mpl.colormaps["cividis"].with_extremes(bad="white")  # made for colour-
 def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
     """Draw the pairs of prompts as a matrix with the numbers in its cells, one panel a kind, controls beside them.
 
-    `table`: of `reading.vector_similarity`, `label_similarity` or `next_token_similarity`.
+    `table`: of `reading.vector_similarity` or `next_token_similarity`.
 
     Raises:
         ValueError: nothing of that measure is in the table.

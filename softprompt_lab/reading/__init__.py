@@ -1,7 +1,7 @@
 # ruff: noqa: F401 - the imports are the names that the room offers
 """What a prompt says and does, each instrument with its controls in the same table.
 
-comparison    several evaluations of the same rows: differences with intervals, votes
+comparison    several evaluations of the same rows: changes with intervals, votes
 neighbours    the nearest tokens of every virtual token, and norms
 search        how they are found, exactly, in a large vocabulary
 clusters      whether metrics agree on them, and whether they belong together
@@ -19,18 +19,17 @@ wayward       trainings of prompts that look like a text, one for each weight
 
 from .attention import SplitAttention, attention_as_bias, attention_mass, split_attention
 from .clusters import READINGS, SCALINGS, cluster_purity, metric_agreement
-from .comparison import Difference, compared, difference, vote
+from .comparison import compared, vote
 from .lens import logit_lens
 from .neighbours import (
-    controls,
     nearest_tokens,
     nearest_tokens_of,
     neighbour_table,
     norms,
     norms_table,
     random_control,
+    random_words,
     readable_token,
-    vocabulary_norms,
 )
 from .probes import (
     ablation,
@@ -41,12 +40,11 @@ from .probes import (
     random_end,
     scaling,
     shuffling,
-    shuffling_summary,
     take_out,
 )
 from .projection import OntoWords, TowardsText, discretisation_gap, discretised, wayward_table
 from .readback import read_back
-from .search import METRICS, nearest, vocabulary_statistics
+from .search import METRICS, nearest
 from .trajectories import (
     Projection,
     project,
@@ -59,7 +57,6 @@ from .transfer import (
     Association,
     association,
     by_relation,
-    label_similarity,
     learning_curves,
     next_token_distributions,
     next_token_similarity,

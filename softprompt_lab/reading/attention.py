@@ -7,7 +7,6 @@ share on the prompt says something only where random vectors of equal norm, the 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -17,97 +16,61 @@ from torch.nn import functional
 
 from ..engine.exactness import tolerance_of
 from ..model import SoftPromptModel
-from ..tasks import Task
-from .controls import ORDINARY, behind_each, check_decoder, prompt_and_controls, text_ids
-from .layers import attention_by_hand, attention_weights, first_tensor, watching
-
-PLACES = ("text", "last")
-Texts = Task | str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
+from .controls import behind_each, check_decoder, prompt_and_controls, prompt_and_start
+from .layers import attention_of
 
 
 def attention_mass(
     model: SoftPromptModel,
-    texts: Texts,
+    texts: Sequence[Sequence[int]],
     *,
-    split: str = "test",
-    limit: int = 32,
-    prompt: Float[torch.Tensor, "P D"] | None = None,
     start: Float[torch.Tensor, "P D"] | None = None,
-    words: str = ORDINARY,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """The share of their attention that text tokens pay to the vectors in front of them, by layer and head.
+    """The share of its attention that the predicting token pays to the vectors in front, by layer and head.
 
     Args:
-        texts: a task, of which the first `limit` texts of `split` are read in its template; or a text; or several
-            texts, or their token ids.
-        prompt: the vectors to read; by default the model's active prompt.
-        start, words, seed: of the controls (`controls.prompt_and_controls`).
+        texts: the tokens of each; `task.encode(tokenizer, text)[0]` has those of a text in its template, whose last
+            one predicts the label.
+        start: the prompt before training.
 
     Returns:
-        A long table: kind ("prompt", "start", "random", "words", "no prompt"), layer and head (from 0), place ("text":
-        the mean over all text tokens; "last": the one that predicts the label), mass (the share on the vectors, mean
-        over the texts), mass_sd, first and first_sd (the share on the very first place alone, the sink; without a
-        prompt that is the text's own first token), uniform (the share that the P vectors would have if all places that
-        a token sees got the same), n (texts).
+        A long table: kind ("prompt", "start", "random", "words", "no prompt"), layer and head (from 0), mass (the share
+        on the vectors, mean over the texts), mass_sd, first (the share on the very first place alone, the sink; without
+        a prompt that is the text's own first token), uniform (the share that the P vectors would have if all places got
+        the same), n (texts).
 
     Raises:
-        ValueError: an encoder-decoder, no text, vectors that do not fit, or a base model that shows no attention.
+        ValueError: an encoder-decoder, no text, a start that does not fit, or a base model that shows no attention.
     """
     base_model = check_decoder(model)
-    kinds = prompt_and_controls(model, prompt, start, words, seed)
-    rows = [text_ids(model, text) for text in _texts(model, texts, split, limit)]
+    kinds = prompt_and_controls(model, start)
     groups = (kinds, {"no prompt": kinds["prompt"][:0]})
-    table = pd.concat([_masses(base_model, group, ids) for group in groups for ids in rows])
-    found = table.groupby(["kind", "layer", "head", "place"], sort=False).agg(
+    table = pd.concat([_masses(base_model, group, ids) for group in groups for ids in texts])
+    found = table.groupby(["kind", "layer", "head"], sort=False).agg(
         mass=("mass", "mean"),
         mass_sd=("mass", "std"),
         first=("first", "mean"),
-        first_sd=("first", "std"),
         uniform=("uniform", "mean"),
         n=("mass", "size"),
     )
     return found.fillna(0).reset_index()  # a single text has no deviation
 
 
-def _texts(model: SoftPromptModel, texts: Texts, split: str, limit: int) -> list:
-    """Return one entry for each text: itself, or its token ids.
-
-    Raises:
-        ValueError: there is none, or no tokenizer for a task.
-    """
-    if isinstance(texts, Task):
-        if model.tokenizer is None:
-            raise ValueError(
-                "there is no tokenizer for the task's texts; pass tokenizer= to SoftPromptModel."
-            )
-        chosen = texts.split(split)[texts.text_column][:limit]
-        found = [texts.encode(model.tokenizer, text)[0] for text in chosen]
-    else:
-        one = isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], int))
-        found = [texts] if one else list(texts)[:limit]
-    if not found:
-        raise ValueError(f"there is no text to read (limit={limit}); give at least one.")
-    return found
-
-
 def _masses(
     base_model: nn.Module, group: Mapping[str, torch.Tensor], ids: Sequence[int]
 ) -> pd.DataFrame:
-    """Return the shares of one text after K prompts of one length: a row for each kind, layer, head and place."""
+    """Return the shares of one text after K prompts of one length: a row for each kind, layer and head."""
     virtual = len(next(iter(group.values())))
-    weights = attention_weights(base_model, behind_each(base_model, group, ids))
-    looks = torch.stack(weights, dim=1)[..., virtual:, :].double().cpu()  # (K, L, H, T, P+T)
-    uniform = virtual / torch.arange(virtual + 1.0, virtual + len(ids) + 1)  # (T,)
-    shares = torch.stack(
-        [looks[..., :virtual].sum(-1), looks[..., 0], uniform.double().expand(looks.shape[:-1])]
-    )  # (3, K, L, H, T)
-    places = torch.stack([shares.mean(-1), shares[..., -1]], dim=-1)  # (3, K, L, H, 2)
-    names = ("kind", "layer", "head", "place")
-    index = (group, *map(range, places.shape[2:4]), PLACES)
-    table = pd.MultiIndex.from_product(index, names=names).to_frame(index=False)
-    measures = zip(("mass", "first", "uniform"), places.flatten(1).numpy(), strict=True)
-    return table.assign(**dict(measures))
+    found = attention_of(base_model, behind_each(base_model, group, ids))
+    looks = torch.stack([weights[:, :, -1] for weights, _ in found], dim=1).double().cpu()
+    index = pd.MultiIndex.from_product(
+        [group, *map(range, looks.shape[1:3])], names=["kind", "layer", "head"]
+    )  # (K, L, H)
+    return index.to_frame(index=False).assign(
+        mass=looks[..., :virtual].sum(-1).flatten().numpy(),
+        first=looks[..., 0].flatten().numpy(),
+        uniform=virtual / (virtual + len(ids)),
+    )
 
 
 # ---------------------------------------------------------------------------------- attention to a prompt is a bias
@@ -118,14 +81,12 @@ class SplitAttention:
     """What one layer's heads give at T text tokens, taken apart: a bias of the prompt and a shrunken old output.
 
     Attributes:
-        layer: from 0.
         mass: the share of attention on the prompt.
         output: what each head gives, before the output projection mixes the heads.
         prompt_part: what it would give if it saw the prompt alone: a mean of the prompt's values.
         text_part: what it would give if it saw the text alone.
     """
 
-    layer: int
     mass: Float[torch.Tensor, "H T"]
     output: Float[torch.Tensor, "H T d"]
     prompt_part: Float[torch.Tensor, "H T d"]
@@ -147,23 +108,7 @@ class SplitAttention:
         return float((self.output - self.bias - self.rest).abs().max() / self.output.abs().max())
 
 
-class _Attention(NamedTuple):
-    """A layer's attention as it was called: module, arguments, output projection with what it was given, weights."""
-
-    module: nn.Module
-    args: tuple
-    kwargs: dict[str, Any]
-    projection: nn.Module
-    projected: Float[torch.Tensor, "1 N E"]
-    weights: Float[torch.Tensor, "1 H N N"]
-
-
-def split_attention(
-    model: SoftPromptModel,
-    text: str | Sequence[int],
-    *,
-    prompt: Float[torch.Tensor, "P D"] | None = None,
-) -> list[SplitAttention]:
+def split_attention(model: SoftPromptModel, ids: Sequence[int]) -> list[SplitAttention]:
     """Take every layer's attention at the text apart into a bias of the prompt and a shrunken output of the text.
 
     A softmax over prompt and text is a mean of two softmaxes, weighted by the mass on each, so for a head
@@ -171,58 +116,74 @@ def split_attention(
         output = mass * prompt_part + (1 - mass) * text_part
 
     holds exactly, given the layer's own queries, keys and values (Petrov et al. 2023, arXiv 2310.19698, section 3, for
-    prefix tuning). All three are computed by the model's own attention: as it is, with the text's places masked, and
-    with the prompt's. In the first layer `text_part` is what the head gives without a prompt, if positions are relative
-    to each other; in deeper ones it isn't, because the layers before have changed the text's states, and with them its
+    prefix tuning). In the first layer `text_part` is what the head gives without a prompt, if positions are relative to
+    each other; in deeper ones it isn't, because the layers before have changed the text's states, and with them its
     queries, keys and values. There a soft prompt does more than a bias.
 
     Args:
-        prompt: the vectors in front; by default the model's active prompt.
+        ids: the tokens of a text; `task.encode(tokenizer, text)[0]` has those of a text in its template.
+
+    Returns:
+        Of the active prompt, one for each layer.
 
     Raises:
-        ValueError: an encoder-decoder, an empty text, vectors that do not fit, or a base model whose attention is not
-            one module with a mask and an output projection, or no softmax over the places alone.
+        ValueError: an encoder-decoder, or a base model that shows no attention or no softmax over the places alone.
     """
-    base_model = check_decoder(model)
-    vectors = prompt_and_controls(model, prompt)["prompt"]
-    return _split(base_model, vectors, text_ids(model, text))
+    return _split(check_decoder(model), prompt_and_start(model)["prompt"], ids)
+
+
+def _split(
+    base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], ids: Sequence[int]
+) -> list[SplitAttention]:
+    """Every layer taken apart; without a prompt all is the text's."""
+    found, virtual = [], len(prompt)
+    layers = attention_of(base_model, behind_each(base_model, {"": prompt}, ids))
+    for layer, (weights, values) in enumerate(layers):
+        weights, values = weights[0, :, virtual:].float(), values[0].float()  # (H, T, N), (H, N, d)
+        total = weights.sum(dim=-1)
+        if (total - 1).abs().max() > tolerance_of(layers[0][0].dtype):
+            raise ValueError(
+                f"layer {layer} of {type(base_model).__name__} is no mean over prompt and text: its attention to them "
+                f"sums to {float(total.min()):.2g}, not 1 (a sink of its own)."
+            )
+        prompt_part, text_part = (
+            functional.normalize(weights[..., own], p=1, dim=-1) @ values[:, own]
+            for own in (slice(virtual), slice(virtual, None))
+        )
+        mass = weights[..., :virtual].sum(dim=-1)
+        found.append(SplitAttention(mass, weights @ values, prompt_part, text_part))
+    return found
 
 
 def attention_as_bias(
     model: SoftPromptModel,
-    text: str | Sequence[int],
+    ids: Sequence[int],
     *,
-    prompt: Float[torch.Tensor, "P D"] | None = None,
     start: Float[torch.Tensor, "P D"] | None = None,
-    words: str = ORDINARY,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """`split_attention` in numbers, for the prompt and its controls: means over the text's tokens.
+    """`split_attention` in numbers, for the active prompt and its controls: means over the text's tokens.
 
     Args:
-        text: a text, or token ids: `task.encode(tokenizer, text)[0]` is a text in its template.
-        prompt: the vectors to read; by default the model's active prompt.
-        start, words, seed: of the controls (`controls.prompt_and_controls`).
+        ids: the tokens of a text, as of `split_attention`.
+        start: the prompt before training.
 
     Returns:
-        A long table: kind ("prompt", "start", "random", "words"), layer and head (from 0), mass, bias, rest and output
-        (L2 norms of the three sides), alike (1 where the bias points the same way at every text token, as that of a
-        single virtual token must; near 0 where it points anywhere), moved (how far `text_part` is from what the head
-        gives without a prompt, relative to that: what the layers before have changed, and learned positions; large
-        where a sink moves from the text's first token to the prompt) and error (`SplitAttention.error`).
+        A long table: kind ("prompt", "start", "random", "words"), layer and head (from 0), mass, bias and rest (L2
+        norms of the two sides), moved (how far `text_part` is from what the head gives without a prompt, relative to
+        that: what the layers before have changed, and learned positions; large where a sink moves from the text's first
+        token to the prompt) and error (`SplitAttention.error`).
 
     Raises:
-        ValueError: as `split_attention`.
+        ValueError: as `split_attention`, or a start that does not fit.
     """
-    base_model, ids = check_decoder(model), text_ids(model, text)
-    kinds = prompt_and_controls(model, prompt, start, words, seed)
+    base_model = check_decoder(model)
+    kinds = prompt_and_controls(model, start)
     bare = [part.output for part in _split(base_model, kinds["prompt"][:0], ids)]
-    parts = [
-        _in_numbers(part, bare[part.layer]).assign(kind=kind, layer=part.layer, error=part.error)
-        for kind, vectors in kinds.items()
-        for part in _split(base_model, vectors, ids)
-    ]
-    columns = ["kind", "layer", "head", "mass", "bias", "rest", "output", "alike", "moved", "error"]
+    parts = []
+    for kind, vectors in kinds.items():
+        for layer, part in enumerate(_split(base_model, vectors, ids)):
+            parts.append(_in_numbers(part, bare[layer]).assign(kind=kind, layer=layer))
+    columns = ["kind", "layer", "head", "mass", "bias", "rest", "moved", "error"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 
@@ -233,98 +194,7 @@ def _in_numbers(part: SplitAttention, alone: Float[torch.Tensor, "H T d"]) -> pd
         "mass": part.mass.mean(dim=1),
         "bias": part.bias.norm(dim=-1).mean(dim=1),
         "rest": part.rest.norm(dim=-1).mean(dim=1),
-        "output": part.output.norm(dim=-1).mean(dim=1),
-        "alike": functional.normalize(part.bias, dim=-1).mean(dim=1).norm(dim=-1),
         "moved": moved,
     }
     table = pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
-    return table.rename_axis("head").reset_index()
-
-
-def _split(
-    base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], ids: Sequence[int]
-) -> list[SplitAttention]:
-    """Every layer taken apart; without a prompt all is the text's."""
-    found, text = [], slice(len(prompt), None)
-    for layer, call in enumerate(
-        _attention_calls(base_model, behind_each(base_model, {"": prompt}, ids))
-    ):
-        heads = call.weights.shape[1]
-        seen = [call.projected]
-        seen += [_masked(base_model, call, hidden) for hidden in (text, slice(len(prompt)))]
-        output, prompt_part, text_part = (
-            states[0].unflatten(-1, (heads, -1)).transpose(0, 1)[:, text].float() for states in seen
-        )  # (H, T, d)
-        mass = call.weights[0, :, text, : len(prompt)].float().sum(dim=-1)  # (H, T)
-        part = SplitAttention(layer, mass, output, prompt_part, text_part)
-        if not part.error <= tolerance_of(call.projected.dtype):
-            raise ValueError(
-                f"layer {layer} of {type(base_model).__name__} is no mean over prompt and text: the parts miss its "
-                f"output by {part.error:.1g} of the largest value (a sink of its own, or a mask that it does not obey)."
-            )
-        found.append(part)
-    return found
-
-
-@torch.no_grad()
-def _masked(base_model: nn.Module, call: _Attention, hidden: slice) -> Float[torch.Tensor, "1 N E"]:
-    """What reaches the output projection when some places are masked; queries, keys and values stay as they were."""
-    mask = call.kwargs["attention_mask"].clone()
-    mask[..., hidden] = torch.finfo(mask.dtype).min
-    kept: list[torch.Tensor] = []
-    with attention_by_hand(base_model):
-        handle = call.projection.register_forward_pre_hook(
-            lambda module, args: kept.append(args[0])
-        )
-        try:
-            call.module(*call.args, **(call.kwargs | {"attention_mask": mask}))
-        finally:
-            handle.remove()
-    return kept[-1]
-
-
-def _attention_calls(
-    base_model: nn.Module, embeddings: Float[torch.Tensor, "1 N D"]
-) -> list[_Attention]:
-    """Return each layer's attention as it is called: the innermost module that gives the weights, and its last matrix.
-
-    Raises:
-        ValueError: there is none that can be taken apart.
-    """
-    arguments: list[tuple[tuple, dict[str, Any]]] = []  # of the modules that are being called
-    matrix: list[tuple[nn.Module, torch.Tensor]] = []  # the last one, with what it was given
-    calls: list[tuple[_Attention, tuple]] = []
-
-    def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        arguments.append((args, kwargs))
-        if getattr(getattr(module, "weight", None), "ndim", 0) == 2 and args:
-            matrix[:] = [(module, args[0])]
-
-    def leave(module: nn.Module, args: tuple, output: Any) -> None:
-        args, kwargs = arguments.pop()
-        own = first_tensor((*args, kwargs.get("hidden_states")))
-        masked = isinstance(kwargs.get("attention_mask"), torch.Tensor)
-        if isinstance(output, tuple) and masked and matrix and matrix[0][1] is not own:
-            calls.append((_Attention(module, args, kwargs, *matrix[0], embeddings), output))
-
-    with watching(base_model, enter, leave):
-        weights = attention_weights(base_model, embeddings)
-    found = [
-        next(
-            (call._replace(weights=own) for call, output in calls if _gave(call, output, own)), None
-        )
-        for own in weights
-    ]
-    if None in found:
-        raise ValueError(
-            f"the attention of {type(base_model).__name__} cannot be taken apart: no module of it takes a mask, gives "
-            "the weights and ends with an output projection."
-        )
-    return found
-
-
-def _gave(call: _Attention, output: tuple, weights: Float[torch.Tensor, "1 H N N"]) -> bool:
-    """True if this call gave the weights and its projection mixes as many heads."""
-    return (
-        any(part is weights for part in output) and call.projected.shape[-1] % weights.shape[1] == 0
-    )
+    return table.assign(error=part.error).rename_axis("head").reset_index()

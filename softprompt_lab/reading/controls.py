@@ -26,54 +26,25 @@ def check_decoder(model: SoftPromptModel) -> nn.Module:
     return model.base_model
 
 
-def text_ids(model: SoftPromptModel, text: str | Sequence[int]) -> list[int]:
-    """The token ids of a text; ids stay as they are.
-
-    Raises:
-        ValueError: there is no token, or no tokenizer for a text.
-    """
-    if isinstance(text, str) and model.tokenizer is None:
-        raise ValueError("there is no tokenizer; pass token ids, or tokenizer= to SoftPromptModel.")
-    ids = (
-        model.tokenizer(text)["input_ids"]
-        if isinstance(text, str)
-        else [int(token) for token in text]
-    )
-    if not ids:
-        raise ValueError(f"the text {text!r} has no token; give at least one word.")
-    return ids
-
-
 def prompt_and_start(
-    model: SoftPromptModel,
-    prompt: Float[torch.Tensor, "P D"] | None = None,
-    start: Float[torch.Tensor, "P D"] | None = None,
+    model: SoftPromptModel, start: Float[torch.Tensor, "P D"] | None = None
 ) -> dict[str, Float[torch.Tensor, "P D"]]:
-    """Return the vectors to read, in float32: "prompt", by default the active one, and "start" where it is given.
+    """Return the vectors to read, in float32: "prompt", the active one, and "start" where it is given.
 
     Raises:
-        ValueError: vectors of another width than the word embeddings, or a start of another shape than the prompt.
+        ValueError: a start of another shape than the prompt.
     """
-    read = model.prompt if prompt is None else prompt
-    width = model.word_embeddings.shape[1]
-    if not len(read) or read.shape[1] != width:
+    prompt = model.prompt
+    if start is not None and start.shape != prompt.shape:
         raise ValueError(
-            f"the prompt has shape {tuple(read.shape)}; it must be (P, {width}) with at least one row."
+            f"the start has shape {tuple(start.shape)}, the prompt {tuple(prompt.shape)}."
         )
-    if start is not None and start.shape != read.shape:
-        raise ValueError(
-            f"the start has shape {tuple(start.shape)}, the prompt {tuple(read.shape)}."
-        )
-    kinds = {"prompt": read} | ({} if start is None else {"start": start})
+    kinds = {"prompt": prompt} | ({} if start is None else {"start": start})
     return {kind: each.detach().float().to(model.device) for kind, each in kinds.items()}
 
 
 def prompt_and_controls(
-    model: SoftPromptModel,
-    prompt: Float[torch.Tensor, "P D"] | None = None,
-    start: Float[torch.Tensor, "P D"] | None = None,
-    words: str = ORDINARY,
-    seed: int = 0,
+    model: SoftPromptModel, start: Float[torch.Tensor, "P D"] | None = None
 ) -> dict[str, Float[torch.Tensor, "P D"]]:
     """Return the vectors to read by kind: those of `prompt_and_start`, "random", and "words".
 
@@ -83,11 +54,12 @@ def prompt_and_controls(
     Raises:
         ValueError: as `prompt_and_start`.
     """
-    kinds = prompt_and_start(model, prompt, start)
+    kinds = prompt_and_start(model, start)
     read = kinds["prompt"]
-    kinds["random"] = random_control(read, seed)
+    kinds["random"] = random_control(read)
     if model.tokenizer is not None:
-        kinds["words"] = text_start(words, model.tokenizer, model.word_embeddings_module, len(read))
+        module = model.word_embeddings_module
+        kinds["words"] = text_start(ORDINARY, model.tokenizer, module, len(read))
     return kinds
 
 

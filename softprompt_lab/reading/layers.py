@@ -1,16 +1,16 @@
-"""Where a base model keeps its last layer, attention and unembedding: asked with a few tokens, not listed by name.
+"""What a base model computes on the way: its states by layer, its last two steps, its attention.
 
-A call of three tokens is watched, and a part is known by the numbers that go in and come out. What cannot be found so,
-or does not give the model's own logits again, is refused with a ValueError.
+Nothing is listed by name. The final norm is the module behind the layers whose output is the last hidden state of a
+call of three tokens, and what does not give the model's own logits again is refused with a ValueError.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import nn
+from transformers import DynamicCache
 
 from ..engine.locks import lock
 
@@ -18,166 +18,88 @@ TOKENS = 3  # of the call that is watched
 TOLERANCE = 1e-5  # of the logits, relative to the largest
 
 
-class Call(NamedTuple):
-    """A module that was entered (`out` False) or left (`out` True), with its first tensor then."""
-
-    module: nn.Module
-    out: bool
-    states: torch.Tensor | None
-
-
-@contextmanager
-def watching(base_model: nn.Module, enter: Callable, leave: Callable) -> Iterator[None]:
-    """Every module calls `enter(module, args, kwargs)` before it computes and `leave(module, args, output)` after it.
-
-    No other thread uses the base model meanwhile: it would be watched too.
-    """
-    handles = []
-    with lock(base_model):
-        try:
-            for module in base_model.modules():
-                handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-                handles.append(module.register_forward_hook(leave))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-@torch.no_grad()
-def watched_call(base_model: nn.Module) -> tuple[list[Call], Any]:
-    """Every module that a call of three tokens enters and leaves, in order, and the output with its hidden states."""
-    calls: list[Call] = []
-
-    def enter(module: nn.Module, args: tuple, kwargs: dict) -> None:
-        calls.append(Call(module, False, first_tensor((*args, kwargs.get("hidden_states")))))
-
-    def leave(module: nn.Module, args: tuple, output: Any) -> None:
-        calls.append(Call(module, True, first_tensor(output)))
-
-    words = base_model.get_input_embeddings().weight
-    ids = torch.arange(TOKENS, device=words.device)[None] + min(7, len(words) - TOKENS)
-    with watching(base_model, enter, leave):
-        return calls, base_model(input_ids=ids, output_hidden_states=True, use_cache=False)
-
-
-def _last_layer(base_model: nn.Module, calls: Sequence[Call], output: Any) -> nn.Module:
-    """Return the last layer: of the modules with parts, the first that is entered with the last but one hidden state.
-
-    Raises:
-        ValueError: there is none.
-    """
-    state = output.hidden_states[-2]  # the last one has passed the final norm
-    for call in calls:
-        if not call.out and any(call.module.children()) and _same(call.states, state):
-            return call.module
-    raise ValueError(
-        f"the last layer of {type(base_model).__name__} was not found: no module takes its input."
-    )
-
-
 class Unembedding(NamedTuple):
-    """The way from the last layer's output to the logits: the modules that the model calls, one after the other."""
+    """The way from the last layer's output to the logits: the final norm, then the output words."""
 
-    last_layer: nn.Module
-    modules: Sequence[nn.Module]
+    norm: nn.Module
+    words: nn.Module
 
     def __call__(self, states: Float[torch.Tensor, "*B N D"]) -> Float[torch.Tensor, "*B N V"]:
         """The logits of hidden states, in float32."""
-        for module in self.modules:
-            states = module(states)
-        return states.float()
+        return self.words(self.norm(states)).float()
 
 
+@torch.no_grad()
 def unembedding(base_model: nn.Module) -> Unembedding:
-    """The final norm and the unembedding of a base model, as it calls them.
+    """Return the final norm and the unembedding of a base model.
 
     Raises:
-        ValueError: these modules do not give the model's own logits to 1e-5 (a model that caps or scales them, or that
-            takes its last steps in another way).
+        ValueError: no module behind the layers gives the last hidden state, or the output words do not make the model's
+            own logits of it to 1e-5 (a model that caps, scales or projects them).
     """
-    calls, output = watched_call(base_model)
-    last = _last_layer(base_model, calls, output)
-    end = max(place for place, call in enumerate(calls) if call.out and call.module is last)
-    modules, entered = [], []
-    for call in calls[end + 1 :]:
-        if not call.out:
-            modules += [call.module] if not entered else []
-            entered.append(call.module)
-        elif entered:  # what was entered before the layers is left here too
-            entered.pop()
-    found = Unembedding(last, modules)
-    with torch.no_grad():
-        ours, theirs = found(calls[end].states), output.logits.float()
-    error = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
-    if not error <= TOLERANCE * max(1.0, float(theirs.abs().max())):
-        names = ", ".join(type(module).__name__ for module in modules)
+    stacks = [module for module in base_model.modules() if isinstance(module, nn.ModuleList)]
+    within = {part for stack in stacks for part in stack.modules()}  # the layers and their parts
+    given: list[tuple[nn.Module, Any]] = []
+    embeddings = base_model.get_input_embeddings().weight[None, -TOKENS:]
+    with lock(base_model), ExitStack() as hooks:
+        for module in set(base_model.modules()) - within:
+            hook = module.register_forward_hook(lambda module, _, out: given.append((module, out)))
+            hooks.enter_context(hook)
+        output = base_model(inputs_embeds=embeddings, output_hidden_states=True, use_cache=False)
+    state, logits, name = output.hidden_states[-1], output.logits.float(), type(base_model).__name__
+    tensors = [(module, out) for module, out in given if isinstance(out, torch.Tensor)]
+    norm = next((module for module, out in tensors if torch.equal(out, state)), None)
+    if norm is None:
+        raise ValueError(f"the final norm of {name} was not found: no module gives its last state.")
+    words = base_model.get_output_embeddings()
+    error = float((words(state).float() - logits).abs().max())
+    if error > TOLERANCE * max(1.0, float(logits.abs().max())):
         raise ValueError(
-            f"the last layer's output through {names} differs from the logits of {type(base_model).__name__} by "
-            f"{error:.1g}: the model does more to them (a cap, a scale), and a lens would not show its predictions."
+            f"the last state through the output words differs from the logits of {name} by {error:.1g}: the model does "
+            "more to them (a cap, a scale), and a lens would not show its predictions."
         )
-    return found
+    return Unembedding(norm, words)
 
 
 @torch.no_grad()
 def states_of(
-    base_model: nn.Module, last_layer: nn.Module, embeddings: Float[torch.Tensor, "B N D"]
-) -> list[Float[torch.Tensor, "B N _"]]:
+    base_model: nn.Module, norm: nn.Module, embeddings: Float[torch.Tensor, "B N D"]
+) -> list[Float[torch.Tensor, "B N D"]]:
     """The L + 1 hidden states: what each layer reads, and the last one's output *before* the final norm."""
     kept: list[torch.Tensor] = []
-    with lock(base_model):
-        handle = last_layer.register_forward_hook(
-            lambda module, args, output: kept.append(first_tensor(output))
-        )
-        try:
-            states = base_model(
-                inputs_embeds=embeddings, output_hidden_states=True, use_cache=False
-            ).hidden_states
-        finally:
-            handle.remove()
-    return [*states[:-1], kept[-1]]
+    hook = norm.register_forward_pre_hook(lambda module, args: kept.append(args[0]))
+    with lock(base_model), hook:
+        states = base_model(
+            inputs_embeds=embeddings, output_hidden_states=True, use_cache=False
+        ).hidden_states
+    return [*states[:-1], *kept]
 
 
-def first_tensor(values: Any) -> torch.Tensor | None:
-    """A tensor, or the first of a tuple that is one."""
-    parts = values if isinstance(values, tuple) else (values,)
-    return next((part for part in parts if isinstance(part, torch.Tensor)), None)
+@torch.no_grad()
+def attention_of(
+    base_model: nn.Module, embeddings: Float[torch.Tensor, "B N D"]
+) -> list[tuple[Float[torch.Tensor, "B H N N"], Float[torch.Tensor, "B H N d"]]]:
+    """Return each layer's attention weights and the values that they average.
 
+    How much each place (row) looks at each place (column) is shown where attention is computed step by step ("eager");
+    the values are those that the model keeps in its cache, one for each head.
 
-def _same(ours: torch.Tensor | None, theirs: torch.Tensor) -> bool:
-    """True for equal numbers."""
-    return ours is not None and ours.shape == theirs.shape and torch.equal(ours, theirs)
-
-
-# ------------------------------------------------------------------------------------------------- attention
-
-
-@contextmanager
-def attention_by_hand(base_model: nn.Module) -> Iterator[None]:
-    """Let a base model compute its attention step by step ("eager"), the one way that shows the weights."""
-    config = base_model.config.get_text_config(decoder=True)
+    Raises:
+        ValueError: the base model does not show its weights.
+    """
+    config, cache = base_model.config.get_text_config(decoder=True), DynamicCache()
     with lock(base_model):
         before = config._attn_implementation
         config._attn_implementation = "eager"
         try:
-            yield
+            found = base_model(
+                inputs_embeds=embeddings, output_attentions=True, past_key_values=cache
+            ).attentions
         finally:
             config._attn_implementation = before
-
-
-@torch.no_grad()
-def attention_weights(
-    base_model: nn.Module, embeddings: Float[torch.Tensor, "B N D"]
-) -> list[Float[torch.Tensor, "B H N N"]]:
-    """The attention of every layer: how much each place (row) looks at each place (column); rows sum to 1.
-
-    Raises:
-        ValueError: the base model does not give them.
-    """
-    with attention_by_hand(base_model):
-        found = base_model(
-            inputs_embeds=embeddings, output_attentions=True, use_cache=False
-        ).attentions
     if not found or any(weights is None or weights.ndim != 4 for weights in found):
         raise ValueError(f"{type(base_model).__name__} does not show its attention weights.")
-    return list(found)
+    return [
+        (weights, kept.values.repeat_interleave(weights.shape[1] // kept.values.shape[1], dim=1))
+        for weights, kept in zip(found, cache.layers, strict=True)
+    ]

@@ -4,15 +4,16 @@ Khashabi et al. 2022 (arXiv 2112.08348) warn that the nearest words of a prompt 
 read every table beside `random_control` and beside the start.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 import torch
 from jaxtyping import Float
+from scipy.stats import percentileofscore
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from .search import Metric, check_vectors, nearest, scaling
+from .search import Metric, nearest
 
 CONTROL_SEED = 7_046_029_254  # far from the seeds that start a prompt
 RANDOM, WORDS = "random", "words"  # the kinds of the controls' rows
@@ -42,14 +43,12 @@ def nearest_tokens(
     k: int = 5,
     metric: Metric = "cosine",
     centered: bool = False,
-    standardised: bool = False,
 ) -> pd.DataFrame:
     """Return the k nearest tokens of every virtual token as a long table.
 
     Columns: virtual_token, rank (from 1), token_id, token, score. `metric`: "cosine" and "dot" (larger is
     nearer), "l2" (the distance: smaller is nearer). `centered` takes the vocabulary's mean from both sides
-    first; `standardised` divides each dimension by its standard deviation over the vocabulary as well.
-    `neighbour_table` makes it one row a virtual token, `nearest_tokens_of` holds the controls too.
+    first. `neighbour_table` makes it one row a virtual token, `nearest_tokens_of` holds the controls too.
 
     Raises:
         ValueError: shapes, numbers, k or metric that cannot be.
@@ -61,7 +60,7 @@ def nearest_tokens(
         >>> nearest_tokens(words[[10]], words, tokenizer, k=1)["token"].item()  # a word's nearest is itself
         '·you'
     """
-    scores, ids = nearest(prompt, word_embeddings, k, metric, centered, standardised)
+    scores, ids = nearest(prompt, word_embeddings, k, metric, centered)
     index = pd.MultiIndex.from_product(
         [range(len(prompt)), range(1, k + 1)], names=["virtual_token", "rank"]
     )
@@ -72,9 +71,9 @@ def nearest_tokens(
     )
 
 
-def neighbour_table(frame: pd.DataFrame, decimals: int = 2) -> pd.DataFrame:
+def neighbour_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return `nearest_tokens` for reading: one row a virtual token, columns 1 to k, cells "token score"."""
-    cells = frame["token"] + " " + frame["score"].map(f"{{:.{decimals}f}}".format)
+    cells = frame["token"] + " " + frame["score"].map("{:.2f}".format)
     wide = frame.assign(cell=cells).pivot(index="virtual_token", columns="rank", values="cell")
     return wide.rename_axis(index="virtual token", columns="rank")
 
@@ -86,77 +85,28 @@ def random_control(
     prompt: Float[torch.Tensor, "P D"],
     seed: int = 0,
     around: Float[torch.Tensor, " D"] | None = None,
-    scale: Float[torch.Tensor, " D"] | None = None,
 ) -> Float[torch.Tensor, "P D"]:
     """Return vectors of random direction whose norms are the prompt's: what chance alone is near to.
 
     `around` is the point whose distance is kept, zero where it is None. A reading with `centered=True` needs the
-    vocabulary's mean: centred, a vector that is random around zero is mostly minus the mean. One with
-    `standardised=True` needs the deviations as `scale` too (`vocabulary_statistics` gives both): direction and
-    norm are then those after dividing by them.
+    vocabulary's mean: centred, a vector that is random around zero is mostly minus the mean.
 
     The draw is not that of `torch.manual_seed(seed)`, which may have made the prompt's own RANDOM start.
     """
     generator = torch.Generator().manual_seed(CONTROL_SEED + seed)
-    directions = functional.normalize(torch.randn(prompt.shape, generator=generator), dim=-1).to(
-        prompt.device
-    )
+    drawn = torch.randn(prompt.shape, generator=generator).to(prompt.device)
     centre = 0.0 if around is None else around.detach().float().to(prompt.device)
-    divisor = 1.0 if scale is None else scale.detach().float().to(prompt.device)
-    lengths = ((prompt.detach().float() - centre) / divisor).norm(dim=-1, keepdim=True)  # (P, 1)
-    return centre + directions * divisor * lengths
+    lengths = (prompt.detach().float() - centre).norm(dim=-1, keepdim=True)  # (P, 1)
+    return centre + functional.normalize(drawn, dim=-1) * lengths
 
 
-def random_controls(
-    prompt: Float[torch.Tensor, "P D"], draws: int, seed: int = 0
-) -> list[Float[torch.Tensor, "P D"]]:
-    """Return several random controls of a prompt.
-
-    Raises:
-        ValueError: there would be none.
-    """
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; at least one random control is needed.")
-    return [random_control(prompt, seed + draw) for draw in range(draws)]
-
-
-def controls(
-    prompt: Float[torch.Tensor, "P D"],
-    word_embeddings: Float[torch.Tensor, "V D"],
-    centered: bool = False,
-    standardised: bool = False,
-    seed: int = 0,
-) -> dict[str, Float[torch.Tensor, "P D"]]:
-    """Return what a reading of a prompt is held against: "random" and "words", each of the prompt's shape.
-
-    "random", from below: `random_control` for a reading that is raw, centred or standardised. "words", from above: word
-    embeddings drawn from the whole vocabulary, put in as if they were a prompt.
-
-    Raises:
-        ValueError: vectors that do not fit each other.
-    """
-    check_vectors(prompt, word_embeddings)
-    mean, deviation = scaling(word_embeddings, centered, standardised)
+def random_words(
+    prompt: Float[torch.Tensor, "P D"], word_embeddings: Float[torch.Tensor, "V D"], seed: int = 0
+) -> Float[torch.Tensor, "P D"]:
+    """Return word embeddings drawn from the whole vocabulary, as if they were a prompt of the same length."""
     generator = torch.Generator().manual_seed(CONTROL_SEED + seed)
     drawn = torch.randint(len(word_embeddings), (len(prompt),), generator=generator)
-    words = word_embeddings.detach()[drawn.to(word_embeddings.device)].float().to(prompt.device)
-    return {RANDOM: random_control(prompt, seed, mean, deviation), WORDS: words}
-
-
-def stacked(prompts: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, pd.DataFrame]:
-    """Return prompts of one width below each other, (N, D), and the kind and virtual_token of each row.
-
-    Raises:
-        ValueError: there is none, or their widths differ.
-    """
-    shapes = {kind: tuple(vectors.shape) for kind, vectors in prompts.items()}
-    widths = {shape[1:] for shape in shapes.values()}
-    if len(widths) != 1 or len(widths.pop()) != 1:
-        raise ValueError(f"prompts must be one or more tensors (P, D) of one width; got {shapes}.")
-    labels = [(kind, row) for kind, (rows, _) in shapes.items() for row in range(rows)]
-    device = next(iter(prompts.values())).device
-    rows = torch.cat([vectors.detach().float().to(device) for vectors in prompts.values()])
-    return rows, pd.DataFrame(labels, columns=["kind", "virtual_token"])
+    return word_embeddings.detach()[drawn.to(word_embeddings.device)].float().to(prompt.device)
 
 
 def nearest_tokens_of(
@@ -166,8 +116,6 @@ def nearest_tokens_of(
     k: int = 5,
     metric: Metric = "cosine",
     centered: bool = False,
-    standardised: bool = False,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Return the nearest tokens of a prompt beside those of its start, another seed's prompt, random vectors.
 
@@ -178,15 +126,16 @@ def nearest_tokens_of(
     and one with other words alike (Khashabi et al. 2022).
 
     Raises:
-        ValueError: no prompt, or shapes, numbers, k or metric that cannot be.
+        ValueError: shapes, numbers, k or metric that cannot be.
     """
-    stacked(prompts)  # says what is wrong with them
     first = next(iter(prompts.values()))
-    random = controls(first, word_embeddings, centered, standardised, seed)[RANDOM]
-    vectors, labels = stacked({**prompts, RANDOM: random})
-    frame = nearest_tokens(vectors, word_embeddings, tokenizer, k, metric, centered, standardised)
-    labels = labels.loc[frame["virtual_token"]].reset_index(drop=True)
-    return pd.concat([labels, frame.drop(columns="virtual_token")], axis=1)
+    mean = word_embeddings.detach().float().mean(0) if centered else None
+    every = {**prompts, RANDOM: random_control(first, around=mean)}
+    frames = {
+        kind: nearest_tokens(vectors, word_embeddings, tokenizer, k, metric, centered)
+        for kind, vectors in every.items()
+    }
+    return pd.concat(frames, names=["kind"]).droplevel(1).reset_index()
 
 
 def norms(vectors: Float[torch.Tensor, "N D"]) -> Float[torch.Tensor, " N"]:
@@ -194,36 +143,21 @@ def norms(vectors: Float[torch.Tensor, "N D"]) -> Float[torch.Tensor, " N"]:
     return vectors.detach().float().norm(dim=-1)
 
 
-def vocabulary_norms(
-    word_embeddings: Float[torch.Tensor, "V D"],
-    quantiles: Sequence[float] = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0),
-) -> pd.Series:
-    """Return quantiles of the norms of all word embeddings: the scale that a start should have."""
-    values = pd.Series(norms(word_embeddings).cpu().numpy(), name="norm").quantile(list(quantiles))
-    return values.rename_axis("quantile")
-
-
 def norms_table(
-    prompts: Mapping[str, Float[torch.Tensor, "_ D"]],
-    word_embeddings: Float[torch.Tensor, "V D"],
-    seed: int = 0,
+    prompts: Mapping[str, Float[torch.Tensor, "_ D"]], word_embeddings: Float[torch.Tensor, "V D"]
 ) -> pd.DataFrame:
     """Return the norm of every virtual token and the share of the vocabulary whose norms are no longer.
 
     Columns: kind, virtual_token, norm, quantile. Two kinds are added: "words", drawn from the vocabulary, whose
     quantiles spread evenly from 0 to 1; and "N(0, 1)", the start that PEFT calls RANDOM. A quantile of 1 says that the
     virtual token is longer than every word: the base model never saw such an input.
-
-    Raises:
-        ValueError: no prompt, or shapes and numbers that cannot be.
     """
-    stacked(prompts)
     first = next(iter(prompts.values()))
-    words = controls(first, word_embeddings, seed=seed)[WORDS]
-    normal = torch.randn(first.shape, generator=torch.Generator().manual_seed(CONTROL_SEED + seed))
-    vectors, labels = stacked({**prompts, WORDS: words, "N(0, 1)": normal})
-    check_vectors(vectors, word_embeddings)
-    values = norms(vectors).cpu()
-    ordered = norms(word_embeddings).cpu().sort().values
-    below = torch.searchsorted(ordered, values * (1 + 1e-6), right=True) / len(ordered)
-    return labels.assign(norm=values.numpy(), quantile=below.numpy())
+    normal = torch.randn(first.shape, generator=torch.Generator().manual_seed(CONTROL_SEED))
+    every = {**prompts, WORDS: random_words(first, word_embeddings), "N(0, 1)": normal}
+    vocabulary, parts = norms(word_embeddings).cpu().numpy(), {}
+    for kind, vectors in every.items():
+        own = norms(vectors).cpu().numpy()
+        below = percentileofscore(vocabulary, own * (1 + 1e-6), kind="weak") / 100
+        parts[kind] = pd.DataFrame({"norm": own, "quantile": below})
+    return pd.concat(parts, names=["kind", "virtual_token"]).reset_index()

@@ -8,7 +8,7 @@ are the same everywhere:
     loss, accuracy          as `evaluate` measures them
     loss_change             loss minus that of what the row is compared with (each probe says what that is);
                             positive is worse
-    loss_low, loss_high     its 95 % interval, paired over the rows (`difference`)
+    loss_low, loss_high     its 95 % interval, paired over the rows (`compared`)
     accuracy_change, accuracy_low, accuracy_high    the same of the accuracy; negative is worse
     n                       rows of the task
 
@@ -19,9 +19,9 @@ that reason alone; the controls say what the same treatment does to other vector
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from math import factorial, isfinite
+from math import factorial
 from random import Random
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,9 +34,8 @@ from ..model import SoftPromptModel
 from ..tasks import Task
 from .comparison import compared, evaluate_each
 from .controls import prompt_and_start
-from .neighbours import random_control, random_controls
+from .neighbours import random_control
 
-Out = Literal["removed", "mean word"]
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 COUNTS = ("virtual_token", "draw")  # whole numbers, missing where they mean nothing
 
@@ -68,7 +67,7 @@ def _measured(
 
 
 def _mean(found: Sequence[Evaluation], shares: Mapping[int, float]) -> Evaluation:
-    """Return the weighted mean of evaluations row by row: its predictions alone, which `difference` reads."""
+    """Return the weighted mean of evaluations row by row: its predictions alone, which `compared` reads."""
     first = found[next(iter(shares))]
     mean = {
         column: sum(
@@ -80,12 +79,12 @@ def _mean(found: Sequence[Evaluation], shares: Mapping[int, float]) -> Evaluatio
 
 
 def _kinds(
-    model: SoftPromptModel, start: torch.Tensor | None, draws: int, seed: int
+    model: SoftPromptModel, start: torch.Tensor | None, draws: int
 ) -> list[tuple[dict[str, Any], torch.Tensor]]:
     """Return the active prompt, its start where it is given and random vectors, each with its columns."""
-    vectors = prompt_and_start(model, start=start)
-    random = random_controls(vectors["prompt"], draws, seed)
+    vectors = prompt_and_start(model, start)
     kinds = [({"kind": kind, "draw": None}, each) for kind, each in vectors.items()]
+    random = [random_control(vectors["prompt"], draw) for draw in range(draws)]
     return kinds + [({"kind": "random", "draw": draw}, each) for draw, each in enumerate(random)]
 
 
@@ -114,10 +113,8 @@ def ablation(
     split: str = "validation",
     limit: int | None = None,
     *,
-    out: Out = "removed",
     start: Float[torch.Tensor, "_ D"] | None = None,
     draws: int = 3,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Measure the prompt without each virtual token, and each virtual token alone.
 
@@ -125,39 +122,30 @@ def ablation(
     change is against the whole prompt, for kind "start" against the whole start. With kind "random" a virtual
     token is replaced by a random vector of its norm ("without one"), or that random vector stands alone.
 
+    A virtual token that is taken out is removed: the prompt gets shorter (erasure, Li et al. 2016, arXiv 1612.08220),
+    and all that stands behind moves up by one position.
+
     It shows which virtual tokens the prompt cannot do without. It does not show which carry the task: two that say
     the same replace each other, so that neither is missed, and the changes do not add up to that of leaving out all.
     A trained virtual token may also do harm (Ma et al. 2022, arXiv 2210.04457): its removal then lowers the loss.
 
     Args:
-        out: how a virtual token is taken out; both are in use. "removed": the prompt gets shorter (erasure, Li et al.
-            2016, arXiv 1612.08220), and all that stands behind moves up by one position. "mean word": the mean
-            word embedding takes its place (mean ablation, as Wang et al. 2022, arXiv 2211.00593, do with
-            activations), so positions stay, and a vector that was never trained is read.
         start: the untrained prompt, ablated the same way.
         draws: of random vectors; 2 P (1 + draws) prompts are measured, and 2 P more with a start.
 
     Raises:
-        ValueError: an unknown `out` or split, no draw, or a start of another shape.
+        ValueError: an unknown split, or a start of another shape.
     """
-    if out not in get_args(Out):
-        raise ValueError(f"out={out!r}; choose one of: {', '.join(get_args(Out))}.")
-    kinds, cases = _kinds(model, start, draws, seed), []
+    kinds, cases = _kinds(model, start, draws), []
     prompt = kinds[0][1]
-    mean = model.word_embeddings.detach().float().mean(0).expand_as(prompt)
-    filler = mean if out == "mean word" else None
     for kind, vectors in kinds:
         random, whole = kind["kind"] == "random", {0: 1.0}
         if not random:
             whole = {len(cases): 1.0}
             cases.append(Case(vectors, {"part": "whole", "virtual_token": None} | kind, whole))
         for place in range(len(prompt)):
-            others = [other for other in range(len(prompt)) if other != place]
-            rest = take_out(prompt if random else vectors, [place], vectors if random else filler)
-            for part, left in (
-                ("without one", rest),
-                ("one alone", take_out(vectors, others, filler)),
-            ):
+            rest = take_out(prompt, [place], vectors) if random else take_out(vectors, [place])
+            for part, left in (("without one", rest), ("one alone", vectors[[place]])):
                 cases.append(Case(left, {"part": part, "virtual_token": place} | kind, whole))
     return _measured(model, task, [*cases, _bare(prompt, part="nothing")], split, limit)
 
@@ -165,7 +153,7 @@ def ablation(
 # --- shuffling ----------------------------------------------------------------------------------------------
 
 
-def orders_of(length: int, times: int, seed: int = 0) -> dict[str, tuple[int, ...]]:
+def orders_of(length: int, times: int) -> dict[str, tuple[int, ...]]:
     """Return orders of so many places by name: "as trained", "reversed", and up to `times` distinct others.
 
     Raises:
@@ -177,7 +165,7 @@ def orders_of(length: int, times: int, seed: int = 0) -> dict[str, tuple[int, ..
         )
     straight = tuple(range(length))
     orders = {"as trained": straight, "reversed": straight[::-1]}
-    shuffler = Random(seed)
+    shuffler = Random(0)
     while len(orders) < min(times + 2, factorial(length)):
         drawn = tuple(shuffler.sample(straight, length))
         if drawn not in orders.values():
@@ -194,39 +182,28 @@ def shuffling(
     times: int = 10,
     start: Float[torch.Tensor, "_ D"] | None = None,
     draws: int = 1,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Measure the virtual tokens in other orders: reversed, and `times` times at random.
 
     Columns: name ("as trained", "reversed", "random 1", ...), order (the places, in words), kind, draw, and the
     measures; the change is against the same vectors "as trained". Kinds "start" and "random" stand in the same
-    orders. `shuffling_summary` has one row a kind.
+    orders.
 
     It shows whether the order is used at all. It does not show that the prompt reads like a sentence: a base model
     tells positions apart, and any vector may be tuned to its place.
 
     Raises:
-        ValueError: a prompt of one virtual token, an unknown split, no draw, or a start of another shape.
+        ValueError: a prompt of one virtual token, an unknown split, or a start of another shape.
     """
-    kinds, cases = _kinds(model, start, draws, seed), []
+    kinds, cases = _kinds(model, start, draws), []
     prompt = kinds[0][1]
-    orders = orders_of(len(prompt), times, seed)
+    orders = orders_of(len(prompt), times)
     for kind, vectors in kinds:
         trained = {len(cases): 1.0}
         for name, order in orders.items():
             columns = {"name": name, "order": " ".join(map(str, order))} | kind
             cases.append(Case(vectors[list(order)], columns, trained))
     return _measured(model, task, [*cases, _bare(prompt)], split, limit)
-
-
-def shuffling_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return for each kind of `shuffling` how many other orders there are, and their changes: mean, least, most."""
-    moved = table[(table["kind"] != "no prompt") & (table["name"] != "as trained")]
-    parts: dict[str, tuple[str, str]] = {"orders": ("order", "nunique")}
-    for measure in ("loss", "accuracy"):
-        for name, how in (("mean", "mean"), ("least", "min"), ("most", "max")):
-            parts[f"{measure}_{name}"] = (f"{measure}_change", how)
-    return moved.groupby("kind", sort=False).agg(**parts).reset_index()
 
 
 # --- interpolation ------------------------------------------------------------------------------------------
@@ -302,16 +279,12 @@ def interpolation(
         spherical: see `between`.
 
     Raises:
-        ValueError: two shapes, fewer than two points, an unknown split, or no draw.
+        ValueError: two shapes, or an unknown split.
     """
     if first.shape != second.shape:
         raise ValueError(
             f"the prompts have shapes {tuple(first.shape)} and {tuple(second.shape)}; they must be one."
         )
-    if points < 2:
-        raise ValueError(f"points is {points}; the two ends are two points.")
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; at least one random control is needed.")
     first, second = (end.detach().float().to(model.device) for end in (first, second))
     ends = [("prompt", None, second)]
     ends += [("random", draw, random_end(first, second, seed + draw)) for draw in range(draws)]
@@ -354,7 +327,6 @@ def scaling(
     *,
     start: Float[torch.Tensor, "_ D"] | None = None,
     draws: int = 3,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Measure the prompt times each factor; its directions stay, its norms change.
 
@@ -366,11 +338,9 @@ def scaling(
     (RMSNorm, LayerNorm) still tells norms apart, through the residual stream that later layers add to.
 
     Raises:
-        ValueError: no factor, or one that is not finite; an unknown split, no draw, or a start of another shape.
+        ValueError: an unknown split, or a start of another shape.
     """
-    if not factors or not all(isfinite(factor) for factor in factors):
-        raise ValueError(f"factors={list(factors)}; give one or more finite numbers.")
-    kinds, cases = _kinds(model, start, draws, seed), []
+    kinds, cases = _kinds(model, start, draws), []
     steps = sorted({1.0, *map(float, factors)})
     one = steps.index(1.0)
     for kind, vectors in kinds:

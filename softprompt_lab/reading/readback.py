@@ -13,17 +13,18 @@ starts, whose text is often copied word for word, and 9 % from the trained promp
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch.nn.utils.rnn import pad_sequence
 
 from ..engine.locks import lock
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .controls import check_decoder, prompt_and_start, text_ids
-from .neighbours import random_controls
+from .controls import check_decoder, prompt_and_start
+from .neighbours import random_control
 
 SLOT = "{prompt}"
 TEMPLATES = {
@@ -43,65 +44,51 @@ def read_back(
     model: SoftPromptModel,
     task: Task,
     *,
-    prompt: Float[torch.Tensor, "P D"] | None = None,
     start: Float[torch.Tensor, "P D"] | None = None,
-    says: str | None = None,
     templates: Mapping[str, str] | None = None,
     max_new_tokens: int = 24,
     draws: int = 3,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """What the base model writes, greedily, behind templates whose slot holds the prompt or a control.
+    """What the base model writes, greedily, behind templates whose slot holds the active prompt or a control.
 
     Args:
-        task: gives the labels, and the text that says the task.
-        prompt: the vectors to read; by default the model's active prompt.
+        task: its `instruction` says the task. The word embeddings of this text are the positive control.
         start: the prompt before training.
-        says: a text that says the task, by default `task.instruction`. Its word embeddings are the positive control.
         templates: by name, each with `{prompt}` once; by default `templates_for` the tokenizer.
         draws: how many random prompts.
 
     Returns:
         A long table: kind ("prompt", "start", "random", "task text", "no prompt": an empty slot), draw, template,
-        output (its first line), task_words and label_words: the shares of the words of
-        `says` and of the labels that occur in the output. Words of fewer than four letters, and those that the template
-        holds itself, do not count; NaN where none is left.
+        output (its first line) and task_words: the share of the words of the instruction that occur in the output.
+        Words of fewer than four letters, and those that the template holds itself, do not count; NaN where none is
+        left.
 
     Raises:
-        ValueError: an encoder-decoder, no tokenizer, vectors that do not fit, or a template without its slot.
+        ValueError: an encoder-decoder, a start that does not fit, or a template without its slot.
     """
     check_decoder(model)
-    if model.tokenizer is None:
-        raise ValueError("there is no tokenizer; pass tokenizer= to SoftPromptModel.")
-    says = task.instruction if says is None else says
     templates = templates_for(model.tokenizer) if templates is None else templates
-    kinds = prompt_and_start(model, prompt, start)
-    slots = {(kind, 0): vectors for kind, vectors in kinds.items()}
-    random = random_controls(kinds["prompt"], draws, seed)
-    slots |= {("random", draw): vectors for draw, vectors in enumerate(random)}
-    ids = text_ids(model, model.tokenizer(says, add_special_tokens=False)["input_ids"])
-    slots["task text", 0] = _embedded(model, ids)
-    slots["no prompt", 0] = kinds["prompt"][:0]
-    outputs = {}
-    for length in {*map(len, slots.values())}:
-        group = [slot for slot, vectors in slots.items() if len(vectors) == length]
-        vectors = torch.stack([slots[slot] for slot in group])
-        for name, template in templates.items():
-            said = speak(model, template, vectors, max_new_tokens)
-            outputs |= {(slot, name): output for slot, output in zip(group, said, strict=True)}
+    kinds = prompt_and_start(model, start)
+    slots = [(kind, 0, vectors) for kind, vectors in kinds.items()]
+    slots += [("random", draw, random_control(kinds["prompt"], draw)) for draw in range(draws)]
+    slots += [("task text", 0, _embedded(model, task.instruction))]
+    slots += [("no prompt", 0, kinds["prompt"][:0])]
+    held = [vectors for *_, vectors in slots]
+    said = {name: speak(model, each, held, max_new_tokens) for name, each in templates.items()}
     rows = []
-    for slot in slots:
+    for number, (kind, draw, _) in enumerate(slots):
         for name, template in templates.items():
-            output = outputs[slot, name]
-            task_words = found_share(says, output, template)
-            label_words = found_share(" ".join(task.labels), output, template)
-            rows.append((*slot, name, output, task_words, label_words))
-    columns = ["kind", "draw", "template", "output", "task_words", "label_words"]
-    return pd.DataFrame(rows, columns=columns)
+            output = said[name][number]
+            task_words = found_share(task.instruction, output, template)
+            rows.append((kind, draw, name, output, task_words))
+    return pd.DataFrame(rows, columns=["kind", "draw", "template", "output", "task_words"])
 
 
-def _embedded(model: SoftPromptModel, ids: list[int]) -> Float[torch.Tensor, "T D"]:
-    """Return the word embeddings of some tokens, in float32."""
+def _embedded(
+    model: SoftPromptModel, text: str, special: bool = False
+) -> Float[torch.Tensor, "T D"]:
+    """Return the word embeddings of a text, in float32; with `special` after the tokens that begin a text."""
+    ids = model.tokenizer(text, add_special_tokens=special)["input_ids"]
     tokens = torch.tensor(ids, dtype=torch.long, device=model.device)
     return model.word_embeddings_module(tokens).float()
 
@@ -122,29 +109,30 @@ def templates_for(tokenizer) -> dict[str, str]:
 def speak(
     model: SoftPromptModel,
     template: str,
-    vectors: Float[torch.Tensor, "K P D"],
+    slots: Sequence[Float[torch.Tensor, "_ D"]],
     max_new_tokens: int = 24,
 ) -> list[str]:
-    """Return what the base model writes, greedily, after a template whose slot holds each of K prompts.
+    """Return what the base model writes, greedily, after a template whose slot holds each of some vectors.
 
-    Returns:
-        The K outputs, each up to its first line break.
+    Each output is cut at its first line break.
 
     Raises:
         ValueError: a template without exactly one `{prompt}`.
     """
-    tokenizer = model.tokenizer
     if template.count(SLOT) != 1:
         raise ValueError(f"the template {template!r} must hold {SLOT} exactly once.")
+    tokenizer = model.tokenizer
     before, after = template.split(SLOT)
-    sides = [text_ids(model, before) if before else []]
-    sides.append(tokenizer(after, add_special_tokens=False)["input_ids"])
-    front, back = (_embedded(model, ids).expand(len(vectors), -1, -1) for ids in sides)
-    embeddings = torch.cat([front, vectors, back], dim=1).to(model.word_embeddings.dtype)
+    front, back = _embedded(model, before, special=True), _embedded(model, after)
+    rows = [torch.cat([front, vectors, back]) for vectors in slots]
+    seen = [torch.ones(len(row), dtype=torch.long, device=model.device) for row in rows]
+    embeddings, mask = (
+        pad_sequence(each, batch_first=True, padding_side="left") for each in (rows, seen)
+    )
     with lock(model.base_model):
         tokens = model.base_model.generate(
-            inputs_embeds=embeddings,
-            attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long, device=model.device),
+            inputs_embeds=embeddings.to(model.word_embeddings.dtype),
+            attention_mask=mask,
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,

@@ -14,24 +14,15 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from .neighbours import CONTROL_SEED, nearest_tokens, norms
-from .search import Metric, check_vectors
 
 RANDOM_WALK = "random walk"  # the kind of the control's rows
+WORDS_DRAWN = 500  # behind the way in two dimensions
 
 
 def _stacked(
     snapshots: Mapping[int, torch.Tensor],
 ) -> tuple[Float[torch.Tensor, "S P D"], pd.DataFrame]:
-    """Return snapshots by step in float32, and the step and virtual_token of each vector.
-
-    Raises:
-        ValueError: there is no snapshot, or their shapes differ.
-    """
-    shapes = {tuple(prompt.shape) for prompt in snapshots.values()}
-    if len(shapes) != 1:
-        raise ValueError(
-            f"snapshots must be one or more prompts of one shape (P, D); got {sorted(shapes)}."
-        )
+    """Return snapshots by step in float32, and the step and virtual_token of each vector."""
     steps = sorted(snapshots)
     vectors = torch.stack([snapshots[step].detach().float() for step in steps])
     names = ["step", "virtual_token"]
@@ -72,17 +63,14 @@ def trajectory(
     snapshots: Mapping[int, Float[torch.Tensor, "P D"]],
     word_embeddings: Float[torch.Tensor, "V D"],
     tokenizer: PreTrainedTokenizerBase,
-    metric: Metric = "cosine",
-    centered: bool = False,
-    standardised: bool = False,
 ) -> pd.DataFrame:
-    """Return for every snapshot and virtual token the nearest token, the norm, and how far the start is.
+    """Return for every snapshot and virtual token the nearest token by cosine, the norm, and how far the start is.
 
     Columns: step, virtual_token, token_id, token, score, norm, cosine and distance (both to the start).
     """
     vectors, labels = _stacked(snapshots)
     every = vectors.flatten(0, 1)  # (S*P, D): one pass over the vocabulary for all of them
-    frame = nearest_tokens(every, word_embeddings, tokenizer, 1, metric, centered, standardised)
+    frame = nearest_tokens(every, word_embeddings, tokenizer, 1)
     frame = frame[["token_id", "token", "score"]].assign(norm=norms(every).cpu().numpy())
     way = similarity_to_start(snapshots)[["cosine", "distance"]]
     return pd.concat([labels, frame, way], axis=1)
@@ -92,30 +80,16 @@ def trajectories_of(
     runs: Mapping[str, Mapping[int, Float[torch.Tensor, "_ D"]]],
     word_embeddings: Float[torch.Tensor, "V D"],
     tokenizer: PreTrainedTokenizerBase,
-    metric: Metric = "cosine",
-    centered: bool = False,
-    standardised: bool = False,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Return the trajectories of several runs and of a random walk beside the first of them, as one long table.
 
     `runs`: kind -> snapshots, as {"prompt": history.snapshots, "other seed": other.snapshots}. Columns: kind, then
     those of `trajectory`; the walk's kind is "random walk". What can be seen: whether a prompt goes farther, and keeps
     the words of its start longer, than chance of the same step lengths. Not: whether the way made it better.
-
-    Raises:
-        ValueError: no run, or snapshots of several shapes.
     """
-    if not runs:
-        raise ValueError("there is no run; give at least one, as {'prompt': history.snapshots}.")
-    walk = random_walk_control(next(iter(runs.values())), seed)
-    reading = (word_embeddings, tokenizer, metric, centered, standardised)
-    parts = [
-        trajectory(each, *reading).assign(kind=kind)
-        for kind, each in {**runs, RANDOM_WALK: walk}.items()
-    ]
-    frame = pd.concat(parts, ignore_index=True)
-    return frame[["kind", *frame.columns.drop("kind")]]
+    every = {**runs, RANDOM_WALK: random_walk_control(next(iter(runs.values())))}
+    frames = {kind: trajectory(each, word_embeddings, tokenizer) for kind, each in every.items()}
+    return pd.concat(frames, names=["kind"]).droplevel(1).reset_index()
 
 
 # --- in two dimensions --------------------------------------------------------------------------------------
@@ -133,31 +107,27 @@ class Projection:
 def project(
     snapshots: Mapping[int, Float[torch.Tensor, "P D"]],
     word_embeddings: Float[torch.Tensor, "V D"],
-    words: int = 500,
-    seed: int = 0,
 ) -> Projection:
-    """Project snapshots and a sample of words on the two directions in which the prompt moves most.
+    """Project snapshots and a sample of `WORDS_DRAWN` words on the two directions in which the prompt moves most.
 
     The directions are the first two singular vectors of all ways from the start (PCA without centring). The
     words are seen along them too, so two points that look near in the picture need not be near.
     """
     vectors, labels = _stacked(snapshots)
-    check_vectors(vectors[0], word_embeddings)
     vectors = vectors.double().cpu()
     _, spread, directions = torch.linalg.svd(
         (vectors - vectors[0]).flatten(0, 1), full_matrices=False
     )
-    axes = functional.pad(directions, (0, 0, 0, 2))[:2]  # (2, D), zeros where there are fewer
-    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-    axes = axes * largest.sign()  # one of the two mirror images
-    shares = functional.pad(spread.square(), (0, 2))[:2] / max(float(spread.square().sum()), 1e-30)
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randperm(len(word_embeddings), generator=generator)[:words]
+    largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
+    axes = (directions * largest.sign())[:2]  # (2, D); one of the two mirror images of each
+    shares = spread.square() / spread.square().sum().clamp(min=1e-30)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randperm(len(word_embeddings), generator=generator)[:WORDS_DRAWN]
     sampled = word_embeddings.detach()[ids.to(word_embeddings.device)].double().cpu()
     x, y = (vectors.flatten(0, 1) @ axes.T).T.numpy()  # (2, S*P)
     words_x, words_y = (sampled @ axes.T).T.numpy()
     return Projection(
         labels.assign(x=x, y=y),
         pd.DataFrame({"token_id": ids.numpy(), "x": words_x, "y": words_y}),
-        tuple(shares.tolist()),
+        tuple(shares[:2].tolist()),
     )

@@ -52,7 +52,7 @@ def spot(subject: Subject) -> Measured:
 def _nearness(subject: Subject) -> pd.DataFrame:
     """Return how near the prompts' vectors are."""
     family = subject.family
-    return reading.vector_similarity(family.prompts, subject.words, family.starts, centered=True)
+    return reading.vector_similarity(family.prompts, family.starts, subject.words)
 
 
 @lru_cache(1)  # two instruments look at it

@@ -4,18 +4,19 @@ from .. import plots, reading
 from .section import Measured, Subject, instrument
 
 
-def _example(subject: Subject) -> list[int]:
-    """Return the first test text in its template, as token ids."""
-    task = subject.run.task
-    return task.encode(subject.run.model.tokenizer, task.test[0][task.text_column])[0]
+def _texts(subject: Subject, limit: int) -> list[list[int]]:
+    """Return the first test texts in their template, as token ids."""
+    task, tokenizer = subject.run.task, subject.run.model.tokenizer
+    return [task.encode(tokenizer, text)[0] for text in task.test[:limit][task.text_column]]
 
 
 @instrument
 def logit_lens(subject: Subject) -> Measured:
     """In which layer is the answer there?"""
-    table = reading.logit_lens(subject.run.model, _example(subject), start=subject.start)
+    (example,) = _texts(subject, 1)
+    table = reading.logit_lens(subject.run.model, example, start=subject.start)
     layers, text = table["layer"].max(), table[table["place"] == "text"]
-    last = text[(text["position"] == text["position"].max()) & (text["rank"] == 1)]
+    last = text[text["position"] == text["position"].max()]
     differing = last["layer"].where(
         ~last["agrees"], -1
     )  # the layers whose word is not the last one's
@@ -27,16 +28,16 @@ def logit_lens(subject: Subject) -> Measured:
 @instrument
 def attention_mass(subject: Subject) -> Measured:
     """How much does the text look at the prompt?"""
-    run = subject.run
-    table = reading.attention_mass(run.model, run.task, limit=16, start=subject.start)
-    rows = table[table["place"] == "last"].groupby("kind", sort=False)
+    table = reading.attention_mass(subject.run.model, _texts(subject, 16), start=subject.start)
+    rows = table.groupby("kind", sort=False)
     return plots.attention_mass_figure(table), {"mean": rows[["mass", "first", "uniform"]].mean()}
 
 
 @instrument
 def bias(subject: Subject) -> Measured:
     """Is the prompt more than a bias of each head?"""
-    table = reading.attention_as_bias(subject.run.model, _example(subject), start=subject.start)
+    (example,) = _texts(subject, 1)
+    table = reading.attention_as_bias(subject.run.model, example, start=subject.start)
     own = table[table["kind"] == "prompt"]
     moved = own.groupby("layer")["moved"].mean()
     numbers = {"error": own["error"].max(), "first": moved.iloc[0], "last": moved.iloc[-1]}
