@@ -119,10 +119,6 @@ def test_the_lens_figure_holds_words_and_says_when_they_settle():
     assert (
         "random: the last place ends at ra2 (75%), its first choice from layer 2 on" in figure.alt
     )
-    narrow = plots.lens_figure(lens_table(), kinds=("no prompt", "start"))
-    assert [text.get_text() for text in narrow.axes[0].texts] == ["no2"] * 2 + ["no1"] * 2 + [
-        "no0"
-    ] * 2
 
 
 def test_the_mass_figure_shares_one_scale_and_names_the_sink():

@@ -119,14 +119,15 @@ def test_a_figure_is_small_and_has_labels_and_words(name, recwarn):
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
-def test_the_ablation_figure_draws_effects_intervals_and_the_range_of_the_draws():
-    figure = plots.ablation_figure(ablation())
+def test_the_ablation_figure_draws_effects_intervals_and_the_draws():
+    figure = FIGURES["ablation"]()
     without, alone = figure.axes[:2]
-    assert [[-0.16, 0.5], [0.84, -0.05]] in lines_of(without)
-    assert [[-0.16, 0.4], [-0.16, 0.6]] in segments_of(without)
-    boxes = [(patch.get_x(), patch.get_y(), patch.get_height()) for patch in without.patches]
-    assert np.allclose(boxes, [(-0.4, 0.2, 0.25), (0.6, 1.2, 0.25)])
-    assert all(patch.get_hatch() for patch in without.patches)
+    assert np.allclose(
+        lines_of(without)[:2], [[[-0.22, 0.5], [0.78, -0.05]], [[0, 0.5], [1, -0.05]]]
+    )
+    assert [[-0.22, 0.4], [-0.22, 0.6]] in segments_of(without)
+    draws = [[0.22, 0.2], [0.22, 0.45], [1.22, 1.2], [1.22, 1.45]]
+    assert np.allclose(lines_of(without)[2], draws), "every draw"
     assert [3.0, 3.0] in [list(line.get_ydata()) for line in alone.lines], "no prompt"
     assert (
         "virtual token 0 costs most: the loss changes by +0.500; 1 intervals of 2 leave out zero"
@@ -160,7 +161,7 @@ def test_the_interpolation_figure_draws_the_line_between_the_ends_and_the_marker
     assert loss.get_ylim()[1] > 5
     steep = along("at")
     steep.loc[steep["kind"] == "random", "loss"] *= 10
-    loss = plots.interpolation_figure(steep).axes[0]
+    loss = plots.interpolation_figure(steep, ("seed 0", "seed 1")).axes[0]
     assert loss.get_ylim() == (0, 3 * 2.5), (
         "a barrier can be seen beside a steep way to random vectors"
     )

@@ -11,41 +11,34 @@ from matplotlib.patches import Patch, Rectangle
 from .charts import cells, panels
 from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, Numbers, styled
 
-KINDS = {  # first letters of a cell: what it is, its colour and hatch
-    "p": ("virtual token", ORANGE, "///"),
-    "x": ("text token", SKY, ""),
-    "y": ("label token", GREEN, "..."),
-    "pad": ("padding", "#FFFFFF", ""),
-}
+COLOURS = {"p": ORANGE, "x": SKY, "y": GREEN, "pad": "#FFFFFF"}  # by a cell's first letters
+NAMES = {"p": "virtual token", "x": "text token", "y": "label token", "pad": "padding"}
 
 
 @styled
 def concatenation_diagram(
     prompt_length: int,
     text_lengths: Sequence[int],
-    label_lengths: int | Sequence[int] = 1,
+    label_lengths: Sequence[int],
     padding_side: str = "right",
 ) -> Figure:
     """Draw [prompt | text] for a batch, with the mask and the labels that belong to it, B x (P + T) each.
 
-    `text_lengths`: tokens of each row, labels included. `label_lengths`: how many of them, at the end, are
-    labels.
+    `text_lengths`: tokens of each row, labels included. `label_lengths`: how many of them, at the end, are labels.
     """
-    if padding_side not in ("left", "right"):
-        raise ValueError(f"padding_side is {padding_side!r}; it is 'left' or 'right'")
     batch, width = len(text_lengths), max(text_lengths)
-    if isinstance(label_lengths, int):
-        label_lengths = [label_lengths] * batch
     rows = []
     for length, labels in zip(text_lengths, label_lengths, strict=True):
         text = [f"{'y' if t >= length - labels else 'x'}{t}" for t in range(length)]
         pads = ["pad"] * (width - length)
-        text = pads + text if padding_side == "left" else text + pads
-        rows.append([f"p{p}" for p in range(prompt_length)] + text)
+        sides = {"left": pads + text, "right": text + pads}
+        rows.append([f"p{p}" for p in range(prompt_length)] + sides[padding_side])
     tokens = pd.DataFrame(rows, index=[f"row {row}" for row in range(batch)])
     fig = Figure(figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 2.05 + 0.9 * batch))
     _views(fig.subplots(3, 1), tokens, f"B x (P + T) = {batch} x ({prompt_length} + {width})")
-    patches = [Patch(fc=c, ec=GREY, hatch=hatch, label=name) for name, c, hatch in KINDS.values()]
+    patches = [
+        Patch(fc=COLOURS[kind], ec=GREY, label=f"{kind}: {name}") for kind, name in NAMES.items()
+    ]
     fig.legend(handles=patches, loc="outside lower center", ncols=4)
     fig.alt = (
         f"Diagram of a batch of {batch} rows: {prompt_length} virtual tokens in front of {width} text "
@@ -63,9 +56,8 @@ def _views(axes: np.ndarray, tokens: pd.DataFrame, size: str) -> None:
         "attention mask": kinds.ne("pad").astype(int),
         "labels": tokens.where(kinds == "y", "-100"),
     }
-    faces, hatches = (kinds.map(lambda kind, part=part: KINDS[kind][part]) for part in (1, 2))
     for ax, (title, words) in zip(axes, views.items(), strict=True):
-        cells(ax, words, faces, hatches=hatches, edge=GREY)
+        cells(ax, words, kinds.map(COLOURS.get))
         ax.set(xticks=[], title=f"{title}, {size}")
 
 

@@ -1,16 +1,13 @@
 """Figures of what happens inside the base model: the lens, the attention on a prompt, its bias, what is read back."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
-from matplotlib import cm, colors
+from matplotlib import cm
 from matplotlib.axes import Axes
 
-from .charts import SHADES, cells, evenly, in_words, kind_lines, panels
+from .charts import SHADES, cells, curves_figure, evenly, in_words, kind_lines, panels
 from .figure import BLACK, BLUE, GREEN, GREY, SKY, VERMILLION, Figure, drawable, percent, styled
 
-DEEP = colors.LinearSegmentedColormap.from_list("deep", ["#FFFFFF", SKY, "#08306B"])
 LAYERS_DRAWN = 9  # of a lens: the first, the last and as many between as one can read
 PLACES_DRAWN = 4  # of a lens: the last virtual tokens and the last of the text
 KINDS_DRAWN = ("prompt", "random")
@@ -22,13 +19,13 @@ CONTROL = (VERMILLION, "///")
 
 
 @styled
-def lens_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAWN) -> Figure:
+def lens_figure(frame: pd.DataFrame) -> Figure:
     """Draw the first choice of each layer (rows, deep ones on top) at each place (columns), by kind.
 
     `frame`: of `reading.logit_lens`. The shade is the choice's probability; a bold word is the last layer's choice.
     Drawn are the last virtual tokens and the last text tokens, the right-most of which predicts the label.
     """
-    first = frame[(frame["rank"] == 1) & frame["kind"].isin(kinds)]
+    first = frame[(frame["rank"] == 1) & frame["kind"].isin(KINDS_DRAWN)]
     layers = evenly(first["layer"], LAYERS_DRAWN)
     last = first.groupby(["kind", "place"])["position"].transform("max")
     drawn = first[(last - first["position"] < PLACES_DRAWN) & first["layer"].isin(layers)]
@@ -56,7 +53,7 @@ def _lens_grid(ax: Axes, own: pd.DataFrame) -> None:
     names = [f"p{at}" for _, at in virtual] + wide["token"][text].iloc[0].tolist()
     words, bold = (wide[column][virtual + text] for column in ("predicted", "agrees"))
     sure = np.exp(wide["log_probability"][virtual + text].to_numpy())
-    cells(ax, words.set_axis(names, axis=1), SHADES(sure), bold=bold, rotation=35)
+    cells(ax, words.set_axis(names, axis=1), SHADES(sure), bold=bold)
     if virtual and text:
         ax.axvline(len(virtual), color=BLACK, linewidth=1.2)
     ax.set_xlabel("virtual token | token of the text" if virtual else "token")
@@ -76,19 +73,19 @@ def _settling(own: pd.DataFrame) -> str:
 
 
 @styled
-def attention_mass_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAWN) -> Figure:
+def attention_mass_figure(frame: pd.DataFrame) -> Figure:
     """Draw the predicting token's attention on the prompt by layer and head, beside a control, and each kind's mean.
 
     `frame`: of `reading.attention_mass`.
     """
     frame = frame[frame["place"] == "last"]
-    grids = dict(iter(frame[frame["kind"].isin(kinds)].groupby("kind", sort=False)))
+    grids = dict(iter(frame[frame["kind"].isin(KINDS_DRAWN)].groupby("kind", sort=False)))
     most = max(grid["mass"].max() for grid in grids.values())
     widths = [1] * len(grids) + [2]
     fig, (*axes, right) = panels(len(widths), 4.3 + 1.7 * len(grids), 4.0, width_ratios=widths)
     for ax, (kind, grid) in zip(axes, grids.items(), strict=True):
         values = grid.pivot(index="layer", columns="head", values="mass")
-        shown = ax.imshow(values, aspect="auto", cmap=DEEP, vmin=0, vmax=most, origin="lower")
+        shown = ax.imshow(values, aspect="auto", cmap="Blues", vmin=0, vmax=most, origin="lower")
         ax.set_title(f"{drawable(kind)}\nmean {grid['mass'].mean():.1%}")
         ax.set(xlabel="head", ylabel="layer")
         ax.locator_params(nbins=5, integer=True)
@@ -138,25 +135,17 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
     `frame`: of `reading.attention_as_bias`. Left: |bias| / (|bias| + |rest|), mean over heads; right: `moved`.
     """
     table = frame.assign(share=frame["bias"] / (frame["bias"] + frame["rest"]))
-    fig, (left, right) = panels(2, 8.0, 3.2)
-    kind_lines({"share": left, "moved": right}, table, "layer")
-    left.set_title("what the prompt adds to a head's output")
-    left.set_ylabel("bias / (bias + rest), norms")
-    right.set_title("how far the text's own part has moved")
-    right.set_ylabel("distance / norm without a prompt")
-    left.set_ylim(0)
-    right.set_ylim(0)
-    percent(left.yaxis, right.yaxis)
+    columns = {
+        "share": "what the prompt adds to a head's output\nbias / (bias + rest), norms",
+        "moved": "how far the text's own part has moved\ndistance / norm without a prompt",
+    }
+    fig = curves_figure(table, "layer", columns)
+    for ax in fig.axes:
+        ax.set_ylim(0)
+        percent(ax.yaxis)
     exact = f"output = bias + rest holds to {table['error'].max():.0e}"
-    fig.legend_below(title=exact)
-    means = table.groupby("kind", sort=False)[["share", "moved"]].mean()
-    parts = [
-        f"{row.Index}: the bias is {row.share:.0%} of both norms, the text's own part moved by {row.moved:.0%}"
-        for row in means.itertuples()
-    ]
-    fig.alt = (
-        f"Lines by layer: attention to the vectors in front as a bias. {exact}. {'; '.join(parts)}."
-    )
+    fig.legends[0].set_title(exact)
+    fig.alt += f" Attention to the vectors in front is a bias: {exact}."
     return fig
 
 

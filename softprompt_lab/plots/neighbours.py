@@ -150,7 +150,7 @@ def metric_agreement_figure(table: pd.DataFrame) -> Figure:
         shares = 100 * own.pivot(index="other", columns="one", values="agreement")
         title = f"{drawable(kind)}\nmean {own['agreement'].mean():.0%}"
         tables[title] = shares.reindex(index=readings[1:], columns=readings[:-1])
-    fig = matrices(tables, 3, ".0f", SHADES, colors.Normalize(0, 100))
+    fig = matrices(tables, ".0f", colors.Normalize(0, 100))
     fig.supxlabel("% of the nearest tokens that two readings share", fontsize=9)
     least, most = (table.loc[at] for at in table["agreement"].agg(["idxmin", "idxmax"]))
     fig.alt = (

@@ -97,7 +97,7 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
     rows = table[table["kind"] == "gamma"].sort_values("gamma").reset_index(drop=True)
     fig, axes = panels(len(LIKENESS), 9.5, 3.0)
     look = LOOKS[0]
-    dots(axes[0], rows["accuracy"], rows.index, (rows["low"], rows["high"]), upright=True, **look)
+    dots(axes[0], rows["accuracy"], (rows["low"], rows["high"]), rows.index, upright=True, **look)
     for ax, (column, title) in zip(axes, LIKENESS.items(), strict=True):
         ax.plot(rows.index, rows[column], linewidth=0.8, label="trained", **look)
         _controls(ax, table, column)

@@ -1,17 +1,24 @@
 """Figures of training and evaluation: losses, accuracies with intervals, the spread over wordings."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .charts import dot_rows, in_words, kind_lines, name_rows, panels, running_mean
+from .charts import (
+    SHADES,
+    cells,
+    curves_figure,
+    dot_rows,
+    in_words,
+    name_rows,
+    panels,
+    running_mean,
+)
 from .figure import (
     BLUE,
     DOTTED,
-    FILLS,
     LOOKS,
     SKY,
     Figure,
@@ -108,39 +115,22 @@ def accuracy_comparison(
 
 @styled
 def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the labels' probabilities for one text as a bar for each prompt, one panel a task.
+    """Draw the labels' probabilities for one text as shaded cells, one panel a task.
 
     `tables`: a task's name -> one line a prompt, one column a label, each line summing to 1.
     """
-    heights = [len(table) for table in tables.values()]
-    fig = Figure(figsize=(7.5, 0.35 + sum(0.75 + 0.34 * height for height in heights)))
-    ratios = [1.2 + height for height in heights]
-    axes = fig.subplots(len(tables), 1, squeeze=False, height_ratios=ratios)[:, 0]
+    heights = [1.5 + len(table) for table in tables.values()]
+    fig = Figure(figsize=(7.5, 0.5 + 0.34 * sum(heights)))
+    axes = fig.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
     words = []
     for ax, (task, table) in zip(axes, tables.items(), strict=True):
-        _shares(ax, table)
+        cells(ax, table.map("{:.0%}".format), SHADES(table.to_numpy()))
         ax.set_title(drawable(task))
         best = table.idxmax(axis=1)
         words += [f"{task}, {at}: {label} {table.loc[at, label]:.0%}" for at, label in best.items()]
     axes[-1].set_xlabel("probability among the labels")
-    fig.alt = f"Bars: the likeliest label behind each prompt. {'; '.join(words)}."
+    fig.alt = f"Table: the likeliest label behind each prompt. {'; '.join(words)}."
     return fig
-
-
-def _shares(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw one task's probabilities as bars side by side, with the numbers of those that are wide enough."""
-    ends = table.cumsum(axis=1)
-    for (label, shares), fill in zip(table.items(), cycle(FILLS), strict=False):
-        look = fill | {"edgecolor": "#404040", "linewidth": 0.5}
-        left = ends[label] - shares
-        bars = ax.barh(range(len(table)), shares, 0.7, left, label=drawable(str(label)), **look)
-        words = [f"{share:.0%}" if share > 0.12 else "" for share in shares]
-        ground = {"facecolor": "white", "edgecolor": "none", "boxstyle": "round,pad=0.15"}
-        ax.bar_label(bars, words, label_type="center", fontsize=8, bbox=ground)
-    name_rows(ax, table.index, 30)
-    ax.set_xlim(0, 1)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    percent(ax.xaxis)
 
 
 @styled
@@ -161,7 +151,7 @@ def wording_spread(
     for (name, value), look in zip(lines.items(), [DOTTED, *LOOKS[1:]], strict=False):
         look = {"color": look["color"], "linestyle": look["linestyle"]}
         ax.axvline(value, label=f"{drawable(name)}, {value:.1%}", **look)
-    name_rows(ax, ranked.index, 48)
+    name_rows(ax, ranked.index)
     ax.set_xlabel("accuracy")
     percent(ax.xaxis)
     fig.legend_below(3)
@@ -181,16 +171,13 @@ def engine_ratios(table: pd.DataFrame) -> Figure:
     wide = wide.sort_values(["batch", "rows"], ascending=[True, False])
     wide["kind"] = [f"{at.batch} {at.rows} row{'s' * (at.batch > 1)}" for at in wide.itertuples()]
     models = drawn["model"].unique()
-    fig, axes = panels(len(models), 3.2 * len(models), 3.2, sharey=True)
-    kind_lines(dict(zip(models, axes, strict=True)), wide, "P")
-    for ax, name in zip(axes, models, strict=True):
+    fig = curves_figure(wide, "P", {name: f"{name}: PEFT's seconds / ours" for name in models})
+    for ax in fig.axes:
         ax.axhline(1, **DOTTED)
-        ax.set(title=drawable(name), xlabel="virtual tokens, P", xscale="log", yscale="log")
+        ax.set(xlabel="virtual tokens, P", xscale="log", yscale="log")
         for axis, ticks in ((ax.xaxis, wide["P"].unique()), (ax.yaxis, (0.5, 1, 2, 3, 5))):
             axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.set_ticks([], minor=True)
-    axes[0].set_ylabel("PEFT's seconds / ours")
-    fig.legend_below(3)
     least, most = (
         f"{row[RATIO]:.2f} ({row['model']}, P = {row['P']}, {row['batch']} {row['rows']} rows)"
         for row in (drawn.loc[drawn[RATIO].idxmin()], drawn.loc[drawn[RATIO].idxmax()])

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from .charts import changing_words, evenly, in_words, kind_lines, line, panels
-from .figure import BLUE, SKY, VERMILLION, Animation, Figure, drawable, styled
+from .charts import changing_words, curves_figure, evenly, line, panels
+from .figure import BLUE, SKY, VERMILLION, Figure, drawable, styled
 
 STEPS_DRAWN, TOKENS_DRAWN = 4, 20  # snapshots and virtual tokens in a table of words
 PICTURES, SECONDS = 12, 4.0  # of an animation
@@ -50,16 +50,7 @@ def movement_figure(table: pd.DataFrame) -> Figure:
 
     `table`: that of `trajectories_of`. Lines are medians over virtual tokens, bands hold the middle eight tenths.
     """
-    fig, axes = panels(len(MEASURES), 9.0, 3.0)
-    kind_lines(dict(zip(MEASURES, axes, strict=True)), table, "step", middle="median", band=0.1)
-    for ax, name in zip(axes, MEASURES.values(), strict=True):
-        ax.set_ylabel(name)
-    fig.legend_below()
-    last = table[table["step"] == table.groupby("kind")["step"].transform("max")]
-    medians = last.groupby("kind", sort=False)[list(MEASURES)].median()
-    ends = [f"{kind} {in_words(own.rename(MEASURES))}" for kind, own in medians.iterrows()]
-    fig.alt = f"Lines by step, medians over virtual tokens; they end at: {'; '.join(ends)}."
-    return fig
+    return curves_figure(table, "step", MEASURES, middle="median", band=0.1)
 
 
 # --- in two dimensions --------------------------------------------------------------------------------------
@@ -90,7 +81,7 @@ def trajectory_figure(
     points: pd.DataFrame,
     backdrop: pd.DataFrame,
     similarity: pd.DataFrame,
-    explained: Sequence[float] | None = None,
+    explained: Sequence[float],
 ) -> Figure:
     """Draw the path of every virtual token in two directions, and its cosine with its own start at each step.
 
@@ -102,9 +93,8 @@ def trajectory_figure(
     _paths(left, points, backdrop, int(points["step"].max()))
     left.plot([], [], ".", color="#B0B0B0", label="word embeddings")
     left.set_title("paths of the virtual tokens")
-    if explained is not None:
-        left.set_xlabel(f"direction 1 ({explained[0]:.0%})")
-        left.set_ylabel(f"direction 2 ({explained[1]:.0%})")
+    first, second = (f"direction {k} ({share:.0%})" for k, share in enumerate(explained, 1))
+    left.set(xlabel=first, ylabel=second)
     for _, path in similarity.groupby("virtual_token"):
         right.plot(path["step"], path["cosine"], color=SKY, linewidth=0.8)
     median = similarity.groupby("step")["cosine"].median()
@@ -121,8 +111,8 @@ def trajectory_figure(
 
 
 @styled
-def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Animation:
-    """Return an animated PNG of the prompt's way, played twice; it rests on the last snapshot.
+def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Figure:
+    """Return the last snapshot of the prompt's way, animated: the way is played twice and rests there.
 
     It shows in a page without a kernel; where animations are not played, the last snapshot is seen.
     """
@@ -134,16 +124,15 @@ def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Animatio
         ax.set_title(f"step {step}")
         fig.legend_below(2)
         frames.append(Image.open(io.BytesIO(fig.png())).convert("RGB"))
-    palette = frames[-1].quantize(
-        24, Image.Quantize.MAXCOVERAGE
-    )  # one for all: only what moves is stored again
+    # one palette for all: only what moves is stored again
+    palette, buffer = frames[-1].quantize(24, Image.Quantize.MAXCOVERAGE), io.BytesIO()
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    buffer = io.BytesIO()
     durations = [round(1000 * SECONDS / len(frames))] * (len(frames) - 1) + [2000]
     settings = {"default_image": True, "append_images": frames, "loop": 2, "duration": durations}
     frames[-1].save(buffer, "PNG", save_all=True, **settings)
-    return Animation(
-        buffer.getvalue(),
+    fig.animated = buffer.getvalue()
+    fig.alt = (
         f"Animation over {len(steps)} snapshots, from step {steps[0]} to {steps[-1]}, of "
-        f"{points['virtual_token'].nunique()} virtual tokens on their way among word embeddings.",
+        f"{points['virtual_token'].nunique()} virtual tokens on their way among word embeddings."
     )
+    return fig

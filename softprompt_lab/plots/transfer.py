@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import colors
 
-from .charts import in_words, kind_lines, matrices, panels
+from .charts import curves_figure, in_words, matrices, panels
 from .figure import Figure, drawable, looks_of, styled
-
-SHADES = mpl.colormaps["cividis"].with_extremes(bad="white")  # made for colour-blind readers
 
 
 @styled
@@ -26,8 +24,8 @@ def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
         known = ", ".join(table["measure"].unique())
         raise ValueError(f"the table has no {measure!r}; it has: {known}.")
     tables = {drawable(kind): _matrix(own) for kind, own in rows.groupby("kind", sort=False)}
-    scale = mpl.colors.Normalize(min(0.0, rows["value"].min()), max(1.0, rows["value"].max()))
-    fig = matrices(tables, 2, ".2f", SHADES, scale)
+    scale = colors.Normalize(min(0.0, rows["value"].min()), max(1.0, rows["value"].max()))
+    fig = matrices(tables, ".2f", scale)
     fig.suptitle(drawable(measure), x=0.01, ha="left", fontsize=11)
     different = rows[rows["first"] != rows["second"]].groupby("kind", sort=False)
     means = in_words(different["value"].mean().dropna())
@@ -83,19 +81,7 @@ def transfer_curves(curves: pd.DataFrame, measures: Sequence[str]) -> Figure:
     `curves`: of `reading.learning_curves`.
     """
     wide = curves.pivot(index=["kind", "run", "step"], columns="measure", values="value")
-    order = list(dict.fromkeys(curves["kind"]))
-    table = wide.reindex(order, level="kind").reset_index()
-    fig, axes = panels(len(measures), 3.9 * len(measures) + 0.6, 3.4)
-    kind_lines(dict(zip(measures, axes, strict=True)), table, "step", band=0.0)
-    for ax, measure in zip(axes, measures, strict=True):
-        unit = " (nats a token)" if "loss" in measure else ""
-        ax.set_ylabel(measure.replace("_", " ") + unit)
-    fig.legend_below()
-    ends = table.dropna(subset=measures[0]).groupby(["kind", "run"], sort=False)[measures[0]].last()
-    said = [
-        f"{kind} {runs.mean():.2f} ({len(runs)} runs)"
-        for kind, runs in ends.groupby("kind", sort=False)
-    ]
-    first = measures[0].replace("_", " ")
-    fig.alt = f"Line chart of training from several starts. {first} at the end: {'; '.join(said)}."
-    return fig
+    table = wide.reindex(curves["kind"].unique(), level="kind").reset_index()
+    units = {"loss": "loss (nats a token)", "validation_loss": "validation loss (nats a token)"}
+    columns = {name: units.get(name, name.replace("_", " ")) for name in measures}
+    return curves_figure(table, "step", columns, band=0.0)

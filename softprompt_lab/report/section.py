@@ -20,7 +20,7 @@ ROWS = 24  # of the test split that a probe measures each prompt on: a minute or
 FEWEST = 4  # prompts of one shape that can be told apart from chance beside each other
 TEXTS = Path(__file__).with_name("instruments.toml")
 INSTRUMENTS: dict[str, dict[str, str]] = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
-Measured = tuple[plots.Figure | plots.Animation, dict[str, Any]]  # and numbers for the sentence
+Measured = tuple[plots.Figure, dict[str, Any]]  # and numbers for the sentence
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Section:
     """
 
     title: str
-    figure: plots.Figure | plots.Animation
+    figure: plots.Figure
     control: str
     sentence: str
     caution: str
