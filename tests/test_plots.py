@@ -102,7 +102,9 @@ FIGURES = {
     "purity": lambda: plots.cluster_purity_figure(
         reading.cluster_purity(PROMPTS, WORDS, TOKENIZER, 4)
     ),
-    "norm quantiles": lambda: plots.norms_figure(reading.norms_table(PROMPTS, WORDS)),
+    "norm quantiles": lambda: plots.marks_figure(
+        reading.norms_table(PROMPTS, WORDS), {"quantile": "share that is no longer"}
+    ),
     "words by step": lambda: plots.trajectory_words_figure(
         reading.trajectories_of(RUNS, WORDS, TOKENIZER)
     ),
@@ -427,20 +429,14 @@ def test_any_token_can_be_drawn(text, shown, recwarn):
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
-def test_a_kind_of_batch_looks_the_same_in_every_panel():
-    """A model with fewer cells than the first one keeps the colours of the legend."""
-    from softprompt_lab.plots import engine_ratios
-
-    cells = [
-        ("a", p, batch, rows) for p in (1, 100) for batch in (1, 8) for rows in ("short", "long")
-    ]
-    cells += [("b", 100, 8, "short")]
-    table = pd.DataFrame(cells, columns=["model", "P", "batch", "rows"])
-    table["ratio, PEFT, padded to the longest"] = [0.5 + n for n in range(len(table))]
-    figure = engine_ratios(table)
+def test_a_kind_looks_the_same_in_every_panel():
+    """A column with fewer kinds than the first one keeps the colours of the legend."""
+    table = pd.DataFrame({"kind": list("ccdd"), "step": [0, 1, 0, 1], "a": [1, 2, 3, 4]})
+    figure = plots.curves_figure(
+        table.assign(b=[np.nan, np.nan, 5, 6]), "step", {"a": "A", "b": "B"}
+    )
     first, second = figure.axes
-    drawn = {line.get_label(): line for line in second.lines}
-    for line in first.lines:
-        assert drawn[line.get_label()].get_color() == line.get_color()
-    assert list(drawn["8 short rows"].get_ydata()) == [8.5]
-    assert "from 0.50 (a, P = 1, 1 short rows) to 8.50 (b, P = 100, 8 short rows)" in figure.alt
+    for one, other in zip(first.lines, second.lines, strict=True):
+        assert one.get_color() == other.get_color()
+    assert list(second.lines[1].get_ydata()) == [5, 6]
+    assert "c A 2.00; d A 4.00, B 6.00" in figure.alt

@@ -31,7 +31,7 @@ def test_it_opens_at_the_last_step_and_shows_what_nearest_tokens_says(explorer):
     for cell in reading.neighbour_table(expected).to_numpy().ravel():
         assert cell.replace("<", "&lt;").replace(">", "&gt;") in explorer.table.value
     assert "random vectors" in explorer.table.value
-    assert 'alt="Dots: cosine' in explorer.picture.value
+    assert 'alt="Marks: cosine' in explorer.picture.value
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
 # ruff: noqa: F401 - the imports are the names that the room offers
 """Every static figure of the course: plain arrays and tables in, a `Figure` with alt text out."""
 
+from .charts import curves_figure
 from .figure import Figure
 from .inputs import concatenation_diagram, letters_figure
 from .lens import attention_bias_figure, attention_mass_figure, lens_figure, read_back_figure
 from .neighbours import (
     cluster_purity_figure,
+    marks_figure,
     metric_agreement_figure,
     neighbour_figure,
     neighbour_scores,
-    norms_figure,
     norms_histogram,
 )
 from .probes import (
@@ -23,7 +24,6 @@ from .projection import gap_figure, search_figure, wayward_figure
 from .results import (
     accuracy_comparison,
     answer_shares,
-    engine_ratios,
     training_curve,
     wording_spread,
 )

@@ -1,5 +1,6 @@
 """The parts that figures are made of: panels, cells with words, dots with intervals, rows of marks, lines by kind."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of
+from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of, styled
 
 SHADES = colors.LinearSegmentedColormap.from_list("shades", ["#FFFFFF", SKY])
 SHADES = SHADES.with_extremes(bad="white")
@@ -54,6 +55,13 @@ def dot_rows(
     name_rows(ax, names)
 
 
+def words_beside(ax: Axes, texts: Iterable[str]) -> None:
+    """Write a text at the right of each line of a chart."""
+    for y, text in enumerate(texts):
+        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8}
+        ax.annotate(drawable(text, 84), (1.02, y), **place)
+
+
 def mark_rows(ax: Axes, groups: Mapping[str, Numbers]) -> None:
     """Draw one line of marks for each group, spread a little in height, and a bar at their mean."""
     looks = looks_of(groups)
@@ -68,11 +76,6 @@ def mark_rows(ax: Axes, groups: Mapping[str, Numbers]) -> None:
 
 
 # --- lines ----------------------------------------------------------------------------------------------------
-
-
-def line(ax: Axes, values: pd.Series, **look: Any) -> None:
-    """Draw a series over its index, with a marker at about eight of its points."""
-    ax.plot(values.index, values, markevery=max(1, len(values) // 8), **look)
 
 
 def kind_lines(
@@ -93,11 +96,13 @@ def kind_lines(
             if band is not None:
                 low, high = (groups.quantile(q)[column].dropna() for q in (band, 1 - band))
                 ax.fill_between(low.index, low, high, color=look["color"], alpha=0.18, linewidth=0)
-            line(ax, values, label=drawable(kind), **look)
+            look = look | {"markevery": max(1, len(values) // 8), "label": drawable(kind)}
+            ax.plot(values.index, values, **look)
             ax.set_xlabel(x)
             ax.locator_params(axis="x", nbins=5, integer=True)
 
 
+@styled
 def curves_figure(
     table: pd.DataFrame,
     x: str,
@@ -117,7 +122,7 @@ def curves_figure(
     said = []
     for kind, own in table.groupby("kind", sort=False):
         last = own.groupby(x)[list(columns)].agg(middle).ffill().iloc[-1]
-        said.append(f"{kind} {in_words(last.rename(columns))}")
+        said.append(f"{kind} {in_words(last.dropna().rename(columns))}")
     fig.alt = f"Lines by {x}, each a {middle}; they end at: {'; '.join(said)}."
     return fig
 
@@ -174,7 +179,7 @@ def changing_words(ax: Axes, words: pd.DataFrame, axis: int) -> None:
 def matrices(tables: Mapping[str, pd.DataFrame], spec: str, scale: Any) -> Figure:
     """Return a figure of triangles, one a panel: the lower half of each table, its numbers on shades of a scale."""
     sizes = [len(table) for table in tables.values()]
-    columns = min(3, len(tables))
+    columns = math.isqrt(len(tables) - 1) + 1
     rows, alike = -(-len(tables) // columns), len(set(sizes)) == 1
     width, height = 0.36 * max(sizes) + 0.5, 0.28 * max(sizes) + 0.5
     fig = Figure(figsize=(1.3 + width * columns, 1.0 + height * rows))

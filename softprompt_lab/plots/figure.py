@@ -21,9 +21,9 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
 LOOKS = list(  # of lines
     mpl.cycler(
-        color=[BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BLACK],
-        marker=list("os^Dvx"),
-        linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))],
+        color=[BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BLACK, GREY],
+        marker=list("os^DvxP"),
+        linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1))],
     )
 )
 DOTTED = {"color": BLACK, "linestyle": ":", "linewidth": 1.4}  # a level to compare with

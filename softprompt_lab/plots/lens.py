@@ -5,14 +5,22 @@ import pandas as pd
 from matplotlib import cm
 from matplotlib.axes import Axes
 
-from .charts import SHADES, cells, curves_figure, evenly, in_words, kind_lines, panels
-from .figure import BLACK, BLUE, GREEN, GREY, SKY, VERMILLION, Figure, drawable, percent, styled
+from .charts import (
+    SHADES,
+    cells,
+    curves_figure,
+    dot_rows,
+    evenly,
+    in_words,
+    kind_lines,
+    panels,
+    words_beside,
+)
+from .figure import BLACK, GREY, SKY, Figure, drawable, looks_of, percent, styled
 
 LAYERS_DRAWN = 9  # of a lens: the first, the last and as many between as one can read
 PLACES_DRAWN = 4  # of a lens: the last virtual tokens and the last of the text
 KINDS_DRAWN = ("prompt", "random")
-BARS = {"prompt": (BLUE, ""), "task text": (GREEN, "...")}  # of what is read back; others: CONTROL
-CONTROL = (VERMILLION, "///")
 
 
 # --- the logit lens -------------------------------------------------------------------------------------------
@@ -135,13 +143,11 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
     `frame`: of `reading.attention_as_bias`. Left: |bias| / (|bias| + |rest|), mean over heads; right: `moved`.
     """
     table = frame.assign(share=frame["bias"] / (frame["bias"] + frame["rest"]))
-    columns = {
-        "share": "what the prompt adds to a head's output\nbias / (bias + rest), norms",
-        "moved": "how far the text's own part has moved\ndistance / norm without a prompt",
-    }
+    columns = {"share": "bias / (bias + rest), norms", "moved": "distance / norm without a prompt"}
+    titles = ("what the prompt adds to a head's output", "how far the text's own part has moved")
     fig = curves_figure(table, "layer", columns)
-    for ax in fig.axes:
-        ax.set_ylim(0)
+    for ax, title in zip(fig.axes, titles, strict=True):
+        ax.set(title=title, ylim=(0, None))
         percent(ax.yaxis)
     exact = f"output = bias + rest holds to {table['error'].max():.0e}"
     fig.legends[0].set_title(exact)
@@ -156,27 +162,14 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
 def read_back_figure(frame: pd.DataFrame) -> Figure:
     """Draw what the model said to each prompt and control, one line a template, and the share of task words in it.
 
-    `frame`: of `reading.read_back`. Of several random draws each is a line; the bars are their shares.
+    `frame`: of `reading.read_back`. Of several random draws each is a line.
     """
-    height = 1.0 + 0.235 * len(frame)
-    fig, (words, bars) = panels(2, 9.0, height, width_ratios=(4.2, 1), sharey=True)
-    slots = frame[["kind", "draw"]]
-    new = slots.ne(slots.shift()).any(axis=1).to_numpy().nonzero()[0]
-    for y, row in enumerate(frame.itertuples(index=False)):
-        kind = drawable(row.kind) if y in new else ""
-        words.text(0, y, kind, va="center", fontsize=8, weight="bold")
-        words.text(0.13, y, drawable(row.template), va="center", fontsize=8, color=GREY)
-        words.text(0.22, y, drawable(row.output, 84), va="center", fontsize=8)
-    for ax in (words, bars):
-        ax.hlines(new - 0.5, 0, 1, color=GREY, linewidth=0.5)
-        ax.set_xlim(0, 1)
-    colours, hatches = zip(*(BARS.get(kind, CONTROL) for kind in frame["kind"]), strict=True)
-    look = {"color": colours, "hatch": hatches, "edgecolor": "white", "linewidth": 0}
-    bars.barh(range(len(frame)), frame["task_words"].fillna(0), height=0.7, **look)
-    words.set(ylim=(len(frame) - 0.5, -0.5), title="what the frozen model says")
-    words.set_axis_off()
-    bars.set(yticks=[], title="task's words in it")
-    percent(bars.xaxis)
+    fig, (ax,) = panels(1, 9.0, 1.0 + 0.235 * len(frame))
+    looks, share = frame["kind"].map(looks_of(frame["kind"])), frame["task_words"].fillna(0)
+    dot_rows(ax, frame["kind"] + ", " + frame["template"], share, (0 * share, share), looks)
+    ax.set(xlim=(-0.02, 1.02), xlabel="task's words in it", title="what the frozen model says")
+    words_beside(ax, frame["output"])
+    percent(ax.xaxis)
     shares = frame.groupby("kind", sort=False)["task_words"].mean()
     said = [
         f"{row.kind} ({row.template}): {row.output!s:.60}."

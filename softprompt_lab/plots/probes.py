@@ -60,17 +60,18 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str]) -> Figure:
     fig = Figure(figsize=(max(8.0, 1.5 + 0.62 * len(words)), 5.2))
     axes = fig.subplots(2, 2, sharex=True)
     for row, (measure, name) in zip(axes, MEASURES.items(), strict=True):
-        for ax, (part, title) in zip(row, PARTS.items(), strict=True):
+        for ax, part in zip(row, PARTS, strict=True):
             rows = table[table["part"] == part]
             _kinds_beside(ax, rows, rows["virtual_token"].astype(float), measure, upright=True)
             ax.axhline(0, color=GREY, linewidth=0.6)
-            ax.set(title=title, xlabel="virtual token")
-            names = [f"{at} {drawable(word, 10)}" for at, word in enumerate(words)]
-            ax.set_xticks(range(len(words)), names, rotation=60, fontsize=8)
-            ax.label_outer()
         row[1].axhline(nothing[f"{measure}_change"], label="no prompt", **DOTTED)
         row[0].set_ylabel(f"change of {name}".replace(" (", "\n("))
-    percent(*(ax.yaxis for ax in axes[1]))
+    names = [f"{at} {drawable(word, 10)}" for at, word in enumerate(words)]
+    for top, below, title in zip(*axes, PARTS.values(), strict=True):
+        top.set_title(title)
+        below.set_xticks(range(len(names)), names, rotation=60, fontsize=8)
+        below.set_xlabel("virtual token")
+        percent(below.yaxis)
     fig.legend_below()
     fig.alt = _ablation_alt(table, nothing)
     return fig
@@ -85,10 +86,11 @@ def _ablation_alt(table: pd.DataFrame, nothing: pd.Series) -> str:
     best = alone.sort_values("loss_change").iloc[0]
     clear = ((own["loss_low"] > 0) | (own["loss_high"] < 0)).sum()
     return (
-        f"Effect of each of {len(own)} virtual tokens. Left out, virtual token {most['virtual_token']:.0f} costs most: the "
-        f"loss changes by {most['loss_change']:+.3f}; {clear} intervals of {len(own)} leave out zero. A random vector "
-        f"in place of one changes it by {random.min():+.3f} to {random.max():+.3f}. The best alone is virtual token "
-        f"{best['virtual_token']:.0f}, {best['loss_change']:+.3f}; no prompt at all {nothing['loss_change']:+.3f}."
+        f"Effect of each of {len(own)} virtual tokens. Left out, virtual token {most['virtual_token']:.0f} costs most: "
+        f"the loss changes by {most['loss_change']:+.3f}; {clear} intervals of {len(own)} leave out zero. A random "
+        f"vector in place of one changes it by {random.min():+.3f} to {random.max():+.3f}. The best alone is "
+        f"virtual token {best['virtual_token']:.0f}, {best['loss_change']:+.3f}; no prompt at all "
+        f"{nothing['loss_change']:+.3f}."
     )
 
 

@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from .charts import (
     SHADES,
     cells,
-    curves_figure,
     dot_rows,
     in_words,
-    name_rows,
     panels,
     running_mean,
+    words_beside,
 )
 from .figure import (
     BLUE,
@@ -32,7 +31,6 @@ from .figure import (
 
 HELD_OUT = LOOKS[1] | {"label": "held out"}
 MAJORITY = DOTTED | {"label": "majority class"}
-RATIO = "ratio, PEFT, padded to the longest"  # column of the table of `benchmarks/engine.py`
 
 
 @styled
@@ -101,9 +99,7 @@ def accuracy_comparison(
         ax.axvline(majority, **MAJORITY)
     labelled = [looks[kind] | {"label": drawable(kind), "markersize": 7} for kind in kinds]
     dot_rows(ax, table["label"], table["accuracy"], (table["low"], table["high"]), labelled)
-    at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
-    for y, accuracy in enumerate(table["accuracy"]):
-        ax.annotate(f"{accuracy:.1%}", (1.01, y), **at)
+    words_beside(ax, table["accuracy"].map("{:.1%}".format))
     ax.set_xlabel(f"{measured} (line: 95 % interval)")
     percent(ax.xaxis)
     fig.legend_below()
@@ -126,6 +122,8 @@ def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for ax, (task, table) in zip(axes, tables.items(), strict=True):
         cells(ax, table.map("{:.0%}".format), SHADES(table.to_numpy()))
         ax.set_title(drawable(task))
+        labels = [drawable(str(label), 24) for label in table]
+        ax.set_xticks(ax.get_xticks(), labels, rotation=0, ha="center", va="top")
         best = table.idxmax(axis=1)
         words += [f"{task}, {at}: {label} {table.loc[at, label]:.0%}" for at, label in best.items()]
     axes[-1].set_xlabel("probability among the labels")
@@ -144,43 +142,16 @@ def wording_spread(
     least, most, mean = ranked.min(), ranked.max(), ranked.mean()
     fig, (ax,) = panels(1, 8.0, 1.2 + 0.28 * len(ranked))
     ax.axvspan(least, most, color=SKY, alpha=0.25, label="spread of the wordings", linewidth=0)
-    ax.hlines(range(len(ranked)), least, ranked, color=BLUE, linewidth=0.8)
-    ax.plot(ranked, range(len(ranked)), "o", color=BLUE, label="one wording")
+    looks = [LOOKS[0] | {"label": "one wording"}] * len(ranked)
+    dot_rows(ax, ranked.index, ranked, ([least] * len(ranked), ranked), looks)
     ax.axvline(mean, color=BLUE, linewidth=1.2, label=f"mean, {mean:.1%}")
     lines = ({} if majority is None else {"majority class": majority}) | dict(others or {})
     for (name, value), look in zip(lines.items(), [DOTTED, *LOOKS[1:]], strict=False):
         look = {"color": look["color"], "linestyle": look["linestyle"]}
         ax.axvline(value, label=f"{drawable(name)}, {value:.1%}", **look)
-    name_rows(ax, ranked.index)
     ax.set_xlabel("accuracy")
     percent(ax.xaxis)
     fig.legend_below(3)
     values = in_words({"mean": mean} | lines, ".1%")
     fig.alt = f"Dot chart of {len(ranked)} wordings: from {least:.1%} to {most:.1%}, {values}."
-    return fig
-
-
-@styled
-def engine_ratios(table: pd.DataFrame) -> Figure:
-    """Draw how many times as long PEFT takes, by the length of the prompt, one line a batch size, one panel a model.
-
-    `table`: model, P, batch, rows and the column `RATIO`; only rows of random text are drawn.
-    """
-    drawn = table[table["rows"].isin(["short", "long"])]
-    wide = drawn.pivot(index=["batch", "rows", "P"], columns="model", values=RATIO).reset_index()
-    wide = wide.sort_values(["batch", "rows"], ascending=[True, False])
-    wide["kind"] = [f"{at.batch} {at.rows} row{'s' * (at.batch > 1)}" for at in wide.itertuples()]
-    models = drawn["model"].unique()
-    fig = curves_figure(wide, "P", {name: f"{name}: PEFT's seconds / ours" for name in models})
-    for ax in fig.axes:
-        ax.axhline(1, **DOTTED)
-        ax.set(xlabel="virtual tokens, P", xscale="log", yscale="log")
-        for axis, ticks in ((ax.xaxis, wide["P"].unique()), (ax.yaxis, (0.5, 1, 2, 3, 5))):
-            axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
-            axis.set_ticks([], minor=True)
-    least, most = (
-        f"{row[RATIO]:.2f} ({row['model']}, P = {row['P']}, {row['batch']} {row['rows']} rows)"
-        for row in (drawn.loc[drawn[RATIO].idxmin()], drawn.loc[drawn[RATIO].idxmax()])
-    )
-    fig.alt = f"Lines: seconds of a step in PEFT over ours, from {least} to {most}."
     return fig

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from .charts import changing_words, curves_figure, evenly, line, panels
+from .charts import changing_words, curves_figure, evenly, panels
 from .figure import BLUE, SKY, VERMILLION, Figure, drawable, styled
 
 STEPS_DRAWN, TOKENS_DRAWN = 4, 20  # snapshots and virtual tokens in a table of words
@@ -44,7 +44,6 @@ def trajectory_words_figure(table: pd.DataFrame) -> Figure:
     return fig
 
 
-@styled
 def movement_figure(table: pd.DataFrame) -> Figure:
     """Draw norm, distance to the start and cosine with it by step, of the prompt and of its controls.
 
@@ -59,7 +58,7 @@ def movement_figure(table: pd.DataFrame) -> Figure:
 def _paths(ax: Axes, points: pd.DataFrame, backdrop: pd.DataFrame, step: int) -> None:
     """Draw each virtual token at `step`, with the path that led there, among grey points of the vocabulary.
 
-    The limits hold the prompt at every step and nearly all of the vocabulary.
+    The prompt's later points are there too, without colour, so that the limits are those of every step.
     """
     look = {"color": "#B0B0B0", "marker": ".", "markersize": 2, "linestyle": "none", "zorder": 0}
     ax.plot(backdrop["x"], backdrop["y"], **look)
@@ -68,11 +67,8 @@ def _paths(ax: Axes, points: pd.DataFrame, backdrop: pd.DataFrame, step: int) ->
     start, now = (points[points["step"] == at] for at in (points["step"].min(), step))
     ax.plot(start["x"], start["y"], "o", color=BLUE, markerfacecolor="white", label="start")
     ax.plot(now["x"], now["y"], "s", color=VERMILLION, label="now")
-    shown = pd.concat([points[["x", "y"]], backdrop[["x", "y"]].quantile([0.005, 0.995])])
-    low, high = shown.min(), shown.max()
-    margin = 0.05 * (high - low)
-    ax.set(xlim=(low["x"] - margin["x"], high["x"] + margin["x"]), xlabel="direction 1")
-    ax.set(ylim=(low["y"] - margin["y"], high["y"] + margin["y"]), ylabel="direction 2")
+    ax.plot(points["x"], points["y"], alpha=0)
+    ax.set(xlabel="direction 1", ylabel="direction 2")
     ax.locator_params(nbins=5)
 
 
@@ -98,7 +94,7 @@ def trajectory_figure(
     for _, path in similarity.groupby("virtual_token"):
         right.plot(path["step"], path["cosine"], color=SKY, linewidth=0.8)
     median = similarity.groupby("step")["cosine"].median()
-    line(right, median, color=BLUE, marker="o", label="median")
+    right.plot(median.index, median, color=BLUE, label="median")
     right.set(title="does it stay near its start?", xlabel="step", ylabel="cosine with the start")
     right.set_ylim(min(0.0, similarity["cosine"].min()), 1.03)
     fig.legend_below()

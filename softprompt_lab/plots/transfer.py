@@ -15,15 +15,12 @@ def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
     """Draw the pairs of prompts as a matrix with the numbers in its cells, one panel a kind, controls beside them.
 
     `table`: of `reading.vector_similarity`, `label_similarity` or `next_token_similarity`.
-
-    Raises:
-        ValueError: nothing of that measure is in the table.
     """
     rows = table[table["measure"] == measure]
-    if rows.empty:
-        known = ", ".join(table["measure"].unique())
-        raise ValueError(f"the table has no {measure!r}; it has: {known}.")
-    tables = {drawable(kind): _matrix(own) for kind, own in rows.groupby("kind", sort=False)}
+    tables = {}
+    for kind, own in rows.groupby("kind", sort=False):
+        names, half = own["first"].unique(), own.pivot(index="second", columns="first")["value"]
+        tables[drawable(kind)] = half.reindex(index=names, columns=names)
     scale = colors.Normalize(min(0.0, rows["value"].min()), max(1.0, rows["value"].max()))
     fig = matrices(tables, ".2f", scale)
     fig.suptitle(drawable(measure), x=0.01, ha="left", fontsize=11)
@@ -32,14 +29,6 @@ def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
     size = max(map(len, tables.values()))
     fig.alt = f"Matrices of {measure}, {size} prompts. Mean of the pairs: {means}."
     return fig
-
-
-def _matrix(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the values of pairs as a symmetric matrix in the table's order."""
-    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
-    half = pairs.pivot(index="first", columns="second", values="value")
-    half = half.reindex(index=names, columns=names)
-    return half.where(half.notna(), half.T)
 
 
 @styled
@@ -74,7 +63,6 @@ def association_figure(
     return fig
 
 
-@styled
 def transfer_curves(curves: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """Draw trainings from several starts: the mean over the runs, the range between them shaded, one panel a measure.
 

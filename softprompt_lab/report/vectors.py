@@ -7,6 +7,8 @@ import pandas as pd
 from .. import plots, reading
 from .section import Measured, Subject, instrument
 
+QUANTILE = "share of the word embeddings that are no longer"
+
 
 @instrument
 def neighbours(subject: Subject) -> Measured:
@@ -49,7 +51,7 @@ def norm_quantiles(subject: Subject) -> Measured:
     table = reading.norms_table(subject.kinds, subject.words)
     longer = (table.loc[table["kind"] == "prompt", "quantile"] >= 1).sum()
     mean = table.groupby("kind")["norm"].mean()
-    return plots.norms_figure(table), {"mean": mean, "longer": longer}
+    return plots.marks_figure(table, {"quantile": QUANTILE}), {"mean": mean, "longer": longer}
 
 
 @instrument
