@@ -79,8 +79,7 @@ def neighbour_scores(scores: Mapping[str, Numbers], metric: str = "cosine") -> F
     fig, (ax,) = panels(1, 6.5, 1.0 + 0.42 * len(scores))
     means = {name: array(values).mean() for name, values in scores.items()}
     mark_rows(ax, {f"{name}, mean {means[name]:.2f}": scores[name] for name in scores})
-    measure = {"l2": "distance", "dot": "dot product"}.get(metric, metric)
-    ax.set_xlabel(f"{measure} of rank 1, one mark a virtual token")
+    ax.set_xlabel(f"{metric} of rank 1, one mark a virtual token")
     fig.alt = f"Marks: {metric} score of the nearest token for each virtual token. Means: {in_words(means)}."
     return fig
 
