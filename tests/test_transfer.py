@@ -293,11 +293,7 @@ def associated() -> reading.Association:
 FIGURES = {
     "matrices": lambda: plots.similarity_matrices(of_six(), "pooled cosine"),
     "association": lambda: plots.association_figure(
-        associated().pairs,
-        TASK_OF,
-        ("pooled cosine", "aligned cosine"),
-        associated().spearman,
-        associated().p,
+        associated(), TASK_OF, ("pooled cosine", "aligned cosine")
     ),
     "curves": lambda: plots.transfer_curves(curves(), ["loss"]),
 }

@@ -39,12 +39,10 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
-    "axes.grid": False,
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
-    "hatch.linewidth": 0.6,
 }
 
 Numbers = Any  # a list, an array, a tensor or a column of numbers: whatever `array` takes

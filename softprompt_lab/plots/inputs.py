@@ -34,7 +34,16 @@ def concatenation_diagram(
         rows.append([f"p{p}" for p in range(prompt_length)] + sides[padding_side])
     tokens = pd.DataFrame(rows, index=[f"row {row}" for row in range(batch)])
     fig = Figure(figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 2.3 + 0.9 * batch))
-    _views(fig.subplots(3, 1), tokens, f"B x (P + T) = {batch} x ({prompt_length} + {width})")
+    size = f"B x (P + T) = {batch} x ({prompt_length} + {width})"
+    kinds = tokens.map(lambda token: token if token == "pad" else token[0])
+    views = {
+        "embeddings that enter the model": tokens,
+        "attention mask": kinds.ne("pad").astype(int),
+        "labels": tokens.where(kinds == "y", "-100"),
+    }
+    for ax, (title, words) in zip(fig.subplots(3, 1), views.items(), strict=True):
+        cells(ax, words, kinds.map(COLOURS.get))
+        ax.set(xticks=[], title=f"{title}, {size}")
     patches = [
         Patch(fc=COLOURS[kind], ec=GREY, label=f"{kind}: {name}") for kind, name in NAMES.items()
     ]
@@ -45,19 +54,6 @@ def concatenation_diagram(
         f"padding; the labels are -100 everywhere but at the label tokens."
     )
     return fig
-
-
-def _views(axes: np.ndarray, tokens: pd.DataFrame, size: str) -> None:
-    """Draw a batch as embeddings, as its mask and as its labels, in the same colours."""
-    kinds = tokens.map(lambda token: token if token == "pad" else token[0])
-    views = {
-        "embeddings that enter the model": tokens,
-        "attention mask": kinds.ne("pad").astype(int),
-        "labels": tokens.where(kinds == "y", "-100"),
-    }
-    for ax, (title, words) in zip(axes, views.items(), strict=True):
-        cells(ax, words, kinds.map(COLOURS.get))
-        ax.set(xticks=[], title=f"{title}, {size}")
 
 
 @styled

@@ -62,9 +62,8 @@ def _lens_grid(ax: Axes, own: pd.DataFrame) -> None:
     words, bold = (wide[column][virtual + text] for column in ("predicted", "agrees"))
     sure = np.exp(wide["log_probability"][virtual + text].to_numpy())
     cells(ax, words.set_axis(names, axis=1), SHADES(sure), bold=bold)
-    if virtual and text:
-        ax.axvline(len(virtual), color=BLACK, linewidth=1.2)
-    ax.set_xlabel("virtual token | token of the text" if virtual else "token")
+    ax.axvline(len(virtual), color=BLACK, linewidth=1.2)
+    ax.set_xlabel("virtual token | token of the text")
 
 
 def _settling(own: pd.DataFrame) -> str:
@@ -107,16 +106,14 @@ def attention_mass_figure(frame: pd.DataFrame) -> Figure:
     means = frame.groupby("kind", sort=False)[["mass", "first"]].mean()
     parts = [
         f"{row.Index} {row.mass:.1%} (first place alone {row.first:.1%})"
-        for row in means.drop("no prompt", errors="ignore").itertuples()
+        for row in means.drop("no prompt").itertuples()
     ]
     fig.alt = (
         f"Share of attention that the predicting token pays to the vectors in front, {layers} layers of {heads} heads, "
         f"n = {frame['n'].iloc[0]} texts. Means: {'; '.join(parts)}; all places alike would be "
-        f"{frame['uniform'].max():.1%}."
+        f"{frame['uniform'].max():.1%}. Without a prompt the text's own first token gets "
+        f"{means.loc['no prompt', 'first']:.1%}."
     )
-    if "no prompt" in means.index:
-        sink = means.loc["no prompt", "first"]
-        fig.alt += f" Without a prompt the text's own first token gets {sink:.1%}."
     return fig
 
 
@@ -129,8 +126,7 @@ def _mass_lines(ax: Axes, frame: pd.DataFrame) -> None:
     look = {"color": SKY, "alpha": 0.35, "linewidth": 0}
     ax.fill_between(own.index, low, high, label="prompt: ± 1 sd of a head over texts", **look)
     sink = frame[frame["kind"] == "no prompt"].groupby("layer")["first"].mean()
-    if len(sink):
-        ax.plot(sink.index, sink, color=GREY, linewidth=1, label="no prompt: first token")
+    ax.plot(sink.index, sink, color=GREY, linewidth=1, label="no prompt: first token")
     ax.axhline(frame["uniform"].max(), color=BLACK, linestyle=(0, (1, 3)), label="all places alike")
     ax.set(title="mean over heads, the predicting token", ylabel="attention", ylim=(0, None))
     percent(ax.yaxis)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -141,11 +140,10 @@ def interpolation_figure(
     fig, axes = _along(table, "at", names)
     axes[0].set_ylim(0, min(axes[0].get_ylim()[1], HIGHEST * own["loss"].max()))
     straight = figure.LOOKS[4] | {"marker": "", "label": "straight between the ends"}
-    here = figure.LOOKS[5] | {"markersize": 9, "linestyle": "none", "label": "here"}
     for ax, measure in zip(axes, MEASURES, strict=True):
         ax.plot([0, 1], own[measure].iloc[[0, -1]], **straight)
         if at is not None:
-            ax.plot(at, np.interp(at, own.index, own[measure]), **here)
+            ax.axvline(at, color=GREY, linewidth=3, alpha=0.6, label="here")
         ax.set_xlabel(f"way from {drawable(ends[0], 24)} (0) to {drawable(ends[1], 24)} (1)")
     fig.legend_below(3)
     top = own["loss_change"].idxmax()

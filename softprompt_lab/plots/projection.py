@@ -96,7 +96,15 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
         ax.set_ylim((0, None) if column == "distance" else (-0.03, 1.03))
     percent(axes[0].yaxis, axes[1].yaxis)
     fig.legend_below(5)
-    fig.alt = _wayward_words(rows, table)
+    points = [
+        f"gamma {row.gamma:g}: accuracy {row.accuracy:.1%}, {row.share:.0%} of the words, distance {row.distance:.2g}"
+        for row in rows.itertuples()
+    ]
+    others = table[table["kind"] != "gamma"].itertuples()
+    reached = ", ".join(f"{row.kind} {row.accuracy:.1%}" for row in others)
+    fig.alt = (
+        f"Accuracy and likeness to the text over gamma. {'; '.join(points)}. Accuracy of {reached}."
+    )
     return fig
 
 
@@ -107,14 +115,3 @@ def _controls(ax: Axes, table: pd.DataFrame, column: str) -> None:
     levels = controls[column].first().dropna()
     for (name, level), look in zip(levels.items(), LOOKS[1:], strict=False):
         ax.axhline(level, label=name, color=look["color"], linestyle=look["linestyle"])
-
-
-def _wayward_words(rows: pd.DataFrame, table: pd.DataFrame) -> str:
-    """Return the figure's numbers in words."""
-    points = [
-        f"gamma {row.gamma:g}: accuracy {row.accuracy:.1%}, {row.share:.0%} of the words, distance {row.distance:.2g}"
-        for row in rows.itertuples()
-    ]
-    others = table[table["kind"] != "gamma"]
-    controls = [f"{row.kind} {row.accuracy:.1%}" for row in others.itertuples()]
-    return f"Accuracy and likeness to the text over gamma. {'; '.join(points)}. Accuracy of {', '.join(controls)}."

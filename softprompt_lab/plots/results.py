@@ -6,28 +6,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .charts import (
-    SHADES,
-    cells,
-    dot_rows,
-    in_words,
-    panels,
-    running_mean,
-    words_beside,
-)
-from .figure import (
-    BLUE,
-    DOTTED,
-    LOOKS,
-    SKY,
-    Figure,
-    Numbers,
-    array,
-    drawable,
-    looks_of,
-    percent,
-    styled,
-)
+from .charts import SHADES, cells, dot_rows, in_words, panels, running_mean, words_beside
+from .figure import BLUE, DOTTED, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 HELD_OUT = LOOKS[1] | {"label": "held out"}
 MAJORITY = DOTTED | {"label": "majority class"}
@@ -47,15 +27,15 @@ def training_curve(
     """
     if not len(losses):
         raise ValueError("no losses to draw: train for at least one step")
-    losses, window = array(losses), max(1, len(losses) // 10)
+    window = max(1, len(losses) // 10)
     fig, (ax, *right) = panels(2, 8.5, 3.0) if evaluations else panels(1, 5.0, 3.0)
-    mean = running_mean(losses, window)
-    ax.plot(mean.index, losses, color=SKY, linewidth=0.8, label="training, each step")
+    each, mean = running_mean(losses, 1), running_mean(losses, window)
+    ax.plot(each.index, each, color=SKY, linewidth=0.8, label="training, each step")
     ax.plot(mean.index, mean, color=BLUE, label=f"training, mean of {window} steps")
     ax.set(xlabel="step", ylabel="loss (nats a token)")
-    fig.alt = f"Line chart over {len(losses)} steps. Training loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
+    fig.alt = f"Line chart over {len(losses)} steps. Training loss goes from {each.iloc[0]:.2f} to {each.iloc[-1]:.2f}"
     if len(penalties):
-        ax.plot(mean.index, array(penalties), label="penalty, added to the loss", **DOTTED)
+        ax.plot(mean.index, penalties, label="penalty, added to the loss", **DOTTED)
         fig.alt += f"; the penalty from {penalties[0]:.2f} to {penalties[-1]:.2f}"
     if evaluations:
         fig.alt += _held_out(ax, *right, pd.DataFrame(evaluations), majority)

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from .charts import changing_words, curves_figure, evenly, panels
-from .figure import BLUE, SKY, VERMILLION, Figure, drawable, styled
+from .charts import changing_words, curves_figure, evenly, kind_lines, panels
+from .figure import BLUE, VERMILLION, Figure, drawable, styled
 
 STEPS_DRAWN, TOKENS_DRAWN = 4, 20  # snapshots and virtual tokens in a table of words
 PICTURES, SECONDS = 12, 4.0  # of an animation
@@ -79,7 +79,7 @@ def trajectory_figure(
     similarity: pd.DataFrame,
     explained: Sequence[float],
 ) -> Figure:
-    """Draw the path of every virtual token in two directions, and its cosine with its own start at each step.
+    """Draw the path of every virtual token in two directions, and the cosines with their starts by step.
 
     `points`: step, virtual_token, x, y. `backdrop`: x, y of sampled words. `similarity`: step, virtual_token, cosine.
     `explained`: each direction's share of the movement. The plane was chosen for the prompt: another way would look
@@ -91,10 +91,8 @@ def trajectory_figure(
     left.set_title("paths of the virtual tokens")
     first, second = (f"direction {k} ({share:.0%})" for k, share in enumerate(explained, 1))
     left.set(xlabel=first, ylabel=second)
-    for _, path in similarity.groupby("virtual_token"):
-        right.plot(path["step"], path["cosine"], color=SKY, linewidth=0.8)
+    kind_lines({"cosine": right}, similarity.assign(kind="median"), "step", "median", band=0.0)
     median = similarity.groupby("step")["cosine"].median()
-    right.plot(median.index, median, color=BLUE, label="median")
     right.set(title="does it stay near its start?", xlabel="step", ylabel="cosine with the start")
     right.set_ylim(min(0.0, similarity["cosine"].min()), 1.03)
     fig.legend_below()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colors
 
+from ..reading import Association
 from .charts import curves_figure, in_words, matrices, panels
 from .figure import Figure, drawable, looks_of, styled
 
@@ -33,33 +34,26 @@ def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
 
 @styled
 def association_figure(
-    pairs: pd.DataFrame,
-    task_of: Mapping[str, str],
-    labels: tuple[str, str],
-    spearman: float,
-    p: float,
+    found: Association, task_of: Mapping[str, str], labels: tuple[str, str]
 ) -> Figure:
     """Draw one measure of each pair of prompts against another, such as vectors against behaviour.
 
-    `pairs`, `spearman`, `p`: of `reading.association`. `labels`: what the two measures are.
+    `labels`: what the two measures are.
     """
     fig, (ax,) = panels(1, 5.6, 3.8)
+    pairs, prompts = found.pairs, found.pairs["kind"] == "prompt"
     same = pairs["first"].map(task_of) == pairs["second"].map(task_of)
-    prompts = pairs["kind"] == "prompt"
     seeds = np.where(same, "two seeds of a task", "two tasks")
     relation = np.where(prompts, seeds, pairs["kind"] + ", any pair")
-    for name, look in looks_of(["two seeds of a task", "two tasks", *np.unique(relation)]).items():
+    for name, look in looks_of(relation).items():
         own = pairs[relation == name]
-        if len(own):
-            look = look | {"linestyle": "none", "label": f"{name} ({len(own)})"}
-            ax.plot(own["one"], own["other"], alpha=0.85, **look)
+        look = look | {"linestyle": "none", "label": f"{name} ({len(own)})"}
+        ax.plot(own["one"], own["other"], alpha=0.85, **look)
     ax.set(xlabel=drawable(labels[0]), ylabel=drawable(labels[1]))
-    ax.set_title(f"rank correlation {spearman:.2f}, p = {p:.3f} by relabelling the prompts")
+    said = f"rank correlation {found.spearman:.2f}, p = {found.p:.3f} by relabelling the prompts"
+    ax.set_title(said)
     fig.legend_below(2)
-    fig.alt = (
-        f"Scatter of {prompts.sum()} pairs of prompts, beside their controls: {labels[1]} "
-        f"against {labels[0]}; Spearman's rank correlation of the prompts {spearman:.2f}, p {p:.3f}."
-    )
+    fig.alt = f"Scatter of {prompts.sum()} pairs beside their controls: {labels[1]} against {labels[0]}; {said}."
     return fig
 
 
