@@ -94,8 +94,8 @@ class TrainingDashboard(Instrument):
         self._go.set()
         self._loop = running_loop()  # None: nobody sees the picture before `wait`
         self._thread = Thread(target=self._train, daemon=True)
-        self._thread.start()
         self.refresh()
+        self._thread.start()
 
     def pause_or_resume(self) -> None:
         """Pause after the step that is being computed, or go on."""
