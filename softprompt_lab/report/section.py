@@ -120,15 +120,9 @@ class Subject:
             if run.record["towards"] == drawn[0].record["towards"]
         }
 
-    def _of_its_shape(self) -> dict[str, SavedRun]:
-        """The others that have as many virtual tokens, by name."""
-        runs = self.others.items()
-        return {name: run for name, run in runs if vectors_of(run).shape == self.prompt.shape}
-
     def _same_task(self) -> list[SavedRun]:
-        """Of these the ones that were trained on the subject's task."""
-        runs = self._of_its_shape().values()
-        return [run for run in runs if run.task.name == self.run.task.name]
+        """Of the others those that were trained on the subject's task."""
+        return [run for run in self.others.values() if run.task.name == self.run.task.name]
 
     @cached_property
     def other_seed(self) -> SavedRun | None:
@@ -147,9 +141,9 @@ class Subject:
 
     @cached_property
     def family(self) -> Family:
-        """The prompt and the others of its shape that were trained for a task alone, not as words or towards a text."""
+        """The prompt and the others that were trained for a task alone, not as words or towards a text."""
         runs = {self.run.name: self.run}
-        runs |= {name: run for name, run in self._of_its_shape().items() if run.free}
+        runs |= {name: run for name, run in self.others.items() if run.free}
         prompts = {name: vectors_of(run) for name, run in runs.items()}
         starts = {name: run.start.float() for name, run in runs.items() if run.start is not None}
         return Family(prompts, starts, {name: run.task.name for name, run in runs.items()})
@@ -188,7 +182,7 @@ def subject_of(given: str, beside: Sequence[str] = (), limit: int = ROWS) -> Sub
     """A saved prompt to read: a run's folder, or `zoo:NAME`, beside which the rest of the zoo stands.
 
     Args:
-        beside: folders of other prompts for the same base model.
+        beside: folders of other prompts for the same base model; those of another shape are left out.
 
     Raises:
         LabError: there is no such prompt, or it came without what a run keeps: rows, start and figures.
@@ -205,5 +199,6 @@ def subject_of(given: str, beside: Sequence[str] = (), limit: int = ROWS) -> Sub
     if folder.parent == zoo.FOLDER:
         others += [zoo.folder(name) for name in zoo.names() if name != folder.name]
     base_model, tokenizer = run.model.base_model, run.model.tokenizer
-    found = {other.name: saved_run(other, base_model, tokenizer) for other in others}
-    return Subject(run, found, limit, given)
+    runs = [saved_run(other, base_model, tokenizer) for other in others]
+    same = [other for other in runs if other.model.prompt.shape == run.model.prompt.shape]
+    return Subject(run, {other.name: other for other in same}, limit, given)
