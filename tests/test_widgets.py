@@ -4,8 +4,8 @@ import io
 
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from ipywidgets.widgets.widget_selection import TraitError
 from PIL import Image
-from traitlets import TraitError
 from words import walk, word_tokenizer, word_vectors
 
 from softprompt_lab import reading
