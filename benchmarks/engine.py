@@ -32,7 +32,7 @@ from softprompt_lab.batch import Example, Target
 from softprompt_lab.cli import speed
 from softprompt_lab.engine.selection import exact_strategies
 from softprompt_lab.evaluation import score_labels
-from softprompt_lab.plots import engine_ratios
+from softprompt_lab.plots import Figure, curves_figure
 from softprompt_lab.training import as_tensors, encode_training_rows
 
 FOLDER = Path(__file__).parent
@@ -347,6 +347,16 @@ def markdown(table: pd.DataFrame) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
+def ratios(table: pd.DataFrame) -> Figure:
+    """How many times as long PEFT takes, by the length of the prompt, a line for each kind of batch of random text."""
+    drawn = table[table["rows"].isin(["short", "long"])]
+    drawn = drawn.assign(kind=drawn["batch"].astype(str) + " " + drawn["rows"])
+    ratio = "ratio, PEFT, padded to the longest"
+    wide = drawn.pivot(index=["kind", "P"], columns="model", values=ratio).reset_index()
+    models = drawn["model"].unique()
+    return curves_figure(wide, "P", {name: f"PEFT / ours, {name}" for name in models})
+
+
 def write_report(output: Path) -> None:
     """engine.md from whatever parts there are, and the figure of the steps."""
     lines = [
@@ -363,7 +373,7 @@ def write_report(output: Path) -> None:
             table = pd.read_csv(path)
             lines += [f"## {part.capitalize()}", "", *markdown(table), ""]
             if part == "steps":
-                (output / "engine.png").write_bytes(engine_ratios(table).png())
+                (output / "engine.png").write_bytes(ratios(table).png())
                 lines += ["![ratios](engine.png)", ""]
     (output / "engine.md").write_text("\n".join(lines), encoding="utf-8")
 

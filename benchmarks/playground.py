@@ -32,8 +32,13 @@ def boards() -> dict[str, Playground]:
     for name in ("second", "third"):
         tiny.add_prompt(name, PromptTuningConfig(num_virtual_tokens=8))
     names = ("complaint-seed0", "complaint-seed1", "tone-seed0")
-    smollm2 = Playground.from_folders({name: zoo.folder(name) for name in names}, text=MESSAGE)
-    return {"tiny": Playground(tiny, task, text=MESSAGE), "smollm2": smollm2}
+    first = zoo.load(names[0])
+    smollm2, tasks = first.model, {"default": first.task}
+    for name in names[1:]:
+        smollm2.load_prompt(zoo.folder(name), name)
+        tasks[name] = zoo.load(name, smollm2.base_model, smollm2.tokenizer).task
+    boards = {"tiny": (tiny, task), "smollm2": (smollm2, tasks)}
+    return {name: Playground(*given, text=MESSAGE) for name, given in boards.items()}
 
 
 def main() -> None:

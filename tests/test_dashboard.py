@@ -12,14 +12,12 @@ from PIL import Image
 from softprompt_lab import (
     PromptTuningConfig,
     SoftPromptModel,
-    evaluate,
     load_base_model,
     load_task,
     train,
 )
 from softprompt_lab.evaluation import label_probabilities
-from softprompt_lab.runs import saved as runs
-from softprompt_lab.widgets import GammaSlider, NeighbourExplorer, Playground, TrainingDashboard
+from softprompt_lab.widgets import Playground, TrainingDashboard
 from softprompt_lab.widgets.playground import NO_PROMPT
 
 pytestmark = pytest.mark.slow
@@ -58,7 +56,7 @@ def dashboard(base, task):
 
 
 def stop_behind(dashboard, step: int) -> threading.Event:
-    """An event that is set when so many steps are done; the run waits there until `dashboard.go_on()`."""
+    """An event that is set when so many steps are done; the run waits there until it is resumed."""
     reached, after, post = threading.Event(), dashboard._after_step, dashboard._post
 
     def look(history):
@@ -68,7 +66,7 @@ def stop_behind(dashboard, step: int) -> threading.Event:
 
     def posted():  # when there is something to see of the step
         post()
-        if len(dashboard._seen.losses) == step:
+        if len(dashboard.history.losses) == step:
             reached.set()
 
     dashboard._after_step, dashboard._post = look, posted
@@ -108,7 +106,7 @@ def test_paused_it_stands_still_and_resumed_it_goes_on(dashboard):
     dashboard.start.click()
     assert reached.wait(120)
     assert dashboard.pause.description == "Pause"  # the kernel's thread has not been told yet
-    dashboard.hold()
+    dashboard.refresh()
     assert dashboard.pause.description == "Resume"
     assert not dashboard.wait(0.3)
     assert len(dashboard.history.losses) == 2
@@ -242,30 +240,6 @@ def test_prompts_of_several_tasks_answer_for_their_own(playground, task):
     }
     assert all(table.sum(axis=1).to_numpy() == pytest.approx(1) for table in tables.values())
     both.close()
-    with pytest.raises(ValueError, match="no task is given for other"):
-        Playground(playground._model, {"default": task})
-
-
-def test_saved_prompts_are_opened(base, task, tmp_path):
-    """In the playground, the explorer, the dashboard and the slider."""
-    model = model_of(base)
-    history = train(model, task, steps=1, batch_size=2, progress=False)
-    measured = evaluate(model, task, limit=2)
-    for name, told in (("saved", {}), ("drawn", {"towards": "thanks !", "gamma": 0.5})):
-        shipped = {"data": "shop", "label_column": "urgent"} | told
-        runs.save_run(tmp_path / name, model, task, history, measured, measured, **shipped)
-    opened = Playground.from_folders({"one": tmp_path / "saved"}, base="tiny", text="thanks !")
-    (table,) = opened.current().values()
-    expected = label_probabilities(model, task, ["thanks !"]).loc["thanks !"]
-    assert table.loc["one"].to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4)
-    given = {"base_model": base[0], "tokenizer": base[1]}
-    explorer = NeighbourExplorer.from_folder(tmp_path / "saved", **given)
-    assert explorer.step.options == (0, 1)
-    board = TrainingDashboard.from_folder(tmp_path / "saved", steps=2, **given)
-    torch.testing.assert_close(board.model.prompt, model.prompt)
-    slider = GammaSlider.from_folders([tmp_path / "saved", tmp_path / "drawn"], limit=2, **given)
-    assert [gamma for _, gamma in slider.gamma.options] == [0.0, 0.5]
-    with pytest.raises(ValueError, match="drawn towards 0 texts"):
-        GammaSlider.from_folders([tmp_path / "saved"], **given)
-    for widget in (opened, explorer, board, slider):
-        widget.close()
+    lacking = Playground(playground._model, {"default": task})
+    assert "KeyError: &#x27;other&#x27;" in lacking.status.value
+    lacking.close()

@@ -105,9 +105,7 @@ def test_the_slider_has_a_label_and_closing_stops_it(slider):
     slider.close()  # twice is once
 
 
-def test_nothing_to_show_is_refused(model):
-    with pytest.raises(ValueError, match="prompts is empty; train some"):
-        GammaSlider(model, rows(), TEXT, {})
+def test_a_text_without_a_token_is_refused(model):
     with pytest.raises(ValueError, match="start text '' has no token"):
         GammaSlider(model, rows(), "", prompts_of(model))
 

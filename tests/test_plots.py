@@ -102,7 +102,9 @@ FIGURES = {
     "purity": lambda: plots.cluster_purity_figure(
         reading.cluster_purity(PROMPTS, WORDS, TOKENIZER, 4)
     ),
-    "norm quantiles": lambda: plots.norms_figure(reading.norms_table(PROMPTS, WORDS)),
+    "norm quantiles": lambda: plots.marks_figure(
+        reading.norms_table(PROMPTS, WORDS), {"quantile": "share that is no longer"}
+    ),
     "words by step": lambda: plots.trajectory_words_figure(
         reading.trajectories_of(RUNS, WORDS, TOKENIZER)
     ),
@@ -196,9 +198,10 @@ def test_the_training_curve_shows_what_it_is_given():
 def test_shares_stand_side_by_side_and_are_told():
     figure = FIGURES["shares"]()
     upper, lower = figure.axes
-    places = [(bar.get_x(), bar.get_width()) for bar in upper.patches]
-    assert np.array(places) == pytest.approx(np.array([(0, 0.9), (0, 0.4), (0.9, 0.1), (0.4, 0.6)]))
-    assert len({bar.get_hatch() for bar in lower.patches}) == 3
+    assert [text.get_text() for text in upper.texts] == ["90%", "10%", "40%", "60%"]
+    assert [label.get_text() for label in lower.get_xticklabels()] == ["delivery", "bill", "other"]
+    shades = [sum(patch.get_facecolor()[:3]) for patch in lower.patches]
+    assert shades == sorted(shades), "a likelier label is darker"
     assert "complaints, no prompt: no complaint 60%" in figure.alt
 
 
@@ -288,14 +291,14 @@ def test_penalties_are_drawn_beside_the_loss():
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_diagram_says_what_a_tokenizer_and_the_mask_say(side):
-    figure = plots.concatenation_diagram(2, [3, 1], 1, padding_side=side)
+    figure = plots.concatenation_diagram(2, [3, 1], [1, 1], padding_side=side)
     embeddings, mask, labels = ([text.get_text() for text in ax.texts] for ax in figure.axes)
     padded = ["pad", "pad", "y0"] if side == "left" else ["y0", "pad", "pad"]
     assert embeddings == ["p0", "p1", "x0", "x1", "y2", "p0", "p1", *padded]
     assert mask == ["0" if cell == "pad" else "1" for cell in embeddings]
     assert labels == [cell if cell.startswith("y") else "-100" for cell in embeddings]
-    with pytest.raises(ValueError, match="'middle'"):
-        plots.concatenation_diagram(2, [3], padding_side="middle")
+    with pytest.raises(KeyError, match="'middle'"):
+        plots.concatenation_diagram(2, [3], [1], padding_side="middle")
 
 
 def test_the_neighbour_figure_holds_words_and_scores():
@@ -426,20 +429,14 @@ def test_any_token_can_be_drawn(text, shown, recwarn):
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
-def test_a_kind_of_batch_looks_the_same_in_every_panel():
-    """A model with fewer cells than the first one keeps the colours of the legend."""
-    from softprompt_lab.plots import engine_ratios
-
-    cells = [
-        ("a", p, batch, rows) for p in (1, 100) for batch in (1, 8) for rows in ("short", "long")
-    ]
-    cells += [("b", 100, 8, "short")]
-    table = pd.DataFrame(cells, columns=["model", "P", "batch", "rows"])
-    table["ratio, PEFT, padded to the longest"] = [0.5 + n for n in range(len(table))]
-    figure = engine_ratios(table)
+def test_a_kind_looks_the_same_in_every_panel():
+    """A column with fewer kinds than the first one keeps the colours of the legend."""
+    table = pd.DataFrame({"kind": list("ccdd"), "step": [0, 1, 0, 1], "a": [1, 2, 3, 4]})
+    figure = plots.curves_figure(
+        table.assign(b=[np.nan, np.nan, 5, 6]), "step", {"a": "A", "b": "B"}
+    )
     first, second = figure.axes
-    drawn = {line.get_label(): line for line in second.lines}
-    for line in first.lines:
-        assert drawn[line.get_label()].get_color() == line.get_color()
-    assert list(drawn["8 short rows"].get_ydata()) == [8.5]
-    assert "from 0.50 (a, P = 1, 1 short rows) to 8.50 (b, P = 100, 8 short rows)" in figure.alt
+    for one, other in zip(first.lines, second.lines, strict=True):
+        assert one.get_color() == other.get_color()
+    assert list(second.lines[1].get_ydata()) == [5, 6]
+    assert "c A 2.00; d A 4.00, B 6.00" in figure.alt

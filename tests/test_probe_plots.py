@@ -119,14 +119,15 @@ def test_a_figure_is_small_and_has_labels_and_words(name, recwarn):
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
 
 
-def test_the_ablation_figure_draws_effects_intervals_and_the_range_of_the_draws():
-    figure = plots.ablation_figure(ablation())
+def test_the_ablation_figure_draws_effects_intervals_and_the_draws():
+    figure = FIGURES["ablation"]()
     without, alone = figure.axes[:2]
-    assert [[-0.16, 0.5], [0.84, -0.05]] in lines_of(without)
-    assert [[-0.16, 0.4], [-0.16, 0.6]] in segments_of(without)
-    boxes = [(patch.get_x(), patch.get_y(), patch.get_height()) for patch in without.patches]
-    assert np.allclose(boxes, [(-0.4, 0.2, 0.25), (0.6, 1.2, 0.25)])
-    assert all(patch.get_hatch() for patch in without.patches)
+    assert np.allclose(
+        lines_of(without)[:2], [[[-0.22, 0.5], [0.78, -0.05]], [[0, 0.5], [1, -0.05]]]
+    )
+    assert [[-0.22, 0.4], [-0.22, 0.6]] in segments_of(without)
+    draws = [[0.22, 0.2], [0.22, 0.45], [1.22, 1.2], [1.22, 1.45]]
+    assert np.allclose(lines_of(without)[2], draws), "every draw"
     assert [3.0, 3.0] in [list(line.get_ydata()) for line in alone.lines], "no prompt"
     assert (
         "virtual token 0 costs most: the loss changes by +0.500; 1 intervals of 2 leave out zero"
@@ -153,14 +154,14 @@ def test_the_interpolation_figure_draws_the_line_between_the_ends_and_the_marker
     assert [[0, 1], [0.5, 2.5], [1, 2]] in drawn
     assert [[0, 1], [0.5, 3.5], [1, 5]] in drawn, "each draw has its line"
     assert [[0, 1], [1, 2]] in drawn
-    assert [[0.25, 1.75]] in drawn
+    assert [0.25, 0.25] in [list(line.get_xdata()) for line in loss.lines], "here"
     assert [[0.5, 2.4], [0.5, 2.6]] in segments_of(loss)
     assert "highest above the straight line by 1.000 at 0.50" in figure.alt
     assert "loss 4.000 to 5.000" in figure.alt
     assert loss.get_ylim()[1] > 5
     steep = along("at")
     steep.loc[steep["kind"] == "random", "loss"] *= 10
-    loss = plots.interpolation_figure(steep).axes[0]
+    loss = plots.interpolation_figure(steep, ("seed 0", "seed 1")).axes[0]
     assert loss.get_ylim() == (0, 3 * 2.5), (
         "a barrier can be seen beside a steep way to random vectors"
     )

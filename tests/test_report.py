@@ -90,22 +90,22 @@ def done(subject) -> list:
 def test_every_instrument_has_its_part(subject, done):
     """One for each function of the three parts; those that need other prompts too."""
     assert len(done) == len(report.instruments_for(subject)) == 21
-    for instrument, section in done:
-        name = instrument.__name__
+    for section in done:
+        name = section.name
         assert section.figure.alt, name
-        assert section.sentence.endswith("."), name
+        assert section.shows.endswith("."), name
         assert section.control.endswith("."), name
         assert section.caution.endswith("."), name
-        assert any(character.isdigit() for character in section.sentence), (
+        assert any(character.isdigit() for character in section.shows), (
             f"{name} says nothing that was measured"
         )
-        assert "nan" not in section.sentence, name
-        assert instrument.__doc__.endswith("?"), name
+        assert "nan" not in section.shows, name
+        assert section.question.endswith("?"), name
 
 
 def test_who_stands_beside(subject):
     assert subject.other_seed.name == "urgent-1"
-    assert list(subject.free) == ["urgent-1", "tone-0", "tone-1"]
+    assert list(subject.family.prompts) == ["urgent-0", "urgent-1", "tone-0", "tone-1"]
     assert subject.of_words.name == "words"
     assert list(subject.wayward) == [0.1, 10.0]
     alone = report.Subject(subject.run, {}, 4)
@@ -114,7 +114,7 @@ def test_who_stands_beside(subject):
 
 def test_the_sentences_are_the_numbers_of_the_tables(subject, done):
     """Of three instruments, computed here."""
-    said = {section.title: section.sentence for _, section in done}
+    said = {section.title: section.shows for section in done}
     run = subject.run
     table = reading.discretisation_gap(
         run.model, run.task, start=subject.start, split="test", limit=4
@@ -130,8 +130,8 @@ def test_the_sentences_are_the_numbers_of_the_tables(subject, done):
 
 def test_the_html_page_holds_every_figure_with_its_alt_text_and_asks_no_server(subject, done):
     page = Pictures(report.as_html(subject, done))
-    assert [image["alt"] for image in page.images] == [section.figure.alt for _, section in done]
-    assert page.headings == [section.title for _, section in done]
+    assert [image["alt"] for image in page.images] == [section.figure.alt for section in done]
+    assert page.headings == [section.title for section in done]
     for image in page.images:
         data = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
         assert Image.open(io.BytesIO(data)).width > 300
@@ -139,10 +139,9 @@ def test_the_html_page_holds_every_figure_with_its_alt_text_and_asks_no_server(s
 
 
 def test_what_a_stranger_wrote_is_escaped(subject, done):
-    instrument, section = done[0]
     attack = "<script>alert(1)</script>"
-    harmed = report.Section(attack, section.figure, attack, attack, attack)
-    assert attack not in report.as_html(subject, [(instrument, harmed)])
+    harmed = report.Section("name", attack, done[0].figure, *[attack] * 4)
+    assert attack not in report.as_html(subject, [harmed])
 
 
 def test_the_notebook_makes_the_same_again(subject, done):
@@ -151,7 +150,7 @@ def test_the_notebook_makes_the_same_again(subject, done):
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) == 3
-    for cell, (_, section) in zip(code[1:], done, strict=False):
+    for cell, section in zip(code[1:], done, strict=False):
         again = eval(cell.source, {"report": report, "subject": subject})
         assert str(again) == str(section)
         assert cell.outputs[0]["metadata"]["image/png"]["alt"] == section.figure.alt
@@ -202,9 +201,7 @@ def test_the_notebook_of_the_zoo_is_the_one_that_the_command_writes():
         for instrument in report.instruments_for(subject)
         if instrument.__module__.endswith("vectors")
     ]
-    expected = report.as_notebook(
-        subject, [(instrument, instrument(subject)) for instrument in quick]
-    )
+    expected = report.as_notebook(subject, [instrument(subject) for instrument in quick])
     sources = [cell.source for cell in kept.cells]
     assert [cell.source for cell in expected.cells] == sources[: len(expected.cells)]
     for ours, theirs in zip(expected.cells, kept.cells, strict=False):

@@ -8,4 +8,4 @@ PICTURE = Path(__file__).resolve().parents[1] / "notebooks" / "images" / "soft_p
 
 if __name__ == "__main__":
     PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_bytes(concatenation_diagram(4, [7, 5], label_lengths=2).png())
+    PICTURE.write_bytes(concatenation_diagram(4, [7, 5], label_lengths=[2, 2]).png())

@@ -213,9 +213,9 @@ def report(
 
     subject, done = pages.subject_of(prompt, beside or (), limit), []
     found = pages.sections(subject)
-    for instrument, section in tqdm(found, total=len(pages.instruments_for(subject))):
-        tqdm.write(f"{section.title}: {section.sentence}")
-        done.append((instrument, section))
+    for section in tqdm(found, total=len(pages.instruments_for(subject))):
+        tqdm.write(f"{section.title}: {section.shows}")
+        done.append(section)
     for path in output:
         html = path.suffix == ".html"
         page = (

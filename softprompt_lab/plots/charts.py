@@ -1,5 +1,6 @@
 """The parts that figures are made of: panels, cells with words, dots with intervals, rows of marks, lines by kind."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,13 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of
+from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of, styled
 
 SHADES = colors.LinearSegmentedColormap.from_list("shades", ["#FFFFFF", SKY])
+SHADES = SHADES.with_extremes(bad="white")
 CHANGED = "#FBF3C0"  # behind a word that is not the one before
-DARK = 0.55  # luminance of a cell: darker ones have white words
-BOX = {"linewidth": 0.6, "clip_on": False}
-ON_HATCH = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.8}  # behind a word
+BOX = {"edgecolor": "#C8C8C8", "linewidth": 0.6, "clip_on": False}
+SLANTED = {"rotation": 45, "ha": "right", "va": "center", "rotation_mode": "anchor"}
 
 
 def panels(columns: int, width: float, height: float, **settings: Any) -> tuple[Figure, list[Axes]]:
@@ -24,9 +25,9 @@ def panels(columns: int, width: float, height: float, **settings: Any) -> tuple[
     return fig, list(fig.subplots(1, columns, squeeze=False, **settings)[0])
 
 
-def name_rows(ax: Axes, names: Iterable[Any], longest: int = 60) -> None:
+def name_rows(ax: Axes, names: Iterable[Any]) -> None:
     """Name the lines of a chart, the first at the top."""
-    names = [drawable(str(name), longest) for name in names]
+    names = [drawable(str(name)) for name in names]
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
 
 
@@ -34,11 +35,11 @@ def name_rows(ax: Axes, names: Iterable[Any], longest: int = 60) -> None:
 
 
 def dots(
-    ax: Axes, values: Numbers, at: Numbers, ends: Sequence, upright: bool = False, **look: Any
+    ax: Axes, values: Numbers, ends: Sequence, at: Numbers, upright: bool = False, **look: Any
 ) -> None:
-    """Draw values as markers at their places, each with a line between its two ends.
+    """Draw values as markers at their places, each with a line between its two ends, low and high.
 
-    `ends`: (low, high). `upright`: places go across and values up, not the other way round.
+    `upright`: places go across and values up, not the other way round.
     """
     draw, xy = (ax.vlines, (at, values)) if upright else (ax.hlines, (values, at))
     draw(at, *ends, color=look["color"], linewidth=1.4)
@@ -50,8 +51,15 @@ def dot_rows(
 ) -> None:
     """Draw one value a line, with its interval, its look and its name."""
     for y, (value, low, high, look) in enumerate(zip(values, *ends, looks, strict=True)):
-        dots(ax, value, y, (low, high), **look)
+        dots(ax, value, (low, high), y, **look)
     name_rows(ax, names)
+
+
+def words_beside(ax: Axes, texts: Iterable[str]) -> None:
+    """Write a text at the right of each line of a chart."""
+    for y, text in enumerate(texts):
+        place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8}
+        ax.annotate(drawable(text, 84), (1.02, y), **place)
 
 
 def mark_rows(ax: Axes, groups: Mapping[str, Numbers]) -> None:
@@ -68,11 +76,6 @@ def mark_rows(ax: Axes, groups: Mapping[str, Numbers]) -> None:
 
 
 # --- lines ----------------------------------------------------------------------------------------------------
-
-
-def line(ax: Axes, values: pd.Series, **look: Any) -> None:
-    """Draw a series over its index, with a marker at about eight of its points."""
-    ax.plot(values.index, values, markevery=max(1, len(values) // 8), **look)
 
 
 def kind_lines(
@@ -93,9 +96,35 @@ def kind_lines(
             if band is not None:
                 low, high = (groups.quantile(q)[column].dropna() for q in (band, 1 - band))
                 ax.fill_between(low.index, low, high, color=look["color"], alpha=0.18, linewidth=0)
-            line(ax, values, label=drawable(kind), **look)
+            look = look | {"markevery": max(1, len(values) // 8), "label": drawable(kind)}
+            ax.plot(values.index, values, **look)
             ax.set_xlabel(x)
             ax.locator_params(axis="x", nbins=5, integer=True)
+
+
+@styled
+def curves_figure(
+    table: pd.DataFrame,
+    x: str,
+    columns: Mapping[str, str],
+    middle: str = "mean",
+    band: float | None = None,
+) -> Figure:
+    """Draw columns of a long table by step or by layer: a line for each kind, one panel a column.
+
+    `columns`: with the names of their axes. `middle`, `band`: as in `kind_lines`.
+    """
+    fig, axes = panels(len(columns), 0.6 + 3.4 * len(columns), 3.2)
+    kind_lines(dict(zip(columns, axes, strict=True)), table, x, middle, band)
+    for ax, name in zip(axes, columns.values(), strict=True):
+        ax.set_ylabel(name)
+    fig.legend_below()
+    said = []
+    for kind, own in table.groupby("kind", sort=False):
+        last = own.groupby(x)[list(columns)].agg(middle).ffill().iloc[-1]
+        said.append(f"{kind} {in_words(last.dropna().rename(columns))}")
+    fig.alt = f"Lines by {x}, each a {middle}; they end at: {'; '.join(said)}."
+    return fig
 
 
 def running_mean(values: Numbers, window: int) -> pd.Series:
@@ -114,26 +143,24 @@ def cells(
     *,
     notes: pd.DataFrame | None = None,
     bold: pd.DataFrame | None = None,
-    hatches: pd.DataFrame | None = None,
-    edge: str = "white",
-    rotation: int = 0,
 ) -> None:
-    """Draw a table as a grid of cells: its words on coloured faces, its index and its columns as labels.
+    """Draw a table as a grid of cells: its words on light faces, its index and its columns as labels.
 
     Places without a word stay empty. `faces`: an array with a colour for each cell. `notes`: small words at the right.
-    `rotation`: of the columns' labels.
     """
-    faces, blank = np.asarray(faces), pd.DataFrame("", words.index, words.columns)
-    extras = [blank if each is None else each for each in (notes, bold, hatches)]
-    notes, bold, hatches = (each.to_numpy() for each in extras)
+    faces = np.asarray(faces)
     for (y, x), word in np.ndenumerate(words.to_numpy()):
-        if not pd.isna(word):
-            face, hatch = colors.to_rgb(faces[y, x]), hatches[y, x]
-            ax.add_patch(Rectangle((x, y), 1, 1, fc=face, ec=edge, hatch=hatch, **BOX))
-            look = _ink(face, hatch) | {"weight": "bold" if bold[y, x] else "normal"}
-            _cell_words(ax, x, y, str(word), notes[y, x], look)
-    slant = {"rotation": rotation, "ha": "right", "va": "center", "rotation_mode": "anchor"}
-    slant = slant if rotation else {}
+        if pd.isna(word):
+            continue
+        ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colors.to_rgb(faces[y, x]), **BOX))
+        weight = "bold" if bold is not None and bold.iloc[y, x] else "normal"
+        place, side = (0.5, "center") if notes is None else (0.05, "left")
+        look = {"va": "center", "fontsize": 8, "weight": weight}
+        ax.text(x + place, y + 0.5, drawable(str(word), 12), ha=side, **look)
+        if notes is not None:
+            look = {"va": "center", "fontsize": 7, "alpha": 0.75}
+            ax.text(x + 0.95, y + 0.5, notes.iloc[y, x], ha="right", **look)
+    slant = {} if pd.api.types.is_numeric_dtype(words.columns) else SLANTED
     for axis, names, look in ((ax.xaxis, words.columns, slant), (ax.yaxis, words.index, {})):
         names = [drawable(str(name), 24) for name in names]
         axis.set_ticks(np.arange(len(names)) + 0.5, names, **look)
@@ -142,34 +169,17 @@ def cells(
     ax.spines[:].set_visible(False)
 
 
-def _ink(face: tuple, hatch: str) -> dict[str, Any]:
-    """Return the look of words on a face: white on a dark one, on a white ground where it is hatched."""
-    if hatch:
-        return {"bbox": ON_HATCH}
-    return {"color": "white" if np.dot(face, (0.299, 0.587, 0.114)) < DARK else BLACK}
-
-
-def _cell_words(ax: Axes, x: int, y: int, word: str, note: str, look: Mapping[str, Any]) -> None:
-    """Write the word of one cell in its middle, or at its left beside a note at its right."""
-    place, side = (0.05, "left") if note else (0.5, "center")
-    ax.text(x + place, y + 0.5, drawable(word, 12), ha=side, va="center", fontsize=8, **look)
-    if note:
-        ax.text(x + 0.95, y + 0.5, note, ha="right", va="center", fontsize=7, alpha=0.75)
-
-
 def changing_words(ax: Axes, words: pd.DataFrame, axis: int) -> None:
     """Draw a table of words; one that differs from the one before it along `axis` is bold on a shade."""
     before = words.shift(axis=axis)
     changed = words.ne(before) & before.notna()
-    cells(ax, words, np.where(changed, CHANGED, "white"), bold=changed, edge="#C8C8C8")
+    cells(ax, words, np.where(changed, CHANGED, "white"), bold=changed)
 
 
-def matrices(
-    tables: Mapping[str, pd.DataFrame], columns: int, spec: str, shades: Any, scale: Any
-) -> Figure:
+def matrices(tables: Mapping[str, pd.DataFrame], spec: str, scale: Any) -> Figure:
     """Return a figure of triangles, one a panel: the lower half of each table, its numbers on shades of a scale."""
     sizes = [len(table) for table in tables.values()]
-    columns = min(columns, len(tables))
+    columns = math.isqrt(len(tables) - 1) + 1
     rows, alike = -(-len(tables) // columns), len(set(sizes)) == 1
     width, height = 0.36 * max(sizes) + 0.5, 0.28 * max(sizes) + 0.5
     fig = Figure(figsize=(1.3 + width * columns, 1.0 + height * rows))
@@ -177,7 +187,7 @@ def matrices(
     for place, (ax, (title, table)) in enumerate(zip(axes, tables.items(), strict=False)):
         words = table.map(lambda value: "–" if np.isnan(value) else f"{value:z{spec}}")
         words = words.where(np.tri(*table.shape, dtype=bool))
-        cells(ax, words, shades(scale(table.to_numpy())), rotation=45)
+        cells(ax, words, SHADES(scale(table.to_numpy())))
         outer = {"labelleft": place % columns == 0, "labelbottom": place + columns >= len(tables)}
         ax.tick_params(labelsize=8, **(outer if alike else {}))
         ax.set_title(title)

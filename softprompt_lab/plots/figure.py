@@ -19,22 +19,13 @@ from PIL import Image
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
-LOOKS = [
-    {"color": BLUE, "marker": "o", "linestyle": "-"},
-    {"color": VERMILLION, "marker": "s", "linestyle": "--"},
-    {"color": GREEN, "marker": "^", "linestyle": "-."},
-    {"color": PURPLE, "marker": "D", "linestyle": ":"},
-    {"color": ORANGE, "marker": "v", "linestyle": (0, (5, 1))},
-    {"color": BLACK, "marker": "x", "linestyle": (0, (1, 1))},
-]
-FILLS = [  # of areas: colour and hatch
-    {"facecolor": SKY, "hatch": ""},
-    {"facecolor": ORANGE, "hatch": "//"},
-    {"facecolor": "#D9D9D9", "hatch": ".."},
-    {"facecolor": GREEN, "hatch": "xx"},
-    {"facecolor": PURPLE, "hatch": "--"},
-    {"facecolor": "#F0E442", "hatch": "\\\\"},
-]
+LOOKS = list(  # of lines
+    mpl.cycler(
+        color=[BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BLACK, GREY],
+        marker=list("os^DvxP"),
+        linestyle=["-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1))],
+    )
+)
 DOTTED = {"color": BLACK, "linestyle": ":", "linewidth": 1.4}  # a level to compare with
 DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
@@ -48,61 +39,47 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
-    "axes.grid": False,
     "legend.frameon": False,
     "legend.fontsize": 9,
     "lines.linewidth": 1.8,
     "lines.markersize": 5,
-    "hatch.linewidth": 0.6,
 }
 
 Numbers = Any  # a list, an array, a tensor or a column of numbers: whatever `array` takes
 
 
-class Picture:
-    """What shows itself in a notebook as a PNG that carries its `alt` text."""
+class Figure(figure.Figure):
+    """A matplotlib figure without pyplot, which shows itself in a notebook as a PNG that carries its `alt` text.
+
+    Attributes:
+        animated: An animated PNG, to be shown in place of the picture.
+    """
 
     alt = ""
-
-    def png(self) -> bytes:
-        """Return the picture as a PNG."""
-        raise NotImplementedError
+    animated = b""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
-
-class Figure(Picture, figure.Figure):
-    """A matplotlib figure without pyplot."""
-
     def png(self) -> bytes:
         """Return the picture, the same bytes for the same figure."""
+        if self.animated:
+            return self.animated
         canvas, buffer = FigureCanvasAgg(self), io.BytesIO()
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         image.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
-    def legend_below(self, columns: int = 4, title: str = "") -> None:
+    def legend_below(self, columns: int = 4) -> None:
         """Put one legend under all panels: every label once, in the order in which they were drawn."""
         labelled = [ax.get_legend_handles_labels() for ax in self.axes]
         entries = {
             label: handle for parts in labelled for handle, label in zip(*parts, strict=True)
         }
         if entries:
-            look = {"loc": "outside lower center", "ncols": columns, "title": title}
+            look = {"loc": "outside lower center", "ncols": columns}
             self.legend(list(entries.values()), list(entries), **look)
-
-
-class Animation(Picture):
-    """An animated PNG; where animations are not played, its first picture is shown."""
-
-    def __init__(self, png: bytes, alt: str) -> None:
-        self._png, self.alt = png, alt
-
-    def png(self) -> bytes:
-        """Return the animated picture."""
-        return self._png
 
 
 def styled(draw: Callable) -> Callable:

@@ -5,68 +5,55 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
 from .charts import cells, panels
-from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, Numbers, styled
+from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, styled
 
-KINDS = {  # first letters of a cell: what it is, its colour and hatch
-    "p": ("virtual token", ORANGE, "///"),
-    "x": ("text token", SKY, ""),
-    "y": ("label token", GREEN, "..."),
-    "pad": ("padding", "#FFFFFF", ""),
-}
+COLOURS = {"p": ORANGE, "x": SKY, "y": GREEN, "pad": "#FFFFFF"}  # by a cell's first letters
+NAMES = {"p": "virtual token", "x": "text token", "y": "label token", "pad": "padding"}
 
 
 @styled
 def concatenation_diagram(
     prompt_length: int,
     text_lengths: Sequence[int],
-    label_lengths: int | Sequence[int] = 1,
+    label_lengths: Sequence[int],
     padding_side: str = "right",
 ) -> Figure:
     """Draw [prompt | text] for a batch, with the mask and the labels that belong to it, B x (P + T) each.
 
-    `text_lengths`: tokens of each row, labels included. `label_lengths`: how many of them, at the end, are
-    labels.
+    `text_lengths`: tokens of each row, labels included. `label_lengths`: how many of them, at the end, are labels.
     """
-    if padding_side not in ("left", "right"):
-        raise ValueError(f"padding_side is {padding_side!r}; it is 'left' or 'right'")
     batch, width = len(text_lengths), max(text_lengths)
-    if isinstance(label_lengths, int):
-        label_lengths = [label_lengths] * batch
     rows = []
     for length, labels in zip(text_lengths, label_lengths, strict=True):
         text = [f"{'y' if t >= length - labels else 'x'}{t}" for t in range(length)]
         pads = ["pad"] * (width - length)
-        text = pads + text if padding_side == "left" else text + pads
-        rows.append([f"p{p}" for p in range(prompt_length)] + text)
+        sides = {"left": pads + text, "right": text + pads}
+        rows.append([f"p{p}" for p in range(prompt_length)] + sides[padding_side])
     tokens = pd.DataFrame(rows, index=[f"row {row}" for row in range(batch)])
-    fig = Figure(figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 2.05 + 0.9 * batch))
-    _views(fig.subplots(3, 1), tokens, f"B x (P + T) = {batch} x ({prompt_length} + {width})")
-    patches = [Patch(fc=c, ec=GREY, hatch=hatch, label=name) for name, c, hatch in KINDS.values()]
-    fig.legend(handles=patches, loc="outside lower center", ncols=4)
-    fig.alt = (
-        f"Diagram of a batch of {batch} rows: {prompt_length} virtual tokens in front of {width} text "
-        f"positions, padded on the {padding_side}. The mask is 1 for virtual and text tokens and 0 for "
-        f"padding; the labels are -100 everywhere but at the label tokens."
-    )
-    return fig
-
-
-def _views(axes: np.ndarray, tokens: pd.DataFrame, size: str) -> None:
-    """Draw a batch as embeddings, as its mask and as its labels, in the same colours."""
+    fig = Figure(figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 2.3 + 0.9 * batch))
+    size = f"B x (P + T) = {batch} x ({prompt_length} + {width})"
     kinds = tokens.map(lambda token: token if token == "pad" else token[0])
     views = {
         "embeddings that enter the model": tokens,
         "attention mask": kinds.ne("pad").astype(int),
         "labels": tokens.where(kinds == "y", "-100"),
     }
-    faces, hatches = (kinds.map(lambda kind, part=part: KINDS[kind][part]) for part in (1, 2))
-    for ax, (title, words) in zip(axes, views.items(), strict=True):
-        cells(ax, words, faces, hatches=hatches, edge=GREY)
+    for ax, (title, words) in zip(fig.subplots(3, 1), views.items(), strict=True):
+        cells(ax, words, kinds.map(COLOURS.get))
         ax.set(xticks=[], title=f"{title}, {size}")
+    patches = [
+        Patch(fc=COLOURS[kind], ec=GREY, label=f"{kind}: {name}") for kind, name in NAMES.items()
+    ]
+    fig.legend(handles=patches, loc="outside lower center", ncols=2)
+    fig.alt = (
+        f"Diagram of a batch of {batch} rows: {prompt_length} virtual tokens in front of {width} text "
+        f"positions, padded on the {padding_side}. The mask is 1 for virtual and text tokens and 0 for "
+        f"padding; the labels are -100 everywhere but at the label tokens."
+    )
+    return fig
 
 
 @styled
@@ -76,18 +63,23 @@ def letters_figure(
     """Draw what each of B, P, T, D, V, L counts, with the numbers of a real batch and model."""
     fig, (ax,) = panels(1, 9.0, 3.3)
     rows, numbers = 0.9 * np.arange(4), 0.05 + 0.48 * np.arange(7)
-    _boxes(ax, [0, 1], rows, (0.9, 0.7), ORANGE, "///")
-    _boxes(ax, [2.2, 3.2, 4.2], rows, (0.9, 0.7), SKY)
-    _boxes(ax, [6.4], numbers, (0.9, 0.48), SKY)
-    _boxes(ax, [8.5], 0.05 + 0.68 * np.arange(5), (2.2, 0.55), "#E8E8E8", word="frozen")
-    _boxes(ax, [11.9], numbers, (0.9, 0.48), GREEN, "...")
+    boxes = [  # left ends, lower ends, width and height, colour
+        ([0, 1], rows, (0.9, 0.7), ORANGE),
+        ([2.2, 3.2, 4.2], rows, (0.9, 0.7), SKY),
+        ([6.4], numbers, (0.9, 0.48), SKY),
+        ([8.5], 0.05 + 0.68 * np.arange(5), (2.2, 0.55), "#E8E8E8"),
+        ([11.9], numbers, (0.9, 0.48), GREEN),
+    ]
+    for lefts, bottoms, size, colour in boxes:
+        for corner in product(lefts, bottoms):
+            ax.add_patch(Rectangle(corner, *size, fc=colour, ec=GREY, lw=0.7))
     ax.plot([0, 1.9, np.nan, 2.2, 5.1], [3.75] * 5, color=BLACK, linewidth=1, marker="|")
     ax.plot([-0.35, -0.35], [0, 3.4], color=BLACK, linewidth=1, marker="_")
     for x, words in (
         (0.95, f"P = {prompt}\nvirtual tokens"),
         (3.65, f"T = {text}\ntext tokens"),
         (6.85, f"D = {width}\nnumbers a token"),
-        (9.6, f"L = {layers}\nlayers"),
+        (9.6, f"L = {layers}\nfrozen layers"),
         (12.35, f"V = {vocabulary:,}\nscores a token"),
     ):
         ax.text(x, 3.9, words, ha="center", va="bottom", fontsize=9)
@@ -98,23 +90,8 @@ def letters_figure(
     ax.spines[:].set_visible(False)
     fig.alt = (
         f"Diagram from left to right. A batch of B = {batch} rows; each row has the same P = {prompt} virtual "
-        f"tokens in front, hatched, and up to T = {text} text tokens behind. Each token enters as a vector of "
+        f"tokens in front and up to T = {text} text tokens behind. Each token enters as a vector of "
         f"D = {width} numbers, passes L = {layers} frozen layers, and leaves as a score for each of the "
         f"V = {vocabulary:,} tokens of the vocabulary."
     )
     return fig
-
-
-def _boxes(
-    ax: Axes,
-    lefts: Numbers,
-    bottoms: Numbers,
-    size: tuple[float, float],
-    colour: str,
-    hatch: str = "",
-    word: str = "",
-) -> None:
-    """Draw a grid of boxes of one (width, height), each with the word in it."""
-    for x, y in product(lefts, bottoms):
-        ax.add_patch(Rectangle((x, y), *size, fc=colour, ec=GREY, hatch=hatch, lw=0.7))
-        ax.text(x + size[0] / 2, y + size[1] / 2, word, ha="center", va="center", fontsize=8)

@@ -1,34 +1,39 @@
 """Figures of what happens inside the base model: the lens, the attention on a prompt, its bias, what is read back."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
-from matplotlib import cm, colors
+from matplotlib import cm
 from matplotlib.axes import Axes
 
-from .charts import SHADES, cells, evenly, in_words, kind_lines, panels
-from .figure import BLACK, BLUE, GREEN, GREY, SKY, VERMILLION, Figure, drawable, percent, styled
+from .charts import (
+    SHADES,
+    cells,
+    curves_figure,
+    dot_rows,
+    evenly,
+    in_words,
+    kind_lines,
+    panels,
+    words_beside,
+)
+from .figure import BLACK, GREY, SKY, Figure, drawable, looks_of, percent, styled
 
-DEEP = colors.LinearSegmentedColormap.from_list("deep", ["#FFFFFF", SKY, "#08306B"])
 LAYERS_DRAWN = 9  # of a lens: the first, the last and as many between as one can read
 PLACES_DRAWN = 4  # of a lens: the last virtual tokens and the last of the text
 KINDS_DRAWN = ("prompt", "random")
-BARS = {"prompt": (BLUE, ""), "task text": (GREEN, "...")}  # of what is read back; others: CONTROL
-CONTROL = (VERMILLION, "///")
 
 
 # --- the logit lens -------------------------------------------------------------------------------------------
 
 
 @styled
-def lens_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAWN) -> Figure:
+def lens_figure(frame: pd.DataFrame) -> Figure:
     """Draw the first choice of each layer (rows, deep ones on top) at each place (columns), by kind.
 
     `frame`: of `reading.logit_lens`. The shade is the choice's probability; a bold word is the last layer's choice.
     Drawn are the last virtual tokens and the last text tokens, the right-most of which predicts the label.
     """
-    first = frame[frame["kind"].isin(kinds)]
+    first = frame[frame["kind"].isin(KINDS_DRAWN)]
     layers = evenly(first["layer"], LAYERS_DRAWN)
     last = first.groupby(["kind", "place"])["position"].transform("max")
     drawn = first[(last - first["position"] < PLACES_DRAWN) & first["layer"].isin(layers)]
@@ -56,10 +61,9 @@ def _lens_grid(ax: Axes, own: pd.DataFrame) -> None:
     names = [f"p{at}" for _, at in virtual] + wide["token"][text].iloc[0].tolist()
     words, bold = (wide[column][virtual + text] for column in ("predicted", "agrees"))
     sure = np.exp(wide["log_probability"][virtual + text].to_numpy())
-    cells(ax, words.set_axis(names, axis=1), SHADES(sure), bold=bold, rotation=35)
-    if virtual and text:
-        ax.axvline(len(virtual), color=BLACK, linewidth=1.2)
-    ax.set_xlabel("virtual token | token of the text" if virtual else "token")
+    cells(ax, words.set_axis(names, axis=1), SHADES(sure), bold=bold)
+    ax.axvline(len(virtual), color=BLACK, linewidth=1.2)
+    ax.set_xlabel("virtual token | token of the text")
 
 
 def _settling(own: pd.DataFrame) -> str:
@@ -76,18 +80,18 @@ def _settling(own: pd.DataFrame) -> str:
 
 
 @styled
-def attention_mass_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAWN) -> Figure:
+def attention_mass_figure(frame: pd.DataFrame) -> Figure:
     """Draw the predicting token's attention on the prompt by layer and head, beside a control, and each kind's mean.
 
     `frame`: of `reading.attention_mass`.
     """
-    grids = dict(iter(frame[frame["kind"].isin(kinds)].groupby("kind", sort=False)))
+    grids = dict(iter(frame[frame["kind"].isin(KINDS_DRAWN)].groupby("kind", sort=False)))
     most = max(grid["mass"].max() for grid in grids.values())
     widths = [1] * len(grids) + [2]
     fig, (*axes, right) = panels(len(widths), 4.3 + 1.7 * len(grids), 4.0, width_ratios=widths)
     for ax, (kind, grid) in zip(axes, grids.items(), strict=True):
         values = grid.pivot(index="layer", columns="head", values="mass")
-        shown = ax.imshow(values, aspect="auto", cmap=DEEP, vmin=0, vmax=most, origin="lower")
+        shown = ax.imshow(values, aspect="auto", cmap="Blues", vmin=0, vmax=most, origin="lower")
         ax.set_title(f"{drawable(kind)}\nmean {grid['mass'].mean():.1%}")
         ax.set(xlabel="head", ylabel="layer")
         ax.locator_params(nbins=5, integer=True)
@@ -101,16 +105,14 @@ def attention_mass_figure(frame: pd.DataFrame, kinds: Sequence[str] = KINDS_DRAW
     means = frame.groupby("kind", sort=False)[["mass", "first"]].mean()
     parts = [
         f"{row.Index} {row.mass:.1%} (first place alone {row.first:.1%})"
-        for row in means.drop("no prompt", errors="ignore").itertuples()
+        for row in means.drop("no prompt").itertuples()
     ]
     fig.alt = (
         f"Share of attention that the predicting token pays to the vectors in front, {layers} layers of {heads} heads, "
         f"n = {frame['n'].iloc[0]} texts. Means: {'; '.join(parts)}; all places alike would be "
-        f"{frame['uniform'].max():.1%}."
+        f"{frame['uniform'].max():.1%}. Without a prompt the text's own first token gets "
+        f"{means.loc['no prompt', 'first']:.1%}."
     )
-    if "no prompt" in means.index:
-        sink = means.loc["no prompt", "first"]
-        fig.alt += f" Without a prompt the text's own first token gets {sink:.1%}."
     return fig
 
 
@@ -123,8 +125,7 @@ def _mass_lines(ax: Axes, frame: pd.DataFrame) -> None:
     look = {"color": SKY, "alpha": 0.35, "linewidth": 0}
     ax.fill_between(own.index, low, high, label="prompt: ± 1 sd of a head over texts", **look)
     sink = frame[frame["kind"] == "no prompt"].groupby("layer")["first"].mean()
-    if len(sink):
-        ax.plot(sink.index, sink, color=GREY, linewidth=1, label="no prompt: first token")
+    ax.plot(sink.index, sink, color=GREY, linewidth=1, label="no prompt: first token")
     ax.axhline(frame["uniform"].max(), color=BLACK, linestyle=(0, (1, 3)), label="all places alike")
     ax.set(title="mean over heads, the predicting token", ylabel="attention", ylim=(0, None))
     percent(ax.yaxis)
@@ -137,25 +138,15 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
     `frame`: of `reading.attention_as_bias`. Left: |bias| / (|bias| + |rest|), mean over heads; right: `moved`.
     """
     table = frame.assign(share=frame["bias"] / (frame["bias"] + frame["rest"]))
-    fig, (left, right) = panels(2, 8.0, 3.2)
-    kind_lines({"share": left, "moved": right}, table, "layer")
-    left.set_title("what the prompt adds to a head's output")
-    left.set_ylabel("bias / (bias + rest), norms")
-    right.set_title("how far the text's own part has moved")
-    right.set_ylabel("distance / norm without a prompt")
-    left.set_ylim(0)
-    right.set_ylim(0)
-    percent(left.yaxis, right.yaxis)
+    columns = {"share": "bias / (bias + rest), norms", "moved": "distance / norm without a prompt"}
+    titles = ("what the prompt adds to a head's output", "how far the text's own part has moved")
+    fig = curves_figure(table, "layer", columns)
+    for ax, title in zip(fig.axes, titles, strict=True):
+        ax.set(title=title, ylim=(0, None))
+        percent(ax.yaxis)
     exact = f"output = bias + rest holds to {table['error'].max():.0e}"
-    fig.legend_below(title=exact)
-    means = table.groupby("kind", sort=False)[["share", "moved"]].mean()
-    parts = [
-        f"{row.Index}: the bias is {row.share:.0%} of both norms, the text's own part moved by {row.moved:.0%}"
-        for row in means.itertuples()
-    ]
-    fig.alt = (
-        f"Lines by layer: attention to the vectors in front as a bias. {exact}. {'; '.join(parts)}."
-    )
+    fig.legends[0].set_title(exact)
+    fig.alt += f" Attention to the vectors in front is a bias: {exact}."
     return fig
 
 
@@ -166,27 +157,14 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
 def read_back_figure(frame: pd.DataFrame) -> Figure:
     """Draw what the model said to each prompt and control, one line a template, and the share of task words in it.
 
-    `frame`: of `reading.read_back`. Of several random draws each is a line; the bars are their shares.
+    `frame`: of `reading.read_back`. Of several random draws each is a line.
     """
-    height = 1.0 + 0.235 * len(frame)
-    fig, (words, bars) = panels(2, 9.0, height, width_ratios=(4.2, 1), sharey=True)
-    slots = frame[["kind", "draw"]]
-    new = slots.ne(slots.shift()).any(axis=1).to_numpy().nonzero()[0]
-    for y, row in enumerate(frame.itertuples(index=False)):
-        kind = drawable(row.kind) if y in new else ""
-        words.text(0, y, kind, va="center", fontsize=8, weight="bold")
-        words.text(0.13, y, drawable(row.template), va="center", fontsize=8, color=GREY)
-        words.text(0.22, y, drawable(row.output, 84), va="center", fontsize=8)
-    for ax in (words, bars):
-        ax.hlines(new - 0.5, 0, 1, color=GREY, linewidth=0.5)
-        ax.set_xlim(0, 1)
-    colours, hatches = zip(*(BARS.get(kind, CONTROL) for kind in frame["kind"]), strict=True)
-    look = {"color": colours, "hatch": hatches, "edgecolor": "white", "linewidth": 0}
-    bars.barh(range(len(frame)), frame["task_words"].fillna(0), height=0.7, **look)
-    words.set(ylim=(len(frame) - 0.5, -0.5), title="what the frozen model says")
-    words.set_axis_off()
-    bars.set(yticks=[], title="task's words in it")
-    percent(bars.xaxis)
+    fig, (ax,) = panels(1, 9.0, 1.0 + 0.235 * len(frame))
+    looks, share = frame["kind"].map(looks_of(frame["kind"])), frame["task_words"].fillna(0)
+    dot_rows(ax, frame["kind"] + ", " + frame["template"], share, (0 * share, share), looks)
+    ax.set(xlim=(-0.02, 1.02), xlabel="task's words in it", title="what the frozen model says")
+    words_beside(ax, frame["output"])
+    percent(ax.xaxis)
     shares = frame.groupby("kind", sort=False)["task_words"].mean()
     said = [
         f"{row.kind} ({row.template}): {row.output!s:.60}."

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import colors, ticker
 
 from .charts import SHADES, cells, in_words, mark_rows, matrices, panels
-from .figure import DOTTED, GREY, SKY, Figure, Numbers, array, drawable, looks_of, percent, styled
+from .figure import DOTTED, GREY, SKY, Figure, Numbers, array, drawable, styled
 
 TOKENS_DRAWN = 20  # virtual tokens in a table of neighbours
 
@@ -75,49 +75,33 @@ def neighbour_figure(
 
 @styled
 def neighbour_scores(scores: Mapping[str, Numbers], metric: str = "cosine") -> Figure:
-    """Draw the score of the nearest token of every virtual token: one marker for the prompt, each control."""
-    fig, (ax,) = panels(1, 6.5, 2.8)
-    means = {}
-    for i, (name, look) in enumerate(looks_of(scores).items()):
-        values = array(scores[name])
-        means[name] = values.mean()
-        at = np.arange(len(values)) + 0.18 * (i - (len(scores) - 1) / 2)  # side by side where equal
-        label = f"{drawable(name)}, mean {means[name]:.2f}"
-        ax.plot(at, values, label=label, **(look | {"linestyle": "none"}))
-    measure = {"l2": "distance", "dot": "dot product"}.get(metric, metric)
-    ax.set(xlabel="virtual token", ylabel=f"{measure} of rank 1")
-    ax.axhline(0, color=GREY, linewidth=0.6)
-    ax.locator_params(axis="x", integer=True)
-    fig.legend_below(2)
-    fig.alt = f"Dots: {metric} score of the nearest token for each virtual token. Means: {in_words(means)}."
+    """Draw the score of the nearest token of every virtual token, one row for the prompt and for each control."""
+    fig, (ax,) = panels(1, 6.5, 1.0 + 0.42 * len(scores))
+    means = {name: array(values).mean() for name, values in scores.items()}
+    mark_rows(ax, {f"{name}, mean {means[name]:.2f}": scores[name] for name in scores})
+    ax.set_xlabel(f"{metric} of rank 1, one mark a virtual token")
+    fig.alt = f"Marks: {metric} score of the nearest token for each virtual token. Means: {in_words(means)}."
     return fig
 
 
 # --- how far to trust them ----------------------------------------------------------------------------------
 
 
-def _means(table: pd.DataFrame, column: str) -> str:
-    """Return the mean of a column by kind, as words."""
-    return in_words(table.groupby("kind", sort=False)[column].mean())
-
-
-def _by_kind(table: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
-    """Return the values of a column by kind."""
-    return {kind: own.to_numpy() for kind, own in table.groupby("kind", sort=False)[column]}
-
-
 @styled
-def norms_figure(table: pd.DataFrame) -> Figure:
-    """Draw `norms_table`: where in the vocabulary's norms each virtual token falls, one row of marks a kind."""
-    fig, (ax,) = panels(1, 7.0, 1.0 + 0.42 * table["kind"].nunique())
-    mark_rows(ax, _by_kind(table, "quantile"))
-    ax.set_xlabel("share of the word embeddings that are no longer (line: mean)")
-    ax.set_xlim(-0.02, 1.02)
-    percent(ax.xaxis)
-    fig.alt = (
-        "Marks: the quantile of the vocabulary's norms in which each virtual token falls. Means: "
-        f"{_means(table, 'quantile')}. Mean norms: {_means(table, 'norm')}."
-    )
+def marks_figure(table: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
+    """Draw columns of a table as one mark for each virtual token, one row a kind, one panel a column; lines are means.
+
+    `columns`: with what they are, for the axes.
+    """
+    groups = table.groupby("kind", sort=False)
+    fig, axes = panels(len(columns), 3.0 + 2.8 * len(columns), 1.2 + 0.42 * groups.ngroups)
+    said = []
+    for ax, (column, name) in zip(axes, columns.items(), strict=True):
+        mark_rows(ax, dict(iter(groups[column])))
+        ax.set_xlabel(f"{name} (line: mean)")
+        ax.label_outer()
+        said.append(f"{name}: {in_words(groups[column].mean())}")
+    fig.alt = f"Marks, one for each virtual token. Means of the {'; '.join(said)}."
     return fig
 
 
@@ -125,19 +109,11 @@ def norms_figure(table: pd.DataFrame) -> Figure:
 def cluster_purity_figure(table: pd.DataFrame) -> Figure:
     """Draw `cluster_purity`: how alike the k nearest tokens of each virtual token are, one row of marks a kind."""
     k = table["tokens"].iloc[0].count(" ") + 1
-    fig, (left, right) = panels(2, 8.0, 1.2 + 0.42 * table["kind"].nunique())
-    mark_rows(left, _by_kind(table, "cosine"))
-    mark_rows(right, _by_kind(table, "same_word"))
-    left.set(xlabel="mean cosine between the nearest tokens", title=f"one place? ({k} nearest)")
-    right.axvline(1 / k, color=GREY, linestyle=":", linewidth=1)
-    right.set(xlabel="share that is one word (dotted: none twice)", title="one word?")
-    right.set_xlim(0, 1.04)
-    right.label_outer()
-    percent(right.xaxis)
-    fig.alt = (
-        f"Marks: how alike the {k} nearest tokens of each virtual token are. Mean cosine between them: "
-        f"{_means(table, 'cosine')}. Share that is one word: {_means(table, 'same_word')}."
-    )
+    shares = {"cosine": f"cosine between {k} nearest tokens", "same_word": "share that is one word"}
+    fig = marks_figure(table, shares)
+    fig.axes[1].axvline(1 / k, label="none twice", **DOTTED)
+    fig.axes[1].set_xlim(0, 1.04)
+    fig.legend_below()
     return fig
 
 
@@ -145,17 +121,18 @@ def cluster_purity_figure(table: pd.DataFrame) -> Figure:
 def metric_agreement_figure(table: pd.DataFrame) -> Figure:
     """Draw `metric_agreement`: for each kind a triangle of the shares that each pair of readings has in common."""
     readings = list(dict.fromkeys([*table["one"], *table["other"]]))
+    means = table.groupby("kind", sort=False)["agreement"].mean()
     tables = {}
     for kind, own in table.groupby("kind", sort=False):
         shares = 100 * own.pivot(index="other", columns="one", values="agreement")
-        title = f"{drawable(kind)}\nmean {own['agreement'].mean():.0%}"
+        title = f"{drawable(kind)}\nmean {means[kind]:.0%}"
         tables[title] = shares.reindex(index=readings[1:], columns=readings[:-1])
-    fig = matrices(tables, 3, ".0f", SHADES, colors.Normalize(0, 100))
+    fig = matrices(tables, ".0f", colors.Normalize(0, 100))
     fig.supxlabel("% of the nearest tokens that two readings share", fontsize=9)
     least, most = (table.loc[at] for at in table["agreement"].agg(["idxmin", "idxmax"]))
     fig.alt = (
         f"Triangles: the share of nearest tokens that two readings have in common, mean over all pairs: "
-        f"{_means(table, 'agreement')}. Least: {least.one} and {least.other} on {least.kind}, {least.agreement:.2f}; "
+        f"{in_words(means)}. Least: {least.one} and {least.other} on {least.kind}, {least.agreement:.2f}; "
         f"most: {most.one} and {most.other} on {most.kind}, {most.agreement:.2f}."
     )
     return fig

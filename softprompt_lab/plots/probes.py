@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from . import figure
 from .charts import dot_rows, dots, name_rows, panels
-from .figure import BLACK, BLUE, DOTTED, GREY, ORANGE, VERMILLION, Figure, drawable, percent, styled
+from .figure import BLACK, DOTTED, GREY, Figure, drawable, percent, styled
 
 MEASURES = {"loss": "loss (nats a token)", "accuracy": "accuracy"}
-LOOKS = {
-    "prompt": {"color": BLUE, "marker": "o", "linestyle": "-"},
-    "start": {"color": VERMILLION, "marker": "s", "linestyle": "--"},
-    "random": {"color": GREY, "marker": "x", "linestyle": ":"},
-    "no prompt": {"color": BLACK, "marker": "D", "linestyle": (0, (1, 1))},
+NAMES = {
+    "prompt": "prompt",
+    "start": "its untrained start",
+    "random": "random vectors",
+    "no prompt": "no prompt",
 }
-NAMES = {"prompt": "prompt", "start": "its untrained start", "random": "random vectors"}
+LOOKS = dict(zip(NAMES, figure.LOOKS, strict=False))
 HIGHEST = 3  # times the highest loss between two prompts: above it a barrier could not be seen
 PARTS = {"without one": "the prompt without it", "one alone": "it alone"}
 
@@ -32,67 +32,64 @@ def _levels(rows: pd.DataFrame, measure: str) -> tuple[pd.Series, list[pd.Series
     return rows[measure], [rows[measure] - changes + end for end in ends]
 
 
+def _kinds_beside(
+    ax: Axes,
+    rows: pd.DataFrame,
+    at: pd.Series,
+    measure: str,
+    names: Mapping[str, str] = NAMES,
+    upright: bool = False,
+) -> None:
+    """Draw the changes of a measure with their intervals at the places of their rows, kinds side by side."""
+    kinds = [kind for kind in NAMES if kind in set(rows["kind"])]
+    for number, kind in enumerate(kinds):
+        own, aside = rows["kind"] == kind, 0.22 * (number - (len(kinds) - 1) / 2)
+        look = LOOKS[kind] | {"label": names[kind]}
+        dots(ax, *_changes(rows[own], measure), at[own] + aside, upright=upright, **look)
+
+
 @styled
-def ablation_figure(table: pd.DataFrame, words: Sequence[str] | None = None) -> Figure:
+def ablation_figure(table: pd.DataFrame, words: Sequence[str]) -> Figure:
     """Draw what `reading.ablation` measured for each virtual token: the change of loss and accuracy.
 
-    Lines are 95 % intervals, hatched boxes the range of the random vectors' draws; the dotted line is the bare base
-    model. The start's changes are against the whole start, all others against the whole prompt.
-    `words`: a name for each virtual token, such as its nearest word.
+    Lines are 95 % intervals; the dotted line is the bare base model. The start's changes are against the whole start,
+    all others against the whole prompt. `words`: a name for each virtual token, such as its nearest word.
     """
-    places = sorted(table["virtual_token"].dropna().unique().tolist())
     nothing = table.loc[table["part"] == "nothing"].iloc[0]
-    fig = Figure(figsize=(max(8.0, 1.5 + 0.62 * len(places)), 5.2))
+    fig = Figure(figsize=(max(8.0, 1.5 + 0.62 * len(words)), 5.2))
     axes = fig.subplots(2, 2, sharex=True)
     for row, (measure, name) in zip(axes, MEASURES.items(), strict=True):
         for ax, part in zip(row, PARTS, strict=True):
-            _ablated(ax, table[table["part"] == part], measure)
+            rows = table[table["part"] == part]
+            _kinds_beside(ax, rows, rows["virtual_token"].astype(float), measure, upright=True)
             ax.axhline(0, color=GREY, linewidth=0.6)
-        level = nothing[f"{measure}_change"]
-        row[1].axhline(level, label="no prompt", **DOTTED)
+        row[1].axhline(nothing[f"{measure}_change"], label="no prompt", **DOTTED)
         row[0].set_ylabel(f"change of {name}".replace(" (", "\n("))
+    names = [f"{at} {drawable(word, 10)}" for at, word in enumerate(words)]
     for top, below, title in zip(*axes, PARTS.values(), strict=True):
         top.set_title(title)
+        below.set_xticks(range(len(names)), names, rotation=60, fontsize=8)
         below.set_xlabel("virtual token")
         percent(below.yaxis)
-        below.set_xticks(places)
-        if words is not None:
-            names = [f"{at} {drawable(word, 10)}" for at, word in zip(places, words, strict=True)]
-            below.set_xticks(places, names, rotation=60, fontsize=8)
     fig.legend_below()
     fig.alt = _ablation_alt(table, nothing)
     return fig
 
 
-def _ablated(ax: Axes, rows: pd.DataFrame, measure: str) -> None:
-    """Draw one part of an ablation: the random vectors' range, the start, the prompt."""
-    rows = rows.astype({"virtual_token": float})
-    random = rows[rows["kind"] == "random"]
-    spread = random.groupby("virtual_token")[f"{measure}_change"].agg(["min", "max"])
-    label = f"random vector instead, range of {random['draw'].nunique()}"
-    look = {"facecolor": "#ECECEC", "edgecolor": GREY, "hatch": "////", "label": label}
-    ax.bar(spread.index, spread["max"] - spread["min"], bottom=spread["min"], **look)
-    labels = {"start": "untrained start, against itself", "prompt": "prompt"}
-    kinds = [kind for kind in labels if kind in set(rows["kind"])]
-    for kind, aside in zip(kinds, (0.16, -0.16) if len(kinds) == 2 else (0,), strict=True):
-        own = rows[rows["kind"] == kind]
-        changes, ends = _changes(own, measure)
-        look = LOOKS[kind] | {"label": labels[kind]}
-        dots(ax, changes, own["virtual_token"] + aside, ends, upright=True, **look)
-
-
 def _ablation_alt(table: pd.DataFrame, nothing: pd.Series) -> str:
     """Return what an ablation found, in words."""
-    own = table[(table["kind"] == "prompt") & (table["part"] == "without one")]
-    alone = table[(table["kind"] == "prompt") & (table["part"] == "one alone")]
-    random = table[(table["kind"] == "random") & (table["part"] == "without one")]["loss_change"]
-    most, best = own.loc[own["loss_change"].idxmax()], alone.loc[alone["loss_change"].idxmin()]
+    parts = table.set_index(["kind", "part"]).sort_index()
+    own, alone = (parts.loc[("prompt", part)] for part in PARTS)
+    random = parts.loc[("random", "without one"), "loss_change"]
+    most = own.sort_values("loss_change").iloc[-1]
+    best = alone.sort_values("loss_change").iloc[0]
     clear = ((own["loss_low"] > 0) | (own["loss_high"] < 0)).sum()
     return (
-        f"Effect of each of {len(own)} virtual tokens. Left out, virtual token {most['virtual_token']} costs most: the "
-        f"loss changes by {most['loss_change']:+.3f}; {clear} intervals of {len(own)} leave out zero. A random vector "
-        f"in place of one changes it by {random.min():+.3f} to {random.max():+.3f}. The best alone is virtual token "
-        f"{best['virtual_token']}, {best['loss_change']:+.3f}; no prompt at all {nothing['loss_change']:+.3f}."
+        f"Effect of each of {len(own)} virtual tokens. Left out, virtual token {most['virtual_token']:.0f} costs most: "
+        f"the loss changes by {most['loss_change']:+.3f}; {clear} intervals of {len(own)} leave out zero. A random "
+        f"vector in place of one changes it by {random.min():+.3f} to {random.max():+.3f}. The best alone is "
+        f"virtual token {best['virtual_token']:.0f}, {best['loss_change']:+.3f}; no prompt at all "
+        f"{nothing['loss_change']:+.3f}."
     )
 
 
@@ -102,15 +99,13 @@ def shuffling_figure(table: pd.DataFrame) -> Figure:
     moved = table[(table["kind"] != "no prompt") & (table["name"] != "as trained")]
     orders = moved["name"].unique().tolist()
     levels = table[table["name"] == "as trained"].groupby("kind", sort=False)["loss"].mean()
+    names = {kind: f"{NAMES[kind]} (loss {level:.2f} in order)" for kind, level in levels.items()}
     fig, axes = panels(2, 8.5, 1.6 + 0.3 * len(orders), sharey=True)
     for ax, (measure, name) in zip(axes, MEASURES.items(), strict=True):
-        for number, (kind, level) in enumerate(levels.items()):
-            own, look = moved[moved["kind"] == kind], LOOKS[kind]
-            changes, ends = _changes(own, measure)
-            at = own["name"].map(orders.index) + 0.22 * (number - (len(levels) - 1) / 2)
-            dots(ax, changes, at, ends, **look)
-            ax.axvline(changes.mean(), color=look["color"], linestyle=look["linestyle"])
-            ax.plot([], [], label=f"{NAMES[kind]} (loss {level:.2f} in order)", **look)
+        _kinds_beside(ax, moved, moved["name"].map(orders.index), measure, names)
+        for kind, mean in moved.groupby("kind")[f"{measure}_change"].mean().items():
+            look = LOOKS[kind]
+            ax.axvline(mean, color=look["color"], linestyle=look["linestyle"])
         ax.axvline(0, color=BLACK, linewidth=0.6)
         ax.set_xlabel(f"change of {name}")
         ax.locator_params(axis="x", nbins=5)
@@ -131,7 +126,7 @@ def shuffling_figure(table: pd.DataFrame) -> Figure:
 
 @styled
 def interpolation_figure(
-    table: pd.DataFrame, ends: Sequence[str] = ("first", "second"), at: float | None = None
+    table: pd.DataFrame, ends: Sequence[str], at: float | None = None
 ) -> Figure:
     """Draw loss and accuracy on the way between two prompts, as `reading.interpolation` measured them.
 
@@ -144,20 +139,13 @@ def interpolation_figure(
     names = NAMES | {"random": f"to random vectors (mean loss there {random.mean():.2f})"}
     fig, axes = _along(table, "at", names)
     axes[0].set_ylim(0, min(axes[0].get_ylim()[1], HIGHEST * own["loss"].max()))
-    straight = {"color": ORANGE, "linestyle": "--", "label": "straight between the ends"}
-    here = {
-        "color": VERMILLION,
-        "marker": "D",
-        "markersize": 9,
-        "linestyle": "none",
-        "label": "here",
-    }
+    straight = figure.LOOKS[4] | {"marker": "", "label": "straight between the ends"}
     for ax, measure in zip(axes, MEASURES, strict=True):
         ax.plot([0, 1], own[measure].iloc[[0, -1]], **straight)
         if at is not None:
-            ax.plot(at, np.interp(at, own.index, own[measure]), **here)
+            ax.axvline(at, color=GREY, linewidth=3, alpha=0.6, label="here")
         ax.set_xlabel(f"way from {drawable(ends[0], 24)} (0) to {drawable(ends[1], 24)} (1)")
-    fig.legend_below()
+    fig.legend_below(3)
     top = own["loss_change"].idxmax()
     fig.alt = (
         f"Loss and accuracy at {len(own)} points between two prompts. Loss {own['loss'].iloc[0]:.3f} at the first, "
@@ -171,9 +159,7 @@ def interpolation_figure(
 def scaling_figure(table: pd.DataFrame) -> Figure:
     """Draw loss and accuracy of the prompt times each factor, as `reading.scaling` measured them."""
     fig, axes = _along(table, "factor", NAMES)
-    nothing = table.loc[table["kind"] == "no prompt"].iloc[0]
-    for ax, measure in zip(axes, MEASURES, strict=True):
-        ax.axhline(nothing[measure], label="no prompt", **DOTTED)
+    for ax in axes:
         ax.axvline(1, color=BLACK, linewidth=0.6)
         ax.set_xlabel("factor (0: vectors of zeros)")
     fig.legend_below()
@@ -190,16 +176,17 @@ def scaling_figure(table: pd.DataFrame) -> Figure:
 def _along(table: pd.DataFrame, x: str, names: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
     """Draw loss and accuracy over a column: each random draw, the start and the prompt, these two with intervals."""
     fig, axes = panels(2, 8.5, 3.4)
-    table = table.sort_values(x)
+    nothing = table[table["kind"] == "no prompt"].iloc[0]
+    ways = (
+        table[table["kind"] != "no prompt"].sort_values(x).groupby(["kind", "draw"], dropna=False)
+    )
     for ax, (measure, name) in zip(axes, MEASURES.items(), strict=True):
-        for _, own in table[table["kind"] == "random"].groupby("draw"):
-            ax.plot(own[x], own[measure], label=names["random"], linewidth=0.9, **LOOKS["random"])
-        for kind in ("start", "prompt"):
-            own = table[table["kind"] == kind]
-            if len(own):
-                values, ends = _levels(own, measure)
+        for (kind, _), own in ways:
+            values, ends = _levels(own, measure)
+            if kind != "random":
                 ax.vlines(own[x], *ends, color=LOOKS[kind]["color"], linewidth=1.4)
-                ax.plot(own[x], values, label=names[kind], **LOOKS[kind])
+            ax.plot(own[x], values, label=names[kind], **LOOKS[kind])
+        ax.axhline(nothing[measure], label="no prompt", **DOTTED)
         ax.set_ylabel(name)
         ax.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10])
     axes[1].set_ylim(0, 1.03)
@@ -215,10 +202,9 @@ def board_figure(table: pd.DataFrame) -> Figure:
     the first line.
     """
     fig, axes = panels(2, 8.5, 1.1 + 0.42 * len(table), sharey=True)
-    looks = [LOOKS.get(kind, LOOKS["no prompt"]) for kind in table["kind"]]
     for ax, (measure, name) in zip(axes, MEASURES.items(), strict=True):
-        dot_rows(ax, table["name"], *_levels(table, measure), looks)
-        ax.axvline(table[measure].iloc[0], color=BLUE, linestyle=":", linewidth=1.2)
+        dot_rows(ax, table["name"], *_levels(table, measure), table["kind"].map(LOOKS))
+        ax.axvline(table[measure].iloc[0], **DOTTED)
         ax.set_xlabel(name)
     percent(axes[1].xaxis)
     axes[0].set_xlim(left=0)

@@ -5,16 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .charts import changing_words, dot_rows, dots, evenly, panels, running_mean
-from .figure import DOTTED, GREY, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
+from .charts import changing_words, dot_rows, dots, evenly, panels, running_mean, words_beside
+from .figure import DOTTED, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 MOST_WORDS, MOST_STEPS = 8, 8  # virtual tokens and snapshots whose words `search_figure` shows
-CONTROLS = {  # kind of row: name in the legend, line style
-    "text": ("the text itself", "--"),
-    "random vectors": ("random vectors", "-."),
-    "no prompt": ("no prompt", ":"),
-}
-HOLLOW = {"markerfacecolor": "white"}  # words in the place of vectors
 GAPS = {  # column: title; with _low and _high its interval
     "accuracy": "accuracy",
     "gap": "accuracy lost",
@@ -35,11 +29,7 @@ def gap_figure(table: pd.DataFrame) -> Figure:
     """
     rows = table.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
     names = [f"{row.kind}, {row.metric}" if row.metric else row.kind for row in rows.itertuples()]
-    by_prompt = looks_of(rows["kind"].str.removesuffix("'s words"))
-    looks = [
-        by_prompt[kind.removesuffix("'s words")] | ({} if kind in by_prompt else HOLLOW)
-        for kind in rows["kind"]
-    ]
+    looks = rows["kind"].map(looks_of(rows["kind"]))
     fig, axes = panels(len(GAPS), 9.5, 1.2 + 0.27 * len(rows), sharey=True)
     for ax, (column, title) in zip(axes, GAPS.items(), strict=True):
         dot_rows(ax, names, rows[column], (rows[f"{column}_low"], rows[f"{column}_high"]), looks)
@@ -48,9 +38,7 @@ def gap_figure(table: pd.DataFrame) -> Figure:
     for ax in axes[1:]:
         ax.axvline(0, **DOTTED)
     percent(axes[0].xaxis, axes[1].xaxis)
-    at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7}
-    for y, text in enumerate(rows["text"]):
-        axes[-1].annotate(drawable(text, 52), (1.03, y), **at)
+    words_beside(axes[-1], rows["text"])
     lost = [
         f"{name} {row.accuracy:.1%}"
         + (f" ({row.gap:+.1%} lost against the {row.against})" if row.against else "")
@@ -97,37 +85,33 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
     rows = table[table["kind"] == "gamma"].sort_values("gamma").reset_index(drop=True)
     fig, axes = panels(len(LIKENESS), 9.5, 3.0)
     look = LOOKS[0]
-    dots(axes[0], rows["accuracy"], rows.index, (rows["low"], rows["high"]), upright=True, **look)
+    dots(axes[0], rows["accuracy"], (rows["low"], rows["high"]), rows.index, upright=True, **look)
     for ax, (column, title) in zip(axes, LIKENESS.items(), strict=True):
         ax.plot(rows.index, rows[column], linewidth=0.8, label="trained", **look)
         _controls(ax, table, column)
         ax.set_xticks(rows.index, [f"{gamma:g}" for gamma in rows["gamma"]], rotation=45)
         ax.set(title=title, xlabel="gamma")
         for x in rows.index[rows["gamma"] == selected]:
-            span = {"facecolor": SKY, "alpha": 0.5, "hatch": "//", "edgecolor": GREY, "lw": 0}
-            ax.axvspan(x - 0.35, x + 0.35, zorder=0, **span)
+            ax.axvspan(x - 0.35, x + 0.35, color=SKY, alpha=0.4, zorder=0)
         ax.set_ylim((0, None) if column == "distance" else (-0.03, 1.03))
     percent(axes[0].yaxis, axes[1].yaxis)
     fig.legend_below(5)
-    fig.alt = _wayward_words(rows, table)
+    points = [
+        f"gamma {row.gamma:g}: accuracy {row.accuracy:.1%}, {row.share:.0%} of the words, distance {row.distance:.2g}"
+        for row in rows.itertuples()
+    ]
+    others = table[table["kind"] != "gamma"].itertuples()
+    reached = ", ".join(f"{row.kind} {row.accuracy:.1%}" for row in others)
+    fig.alt = (
+        f"Accuracy and likeness to the text over gamma. {'; '.join(points)}. Accuracy of {reached}."
+    )
     return fig
 
 
 def _controls(ax: Axes, table: pd.DataFrame, column: str) -> None:
     """Draw what the controls reach in a column as lines, the free prompt (gamma 0) among them."""
-    for kind, (name, style) in CONTROLS.items():
-        for value in table.loc[table["kind"] == kind, column].dropna():
-            ax.axhline(value, label=name, **(DOTTED | {"linestyle": style}))
-    for value in table.loc[table["gamma"] == 0, column]:
-        ax.axhline(value, **(LOOKS[4] | {"marker": ""}), zorder=0, label="gamma 0")
-
-
-def _wayward_words(rows: pd.DataFrame, table: pd.DataFrame) -> str:
-    """Return the figure's numbers in words."""
-    points = [
-        f"gamma {row.gamma:g}: accuracy {row.accuracy:.1%}, {row.share:.0%} of the words, distance {row.distance:.2g}"
-        for row in rows.itertuples()
-    ]
-    others = table[table["kind"] != "gamma"]
-    controls = [f"{row.kind} {row.accuracy:.1%}" for row in others.itertuples()]
-    return f"Accuracy and likeness to the text over gamma. {'; '.join(points)}. Accuracy of {', '.join(controls)}."
+    names = table["kind"].replace({"gamma": "gamma 0", "text": "the text itself"})
+    controls = table[(table["kind"] != "gamma") | (table["gamma"] == 0)].groupby(names, sort=False)
+    levels = controls[column].first().dropna()
+    for (name, level), look in zip(levels.items(), LOOKS[1:], strict=False):
+        ax.axhline(level, label=name, color=look["color"], linestyle=look["linestyle"])

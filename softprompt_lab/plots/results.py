@@ -1,31 +1,16 @@
 """Figures of training and evaluation: losses, accuracies with intervals, the spread over wordings."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .charts import dot_rows, in_words, kind_lines, name_rows, panels, running_mean
-from .figure import (
-    BLUE,
-    DOTTED,
-    FILLS,
-    LOOKS,
-    SKY,
-    Figure,
-    Numbers,
-    array,
-    drawable,
-    looks_of,
-    percent,
-    styled,
-)
+from .charts import SHADES, cells, dot_rows, in_words, panels, running_mean, words_beside
+from .figure import BLUE, DOTTED, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 HELD_OUT = LOOKS[1] | {"label": "held out"}
 MAJORITY = DOTTED | {"label": "majority class"}
-RATIO = "ratio, PEFT, padded to the longest"  # column of the table of `benchmarks/engine.py`
 
 
 @styled
@@ -42,15 +27,15 @@ def training_curve(
     """
     if not len(losses):
         raise ValueError("no losses to draw: train for at least one step")
-    losses, window = array(losses), max(1, len(losses) // 10)
+    window = max(1, len(losses) // 10)
     fig, (ax, *right) = panels(2, 8.5, 3.0) if evaluations else panels(1, 5.0, 3.0)
-    mean = running_mean(losses, window)
-    ax.plot(mean.index, losses, color=SKY, linewidth=0.8, label="training, each step")
+    each, mean = running_mean(losses, 1), running_mean(losses, window)
+    ax.plot(each.index, each, color=SKY, linewidth=0.8, label="training, each step")
     ax.plot(mean.index, mean, color=BLUE, label=f"training, mean of {window} steps")
     ax.set(xlabel="step", ylabel="loss (nats a token)")
-    fig.alt = f"Line chart over {len(losses)} steps. Training loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
+    fig.alt = f"Line chart over {len(losses)} steps. Training loss goes from {each.iloc[0]:.2f} to {each.iloc[-1]:.2f}"
     if len(penalties):
-        ax.plot(mean.index, array(penalties), label="penalty, added to the loss", **DOTTED)
+        ax.plot(mean.index, penalties, label="penalty, added to the loss", **DOTTED)
         fig.alt += f"; the penalty from {penalties[0]:.2f} to {penalties[-1]:.2f}"
     if evaluations:
         fig.alt += _held_out(ax, *right, pd.DataFrame(evaluations), majority)
@@ -94,9 +79,7 @@ def accuracy_comparison(
         ax.axvline(majority, **MAJORITY)
     labelled = [looks[kind] | {"label": drawable(kind), "markersize": 7} for kind in kinds]
     dot_rows(ax, table["label"], table["accuracy"], (table["low"], table["high"]), labelled)
-    at = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
-    for y, accuracy in enumerate(table["accuracy"]):
-        ax.annotate(f"{accuracy:.1%}", (1.01, y), **at)
+    words_beside(ax, table["accuracy"].map("{:.1%}".format))
     ax.set_xlabel(f"{measured} (line: 95 % interval)")
     percent(ax.xaxis)
     fig.legend_below()
@@ -108,39 +91,24 @@ def accuracy_comparison(
 
 @styled
 def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the labels' probabilities for one text as a bar for each prompt, one panel a task.
+    """Draw the labels' probabilities for one text as shaded cells, one panel a task.
 
     `tables`: a task's name -> one line a prompt, one column a label, each line summing to 1.
     """
-    heights = [len(table) for table in tables.values()]
-    fig = Figure(figsize=(7.5, 0.35 + sum(0.75 + 0.34 * height for height in heights)))
-    ratios = [1.2 + height for height in heights]
-    axes = fig.subplots(len(tables), 1, squeeze=False, height_ratios=ratios)[:, 0]
+    heights = [1.5 + len(table) for table in tables.values()]
+    fig = Figure(figsize=(7.5, 0.5 + 0.34 * sum(heights)))
+    axes = fig.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
     words = []
     for ax, (task, table) in zip(axes, tables.items(), strict=True):
-        _shares(ax, table)
+        cells(ax, table.map("{:.0%}".format), SHADES(table.to_numpy()))
         ax.set_title(drawable(task))
+        labels = [drawable(str(label), 24) for label in table]
+        ax.set_xticks(ax.get_xticks(), labels, rotation=0, ha="center", va="top")
         best = table.idxmax(axis=1)
         words += [f"{task}, {at}: {label} {table.loc[at, label]:.0%}" for at, label in best.items()]
     axes[-1].set_xlabel("probability among the labels")
-    fig.alt = f"Bars: the likeliest label behind each prompt. {'; '.join(words)}."
+    fig.alt = f"Table: the likeliest label behind each prompt. {'; '.join(words)}."
     return fig
-
-
-def _shares(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw one task's probabilities as bars side by side, with the numbers of those that are wide enough."""
-    ends = table.cumsum(axis=1)
-    for (label, shares), fill in zip(table.items(), cycle(FILLS), strict=False):
-        look = fill | {"edgecolor": "#404040", "linewidth": 0.5}
-        left = ends[label] - shares
-        bars = ax.barh(range(len(table)), shares, 0.7, left, label=drawable(str(label)), **look)
-        words = [f"{share:.0%}" if share > 0.12 else "" for share in shares]
-        ground = {"facecolor": "white", "edgecolor": "none", "boxstyle": "round,pad=0.15"}
-        ax.bar_label(bars, words, label_type="center", fontsize=8, bbox=ground)
-    name_rows(ax, table.index, 30)
-    ax.set_xlim(0, 1)
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    percent(ax.xaxis)
 
 
 @styled
@@ -154,46 +122,16 @@ def wording_spread(
     least, most, mean = ranked.min(), ranked.max(), ranked.mean()
     fig, (ax,) = panels(1, 8.0, 1.2 + 0.28 * len(ranked))
     ax.axvspan(least, most, color=SKY, alpha=0.25, label="spread of the wordings", linewidth=0)
-    ax.hlines(range(len(ranked)), least, ranked, color=BLUE, linewidth=0.8)
-    ax.plot(ranked, range(len(ranked)), "o", color=BLUE, label="one wording")
+    looks = [LOOKS[0] | {"label": "one wording"}] * len(ranked)
+    dot_rows(ax, ranked.index, ranked, ([least] * len(ranked), ranked), looks)
     ax.axvline(mean, color=BLUE, linewidth=1.2, label=f"mean, {mean:.1%}")
     lines = ({} if majority is None else {"majority class": majority}) | dict(others or {})
     for (name, value), look in zip(lines.items(), [DOTTED, *LOOKS[1:]], strict=False):
         look = {"color": look["color"], "linestyle": look["linestyle"]}
         ax.axvline(value, label=f"{drawable(name)}, {value:.1%}", **look)
-    name_rows(ax, ranked.index, 48)
     ax.set_xlabel("accuracy")
     percent(ax.xaxis)
     fig.legend_below(3)
     values = in_words({"mean": mean} | lines, ".1%")
     fig.alt = f"Dot chart of {len(ranked)} wordings: from {least:.1%} to {most:.1%}, {values}."
-    return fig
-
-
-@styled
-def engine_ratios(table: pd.DataFrame) -> Figure:
-    """Draw how many times as long PEFT takes, by the length of the prompt, one line a batch size, one panel a model.
-
-    `table`: model, P, batch, rows and the column `RATIO`; only rows of random text are drawn.
-    """
-    drawn = table[table["rows"].isin(["short", "long"])]
-    wide = drawn.pivot(index=["batch", "rows", "P"], columns="model", values=RATIO).reset_index()
-    wide = wide.sort_values(["batch", "rows"], ascending=[True, False])
-    wide["kind"] = [f"{at.batch} {at.rows} row{'s' * (at.batch > 1)}" for at in wide.itertuples()]
-    models = drawn["model"].unique()
-    fig, axes = panels(len(models), 3.2 * len(models), 3.2, sharey=True)
-    kind_lines(dict(zip(models, axes, strict=True)), wide, "P")
-    for ax, name in zip(axes, models, strict=True):
-        ax.axhline(1, **DOTTED)
-        ax.set(title=drawable(name), xlabel="virtual tokens, P", xscale="log", yscale="log")
-        for axis, ticks in ((ax.xaxis, wide["P"].unique()), (ax.yaxis, (0.5, 1, 2, 3, 5))):
-            axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
-            axis.set_ticks([], minor=True)
-    axes[0].set_ylabel("PEFT's seconds / ours")
-    fig.legend_below(3)
-    least, most = (
-        f"{row[RATIO]:.2f} ({row['model']}, P = {row['P']}, {row['batch']} {row['rows']} rows)"
-        for row in (drawn.loc[drawn[RATIO].idxmin()], drawn.loc[drawn[RATIO].idxmax()])
-    )
-    fig.alt = f"Lines: seconds of a step in PEFT over ours, from {least} to {most}."
     return fig

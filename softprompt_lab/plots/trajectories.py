@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from .charts import changing_words, evenly, in_words, kind_lines, line, panels
-from .figure import BLUE, SKY, VERMILLION, Animation, Figure, drawable, styled
+from .charts import changing_words, curves_figure, evenly, kind_lines, panels
+from .figure import BLUE, VERMILLION, Figure, drawable, styled
 
 STEPS_DRAWN, TOKENS_DRAWN = 4, 20  # snapshots and virtual tokens in a table of words
 PICTURES, SECONDS = 12, 4.0  # of an animation
@@ -44,22 +44,12 @@ def trajectory_words_figure(table: pd.DataFrame) -> Figure:
     return fig
 
 
-@styled
 def movement_figure(table: pd.DataFrame) -> Figure:
     """Draw norm, distance to the start and cosine with it by step, of the prompt and of its controls.
 
     `table`: that of `trajectories_of`. Lines are medians over virtual tokens, bands hold the middle eight tenths.
     """
-    fig, axes = panels(len(MEASURES), 9.0, 3.0)
-    kind_lines(dict(zip(MEASURES, axes, strict=True)), table, "step", middle="median", band=0.1)
-    for ax, name in zip(axes, MEASURES.values(), strict=True):
-        ax.set_ylabel(name)
-    fig.legend_below()
-    last = table[table["step"] == table.groupby("kind")["step"].transform("max")]
-    medians = last.groupby("kind", sort=False)[list(MEASURES)].median()
-    ends = [f"{kind} {in_words(own.rename(MEASURES))}" for kind, own in medians.iterrows()]
-    fig.alt = f"Lines by step, medians over virtual tokens; they end at: {'; '.join(ends)}."
-    return fig
+    return curves_figure(table, "step", MEASURES, middle="median", band=0.1)
 
 
 # --- in two dimensions --------------------------------------------------------------------------------------
@@ -68,7 +58,7 @@ def movement_figure(table: pd.DataFrame) -> Figure:
 def _paths(ax: Axes, points: pd.DataFrame, backdrop: pd.DataFrame, step: int) -> None:
     """Draw each virtual token at `step`, with the path that led there, among grey points of the vocabulary.
 
-    The limits hold the prompt at every step and nearly all of the vocabulary.
+    The prompt's later points are there too, without colour, so that the limits are those of every step.
     """
     look = {"color": "#B0B0B0", "marker": ".", "markersize": 2, "linestyle": "none", "zorder": 0}
     ax.plot(backdrop["x"], backdrop["y"], **look)
@@ -77,11 +67,8 @@ def _paths(ax: Axes, points: pd.DataFrame, backdrop: pd.DataFrame, step: int) ->
     start, now = (points[points["step"] == at] for at in (points["step"].min(), step))
     ax.plot(start["x"], start["y"], "o", color=BLUE, markerfacecolor="white", label="start")
     ax.plot(now["x"], now["y"], "s", color=VERMILLION, label="now")
-    shown = pd.concat([points[["x", "y"]], backdrop[["x", "y"]].quantile([0.005, 0.995])])
-    low, high = shown.min(), shown.max()
-    margin = 0.05 * (high - low)
-    ax.set(xlim=(low["x"] - margin["x"], high["x"] + margin["x"]), xlabel="direction 1")
-    ax.set(ylim=(low["y"] - margin["y"], high["y"] + margin["y"]), ylabel="direction 2")
+    ax.plot(points["x"], points["y"], alpha=0)
+    ax.set(xlabel="direction 1", ylabel="direction 2")
     ax.locator_params(nbins=5)
 
 
@@ -90,9 +77,9 @@ def trajectory_figure(
     points: pd.DataFrame,
     backdrop: pd.DataFrame,
     similarity: pd.DataFrame,
-    explained: Sequence[float] | None = None,
+    explained: Sequence[float],
 ) -> Figure:
-    """Draw the path of every virtual token in two directions, and its cosine with its own start at each step.
+    """Draw the path of every virtual token in two directions, and the cosines with their starts by step.
 
     `points`: step, virtual_token, x, y. `backdrop`: x, y of sampled words. `similarity`: step, virtual_token, cosine.
     `explained`: each direction's share of the movement. The plane was chosen for the prompt: another way would look
@@ -102,13 +89,10 @@ def trajectory_figure(
     _paths(left, points, backdrop, int(points["step"].max()))
     left.plot([], [], ".", color="#B0B0B0", label="word embeddings")
     left.set_title("paths of the virtual tokens")
-    if explained is not None:
-        left.set_xlabel(f"direction 1 ({explained[0]:.0%})")
-        left.set_ylabel(f"direction 2 ({explained[1]:.0%})")
-    for _, path in similarity.groupby("virtual_token"):
-        right.plot(path["step"], path["cosine"], color=SKY, linewidth=0.8)
+    first, second = (f"direction {k} ({share:.0%})" for k, share in enumerate(explained, 1))
+    left.set(xlabel=first, ylabel=second)
+    kind_lines({"cosine": right}, similarity.assign(kind="median"), "step", "median", band=0.0)
     median = similarity.groupby("step")["cosine"].median()
-    line(right, median, color=BLUE, marker="o", label="median")
     right.set(title="does it stay near its start?", xlabel="step", ylabel="cosine with the start")
     right.set_ylim(min(0.0, similarity["cosine"].min()), 1.03)
     fig.legend_below()
@@ -121,8 +105,8 @@ def trajectory_figure(
 
 
 @styled
-def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Animation:
-    """Return an animated PNG of the prompt's way, played twice; it rests on the last snapshot.
+def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Figure:
+    """Return the last snapshot of the prompt's way, animated: the way is played twice and rests there.
 
     It shows in a page without a kernel; where animations are not played, the last snapshot is seen.
     """
@@ -134,16 +118,15 @@ def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Animatio
         ax.set_title(f"step {step}")
         fig.legend_below(2)
         frames.append(Image.open(io.BytesIO(fig.png())).convert("RGB"))
-    palette = frames[-1].quantize(
-        24, Image.Quantize.MAXCOVERAGE
-    )  # one for all: only what moves is stored again
+    # one palette for all: only what moves is stored again
+    palette, buffer = frames[-1].quantize(24, Image.Quantize.MAXCOVERAGE), io.BytesIO()
     frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    buffer = io.BytesIO()
     durations = [round(1000 * SECONDS / len(frames))] * (len(frames) - 1) + [2000]
     settings = {"default_image": True, "append_images": frames, "loop": 2, "duration": durations}
     frames[-1].save(buffer, "PNG", save_all=True, **settings)
-    return Animation(
-        buffer.getvalue(),
+    fig.animated = buffer.getvalue()
+    fig.alt = (
         f"Animation over {len(steps)} snapshots, from step {steps[0]} to {steps[-1]}, of "
-        f"{points['virtual_token'].nunique()} virtual tokens on their way among word embeddings.",
+        f"{points['virtual_token'].nunique()} virtual tokens on their way among word embeddings."
     )
+    return fig

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import colors
 
-from .charts import in_words, kind_lines, matrices, panels
+from ..reading import Association
+from .charts import curves_figure, in_words, matrices, panels
 from .figure import Figure, drawable, looks_of, styled
-
-SHADES = mpl.colormaps["cividis"].with_extremes(bad="white")  # made for colour-blind readers
 
 
 @styled
@@ -17,17 +16,14 @@ def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
     """Draw the pairs of prompts as a matrix with the numbers in its cells, one panel a kind, controls beside them.
 
     `table`: of `reading.vector_similarity` or `next_token_similarity`.
-
-    Raises:
-        ValueError: nothing of that measure is in the table.
     """
     rows = table[table["measure"] == measure]
-    if rows.empty:
-        known = ", ".join(table["measure"].unique())
-        raise ValueError(f"the table has no {measure!r}; it has: {known}.")
-    tables = {drawable(kind): _matrix(own) for kind, own in rows.groupby("kind", sort=False)}
-    scale = mpl.colors.Normalize(min(0.0, rows["value"].min()), max(1.0, rows["value"].max()))
-    fig = matrices(tables, 2, ".2f", SHADES, scale)
+    tables = {}
+    for kind, own in rows.groupby("kind", sort=False):
+        names, half = own["first"].unique(), own.pivot(index="second", columns="first")["value"]
+        tables[drawable(kind)] = half.reindex(index=names, columns=names)
+    scale = colors.Normalize(min(0.0, rows["value"].min()), max(1.0, rows["value"].max()))
+    fig = matrices(tables, ".2f", scale)
     fig.suptitle(drawable(measure), x=0.01, ha="left", fontsize=11)
     different = rows[rows["first"] != rows["second"]].groupby("kind", sort=False)
     means = in_words(different["value"].mean().dropna())
@@ -36,66 +32,38 @@ def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
     return fig
 
 
-def _matrix(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return the values of pairs as a symmetric matrix in the table's order."""
-    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
-    half = pairs.pivot(index="first", columns="second", values="value")
-    half = half.reindex(index=names, columns=names)
-    return half.where(half.notna(), half.T)
-
-
 @styled
 def association_figure(
-    pairs: pd.DataFrame,
-    task_of: Mapping[str, str],
-    labels: tuple[str, str],
-    spearman: float,
-    p: float,
+    found: Association, task_of: Mapping[str, str], labels: tuple[str, str]
 ) -> Figure:
     """Draw one measure of each pair of prompts against another, such as vectors against behaviour.
 
-    `pairs`, `spearman`, `p`: of `reading.association`. `labels`: what the two measures are.
+    `labels`: what the two measures are.
     """
     fig, (ax,) = panels(1, 5.6, 3.8)
+    pairs, prompts = found.pairs, found.pairs["kind"] == "prompt"
     same = pairs["first"].map(task_of) == pairs["second"].map(task_of)
-    prompts = pairs["kind"] == "prompt"
     seeds = np.where(same, "two seeds of a task", "two tasks")
     relation = np.where(prompts, seeds, pairs["kind"] + ", any pair")
-    for name, look in looks_of(["two seeds of a task", "two tasks", *np.unique(relation)]).items():
+    for name, look in looks_of(relation).items():
         own = pairs[relation == name]
-        if len(own):
-            look = look | {"linestyle": "none", "label": f"{name} ({len(own)})"}
-            ax.plot(own["one"], own["other"], alpha=0.85, **look)
+        look = look | {"linestyle": "none", "label": f"{name} ({len(own)})"}
+        ax.plot(own["one"], own["other"], alpha=0.85, **look)
     ax.set(xlabel=drawable(labels[0]), ylabel=drawable(labels[1]))
-    ax.set_title(f"rank correlation {spearman:.2f}, p = {p:.3f} by relabelling the prompts")
+    said = f"rank correlation {found.spearman:.2f}, p = {found.p:.3f} by relabelling the prompts"
+    ax.set_title(said)
     fig.legend_below(2)
-    fig.alt = (
-        f"Scatter of {prompts.sum()} pairs of prompts, beside their controls: {labels[1]} "
-        f"against {labels[0]}; Spearman's rank correlation of the prompts {spearman:.2f}, p {p:.3f}."
-    )
+    fig.alt = f"Scatter of {prompts.sum()} pairs beside their controls: {labels[1]} against {labels[0]}; {said}."
     return fig
 
 
-@styled
 def transfer_curves(curves: pd.DataFrame, measures: Sequence[str]) -> Figure:
     """Draw trainings from several starts: the mean over the runs, the range between them shaded, one panel a measure.
 
     `curves`: of `reading.learning_curves`.
     """
     wide = curves.pivot(index=["kind", "run", "step"], columns="measure", values="value")
-    order = list(dict.fromkeys(curves["kind"]))
-    table = wide.reindex(order, level="kind").reset_index()
-    fig, axes = panels(len(measures), 3.9 * len(measures) + 0.6, 3.4)
-    kind_lines(dict(zip(measures, axes, strict=True)), table, "step", band=0.0)
-    for ax, measure in zip(axes, measures, strict=True):
-        unit = " (nats a token)" if "loss" in measure else ""
-        ax.set_ylabel(measure.replace("_", " ") + unit)
-    fig.legend_below()
-    ends = table.dropna(subset=measures[0]).groupby(["kind", "run"], sort=False)[measures[0]].last()
-    said = [
-        f"{kind} {runs.mean():.2f} ({len(runs)} runs)"
-        for kind, runs in ends.groupby("kind", sort=False)
-    ]
-    first = measures[0].replace("_", " ")
-    fig.alt = f"Line chart of training from several starts. {first} at the end: {'; '.join(said)}."
-    return fig
+    table = wide.reindex(curves["kind"].unique(), level="kind").reset_index()
+    units = {"loss": "loss (nats a token)", "validation_loss": "validation loss (nats a token)"}
+    columns = {name: units.get(name, name.replace("_", " ")) for name in measures}
+    return curves_figure(table, "step", columns, band=0.0)

@@ -1,3 +1,4 @@
+# ruff: noqa: F401 - the imports are the names that the room offers
 """Every instrument on one page: each figure with its control, and sentences that are put together from its numbers.
 
 section  what an instrument says of a prompt, and the prompt that it is asked about
@@ -11,18 +12,3 @@ page     all of it as HTML, or as a notebook
 from . import beside, inside, probes, vectors
 from .page import as_html, as_notebook, instruments_for, introduction, sections
 from .section import Section, Subject, subject_of
-
-__all__ = [
-    "Section",
-    "Subject",
-    "as_html",
-    "as_notebook",
-    "beside",
-    "inside",
-    "instruments_for",
-    "introduction",
-    "probes",
-    "sections",
-    "subject_of",
-    "vectors",
-]

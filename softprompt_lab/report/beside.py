@@ -30,9 +30,7 @@ def vectors_and_behaviour(subject: Subject) -> Measured:
     measures = ("aligned cosine", "divergence")
     found = reading.association(_nearness(subject), _next_tokens(subject), measures)
     names = ("aligned cosine", "divergence of the next word, bits")
-    figure = plots.association_figure(
-        found.pairs, subject.family.tasks, names, found.spearman, found.p
-    )
+    figure = plots.association_figure(found, subject.family.tasks, names)
     return figure, {"prompts": len(subject.family.prompts), "found": found}
 
 

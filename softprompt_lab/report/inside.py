@@ -17,9 +17,8 @@ def logit_lens(subject: Subject) -> Measured:
     table = reading.logit_lens(subject.run.model, example, start=subject.start)
     layers, text = table["layer"].max(), table[table["place"] == "text"]
     last = text[text["position"] == text["position"].max()]
-    differing = last["layer"].where(
-        ~last["agrees"], -1
-    )  # the layers whose word is not the last one's
+    # the layers whose word is not the last one's
+    differing = last["layer"].where(~last["agrees"], -1)
     settled = differing.groupby(last["kind"]).max() + 1
     word = last.loc[(last["kind"] == "prompt") & (last["layer"] == layers), "predicted"].iloc[0]
     return plots.lens_figure(table), {"word": word, "settled": settled, "layers": layers}

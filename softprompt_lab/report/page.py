@@ -1,6 +1,5 @@
 """All instruments one after the other, and the page that holds them: HTML, or a notebook."""
 
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
@@ -12,7 +11,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from .section import INSTRUMENTS, Section, Subject
 
-Instrument = Callable[[Subject], Section]
 TITLE = "{name}: what did the vectors learn?"
 BEFORE = (
     "Every instrument of `softprompt_lab.reading` on one trained prompt: its figure, its control, a sentence that is "
@@ -21,7 +19,7 @@ BEFORE = (
 )
 
 
-def instruments_for(subject: Subject) -> list[Instrument]:
+def instruments_for(subject: Subject) -> list[Callable[[Subject], Section]]:
     """Return every instrument that this prompt, and the others beside it, allow."""
     names = [
         name for name, texts in INSTRUMENTS.items() if getattr(subject, texts.get("needs", "run"))
@@ -29,15 +27,10 @@ def instruments_for(subject: Subject) -> list[Instrument]:
     return [attrgetter(name)(sys.modules[__package__]) for name in names]
 
 
-def sections(subject: Subject) -> Iterator[tuple[Instrument, Section]]:
+def sections(subject: Subject) -> Iterator[Section]:
     """What each of them says, one after the other as they are computed."""
     for instrument in instruments_for(subject):
-        yield instrument, instrument(subject)
-
-
-def question(instrument: Instrument) -> str:
-    """What an instrument asks."""
-    return inspect.getdoc(instrument)
+        yield instrument(subject)
 
 
 def introduction(subject: Subject) -> str:
@@ -52,17 +45,17 @@ def introduction(subject: Subject) -> str:
     )
 
 
-def as_html(subject: Subject, done: Iterable[tuple[Instrument, Section]]) -> str:
+def as_html(subject: Subject, done: Iterable[Section]) -> str:
     """The page as one HTML file, pictures inside, everything escaped."""
     folder = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     return folder.get_template("page.html").render(
         title=TITLE.format(name=subject.run.name),
         introduction=introduction(subject),
-        sections=[(question(instrument), section) for instrument, section in done],
+        sections=done,
     )
 
 
-def as_notebook(subject: Subject, done: Iterable[tuple[Instrument, Section]]) -> NotebookNode:
+def as_notebook(subject: Subject, done: Iterable[Section]) -> NotebookNode:
     """The page as a notebook whose cells have been run: they make the same figures and sentences again."""
     loading = f"""from softprompt_lab import report
 
@@ -72,14 +65,13 @@ print(report.introduction(subject))"""
         new_markdown_cell(f"# {TITLE.format(name=subject.run.name)}\n\n{BEFORE}"),
         new_code_cell(loading, outputs=[_printed(introduction(subject))]),
     ]
-    for instrument, section in done:
+    for section in done:
         data, metadata = section.figure._repr_mimebundle_()
         picture = {**data, "image/png": section.picture}
         shown = new_output("display_data", data=picture, metadata=metadata)
-        name = f"{instrument.__module__.removeprefix('softprompt_lab.')}.{instrument.__name__}"
         cells += [
-            new_markdown_cell(f"## {section.title}\n{question(instrument)}"),
-            new_code_cell(f"{name}(subject)", outputs=[shown, _printed(section)]),
+            new_markdown_cell(f"## {section.title}\n{section.question}"),
+            new_code_cell(f"report.{section.name}(subject)", outputs=[shown, _printed(section)]),
         ]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"

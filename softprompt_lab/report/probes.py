@@ -84,18 +84,7 @@ def wayward(subject: Subject) -> Measured:
     text = next(iter(others.values())).record["towards"]
     table = subject.measure(reading.wayward_table, text, {0.0: subject.prompt} | prompts)
     drawn = table[table["gamma"] > 0].sort_values("gamma")
-    whole = drawn[drawn["share"] == 1]
-    finding = (
-        f"At the largest gamma {drawn['share'].iloc[-1]:.0%} of the nearest words are the text's."
-    )
-    if len(whole):
-        free, alone = (
-            table.loc[chosen, "accuracy"].iloc[0]
-            for chosen in (table["gamma"] == 0, table["kind"] == "text")
-        )
-        finding = (
-            f"At gamma {whole['gamma'].iloc[0]:g} every nearest word is the text's, and the accuracy is "
-            f"{whole['accuracy'].iloc[0]:.0%} on {subject.limit} rows; that of the free prompt is {free:.0%}, of the "
-            f"text itself {alone:.0%}."
-        )
-    return plots.wayward_figure(table), {"text": text, "finding": finding}
+    numbers = {"text": text, "nearest": drawn.loc[drawn["share"].idxmax()]}
+    numbers |= {"free": table.loc[table["gamma"] == 0, "accuracy"].iloc[0]}
+    numbers |= {"alone": table.loc[table["kind"] == "text", "accuracy"].iloc[0]}
+    return plots.wayward_figure(table), numbers

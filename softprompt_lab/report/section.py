@@ -1,6 +1,7 @@
 """What an instrument says of a prompt, and the prompt that it is asked about."""
 
 import base64
+import inspect
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ ROWS = 24  # of the test split that a probe measures each prompt on: a minute or
 FEWEST = 4  # prompts of one shape that can be told apart from chance beside each other
 TEXTS = Path(__file__).with_name("instruments.toml")
 INSTRUMENTS: dict[str, dict[str, str]] = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
-Measured = tuple[plots.Figure | plots.Animation, dict[str, Any]]  # and numbers for the sentence
+Measured = tuple[plots.Figure, dict[str, Any]]  # and numbers for the sentence
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,22 @@ class Section:
     """One instrument's part of the page.
 
     Attributes:
+        name: of the function that made it, with its module.
+        question: what it asks.
         control: what stands beside the measurement.
-        sentence: what the figure shows of this prompt, with its numbers.
+        shows: what the figure shows of this prompt, with its numbers.
         caution: what it does not show.
+        needs: what a subject must have for this instrument.
     """
 
+    name: str
+    question: str
+    figure: plots.Figure
     title: str
-    figure: plots.Figure | plots.Animation
     control: str
-    sentence: str
+    shows: str
     caution: str
+    needs: str = "run"
 
     @property
     def picture(self) -> str:
@@ -52,7 +59,7 @@ class Section:
         print(self)
 
     def __str__(self) -> str:
-        return f"What it shows: {self.sentence}\nControl: {self.control}\nWhat it does not show: {self.caution}"
+        return f"What it shows: {self.shows}\nControl: {self.control}\nWhat it does not show: {self.caution}"
 
 
 class Family(NamedTuple):
@@ -61,6 +68,11 @@ class Family(NamedTuple):
     prompts: dict[str, Float[torch.Tensor, "P D"]]
     starts: dict[str, Float[torch.Tensor, "P D"]]
     tasks: dict[str, str]
+
+
+def vectors_of(run: SavedRun) -> Float[torch.Tensor, "P D"]:
+    """Return the trained prompt of a run."""
+    return run.model.prompt.detach().float().cpu()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +93,7 @@ class Subject:
     @cached_property
     def prompt(self) -> Float[torch.Tensor, "P D"]:
         """The trained prompt."""
-        return self.run.model.prompt.detach().float().cpu()
+        return vectors_of(self.run)
 
     @cached_property
     def words(self) -> Float[torch.Tensor, "V D"]:
@@ -92,11 +104,6 @@ class Subject:
     def start(self) -> Float[torch.Tensor, "P D"]:
         """The prompt before training."""
         return self.run.start.float()
-
-    @cached_property
-    def free(self) -> dict[str, SavedRun]:
-        """Of the others those that were trained for the task alone, not as words and not towards a text."""
-        return {name: run for name, run in self.others.items() if run.free}
 
     @cached_property
     def of_words(self) -> SavedRun | None:
@@ -114,36 +121,32 @@ class Subject:
         }
 
     def _same_task(self) -> list[SavedRun]:
-        """The others that were trained on the subject's task and have its shape."""
-        of_task = [each for each in self.others.values() if each.task.name == self.run.task.name]
-        return [each for each in of_task if each.model.prompt.shape == self.prompt.shape]
+        """Of the others those that were trained on the subject's task."""
+        return [run for run in self.others.values() if run.task.name == self.run.task.name]
 
     @cached_property
     def other_seed(self) -> SavedRun | None:
         """The first of the others that was trained on the same task from the same start."""
-        for other in self._same_task():
-            same = other.free and other.start is not None
-            if same and torch.allclose(other.start.float(), self.start, atol=1e-3):
-                return other
-        return None
+        runs = [run for run in self._same_task() if run.free and run.start is not None]
+        same = (run for run in runs if torch.allclose(run.start.float(), self.start, atol=1e-3))
+        return next(same, None)
 
     @cached_property
     def kinds(self) -> dict[str, Float[torch.Tensor, "P D"]]:
         """The prompt, its start, and the other seed's prompt where there is one."""
         found = {"prompt": self.prompt, "start": self.start}
         if self.other_seed is not None:
-            found["other seed"] = self.other_seed.model.prompt.detach().float().cpu()
+            found["other seed"] = vectors_of(self.other_seed)
         return found
 
     @cached_property
     def family(self) -> Family:
-        """The prompt and the free others of its shape."""
-        runs = {self.run.name: self.run, **self.free}
-        prompts = {name: run.model.prompt.detach().float().cpu() for name, run in runs.items()}
-        runs = {name: run for name, run in runs.items() if prompts[name].shape == self.prompt.shape}
+        """The prompt and the others that were trained for a task alone, not as words or towards a text."""
+        runs = {self.run.name: self.run}
+        runs |= {name: run for name, run in self.others.items() if run.free}
+        prompts = {name: vectors_of(run) for name, run in runs.items()}
         starts = {name: run.start.float() for name, run in runs.items() if run.start is not None}
-        tasks = {name: run.task.name for name, run in runs.items()}
-        return Family({name: prompts[name] for name in runs}, starts, tasks)
+        return Family(prompts, starts, {name: run.task.name for name, run in runs.items()})
 
     @property
     def large_family(self) -> bool:
@@ -169,10 +172,8 @@ def instrument(measure: Callable[[Subject], Measured]) -> Callable[[Subject], Se
     def section(subject: Subject) -> Section:
         figure, numbers = measure(subject)
         numbers |= {"P": len(subject.prompt), "limit": subject.limit}
-        control, shows, caution = (
-            INSTRUMENTS[name][part].format(**numbers) for part in ("control", "shows", "caution")
-        )
-        return Section(INSTRUMENTS[name]["title"], figure, control, shows, caution)
+        texts = {part: text.format(**numbers) for part, text in INSTRUMENTS[name].items()}
+        return Section(name, inspect.getdoc(measure), figure, **texts)
 
     return section
 
@@ -181,7 +182,7 @@ def subject_of(given: str, beside: Sequence[str] = (), limit: int = ROWS) -> Sub
     """A saved prompt to read: a run's folder, or `zoo:NAME`, beside which the rest of the zoo stands.
 
     Args:
-        beside: folders of other prompts for the same base model.
+        beside: folders of other prompts for the same base model; those of another shape are left out.
 
     Raises:
         LabError: there is no such prompt, or it came without what a run keeps: rows, start and figures.
@@ -198,5 +199,6 @@ def subject_of(given: str, beside: Sequence[str] = (), limit: int = ROWS) -> Sub
     if folder.parent == zoo.FOLDER:
         others += [zoo.folder(name) for name in zoo.names() if name != folder.name]
     base_model, tokenizer = run.model.base_model, run.model.tokenizer
-    found = {other.name: saved_run(other, base_model, tokenizer) for other in others}
-    return Subject(run, found, limit, given)
+    runs = [saved_run(other, base_model, tokenizer) for other in others]
+    same = [other for other in runs if other.model.prompt.shape == run.model.prompt.shape]
+    return Subject(run, {other.name: other for other in same}, limit, given)

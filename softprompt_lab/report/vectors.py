@@ -13,7 +13,7 @@ def neighbours(subject: Subject) -> Measured:
     """Which words are nearest to the virtual tokens?"""
     tokenizer = subject.run.model.tokenizer
     table = reading.nearest_tokens_of(subject.kinds, subject.words, tokenizer, k=3)
-    frames = {kind: frame.drop(columns="kind") for kind, frame in table.groupby("kind", sort=False)}
+    frames = dict(iter(table.groupby("kind", sort=False)))
     first = table[table["rank"] == 1].set_index(["kind", "virtual_token"])
     kept = (first.loc["prompt", "token_id"] == first.loc["start", "token_id"]).sum()
     figure = plots.neighbour_figure(frames, k=3 if len(frames) < 4 else 2)
@@ -49,7 +49,8 @@ def norm_quantiles(subject: Subject) -> Measured:
     table = reading.norms_table(subject.kinds, subject.words)
     longer = (table.loc[table["kind"] == "prompt", "quantile"] >= 1).sum()
     mean = table.groupby("kind")["norm"].mean()
-    return plots.norms_figure(table), {"mean": mean, "longer": longer}
+    shares = {"quantile": "share of the word embeddings that are no longer"}
+    return plots.marks_figure(table, shares), {"mean": mean, "longer": longer}
 
 
 @instrument

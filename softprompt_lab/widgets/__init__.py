@@ -1,3 +1,4 @@
+# ruff: noqa: F401 - the imports are the names that the room offers
 """ipywidgets applications, each with a static figure for pages without a kernel.
 
 frame  what they share
@@ -9,12 +10,3 @@ from .gamma import GammaSlider
 from .interpolation import PromptInterpolation
 from .neighbour_explorer import NeighbourExplorer
 from .playground import Playground
-
-__all__ = [
-    "AblationBoard",
-    "GammaSlider",
-    "NeighbourExplorer",
-    "Playground",
-    "PromptInterpolation",
-    "TrainingDashboard",
-]

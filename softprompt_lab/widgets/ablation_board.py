@@ -1,8 +1,7 @@
 """The ablation board: switch virtual tokens off and on, and see what the task loses."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cache, partial
 
 import ipywidgets
 import pandas as pd
@@ -24,84 +23,56 @@ class AblationBoard(Instrument):
     is off. What was measured once comes back at once.
 
     Args:
-        split, limit: the rows that are measured, the first `limit` of the split; more take longer and tell more.
-        seed: of the random vectors.
-
-    Raises:
-        ValueError: an unknown split, or a model without a tokenizer.
+        limit: rows of the validation split that are measured; more take longer and tell more.
     """
 
-    def __init__(
-        self,
-        model: SoftPromptModel,
-        task: Task,
-        split: str = "validation",
-        limit: int = 16,
-        *,
-        seed: int = 0,
-    ) -> None:
-        self._model, self._task, self._rows = model, task, {"split": split, "limit": limit}
+    def __init__(self, model: SoftPromptModel, task: Task, limit: int = 16) -> None:
+        self._model, self._task, self._limit = model, task, limit
         self._prompt = model.prompt.detach().float().clone()
-        self._random = reading.random_control(self._prompt, seed)
-        self._found: dict[tuple[str, frozenset[int]], Evaluation] = {}
-        self._setting = False
-        _, nearest = reading.nearest(self._prompt, model.word_embeddings, 1)
-        words = [reading.readable_token(int(token), model.tokenizer) for token in nearest[:, 0]]
+        self._random = reading.random_control(self._prompt)
+        self._measured = cache(self._measure)  # what was measured once comes back at once
+        nearest = reading.nearest_tokens(self._prompt, model.word_embeddings, model.tokenizer, 1)
         layout = {"width": "9em"}
         self.toggles = [
             control(ipywidgets.Checkbox, f"{place}: {word}", True, layout=layout)
-            for place, word in enumerate(words)
+            for place, word in enumerate(nearest["token"])
         ]
         buttons = [
             button(name, partial(self._set_all, becomes), tooltip=f"{name} virtual tokens")
             for name, becomes in BUTTONS.items()
         ]
         self.all, self.none, self.invert = buttons
-        super().__init__([*self.toggles, *buttons], self.toggles)
+        super().__init__(self.toggles, buttons)
 
     def _set_all(self, becomes: Callable[[bool], bool]) -> None:
-        """Set every box, and measure once."""
-        self._setting = True
+        """Set every box."""
         for toggle in self.toggles:
             toggle.value = becomes(toggle.value)
-        self._setting = False
-        self._changed()
-
-    def _changed(self, change: Any = None) -> None:
-        """Refresh as every widget does, but once for a button, which changes many boxes."""
-        if not self._setting:
-            super()._changed(change)
 
     def current(self) -> pd.DataFrame:
         """Return what is shown: name, kind, and the measures of `reading.probes`, changes against the whole prompt."""
         places = frozenset(range(len(self.toggles)))
         off = frozenset(place for place in places if not self.toggles[place].value)
-        whole = ("removed", frozenset())
+        left = f"{len(places - off)} of {len(places)} virtual tokens"
         lines = [
-            ("whole prompt", "prompt", whole),
-            (f"{len(places - off)} of {len(places)} virtual tokens", "prompt", ("removed", off)),
-            ("random vectors where they are off", "random", ("random", off) if off else whole),
-            ("no prompt", "no prompt", ("removed", places)),
+            ("whole prompt", "prompt", self._measured(frozenset())),
+            (left, "prompt", self._measured(off)),
+            ("random vectors where they are off", "random", self._measured(off, random=True)),
+            ("no prompt", "no prompt", self._measured(places)),
         ]
-        self._measure([key for *_, key in lines])
+        whole = lines[0][-1]
         rows = [
-            {"name": name, "kind": kind} | reading.compared(self._found[key], self._found[whole])
-            for name, kind, key in lines
+            {"name": name, "kind": kind} | reading.compared(found, whole)
+            for name, kind, found in lines
         ]
         return pd.DataFrame(rows)
 
-    def _measure(self, keys: list[tuple[str, frozenset[int]]]) -> None:
-        """Measure the prompts that were not measured yet."""
-        missing = {str(key): key for key in keys if key not in self._found}
-        if not missing:
-            return
+    def _measure(self, off: frozenset[int], random: bool = False) -> Evaluation:
+        """Measure the prompt without the virtual tokens that are off, or with random vectors there."""
         self.announce("Measuring …")
-        vectors = {
-            name: reading.take_out(self._prompt, off, self._random if how == "random" else None)
-            for name, (how, off) in missing.items()
-        }
-        found = evaluate(self._model, self._task, prompts=vectors, **self._rows)
-        self._found |= {missing[name]: evaluation for name, evaluation in found.items()}
+        vectors = reading.take_out(self._prompt, off, self._random if random else None)
+        given = {"split": "validation", "limit": self._limit, "prompts": {"": vectors}}
+        return evaluate(self._model, self._task, **given)[""]
 
     def content(self) -> Content:
         """Return the picture of `current`, and its second line in words."""
@@ -112,6 +83,6 @@ class AblationBoard(Instrument):
             f"{now['accuracy_change']:+.1%}, 95 % interval {now['accuracy_low']:+.1%} to {now['accuracy_high']:+.1%}), "
             f"loss {now['loss']:.3f} (whole prompt {whole['loss']:.3f}; change {now['loss_change']:+.3f}, "
             f"{now['loss_low']:+.3f} to {now['loss_high']:+.3f}). Random vectors where they are off: accuracy "
-            f"{random['accuracy']:.1%}, loss {random['loss']:.3f}. {now['n']} rows of {self._rows['split']}."
+            f"{random['accuracy']:.1%}, loss {random['loss']:.3f}. {now['n']} rows of validation."
         )
         return Content(status, plots.board_figure(table))

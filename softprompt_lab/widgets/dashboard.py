@@ -2,34 +2,26 @@
 
 import asyncio
 import time
+from copy import copy
 from dataclasses import replace
 from threading import Event, Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import ipywidgets
 import pandas as pd
 import torch
-from jaxtyping import Float
 
 from .. import plots
 from ..model import SoftPromptModel
-from ..reading import nearest_tokens, random_control
+from ..reading import nearest_tokens_of
 from ..tasks import LABEL_COLUMN, Task
 from ..training import TrainingHistory, train
-from .frame import Content, Instrument, as_table, button, control
+from .frame import Content, Instrument, button, control, neighbour_tables, running_loop
 
 BETWEEN_PICTURES = 1.0  # seconds: a picture takes about a tenth of one
 BREATH = 0.002  # seconds between two steps, in which a waiting cell gets its turn of the base model
+GROWING = ("losses", "penalties", "evaluations")  # of a history
 PATIENCE = 120.0  # seconds that `close` waits for the step that is being computed
-
-
-class Seen(NamedTuple):
-    """A run as it was after a step; the training thread makes it, the widget shows it."""
-
-    losses: list[float]
-    evaluations: list[dict[str, float]]
-    prompt: Float[torch.Tensor, "P D"]
-    seconds: float
 
 
 class TrainingDashboard(Instrument):
@@ -53,24 +45,20 @@ class TrainingDashboard(Instrument):
         *,
         steps: int = 100,
         learning_rate: float = 0.03,
-        evaluate_every: int | None = 10,
         validation_rows: int = 24,
         **settings: Any,
     ) -> None:
         validation = task.validation.select(range(min(validation_rows, len(task.validation))))
         self.model, self._task = model, replace(task, validation=validation)
-        self._settings = {"evaluate_every": evaluate_every} | settings
-        commonest = pd.Series(task.train[LABEL_COLUMN]).mode().iloc[0]
-        self._majority = list(validation[LABEL_COLUMN]).count(commonest) / max(1, len(validation))
+        self._settings = {"evaluate_every": 10} | settings
         self._start = model.prompt.detach().cpu().clone()
         self.history: TrainingHistory | None = None
-        self._seen: Seen | None = None
         self._thread: Thread | None = None
-        self._go, self._ended = Event(), Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._last, self._error, self._waiting, self._stopping = 0.0, None, False, False
+        self._go, self._ended = Event(), Event()
+        self._last, self._error, self._stopping = 0.0, None, False
         self.start = button("Start", self.begin, button_style="success")
-        self.pause = button("Pause", self._pause_or_resume)
+        self.pause = button("Pause", self.pause_or_resume)
         self.stop = button("Stop", self.end, button_style="danger")
         self.steps = control(ipywidgets.BoundedIntText, "steps", steps, min=1, max=100_000)
         limits = {"min": 1e-6, "max": 10.0, "step": 0.005}
@@ -78,9 +66,8 @@ class TrainingDashboard(Instrument):
             ipywidgets.BoundedFloatText, "learning rate", learning_rate, **limits
         )
         self.progress = control(ipywidgets.IntProgress, "step", 0, max=steps)
-        self._enable()
         buttons = [self.start, self.pause, self.stop]
-        super().__init__([*buttons, self.steps, self.learning_rate, self.progress], watched=[])
+        super().__init__([], [*buttons, self.steps, self.learning_rate, self.progress])
 
     # ------------------------------------------------------------------------------------------------- the run
 
@@ -102,37 +89,21 @@ class TrainingDashboard(Instrument):
             return
         with torch.no_grad():
             self.model.prompt.copy_(self._start)
-        self._seen, self._error, self._last, self._stopping = None, None, 0.0, False
+        self.history, self._error, self._last, self._stopping = None, None, 0.0, False
         self._ended.clear()
         self._go.set()
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop = None  # no kernel: nobody sees the picture before `wait`
-        chosen = {"steps": self.steps.value, "learning_rate": self.learning_rate.value}
-        settings = chosen | self._settings
-        self._thread = Thread(target=self._train, args=(settings,), daemon=True)
+        self._loop = running_loop()  # None: nobody sees the picture before `wait`
+        self._thread = Thread(target=self._train, daemon=True)
+        self.refresh()
         self._thread.start()
-        self._show()
 
-    def hold(self) -> None:
-        """Pause after the step that is being computed."""
-        if self.running:
-            self._go.clear()
-            self._show()
-
-    def go_on(self) -> None:
-        """Resume a run that is paused."""
-        if self.running:
-            self._go.set()
-            self._show()
-
-    def _pause_or_resume(self) -> None:
-        """Do what the button in the middle offers."""
+    def pause_or_resume(self) -> None:
+        """Pause after the step that is being computed, or go on."""
         if self._go.is_set():
-            self.hold()
+            self._go.clear()
         else:
-            self.go_on()
+            self._go.set()
+        self.refresh()
 
     def end(self) -> None:
         """Stop after the step that is being computed; the model keeps the prompt as it is then."""
@@ -142,16 +113,15 @@ class TrainingDashboard(Instrument):
     def wait(self, seconds: float | None = None) -> bool:
         """Wait for the run's end and show it; False if it had not come after so many seconds."""
         ended = self._thread is None or self._ended.wait(seconds)
-        if ended:
-            self._show()
+        self.refresh()
         return ended
 
-    def _train(self, settings: dict[str, Any]) -> None:
+    def _train(self) -> None:
         """The run, in its own thread; what the page shows is changed by the kernel's thread alone."""
+        settings = {"steps": self.steps.value, "learning_rate": self.learning_rate.value}
+        settings |= self._settings | {"progress": False, "on_step": self._after_step}
         try:
-            self.history = train(
-                self.model, self._task, progress=False, on_step=self._after_step, **settings
-            )
+            self.history = train(self.model, self._task, **settings)
         except Exception as error:  # shown in the widget
             self._error = error
         finally:
@@ -159,10 +129,11 @@ class TrainingDashboard(Instrument):
             self._post()
 
     def _after_step(self, history: TrainingHistory) -> bool:
-        """Note what there is to see, wait while paused, and say whether to stop."""
-        self.history = history
-        prompt = self.model.prompt.detach().cpu().clone()
-        self._seen = Seen(list(history.losses), list(history.evaluations), prompt, history.seconds)
+        """Keep what there is to see, wait while paused, and say whether to stop."""
+        seen = copy(history)  # the page reads it while training goes on
+        for name in GROWING:
+            setattr(seen, name, list(getattr(history, name)))
+        self.history = seen
         paused = not self._go.is_set()
         if paused or time.monotonic() - self._last > BETWEEN_PICTURES:
             self._last = time.monotonic()
@@ -172,64 +143,45 @@ class TrainingDashboard(Instrument):
         return self._stopping
 
     def _post(self) -> None:
-        """Ask the kernel's thread for a picture, unless one is asked for already."""
-        if self._loop is not None and not self._loop.is_closed() and not self._waiting:
-            self._waiting = True
-            self._loop.call_soon_threadsafe(self._show)
+        """Ask the kernel's thread for a picture."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.refresh)
 
     # -------------------------------------------------------------------------------------------------- the page
 
-    def _show(self) -> None:
-        """Refresh buttons, bar and picture."""
-        self._waiting = False
-        self._enable()
-        self.refresh()
-
-    def _enable(self) -> None:
-        """Offer what can be done now."""
+    def refresh(self) -> None:
+        """Offer what can be done now, and show the picture."""
         running = self.running
         self.start.disabled = self.steps.disabled = self.learning_rate.disabled = running
         self.pause.disabled = self.stop.disabled = not running
         self.pause.description = "Resume" if self.state == "Paused" else "Pause"
         self.progress.max = self.steps.value
-        self.progress.value = len(self._seen.losses) if self._seen else 0
+        self.progress.value = len(self.history.losses) if self.history else 0
+        super().refresh()
 
     def content(self) -> Content:
         """Return the curves, and each virtual token's nearest word beside those of its start and of a random vector."""
         if self._error is not None:
             raise self._error
-        if self._seen is None:
+        history = self.history
+        if history is None:
             state = "Running, no step is done yet." if self.running else "Not started."
-            return Content(state, self._first_figure())
-        seen = self._seen
-        words = f"{self.state} at step {len(seen.losses)}: loss {seen.losses[-1]:.3f} nats a token"
-        if seen.evaluations:
-            last = seen.evaluations[-1]
+            return Content(state, plots.neighbour_figure(self.neighbours(3)))
+        words = f"{self.state} at step {len(history.losses)}: loss {history.losses[-1]:.3f} nats a token"
+        if history.evaluations:
+            last = history.evaluations[-1]
             words += f", accuracy {last['accuracy']:.0%} at step {last['step']} on {len(self._task.validation)} rows"
-        words += f"; {seen.seconds / len(seen.losses):.2f} s a step."
-        figure = plots.training_curve(seen.losses, seen.evaluations, majority=self._majority)
-        return Content(words, figure, as_table(self.neighbours(), "nearest word"))
+        words += f"; {history.seconds / len(history.losses):.2f} s a step."
+        commonest = pd.Series(self._task.train[LABEL_COLUMN]).mode().iloc[0]
+        majority = (pd.Series(self._task.validation[LABEL_COLUMN]) == commonest).mean()
+        return Content(words, history.plot(majority), neighbour_tables(self.neighbours()))
 
-    def neighbours(self) -> pd.DataFrame:
-        """Return each virtual token's nearest word now, at the start, and that of a random vector of its length."""
-        prompt = self._start if self._seen is None else self._seen.prompt
-        vectors = {"now": prompt, "at the start": self._start}
-        frames = self._nearest(vectors | {"random vector": random_control(prompt)}, 1)
-        words = {
-            name: [f"{row.token} {row.score:.2f}" for row in frame.itertuples()]
-            for name, frame in frames.items()
-        }
-        return pd.DataFrame(words).T
-
-    def _nearest(self, vectors: dict[str, torch.Tensor], k: int) -> dict[str, pd.DataFrame]:
-        """Return the nearest words to each of several prompts."""
+    def neighbours(self, k: int = 1) -> dict[str, pd.DataFrame]:
+        """Return the nearest words to the prompt now, to its start, and to random vectors."""
+        prompts = {"now": self.model.prompt.detach().cpu().clone(), "at the start": self._start}
         words, tokenizer = self.model.word_embeddings.detach().cpu(), self.model.tokenizer
-        return {name: nearest_tokens(each, words, tokenizer, k) for name, each in vectors.items()}
-
-    def _first_figure(self) -> plots.Figure:
-        """Return what there is to see before the first step: the start, beside random vectors."""
-        vectors = {"the start": self._start, "random vectors": random_control(self._start)}
-        return plots.neighbour_figure(self._nearest(vectors, 3))
+        table = nearest_tokens_of(prompts, words, tokenizer, k)
+        return dict(iter(table.groupby("kind", sort=False)))
 
     def close(self) -> None:
         """End the run and its thread, then take everything off the page."""

@@ -3,18 +3,13 @@
 import asyncio
 import base64
 import html
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import ipywidgets
 import pandas as pd
 
-from .. import plots
-from ..errors import LabError
-from ..runs import saved as runs
-from ..runs import zoo
-from ..tasks import Task
+from .. import plots, reading
 
 DELAY = 0.05  # seconds without a further change before a widget computes: one answer to a word typed fast
 LOOKS = {  # what controls of a kind have in common
@@ -57,38 +52,19 @@ class Instrument(ipywidgets.VBox):
     shown in the widget. In a page without a kernel or a widget manager the output is `static_figure`.
     """
 
+    _timer: asyncio.TimerHandle | None = None
+
     def __init__(
-        self,
-        controls: Sequence[ipywidgets.Widget],
-        watched: Sequence[ipywidgets.Widget] | None = None,
-    ):
-        """`watched`: the controls whose value changes what is shown; left out, all of them."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._watched = list(controls if watched is None else watched)
-        self.controls = ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap"})
+        self, controls: Sequence[ipywidgets.Widget], buttons: Sequence[ipywidgets.Widget] = ()
+    ) -> None:
+        """`controls`: a change of their value changes what is shown; `buttons` stand beside them."""
+        layout = {"flex_flow": "row wrap"}
+        self.controls = ipywidgets.HBox([*controls, *buttons], layout=layout)
         self.status, self.table, self.picture = (ipywidgets.HTML() for _ in range(3))
         super().__init__(children=[self.controls, self.status, self.table, self.picture])
-        for control in self._watched:
+        for control in controls:
             control.observe(self._changed, names="value")
         self.refresh()
-
-    @classmethod
-    def from_folder(
-        cls, folder: str | Path, task: Task | None = None, *, base_model: Any = None, **more: Any
-    ) -> Self:
-        """Make a widget of a saved run: its folder, or `zoo:NAME`.
-
-        Args:
-            task: Where its rows do not come with the package.
-            base_model: With `tokenizer`, in place of loading the base model, as in `runs.saved_run`.
-            **more: Of the widget.
-
-        Raises:
-            AdapterError: The folder is damaged or does not fit the base model.
-            LabError: The base model is not there, or the rows of the task are not.
-        """
-        run = run_of(folder, base_model, more.pop("tokenizer", None))
-        return cls(run.model, task or with_rows(run), **more)
 
     def content(self) -> Content:
         """Return what the controls ask for."""
@@ -117,22 +93,21 @@ class Instrument(ipywidgets.VBox):
 
     def _changed(self, change: Any = None) -> None:
         """Refresh when nothing has changed for a moment; where no event loop runs, at once."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.refresh()
-            return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_later(DELAY, self.refresh)
+        if loop := running_loop():
+            self._timer = loop.call_later(DELAY, self.refresh)
+        else:
+            self.refresh()
 
     def close(self) -> None:
         """Stop listening to the controls and take everything off the page."""
-        if getattr(self, "_timer", None) is not None:
+        if self._timer is not None:
             self._timer.cancel()
-        for part in _parts_of(self):
-            part.unobserve_all()
-            part.close()
+        for child in self.children:
+            for part in (*getattr(child, "children", ()), child):
+                part.unobserve_all()
+                part.close()
         super().close()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
@@ -141,12 +116,12 @@ class Instrument(ipywidgets.VBox):
         return {**super()._repr_mimebundle_(**kwargs), **figure}, metadata
 
 
-def _parts_of(box: ipywidgets.Box) -> list[ipywidgets.Widget]:
-    """Everything inside a box, also inside its boxes."""
-    parts = []
-    for child in box.children:
-        parts += [*_parts_of(child), child] if isinstance(child, ipywidgets.Box) else [child]
-    return parts
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop of the kernel's thread; None where no kernel runs."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def as_image(figure: plots.Figure) -> str:
@@ -168,19 +143,11 @@ def as_table(frame: pd.DataFrame, caption: str, corner: str = "") -> str:
     return table.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
 
 
-def run_of(folder: str | Path, base_model: Any = None, tokenizer: Any = None) -> runs.SavedRun:
-    """A saved run by its folder, or by `zoo:NAME`; errors and arguments of `runs.saved_run`."""
-    return runs.saved_run(zoo.located(str(folder)), base_model, tokenizer)
-
-
-def with_rows(run: runs.SavedRun) -> Task:
-    """The task of a saved run.
-
-    Raises:
-        LabError: its rows do not come with the package.
-    """
-    if not len(run.task.validation):
-        raise LabError(
-            f"{run.name} was trained on {run.task.name!r}, whose rows are not in the folder; pass the task."
-        )
-    return run.task
+def neighbour_tables(frames: Mapping[str, pd.DataFrame]) -> str:
+    """The tables of `nearest_tokens` as HTML next to each other, by their names."""
+    return side_by_side(
+        [
+            as_table(reading.neighbour_table(frame), name, "virtual token")
+            for name, frame in frames.items()
+        ]
+    )

@@ -1,9 +1,7 @@
 """The gamma slider: how far a prompt can be drawn to a text before it stops doing its task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from typing import Any, Self
 
 import ipywidgets
 import pandas as pd
@@ -14,7 +12,7 @@ from .. import plots, reading
 from ..embedding import text_start
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .frame import Content, Instrument, as_table, control, run_of, with_rows
+from .frame import Content, Instrument, as_table, control
 
 
 class GammaSlider(Instrument):
@@ -26,10 +24,10 @@ class GammaSlider(Instrument):
     Args:
         prompts: by gamma, as `wayward.train_wayward(model, task, text)` returns them.
         text: what they were drawn to.
-        split, limit: the rows that are measured.
+        limit: rows of the test split that are measured.
 
     Raises:
-        ValueError: no prompt, or a text without a token.
+        ValueError: a text without a token.
     """
 
     def __init__(
@@ -38,56 +36,18 @@ class GammaSlider(Instrument):
         task: Task,
         text: str,
         prompts: Mapping[float, Float[torch.Tensor, "P D"]],
-        *,
-        split: str = "test",
         limit: int | None = 100,
     ) -> None:
-        if not prompts:
-            raise ValueError(
-                "prompts is empty; train some with wayward.train_wayward(model, task, text)."
-            )
         self._model = model
         self._prompts = {gamma: prompts[gamma].detach().clone() for gamma in sorted(prompts)}
         rows = len(next(iter(self._prompts.values())))
         self._target = text_start(text, model.tokenizer, model.word_embeddings_module, rows)
-        measured, where = (model, task, text, self._prompts), {"split": split, "limit": limit}
-        self._measured = cache(lambda: reading.wayward_table(*measured, **where))
+        measured = (model, task, text, self._prompts)
+        self._measured = cache(lambda: reading.wayward_table(*measured, split="test", limit=limit))
         gammas = [(f"{gamma:g}", gamma) for gamma in self._prompts]
-        self.gamma = control(
-            ipywidgets.SelectionSlider,
-            "gamma",
-            gammas[0][1],
-            options=gammas,
-            continuous_update=True,
-        )
+        least = gammas[0][1]
+        self.gamma = control(ipywidgets.SelectionSlider, "gamma", least, options=gammas)
         super().__init__([self.gamma])
-
-    @classmethod
-    def from_folders(
-        cls, folders: Sequence[str | Path], *, base_model: Any = None, **more: Any
-    ) -> Self:
-        """Make a slider of saved runs of one task, each a folder or `zoo:NAME`.
-
-        Their `task.json` says `towards`, the text, and `gamma`; one that says neither is the free prompt, gamma 0.
-
-        Args:
-            base_model: with `tokenizer`, in place of loading the base model.
-            more: `split` and `limit`.
-
-        Raises:
-            AdapterError, LabError: as `runs.saved_run`, or the rows of the task do not come with the package.
-            ValueError: no run was drawn towards a text, or two towards other texts.
-        """
-        first = run_of(folders[0], base_model, more.pop("tokenizer", None))
-        given = (first.model.base_model, first.model.tokenizer)
-        found = [first, *(run_of(folder, *given) for folder in folders[1:])]
-        texts = {run.record["towards"] for run in found if "towards" in run.record}
-        if len(texts) != 1:
-            raise ValueError(
-                f"the runs were drawn towards {len(texts)} texts ({', '.join(texts)}); it must be one."
-            )
-        prompts = {run.record.get("gamma", 0.0): run.model.prompt for run in found}
-        return cls(first.model, with_rows(first), texts.pop(), prompts, **more)
 
     def current(self) -> pd.DataFrame:
         """Return the words that are shown: of each virtual token the text's, the nearest, and the L2 distances."""

@@ -1,25 +1,19 @@
 """The playground: type a message, and see what the labels get behind several prompts and behind none."""
 
 from collections.abc import Mapping
-from functools import lru_cache
-from pathlib import Path
-from typing import Self
+from functools import cache
 
 import ipywidgets
 import pandas as pd
 import torch
-from jaxtyping import Float
 
 from .. import plots
 from ..evaluation import label_probabilities
 from ..model import SoftPromptModel
-from ..runs import saved as runs
-from ..runs import zoo
 from ..tasks import Task
 from .frame import Content, Instrument, as_table, control, side_by_side
 
 NO_PROMPT = "no prompt"
-REMEMBERED = 256  # messages whose answers are kept: going back over a word costs nothing
 
 
 class Playground(Instrument):
@@ -31,31 +25,18 @@ class Playground(Instrument):
         model: the base model, and the prompts by name that can be chosen.
         task: template and labels; or, by prompt, the task that it was trained on: the bare base model then answers
             for each task.
-        prompts: vectors (P, D) by name, in place of the model's own.
         text: the message at the beginning; left out, the task's first test text.
     """
 
     def __init__(
-        self,
-        model: SoftPromptModel,
-        task: Task | Mapping[str, Task],
-        *,
-        prompts: Mapping[str, Float[torch.Tensor, "_ D"]] | None = None,
-        text: str | None = None,
+        self, model: SoftPromptModel, task: Task | Mapping[str, Task], text: str | None = None
     ) -> None:
-        if prompts is None:
-            prompts = {name: model.prompt_by_name(name) for name in model.prompts}
-        tasks = dict.fromkeys(prompts, task) if isinstance(task, Task) else dict(task)
-        missing = ", ".join(name for name in prompts if name not in tasks)
-        if missing:
-            raise ValueError(
-                f"no task is given for {missing}: pass one for each prompt by name, or one for all."
-            )
-        if NO_PROMPT in prompts:
-            raise ValueError(f"a prompt cannot be called {NO_PROMPT!r} here; give it another name.")
-        self._model, self._tasks = model, tasks
+        self._model = model
+        prompts = {name: model.prompt_by_name(name) for name in model.prompts}
         self._prompts = {name: prompt.detach().clone() for name, prompt in prompts.items()}
-        self._answers = lru_cache(REMEMBERED)(self._answer)
+        tasks = dict.fromkeys(prompts, task) if isinstance(task, Task) else dict(task)
+        self._tasks = tasks
+        self._answers = cache(self._answer)  # going back over a word costs nothing
         first = next(iter(tasks.values()))
         if text is None:
             text = first.test[0][first.text_column] if len(first.test) else ""
@@ -64,25 +45,6 @@ class Playground(Instrument):
         names = (*prompts, NO_PROMPT)
         self.chosen = {name: control(ipywidgets.Checkbox, name, True) for name in names}
         super().__init__([self.text, *self.chosen.values()])
-
-    @classmethod
-    def from_folders(
-        cls, folders: Mapping[str, str | Path], base: str | None = None, text: str | None = None
-    ) -> Self:
-        """Saved prompts of one base model, folders or `zoo:NAME`, by the name that each is to have here.
-
-        Raises:
-            AdapterError, LabError: as `runs.saved_model` and `runs.saved_task`.
-            ValueError: they were trained for base models of other widths.
-        """
-        paths = {name: zoo.located(str(folder)) for name, folder in folders.items()}
-        model = runs.saved_model(next(iter(paths.values())), base)
-        for name, path in paths.items():
-            model.load_prompt(path, name)
-        tasks = {name: runs.saved_task(path) for name, path in paths.items()}
-        return cls(
-            model, tasks, prompts={name: model.prompt_by_name(name) for name in paths}, text=text
-        )
 
     def current(self) -> dict[str, pd.DataFrame]:
         """Return the tables that are shown: a task's name -> one line a chosen prompt, one column a label."""
