@@ -320,6 +320,7 @@ def test_what_cannot_be_meant_is_refused():
     settings = dict.fromkeys(
         ["steps", "batch_size", "snapshot_every", "evaluate_every", "checkpoint_every", "patience"]
     )
-    settings |= {"learning_rate": None, "optimizer": "adamw", "penalty": None, "project": "cosine"}
+    settings |= {"learning_rate": None, "max_grad_norm": 1.0, "optimizer": "adamw"}
+    settings |= {"penalty": None, "project": "cosine"}
     with pytest.raises(ValueError, match="project='cosine'; pass an object of"):
         training._check_settings(settings)
