@@ -22,7 +22,7 @@ CHECKED = [
     "adapters",
 ]
 CHECKED += ["reading", "plots"]
-install_import_hook([f"softprompt_lab.{name}" for name in CHECKED], "beartype.beartype")
+install_import_hook([f"softprompt_lab.{name}" for name in CHECKED], "shape_checks.checked")
 
 import pytest
 import torch
