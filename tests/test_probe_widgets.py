@@ -223,6 +223,7 @@ def test_they_open_from_a_saved_folder(tmp_path):
 
 
 @pytest.mark.browser
+@pytest.mark.xdist_group("browser")
 @pytest.mark.timeout(900)
 def test_virtual_tokens_are_switched_by_mouse_and_keyboard(lab):
     page = lab.run(
@@ -262,6 +263,7 @@ def test_virtual_tokens_are_switched_by_mouse_and_keyboard(lab):
 
 
 @pytest.mark.browser
+@pytest.mark.xdist_group("browser")
 @pytest.mark.timeout(900)
 def test_the_way_is_gone_by_keyboard_and_mouse(lab):
     page = lab.run(
