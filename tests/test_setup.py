@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -215,6 +216,7 @@ def test_importing_the_package_and_its_command_line_imports_no_torch():
     assert said.stdout.strip() == "[]"
 
 
+@cache
 def _make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     """`make` without running any recipe that does not have to, without the flags that `make test` hands on."""
     command = ["make", *arguments]
