@@ -50,14 +50,17 @@ run: model
 notebooks: model
 	$(BIN)/python tools/notebooks.py build
 
-# Fast tests share the cores, one thread each; slow ones follow alone, with all of them. The second time matrices are
+# Tests share the cores, one thread each; those on smollm2 follow alone, with all of them. The second time matrices are
 # multiplied with the instructions of an older processor: what passes on one machine must pass on another.
 FAST := -m pytest -n 2 -m "not slow and not browser and not smollm2"
+SLOW := -m pytest -n 2 --dist loadgroup -m "(slow or browser) and not smollm2"
+test test-lowest: export PYTHONDONTWRITEBYTECODE =# they start many processes, which need not compile the same anew
 test: model chromium
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python $(FAST)
 	OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 $(BIN)/python $(FAST)
-	$(BIN)/python -m pytest -m "slow or browser or smollm2"
+	OMP_NUM_THREADS=1 $(BIN)/python $(SLOW)
+	$(BIN)/python -m pytest -m smollm2
 
 # uv finds the lowest versions, and pip installs them, since it takes torch's build for the CPU where there is one: the
 # versions are constraints, so that CUDA libraries which only other builds of torch need are left out.

@@ -1,8 +1,12 @@
-"""What every test shares: shape checks at run time, no hub, small random models."""
+"""What every test shares: shape checks at run time, no hub, small random models.
+
+Large libraries are imported where they are needed: the process that hands tests out to the workers needs none.
+"""
 
 import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -22,22 +26,24 @@ CHECKED = [
     "adapters",
 ]
 CHECKED += ["reading", "plots"]
-install_import_hook([f"softprompt_lab.{name}" for name in CHECKED], "beartype.beartype")
+install_import_hook([f"softprompt_lab.{name}" for name in CHECKED], "shape_checks.checked")
 
 import pytest
-import torch
-from browser import Lab, chromium, lab_server
-from families import FAMILIES
-from transformers import PreTrainedModel
 
-from softprompt_lab.bases import fetching
+if TYPE_CHECKING:
+    from browser import Lab
+    from transformers import PreTrainedModel
 
 if "PYTEST_XDIST_WORKER" in os.environ:
+    import torch
+
     torch.set_num_threads(1)  # workers share the cores
 
 
 def _missing(item: pytest.Item) -> str | None:
     """What a marked test needs and this machine lacks."""
+    from softprompt_lab.bases import fetching
+
     if item.get_closest_marker("smollm2") and not fetching.is_fetched("smollm2"):
         return "smollm2 is not fetched: softprompt-lab fetch smollm2"
     if item.get_closest_marker("browser") and shutil.which("chromium") is None:
@@ -55,18 +61,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="module")
-def _lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def _lab(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Lab]":
     """One JupyterLab and one browser for the tests of a module, which has them last.
 
     While the browser is there an event loop runs, as in a kernel: widgets answer when nothing has changed for a moment.
     """
+    from browser import Lab, chromium, lab_server
+
     folder = tmp_path_factory.mktemp("lab")
     with lab_server(folder) as (work, port, token), chromium(folder) as browser:
         yield Lab(work, port, token, browser)
 
 
 @pytest.fixture
-def lab(_lab: Lab) -> Iterator[Lab]:
+def lab(_lab: "Lab") -> "Iterator[Lab]":
     """The same, without the pages that an earlier test left; their kernels are shut down."""
     yield _lab
     for page in _lab.browser.pages[1:]:
@@ -74,7 +82,13 @@ def lab(_lab: Lab) -> Iterator[Lab]:
     _lab.shut_kernels_down()
 
 
-@pytest.fixture(params=list(FAMILIES))
-def family(request: pytest.FixtureRequest) -> PreTrainedModel:
+NAMES = ["gpt2", "bloom", "llama", "opt", "gpt_neox", "qwen2"]
+
+
+@pytest.fixture(params=NAMES)
+def family(request: pytest.FixtureRequest) -> "PreTrainedModel":
     """A small random decoder of each family, in eval mode."""
+    from families import FAMILIES
+
+    assert list(FAMILIES) == NAMES
     return FAMILIES[request.param]()

@@ -6,6 +6,7 @@ import pytest
 from browser import READY, keep, picture_of, wait_for_another_picture, widget_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark += [pytest.mark.xdist_group("browser")]  # one at a time
 
 
 def test_the_explorer_is_moved_by_keyboard(lab):

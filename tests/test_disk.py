@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -189,27 +190,37 @@ def test_what_killed_writers_left_is_cleared_away(tmp_path):
 # ---------------------------------------------------------------------------------------------------- several processes
 
 
-def _write_again_and_again(folder: Path, number: int, seconds: float) -> None:
+def _write_again_and_again(folder: Path, number: int, stop: Event) -> None:
     """One of two writers: another length, another format."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while not stop.is_set():
         save(folder, number, rows=5 + number, safe=number % 2 == 0)
         time.sleep(0.002)  # whoever lets go of a lock would have it again before the others wake
 
 
-def _race(folder: Path, seconds: float) -> list[int]:
-    """What a reader finds in a folder that two processes save to all the time."""
+def _changes(found: list[int]) -> int:
+    """How often a reader saw another adapter than the time before."""
+    return sum(before != after for before, after in itertools.pairwise(found))
+
+
+def _race(folder: Path, seconds: float, changes: int) -> list[int]:
+    """What a reader finds in a folder that two processes save to: for so long, and until it saw so many changes."""
     save(folder, 0)
     fork = multiprocessing.get_context("fork")
+    stop, found, end = fork.Event(), [], time.monotonic() + seconds
     writers = [
-        fork.Process(target=_write_again_and_again, args=(folder, number, seconds))
+        fork.Process(target=_write_again_and_again, args=(folder, number, stop))
         for number in (0, 1)
     ]
     for writer in writers:
         writer.start()
-    found = []
-    while any(writer.is_alive() for writer in writers):
-        found.append(number_of(folder))
+    try:
+        while time.monotonic() < end or _changes(found) < changes:
+            found.append(number_of(folder))
+            assert all(writer.is_alive() for writer in writers)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
     return found
 
@@ -217,21 +228,16 @@ def _race(folder: Path, seconds: float) -> list[int]:
 @forked
 def test_two_writers_never_mix(tmp_path):
     """Every load gives one of the two adapters, whole, while both are saved again and again."""
-    found = _race(tmp_path, seconds=1.5)
-    changes = sum(before != after for before, after in itertools.pairwise(found))
-    assert changes > 3, (
-        f"{len(found)} loads saw the adapter change {changes} times: nothing was tested"
-    )
+    _race(tmp_path, seconds=1.0, changes=4)
     assert leftovers(tmp_path) == []
 
 
 @forked
 @pytest.mark.slow
 def test_two_writers_never_mix_for_long(tmp_path):
-    """The same for twenty seconds."""
-    found = _race(tmp_path, seconds=20)
+    """The same for ten seconds, and until each adapter was read more than twenty times."""
+    found = _race(tmp_path, seconds=10, changes=42)
     print(f"{len(found)} loads, {found.count(0)} of one adapter, {found.count(1)} of the other")
-    assert min(found.count(0), found.count(1)) > 20
 
 
 # --------------------------------------------------------------------------------------------------------------- kills

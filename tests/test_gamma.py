@@ -111,6 +111,7 @@ def test_a_text_without_a_token_is_refused(model):
 
 
 @pytest.mark.browser
+@pytest.mark.xdist_group("browser")
 @pytest.mark.timeout(900)
 def test_the_slider_is_moved_by_mouse_and_keyboard(lab):
     page = lab.run(

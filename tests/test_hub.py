@@ -30,7 +30,8 @@ def pickled() -> bytes:
     return buffer.getvalue()
 
 
-pytestmark = pytest.mark.slow  # a process of its own, which asks the stand-in
+# A process of its own, which asks the stand-in once for all.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hub")]
 
 
 @pytest.fixture(scope="module")

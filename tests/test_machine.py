@@ -22,9 +22,9 @@ def test_the_rate_is_that_of_a_matrix_product():
         a @ a
         seconds.append(time.perf_counter() - began)
     assert 0.1 < rate * min(seconds) / (2 * side**3) < 10
-    began = time.perf_counter()
+    measured = machine.operations_per_second.cache_info().misses
     assert machine.operations_per_second("cpu", torch.float32) == rate
-    assert time.perf_counter() - began < 1e-3
+    assert machine.operations_per_second.cache_info().misses == measured
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,7 @@ def test_without_a_front_end_the_output_is_the_static_figure(name, request):
 
 
 @pytest.mark.browser
+@pytest.mark.xdist_group("browser")
 @pytest.mark.timeout(900)
 def test_virtual_tokens_are_switched_by_mouse_and_keyboard(lab):
     page = lab.run(
@@ -220,6 +221,7 @@ def test_virtual_tokens_are_switched_by_mouse_and_keyboard(lab):
 
 
 @pytest.mark.browser
+@pytest.mark.xdist_group("browser")
 @pytest.mark.timeout(900)
 def test_the_way_is_gone_by_keyboard_and_mouse(lab):
     page = lab.run(

@@ -19,7 +19,7 @@ from softprompt_lab.reading import OntoWords, TowardsText
 from softprompt_lab.runs import saved as runs
 
 TEXT = "What is the tone?"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # one subject for all
 
 
 class Pictures(HTMLParser):

@@ -2,12 +2,14 @@
 
 import ast
 import importlib.util
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -135,12 +137,23 @@ def test_the_package_asks_for_peft_only_where_it_may_be_missing():
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_fast_tests_run_on_two_kinds_of_processors_and_with_the_lowest_versions():
     """Results depend neither on a processor's instructions nor on a newer library."""
-    fast = [line for line in _make("-n", "test").stdout.splitlines() if "pytest -n 2" in line]
+    tests = [line for line in _make("-n", "test").stdout.splitlines() if "-m pytest" in line]
+    fast = [line for line in tests if '-m "not slow' in line]
     assert ["ONEDNN_MAX_CPU_ISA=AVX2" in line for line in fast] == [False, True]
     assert len({line.replace("ONEDNN_MAX_CPU_ISA=AVX2 ", "") for line in fast}) == 1
     lowest = _make("-n", "-W", "pyproject.toml", "test-lowest").stdout
     assert "--resolution lowest-direct" in lowest
     assert lowest.splitlines()[-1] == fast[0].replace(".venv/", ".venv-lowest/")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_make_test_leaves_no_test_out_and_runs_none_of_the_slow_ones_twice():
+    """Whatever its marks are, a test is in one part."""
+    tests = [line for line in _make("-n", "test").stdout.splitlines() if "-m pytest" in line]
+    parts = {re.search(r'.* -m "?([^"]+)"?$', line)[1] for line in tests}
+    for marked in itertools.product([False, True], repeat=3):
+        marks = dict(zip(("slow", "browser", "smollm2"), marked, strict=True))
+        assert [eval(part, dict(marks)) for part in parts].count(True) == 1, marks
 
 
 def test_ranges_are_as_wide_as_they_were_promised():
@@ -203,6 +216,7 @@ def test_importing_the_package_and_its_command_line_imports_no_torch():
     assert said.stdout.strip() == "[]"
 
 
+@cache
 def _make(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
     """`make` without running any recipe that does not have to, without the flags that `make test` hands on."""
     command = ["make", *arguments]

@@ -309,7 +309,7 @@ LINES = st.lists(
     st.dictionaries(st.sampled_from(["text", "label", "x"]), CELLS | st.lists(CELLS), max_size=3)
 )
 FEW = settings(
-    max_examples=100, deadline=2000, suppress_health_check=list(HealthCheck), database=None
+    max_examples=100, deadline=20_000, suppress_health_check=list(HealthCheck), database=None
 )
 
 

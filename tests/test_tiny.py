@@ -12,6 +12,7 @@ from softprompt_lab import (
     PromptTuningInit,
     SoftPromptModel,
     TaskType,
+    TrainingHistory,
     evaluate,
     load_base_model,
     load_task,
@@ -26,8 +27,9 @@ TASK_TYPES = {"tiny": TaskType.CAUSAL_LM, "tiny-seq2seq": TaskType.SEQ_2_SEQ_LM}
 NAMES = list(TASK_TYPES)
 TRAINING = {  # each fails on a seed or a skill at the other's
     "tiny": {"steps": 150, "batch_size": 16, "learning_rate": 0.05},
-    "tiny-seq2seq": {"steps": 250, "batch_size": 16, "learning_rate": 0.01},
+    "tiny-seq2seq": {"steps": 500, "batch_size": 16, "learning_rate": 0.01},
 }
+LEARNED = 0.98  # exact match on validation rows; a skill is learned when it is there twice, 25 steps apart
 VIRTUAL_TOKENS = 8
 MIB = 2**20
 
@@ -47,8 +49,11 @@ class Base:
             task = task.with_template(f"{instruction} {task.template}")
         return evaluate(self.model, task, tokenizer=self.tokenizer, limit=limit).exact_match
 
-    def trained_exact_match(self, skill: str) -> float:
-        """Exact match on the test split behind 8 trained vectors; prints the seconds of training."""
+    def trained_exact_match(self, skill: str, **settings: object) -> float:
+        """Exact match on the test split behind 8 vectors, trained until the skill is learned or time is up.
+
+        When a skill is found depends on rounding: on the machine, and on the number of its threads.
+        """
         torch.manual_seed(0)
         config = PromptTuningConfig(
             num_virtual_tokens=VIRTUAL_TOKENS,
@@ -57,9 +62,17 @@ class Base:
         )
         model = SoftPromptModel(self.model, config, tokenizer=self.tokenizer)
         task = load_task("shop", label_column=skill)
-        history = train(model, task, progress=False, **TRAINING[self.name])
+        matches = []
+
+        def learned(history: TrainingHistory) -> bool:
+            if len(history.losses) % 25 == 0:
+                matches.append(evaluate(model, task, "validation", limit=200).exact_match)
+            return len(matches) > 1 and min(matches[-2:]) >= LEARNED
+
+        settings = TRAINING[self.name] | settings
+        history = train(model, task, progress=False, on_step=learned, **settings)
         found = evaluate(model, task).exact_match
-        print(f"{self.name}, {skill}: exact match {found:.3f} after {history.seconds:.1f} s")
+        print(f"{self.name}, {skill}: exact match {found:.3f} after {len(history.losses)} steps")
         return found
 
 
@@ -92,7 +105,7 @@ def test_no_words_elicit_the_wordless_skill(base: Base, wording: str) -> None:
 
 @pytest.mark.slow
 def test_the_untaught_skill_stays_hard(base: Base) -> None:
-    assert base.trained_exact_match("mismatch") < 0.75
+    assert base.trained_exact_match("mismatch", steps=250) < 0.75
 
 
 # ---------------------------------------------------------------- what they are made of
