@@ -1,15 +1,19 @@
 """What a base model takes, found out by asking it once and comparing numbers, never from a list of names."""
 
 import inspect
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from jaxtyping import Int
 from torch import nn
 
 from .gradient_checkpointing import checkpointed_layers
+
+logger = logging.getLogger(__name__)
 
 # What an architecture raises when a 4-D mask or an argument is foreign to it; the plain way remains.
 OBJECTIONS = (
@@ -59,6 +63,24 @@ def attention_window(base_model: nn.Module) -> float:
     shape = base_model.config.get_text_config(decoder=True)
     windows = (getattr(shape, name, None) for name in ("sliding_window", "attention_chunk_size"))
     return min((float(window) for window in windows if window), default=math.inf)
+
+
+def tried(base_model: nn.Module, call: Callable[[], Any]) -> Any:
+    """Return what a call of the base model gives, None where its architecture objects."""
+    try:
+        return call()
+    except torch.OutOfMemoryError:
+        raise
+    except OBJECTIONS as error:
+        logger.info("%s objects: %r", type(base_model).__name__, error)
+        return None
+
+
+def some_ids(base_model: nn.Module, count: int) -> Int[torch.Tensor, " N"]:
+    """Return token ids to ask with, the same at each call."""
+    words = base_model.get_input_embeddings().weight
+    ids = torch.randint(0, words.shape[0], (count,), generator=torch.Generator().manual_seed(0))
+    return ids.to(words.device)
 
 
 def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:

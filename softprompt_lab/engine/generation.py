@@ -1,6 +1,5 @@
 """Generation on top of prompts' kept keys and values."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,11 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 
 from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument
-from .exactness import OBJECTIONS, Remembered, attention_window, error_of, tolerance_of
+from .exactness import Remembered, attention_window, error_of, some_ids, tolerance_of, tried
 from .prefill import pays, read_texts
 from .prefixes import Prefix, prefix_mask, prefix_of, stack_prefixes
-
-logger = logging.getLogger(__name__)
 
 # Arguments of transformers' `generate` that ask for a cache of another kind, which no prefix can begin.
 OTHER_CACHES = ("cache_implementation", "custom_generate", "prefill_chunk_size")
@@ -129,39 +126,29 @@ def is_exact(base_model: nn.Module, way: Callable = generate_on_prefixes) -> boo
 def _compare(base_model: nn.Module, way: Callable) -> bool:
     """Generate two tokens for two rows of different lengths, together on prefixes and each alone the plain way."""
     words = base_model.get_input_embeddings().weight
-    ids = torch.randint(0, words.shape[0], (14,), generator=torch.Generator().manual_seed(0))
-    ids = ids.to(words.device)
+    ids = some_ids(base_model, 14)
     prompts = [words[ids[:2]].float(), words[ids[2:6]].float()]
     rows = torch.stack([ids[6:10], ids[10:14]])
     text = torch.ones_like(rows, dtype=torch.bool)
     text[0, 2:] = False
     options = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0, "num_beams": 1}
     options |= {"return_dict_in_generate": True, "output_logits": True}
-    try:
+
+    def on_prefixes() -> Any:
         prefixes = [prefix_of(base_model, prompt) for prompt in prompts]
-        together = way(base_model, prefixes, 1, rows, text, **options).logits
-    except torch.OutOfMemoryError:
-        raise
-    except OBJECTIONS as error:
-        logger.info("%s goes on from no prefix: %r", type(base_model).__name__, error)
+        return way(base_model, prefixes, 1, rows, text, **options)
+
+    together = tried(base_model, on_prefixes)
+    if together is None:
         return False
     for number, (prompt, row, kept) in enumerate(zip(prompts, rows, text, strict=True)):
         row, kept = row[kept][None], kept[kept][None]
-        alone = PlainEngine().generate(base_model, [prompt], row, kept, **options).logits
-        if not _agree(
-            [step[number] for step in together], [step[0] for step in alone], words.dtype
-        ):
-            return False
-    return True
-
-
-def _agree(
-    found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], dtype: torch.dtype
-) -> bool:
-    """Return whether the logits of two steps are equal, but for rounding, until the tokens differ."""
-    for ours, theirs in zip(found, expected, strict=False):
-        if error_of(ours, theirs) > tolerance_of(dtype):
-            return False
-        if ours.argmax() != theirs.argmax():
-            break
+        alone = PlainEngine().generate(base_model, [prompt], row, kept, **options)
+        for ours, theirs in zip(together.logits, alone.logits, strict=False):
+            if error_of(ours[number], theirs[0]) > tolerance_of(words.dtype):
+                return False
+            if (
+                ours[number].argmax() != theirs[0].argmax()
+            ):  # from here on other tokens, but for rounding
+                break
     return True

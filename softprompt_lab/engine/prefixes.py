@@ -1,6 +1,7 @@
 """Prefixes: a prompt's keys and values in every layer, computed once and put under any number of rows."""
 
 from collections.abc import Sequence
+from operator import is_
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -84,27 +85,19 @@ class _State:
     """
 
     def __init__(self, base_model: nn.Module) -> None:
-        modules = [*base_model.modules()]
-        weights = [
-            weight
-            for module in modules
-            for weight in (*module._parameters.values(), *module._buffers.values())
-            if weight is not None
-        ]
+        weights = [*base_model.parameters(), *base_model.buffers()]
         self.weights = [ref(weight) for weight in weights]
-        self.versions = [None if weight.is_inference() else weight._version for weight in weights]
-        layers = [vars(module) for module in modules if "_active_adapter" in vars(module)]
+        versions = [None if weight.is_inference() else weight._version for weight in weights]
+        layers = [
+            vars(module) for module in base_model.modules() if hasattr(module, "_active_adapter")
+        ]
         names = ("_disable_adapters", "_active_adapter", "scaling", "merged_adapters")
-        self.adapters = str([[layer.get(name) for name in names] for layer in layers])  # PEFT's
-        self.dtype = base_model.get_input_embeddings().weight.dtype
+        adapters = [[layer.get(name) for name in names] for layer in layers]  # PEFT's
+        self.others = [versions, str(adapters), base_model.get_input_embeddings().weight.dtype]
 
     def __eq__(self, other: object) -> bool:
-        """Return whether nothing has changed; a weight that has gone equals no other at its address."""
-        ours, theirs = ((s.dtype, s.adapters, s.versions, len(s.weights)) for s in (self, other))
-        return ours == theirs and all(
-            one() is not None and one() is two()
-            for one, two in zip(self.weights, other.weights, strict=True)
-        )
+        """Return whether nothing has changed; a weight that has gone leaves a reference that no other weight gets."""
+        return self.others == other.others and all(map(is_, self.weights, other.weights))
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
