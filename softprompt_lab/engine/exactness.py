@@ -37,10 +37,7 @@ class Remembered:
         """Return the answer for a base model as it is now; `find` is called where there is none yet."""
         words = base_model.get_input_embeddings().weight
         attention = getattr(base_model.config, "_attn_implementation", None)
-        layers = base_model.modules() if base_model.training else checkpointed_layers(base_model)
-        recomputes = any(
-            layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers
-        )
+        recomputes = any(layer.training for layer in checkpointed_layers(base_model))
         key = (words.dtype, words.device, attention, recomputes)
         answers = self._found.setdefault(base_model, {})
         if key not in answers:
@@ -48,14 +45,9 @@ class Remembered:
         return answers[key]
 
 
-_arguments = Remembered()
-
-
 def takes(base_model: nn.Module, name: str) -> bool:
     """Return whether the base model's forward pass has an argument with this name."""
-    return name in _arguments(
-        base_model, lambda: frozenset(inspect.signature(base_model.forward).parameters)
-    )
+    return name in inspect.signature(base_model.forward).parameters
 
 
 def attention_window(base_model: nn.Module) -> float:

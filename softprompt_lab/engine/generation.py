@@ -58,32 +58,13 @@ def generate(
     kept = [kept_prefix(prompt) for prompt in distinct]
     prefixes = [kept[number] for number in numbers]  # one for each row
     looks_back = any(asked(name) not in (None, 0, 1.0) for name in LOOKING_BACK)
-    lengths = text.sum(dim=1).tolist()
-    packs = asked("max_new_tokens") and not looks_back and pays(base_model, lengths)
-    if packs and is_exact(base_model, generate_from_read_texts):
-        return generate_from_read_texts(base_model, prefixes, copies, input_ids, text, **kwargs)
+    packs = (
+        asked("max_new_tokens") and not looks_back and pays(base_model, text.sum(dim=1).tolist())
+    )
+    if packs and is_exact(base_model, reads_first=True):
+        return generate_on_prefixes(base_model, prefixes, copies, input_ids, text, True, **kwargs)
     shared = kept if len(kept) == 1 else prefixes
     return generate_on_prefixes(base_model, shared, copies, input_ids, text, **kwargs)
-
-
-def generate_from_read_texts(
-    base_model: nn.Module,
-    prefixes: Sequence[Prefix],
-    copies: int,
-    input_ids: Int[torch.Tensor, "B T"],
-    text: Bool[torch.Tensor, "B T"],
-    **kwargs: Any,
-) -> Any:
-    """Return what `generate_on_prefixes` does, with the texts read without their pads; `prefixes` is one for each row.
-
-    Processors see the new tokens and the last one of the text only.
-    """
-    texts = [ids[kept].tolist() for ids, kept in zip(input_ids, text, strict=True)]
-    read = read_texts(base_model, prefixes, [ids[:-1] for ids in texts])
-    last = input_ids.new_tensor([ids[-1:] for ids in texts])  # (B, 1)
-    everywhere = torch.ones_like(last, dtype=torch.bool)
-    output = generate_on_prefixes(base_model, read, copies, last, everywhere, **kwargs)
-    return behind_input(input_ids, output, given=1)
 
 
 def generate_on_prefixes(
@@ -92,38 +73,45 @@ def generate_on_prefixes(
     copies: int,
     input_ids: Int[torch.Tensor, "B T"],
     text: Bool[torch.Tensor, "B T"],
+    reads_first: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Return what `generate` makes of `[virtual | pads | text]`, where processors see the ids of the text only.
 
     Args:
+        prefixes: one for all rows or one for each.
         copies: how many times `generate` repeats each row, for beams or samples.
+        reads_first: put the texts behind their prefixes without pads, one for each row; processors see the last tokens.
     """
     order = text.long().argsort(dim=1, stable=True)  # pads first
-    mask = torch.cat([prefix_mask(prefixes, len(text)), text.gather(1, order)], dim=1)
+    given, mask = input_ids.gather(1, order), text.gather(1, order)
+    if reads_first:
+        texts = [ids[kept][:-1].tolist() for ids, kept in zip(given, mask, strict=True)]
+        prefixes = read_texts(base_model, prefixes, texts)
+        given, mask = given[:, -1:], mask[:, -1:]
+    mask = torch.cat([prefix_mask(prefixes, len(text)), mask], dim=1)
     if len(prefixes) > 1:
         prefixes = [prefix for prefix in prefixes for _ in range(copies)]
     output = base_model.generate(
-        input_ids=input_ids.gather(1, order),
+        input_ids=given,
         attention_mask=mask.long(),
         past_key_values=stack_prefixes(prefixes, len(text) * copies),
         **kwargs,
     )
-    return behind_input(input_ids, output, given=input_ids.shape[1])
+    return behind_input(input_ids, output, given=given.shape[1])
 
 
-_exact_ways: dict[Callable, Remembered] = {}
+_exact = {False: Remembered(), True: Remembered()}
 
 
-def is_exact(base_model: nn.Module, way: Callable = generate_on_prefixes) -> bool:
+def is_exact(base_model: nn.Module, reads_first: bool = False) -> bool:
     """Return whether two rows behind prefixes of two lengths get the logits of each row alone; found out once."""
-    found = _exact_ways.setdefault(way, Remembered())
-    return found(base_model, lambda: _compare(base_model, way))
+    return _exact[reads_first](base_model, lambda: _compare(base_model, reads_first))
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
-def _compare(base_model: nn.Module, way: Callable) -> bool:
+def _compare(base_model: nn.Module, reads_first: bool) -> bool:
     """Generate two tokens for two rows of different lengths, together on prefixes and each alone the plain way."""
     words = base_model.get_input_embeddings().weight
     ids = some_ids(base_model, 14)
@@ -136,7 +124,7 @@ def _compare(base_model: nn.Module, way: Callable) -> bool:
 
     def on_prefixes() -> Any:
         prefixes = [prefix_of(base_model, prompt) for prompt in prompts]
-        return way(base_model, prefixes, 1, rows, text, **options)
+        return generate_on_prefixes(base_model, prefixes, 1, rows, text, reads_first, **options)
 
     together = tried(base_model, on_prefixes)
     if together is None:
