@@ -16,13 +16,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from .packing import PROMPT_SEGMENT, PackedRow, same
+from .packing import PackedRow, same
 
 NAME = "softprompt_lab_blocks"
 SIMILAR = (
     1.5  # texts share a batch while the longest has at most so many times the shortest's tokens
 )
-PAD_SEGMENT = -1  # sees the prompt and itself, is seen by pads only
 
 
 class Blocks(NamedTuple):
@@ -45,23 +44,20 @@ def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Block
     """Return the examples of a row, each with all its targets, as batches of similar length."""
     front = prompt_length + row.shared
     segments, parents = (
-        torch.tensor(part[row.shared :], dtype=torch.long).split(row.lengths)
-        for part in (row.segments, row.parents)
-    )
-    count = len(row.ids) - row.shared
-    numbers = torch.arange(count).split(row.lengths)
-    tokens, masks = [torch.empty(0, dtype=torch.long)], []
+        torch.tensor(part[row.shared :], dtype=torch.long) for part in (row.segments, row.parents)
+    )  # (N,) each
+    numbers = torch.arange(len(segments))
+    tokens, masks = [numbers[:0]], []
     for group in _groups(row.lengths):
-        padded = [
-            pad_sequence([part[text] for text in group], batch_first=True, padding_value=pad)
-            for part, pad in ((numbers, -1), (segments, PAD_SEGMENT), (parents, PROMPT_SEGMENT))
-        ]  # (B, T) each
-        sees = same(padded[1], padded[1]) | same(padded[2], padded[1])  # (B, T, T)
-        sees_front = sees.new_ones(*sees.shape[:2], front)
-        masks.append(torch.cat([sees_front, sees.tril()], dim=-1)[:, None].to(device))
-        tokens.append(padded[0].flatten())
+        texts = [numbers.split(row.lengths)[text] for text in group]
+        own = pad_sequence(texts, batch_first=True, padding_value=-1)  # (B, T)
+        sees = same(segments[own], segments[own]) | same(parents[own], segments[own])  # (B, T, T)
+        sees = sees.tril() & (own >= 0)[:, None] | torch.eye(own.shape[1], dtype=torch.bool)
+        sees_front = sees.new_ones(*own.shape, front)
+        masks.append(torch.cat([sees_front, sees], dim=-1)[:, None].to(device))
+        tokens.append(own.flatten())
     flat = torch.cat(tokens)
-    positions = flat.argsort()[len(flat) - count :]  # behind those of the pads
+    positions = flat.argsort()[len(flat) - len(numbers) :]  # behind those of the pads
     return Blocks(flat.clamp_min(0).to(device), positions.to(device), masks)
 
 

@@ -143,5 +143,5 @@ def additive(
     Args:
         weight: of the base model, whose type and device the mask has.
     """
-    mask = torch.zeros(sees.shape, dtype=weight.dtype)
-    return mask.masked_fill_(~sees, torch.finfo(weight.dtype).min)[None, None].to(weight.device)
+    mask = torch.zeros(sees.shape, dtype=weight.dtype, device=weight.device)
+    return mask.masked_fill_(~sees.to(mask.device), torch.finfo(mask.dtype).min)[None, None]

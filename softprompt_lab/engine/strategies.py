@@ -59,7 +59,8 @@ def packed(
     """Compute every token once: one ordinary call with a dense mask for each packed row."""
     row_tokens = [dense_tokens(prompt.device) for prompt in prompts]
     for prompt, row in _packed_rows(prompts, examples, row_tokens):
-        mask = additive(packed_mask(row, len(prompt)), base_model.get_input_embeddings().weight)
+        sees = packed_mask(row, len(prompt))
+        mask = additive(sees, base_model.get_input_embeddings().weight)
         yield _packed_call(base_model, prompt, row, attention_mask=mask)
 
 
