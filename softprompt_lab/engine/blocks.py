@@ -4,8 +4,10 @@ A dense mask hides the other texts of a row, at the price of a row's length squa
 of a row are laid out as one small batch for texts of similar length, through transformers' own attention interface.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby, takewhile
 from typing import NamedTuple
 
 import torch
@@ -19,9 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from .packing import PackedRow, same
 
 NAME = "softprompt_lab_blocks"
-SIMILAR = (
-    1.5  # texts share a batch while the longest has at most so many times the shortest's tokens
-)
+SIMILAR = 1.5  # the longest text of a batch has at most so many times the shortest's tokens
 
 
 class Blocks(NamedTuple):
@@ -63,15 +63,10 @@ def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Block
 
 def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Yield texts of similar length, longest first; empty ones fall away."""
-    group: list[int] = []
-    for text in sorted(range(len(lengths)), key=lambda text: -lengths[text]):
-        if group and lengths[text] * SIMILAR < lengths[group[0]]:
-            yield group
-            group = []
-        if lengths[text]:
-            group.append(text)
-    if group:
-        yield group
+    texts = sorted(range(len(lengths)), key=lambda text: -lengths[text])
+    real = takewhile(lambda text: lengths[text], texts)
+    for _, group in groupby(real, key=lambda text: int(math.log(lengths[text], SIMILAR))):
+        yield list(group)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class FastEngine:
             return generate(
                 base_model,
                 prompts,
-                lambda prompt: self._prefixes.prefix_of(base_model, prompt),
+                lambda distinct: self._prefixes.prefixes_of(base_model, distinct),
                 input_ids,
                 mask,
                 **kwargs,

@@ -32,7 +32,7 @@ LOOKING_BACK = (
 def generate(
     base_model: nn.Module,
     prompts: Sequence[Float[torch.Tensor, "_ D"]],
-    kept_prefix: Callable[[torch.Tensor], Prefix],
+    kept_prefixes: Callable[[Sequence[torch.Tensor]], list[Prefix]],
     input_ids: Int[torch.Tensor, "B T"],
     text: Bool[torch.Tensor, "B T"],
     **kwargs: Any,
@@ -41,7 +41,7 @@ def generate(
 
     Args:
         prompts: one for every row, or B of them.
-        kept_prefix: the keys and values of a prompt.
+        kept_prefixes: the keys and values of each of some prompts.
     """
 
     def asked(name: str) -> Any:
@@ -55,7 +55,7 @@ def generate(
         return PlainEngine().generate(base_model, prompts, input_ids, text, **kwargs)
     copies = max(asked("num_beams") or 1, asked("num_return_sequences") or 1)
     distinct, numbers = distinct_prompts(prompts, len(text))
-    kept = [kept_prefix(prompt) for prompt in distinct]
+    kept = kept_prefixes(distinct)
     prefixes = [kept[number] for number in numbers]  # one for each row
     looks_back = any(asked(name) not in (None, 0, 1.0) for name in LOOKING_BACK)
     packs = (
