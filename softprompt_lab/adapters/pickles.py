@@ -22,38 +22,20 @@ from ..errors import AdapterError
 from ..saving import MAX_TENSOR_BYTES
 
 MAX_PROGRAM_BYTES = 200_000  # of the pickle: a thousand tensors; a prompt's has 182
-DTYPES = {
+DTYPES = {  # what is learned is floating point
     "torch.DoubleStorage": torch.float64,
     "torch.FloatStorage": torch.float32,
     "torch.HalfStorage": torch.float16,
     "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
 }
 # The instructions that do here what they do everywhere: they put together strings, numbers, tuples, lists and dicts.
 PLAIN = """
     PROTO STOP MARK NONE NEWTRUE NEWFALSE BINUNICODE BININT BININT1 BININT2 LONG1 BINFLOAT GLOBAL BINPERSID
     EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT BINPUT LONG_BINPUT BINGET LONG_BINGET
 """
-DAMAGE = (
-    AttributeError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,  # an encrypted archive, a kind of compression that is not known
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    UnicodeError,
-    ValueError,
-)
+# What damage raises; RuntimeError also where a record is encrypted or compressed in an unknown way.
+DAMAGE = (EOFError, LookupError, OverflowError, RuntimeError, TypeError, ValueError, AttributeError)
+DAMAGE += (zipfile.BadZipFile, struct.error, pickle.UnpicklingError)
 
 
 class Refused(Exception):

@@ -16,15 +16,7 @@ from .gradient_checkpointing import checkpointed_layers
 logger = logging.getLogger(__name__)
 
 # What an architecture raises when a 4-D mask or an argument is foreign to it; the plain way remains.
-OBJECTIONS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    NotImplementedError,
-)
+OBJECTIONS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
 
 class Remembered:

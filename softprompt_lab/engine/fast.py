@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,15 +82,9 @@ class FastEngine:
         **kwargs: Any,
     ) -> Any:
         """Continue rows of text on top of kept prefixes; see `batch.Engine`."""
+        kept = partial(self._prefixes.prefixes_of, base_model)
         with self.inside(base_model):
-            return generate(
-                base_model,
-                prompts,
-                lambda distinct: self._prefixes.prefixes_of(base_model, distinct),
-                input_ids,
-                mask,
-                **kwargs,
-            )
+            return generate(base_model, prompts, kept, input_ids, mask, **kwargs)
 
 
 class _LossWithGradients(torch.autograd.Function):

@@ -128,7 +128,8 @@ def classify(
         inputs["token_type_ids"] = zeros.scatter(1, batch.positions, token_type_ids)
     if task_type is TaskType.SEQ_CLS and labels is not None:
         inputs["labels"] = labels
-    spans = {end: kwargs.pop(f"{end}_positions", None) for end in ("start", "end")}
+    ends = ("start", "end") if task_type is TaskType.QUESTION_ANS else ()
+    spans = {end: kwargs.pop(f"{end}_positions", None) for end in ends}
     output, loss = call_with(base_model, head, {**inputs, **kwargs}), None
     _check_kind(base_model, task_type, output)
     for key in PER_TOKEN & set(output):
