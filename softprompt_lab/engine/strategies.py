@@ -117,7 +117,7 @@ def prefixed(
             [row for row in alone if row.prompt == number], lambda row: len(row.ids)
         ):
             prefix = prefix_of(base_model, prompt[:-1])
-            batch = _padded_batch(base_model, [prompt[-1:]], rows, "left")
+            batch = _padded_batch(base_model, [prompt[-1:]], [row.ids for row in rows], "left")
             front = batch.mask.new_ones(len(rows), len(prompt) - 1)
             mask = torch.cat([front, batch.mask], dim=1)  # (B, P+T)
             inputs = batch.inputs | {"attention_mask": mask.long()}
@@ -136,7 +136,8 @@ def padded(
     for rows in _calls(
         _rows_alone(prompts, examples), lambda row: len(prompts[row.prompt]) + len(row.ids)
     ):
-        batch = _padded_batch(base_model, [prompts[row.prompt] for row in rows], rows, "right")
+        fronts = [prompts[row.prompt] for row in rows]
+        batch = _padded_batch(base_model, fronts, [row.ids for row in rows])
         yield _logits_of(base_model, rows, [0] * len(rows), **batch.inputs)
 
 
@@ -152,18 +153,6 @@ def _rows_alone(prompts: Prompts, examples: Sequence[Example]) -> list[PackedRow
     return rows
 
 
-def _padded_batch(
-    base_model: nn.Module,
-    fronts: Prompts,
-    rows: Sequence[PackedRow],
-    pads: Literal["left", "right"],
-) -> PromptedBatch:
-    """Return rows behind one prompt for all or one for each."""
-    words = base_model.get_input_embeddings()
-    ids, text = pad_rows([row.ids for row in rows], words.weight.device)
-    return prepend_prompt(fronts, words(ids), text, pads)
-
-
 # ---------------------------------------------------------------------------------------------- encoder-decoder
 
 
@@ -174,11 +163,10 @@ def encoder_decoder(
 
     PEFT's SEQ_2_SEQ_LM with `num_transformer_submodules=1`.
     """
-    words, start = base_model.get_input_embeddings(), base_model.config.decoder_start_token_id
-    device = words.weight.device
+    start = base_model.config.decoder_start_token_id
     for part in _calls(list(enumerate(examples)), lambda pair: _read_tokens(prompts, pair[1])):
-        ids, text = pad_rows([example.context for _, example in part], device)
-        batch = prepend_prompt([prompts[example.prompt] for _, example in part], words(ids), text)
+        fronts = [prompts[example.prompt] for _, example in part]
+        batch = _padded_batch(base_model, fronts, [example.context for _, example in part])
         states = base_model.get_encoder()(**batch.inputs).last_hidden_state  # (contexts, P+T, D)
         rows = [
             (context, (index, number), target)
@@ -215,6 +203,18 @@ def _calls(rows: Sequence[Item], tokens: Callable[[Item], int]) -> Iterator[list
         count = max(1, CALL_TOKENS // max(1, tokens(rows[0])))
         yield rows[:count]
         rows = rows[count:]
+
+
+def _padded_batch(
+    base_model: nn.Module,
+    fronts: Prompts,
+    texts: Sequence[Sequence[int]],
+    pads: Literal["left", "right"] = "right",
+) -> PromptedBatch:
+    """Return texts behind one prompt for all or one for each."""
+    words = base_model.get_input_embeddings()
+    ids, text = pad_rows(texts, words.weight.device)
+    return prepend_prompt(fronts, words(ids), text, pads)
 
 
 def _logits_of(
