@@ -53,7 +53,7 @@ def test_every_family_takes_prefixes(family):
     """Asked numerically, once; all but BLOOM read packed texts onto them."""
     assert is_exact(family)
     packs = family.config.model_type != "bloom"
-    assert is_exact(family, reads_first=True) == packs
+    assert is_exact(family, True) == packs
 
 
 def test_texts_are_read_packed_where_pads_cost_more(monkeypatch):
@@ -62,7 +62,7 @@ def test_texts_are_read_packed_where_pads_cost_more(monkeypatch):
     monkeypatch.setattr(generation, "read_texts", lambda *given: read.append(1) or real(*given))
     monkeypatch.setattr(prefill, "tokens_of_call", lambda base_model: 0)
     model = with_prompts(llama())
-    assert is_exact(model.base_model, reads_first=True)
+    assert is_exact(model.base_model, True)
     read.clear()
     ids, mask, _ = padded([*ROWS, *ROWS, ROWS[0] * 5], "left")
     model.generate(ids, mask, **NEW)

@@ -4,6 +4,7 @@ import inspect
 import logging
 import math
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,22 +20,22 @@ logger = logging.getLogger(__name__)
 OBJECTIONS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
 
-class Remembered:
-    """Answers about base models, each for the type, device, attention and checkpointing with which it was found."""
+def remembered(find: Callable[..., Any]) -> Callable[..., Any]:
+    """Ask a question about a base model once for each type, device, attention and checkpointing that it has."""
+    found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 
-    def __init__(self) -> None:
-        self._found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
-
-    def __call__(self, base_model: nn.Module, find: Callable[[], Any]) -> Any:
-        """Return the answer for a base model as it is now; `find` is called where there is none yet."""
+    @wraps(find)
+    def answer(base_model: nn.Module, *arguments: Any) -> Any:
         words = base_model.get_input_embeddings().weight
         attention = getattr(base_model.config, "_attn_implementation", None)
         recomputes = any(layer.training for layer in checkpointed_layers(base_model))
-        key = (words.dtype, words.device, attention, recomputes)
-        answers = self._found.setdefault(base_model, {})
+        key = (words.dtype, words.device, attention, recomputes, *arguments)
+        answers = found.setdefault(base_model, {})
         if key not in answers:
-            answers[key] = find()
+            answers[key] = find(base_model, *arguments)
         return answers[key]
+
+    return answer
 
 
 def takes(base_model: nn.Module, name: str) -> bool:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 
 from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument
-from .exactness import Remembered, attention_window, error_of, some_ids, tolerance_of, tried
+from .exactness import attention_window, error_of, remembered, some_ids, tolerance_of, tried
 from .prefill import pays, read_texts
 from .prefixes import Prefix, prefix_mask, prefix_of, stack_prefixes
 
@@ -61,7 +61,7 @@ def generate(
     packs = (
         asked("max_new_tokens") and not looks_back and pays(base_model, text.sum(dim=1).tolist())
     )
-    if packs and is_exact(base_model, reads_first=True):
+    if packs and is_exact(base_model, True):
         return generate_on_prefixes(base_model, prefixes, copies, input_ids, text, True, **kwargs)
     shared = kept if len(kept) == 1 else prefixes
     return generate_on_prefixes(base_model, shared, copies, input_ids, text, **kwargs)
@@ -101,18 +101,14 @@ def generate_on_prefixes(
     return behind_input(input_ids, output, given=given.shape[1])
 
 
-_exact = {False: Remembered(), True: Remembered()}
-
-
-def is_exact(base_model: nn.Module, reads_first: bool = False) -> bool:
-    """Return whether two rows behind prefixes of two lengths get the logits of each row alone; found out once."""
-    return _exact[reads_first](base_model, lambda: _compare(base_model, reads_first))
-
-
+@remembered
 @torch.inference_mode(False)
 @torch.no_grad()
-def _compare(base_model: nn.Module, reads_first: bool) -> bool:
-    """Generate two tokens for two rows of different lengths, together on prefixes and each alone the plain way."""
+def is_exact(base_model: nn.Module, reads_first: bool = False) -> bool:
+    """Return whether two rows behind prefixes of two lengths get the logits of each row alone; found out once.
+
+    Two tokens are generated for both together on prefixes, and for each alone the plain way.
+    """
     words = base_model.get_input_embeddings().weight
     ids = some_ids(base_model, 14)
     prompts = [words[ids[:2]].float(), words[ids[2:6]].float()]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..batch import Example, Prompts, Target
-from .exactness import Remembered, attention_window, error_of, some_ids, tolerance_of, tried
+from .exactness import attention_window, error_of, remembered, some_ids, tolerance_of, tried
 from .packing import unique_tokens
 from .strategies import (
     Strategy,
@@ -22,8 +22,6 @@ from .strategies import (
 logger = logging.getLogger(__name__)
 
 SAVED_TOKENS = 100  # that prefixes must save at least: the second call costs about half of that
-
-_exact = Remembered()
 
 
 def select_strategy(
@@ -56,15 +54,12 @@ def _prefixes_pay(prompts: Prompts, examples: Sequence[Example]) -> bool:
     return min(lengths) > 0 and read - sum(lengths) > SAVED_TOKENS * len(prompts)
 
 
+@remembered
 def exact_strategies(base_model: nn.Module) -> list[Strategy]:
     """Return the strategies that give this base model's own numbers; found out once, then remembered."""
-
-    def find() -> list[Strategy]:
-        if base_model.config.is_encoder_decoder:
-            return [encoder_decoder]
-        return [way for way in (blocks, packed, prefixed) if is_exact(way, base_model)] + [padded]
-
-    return _exact(base_model, find)
+    if base_model.config.is_encoder_decoder:
+        return [encoder_decoder]
+    return [way for way in (blocks, packed, prefixed) if is_exact(way, base_model)] + [padded]
 
 
 @torch.inference_mode(False)

@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput
 
 from ..batch import PromptedBatch, Prompts, check_labels, prepend_prompt
 from ..config import TaskType
-from ..engine.exactness import Remembered, error_of, some_ids, takes, tolerance_of, tried
+from ..engine.exactness import error_of, remembered, some_ids, takes, tolerance_of, tried
 from ..engine.prefixes import positions
 
 # --------------------------------------------------------------------------------------------------- the weights
@@ -254,46 +254,36 @@ def _layout(
     return replace(batch, position_ids=positions(batch.mask))
 
 
-_causal = Remembered()
-_first_positions = Remembered()
-
-
+@remembered
 def looks_back_only(base_model: nn.Module) -> bool:
     """True if a token's state does not depend on what comes behind it; asked once."""
-
-    def find() -> bool:
-        words = _some_words(base_model)
-        changed = torch.cat([words[:, :-1], words[:, :1]], dim=1)
-        ours, theirs = (_states(base_model, inputs_embeds=row)[:, :-1] for row in (words, changed))
-        return error_of(ours, theirs) <= tolerance_of(words.dtype)
-
-    return _causal(base_model, find)
+    words = _some_words(base_model)
+    changed = torch.cat([words[:, :-1], words[:, :1]], dim=1)
+    ours, theirs = (_states(base_model, inputs_embeds=row)[:, :-1] for row in (words, changed))
+    return error_of(ours, theirs) <= tolerance_of(words.dtype)
 
 
+@remembered
 def first_position(base_model: nn.Module) -> int | None:
     """The position id of the first place of a model that looks both ways; None if it takes none, or looks back only.
 
     Asked once: the prompt behind the text must give the states of the prompt in front of it.
     """
-
-    def find() -> int | None:
-        if base_model.config.is_encoder_decoder or looks_back_only(base_model):
-            return None
-        words = _some_words(base_model)
-        prompt, own = words[0, :2], words[:, 2:]
-        text = torch.ones(own.shape[:2], dtype=torch.bool, device=words.device)
-        expected = _states(base_model, inputs_embeds=words)[:, 2:]
-        padding = getattr(base_model.config, "pad_token_id", None)
-        for first in (0, *([] if padding is None else [padding + 1])):
-            inputs = append_prompt([prompt], own, text, first).inputs
-            found = tried(base_model, lambda inputs=inputs: _states(base_model, **inputs))
-            if found is None:
-                continue
-            if error_of(found[:, : own.shape[1]], expected) <= tolerance_of(words.dtype):
-                return first
+    if base_model.config.is_encoder_decoder or looks_back_only(base_model):
         return None
-
-    return _first_positions(base_model, find)
+    words = _some_words(base_model)
+    prompt, own = words[0, :2], words[:, 2:]
+    text = torch.ones(own.shape[:2], dtype=torch.bool, device=words.device)
+    expected = _states(base_model, inputs_embeds=words)[:, 2:]
+    padding = getattr(base_model.config, "pad_token_id", None)
+    for first in (0, *([] if padding is None else [padding + 1])):
+        inputs = append_prompt([prompt], own, text, first).inputs
+        found = tried(base_model, lambda inputs=inputs: _states(base_model, **inputs))
+        if found is None:
+            continue
+        if error_of(found[:, : own.shape[1]], expected) <= tolerance_of(words.dtype):
+            return first
+    return None
 
 
 @torch.no_grad()
