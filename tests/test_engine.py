@@ -160,14 +160,6 @@ def test_a_weight_that_is_set_free_gets_its_gradient():
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_without_labels_is_refused(base):
-    """Nothing can be learned from it."""
-    examples = [Example([1, 2], [Target([3, 4], [-100, -100])])]
-    for prompts in (prompts_of(4), [prompts_of(4)[0].detach()]):
-        with pytest.raises(ValueError, match="no token of this batch has a label"):
-            FastEngine().example_loss(base, prompts, examples)
-
-
 def test_a_step_needs_no_more_memory_for_more_rows(monkeypatch):
     """No two packed rows are in memory at once: each backward pass comes before the next forward pass."""
     base, alive = llama().requires_grad_(False), []

@@ -37,7 +37,7 @@ def numbers() -> torch.Tensor:
         dict.fromkeys("ab", numbers()),
         OrderedDict(a=torch.nn.Parameter(numbers()), b=torch.zeros(300, 300)),
         torch.nn.Linear(3, 2).state_dict(),
-        {f"tensor {number}": torch.tensor(number) for number in range(300)},
+        {f"tensor {number}": torch.tensor(float(number)) for number in range(300)},
     ],
     ids=lambda value: f"{type(value).__name__} of {len(value)}, {next(iter(value.values())).dtype}",
 )
@@ -77,6 +77,7 @@ def test_what_is_no_tensor_comes_as_it_is():
             {"a": torch.zeros(2).to(torch.float8_e4m3fn)},
             "a prompt needs no torch.storage.UntypedStorage",
         ),
+        ({"a": torch.ones(2, dtype=torch.int64)}, "a prompt needs no torch.LongStorage"),
         ({1: torch.ones(2)}, "it is no plain file of tensors"),
         ({"a": torch.ones(300_000)}, "it holds 1,2.* bytes; a saved prompt is small and plain"),
         (

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..model import SoftPromptModel
 
 REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-LONGEST_ID = 96  # the hub's own limit
 SECONDS = 20  # to wait for the list of a repository's files
 
 
@@ -51,11 +50,7 @@ def local_folder(
 
 def _on_hub(source: str | Path, revision: str | None) -> bool:
     """Whether `source` is a repository's id and not a place on this machine."""
-    is_id = (
-        isinstance(source, str)
-        and len(source) <= LONGEST_ID
-        and REPO_ID.fullmatch(source) is not None
-    )
+    is_id = isinstance(source, str) and REPO_ID.fullmatch(source) is not None
     if revision is not None and not is_id:
         raise AdapterError(
             f"{source} with revision={revision!r}: a revision is for a hub id, such as 'user/name'."

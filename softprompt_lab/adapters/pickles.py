@@ -1,16 +1,18 @@
-"""PyTorch's `.bin` files, read without unpickling.
+"""PyTorch's `.bin` files, read without importing or calling anything that they name.
 
 `torch.save` writes an archive: a pickle that describes a dict of tensors, and the numbers of each storage in a record
-of its own. A pickle is a program for a small machine. This one knows the instructions that a dict of tensors needs and
-calls nothing; torch's own restricted reader still lets 60 bytes ask for gigabytes (`torch.FloatTensor(2**30)`,
-`bytearray(2**32)`) or for a hash that takes years (a tuple of tuples of tuples as a key).
+of its own. A pickle is a program for a small machine. Here Python's own machine runs it, with the instructions that a
+dict of tensors needs and no others, and what it would import is a name. torch's restricted reader still lets 60 bytes
+ask for gigabytes (`torch.FloatTensor(2**30)`, `bytearray(2**32)`) or for a hash that takes years (a tuple of tuples of
+tuples as a key).
 """
 
 import io
+import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +22,20 @@ from ..errors import AdapterError
 from ..saving import MAX_TENSOR_BYTES
 
 MAX_PROGRAM_BYTES = 200_000  # of the pickle: a thousand tensors; a prompt's has 182
-DTYPES = {
+DTYPES = {  # what is learned is floating point
     "torch.DoubleStorage": torch.float64,
     "torch.FloatStorage": torch.float32,
     "torch.HalfStorage": torch.float16,
     "torch.BFloat16Storage": torch.bfloat16,
-    "torch.LongStorage": torch.int64,
-    "torch.IntStorage": torch.int32,
-    "torch.ShortStorage": torch.int16,
-    "torch.CharStorage": torch.int8,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
 }
-DAMAGE = (
-    zipfile.BadZipFile,
-    struct.error,
-    EOFError,
-    IndexError,
-    KeyError,
-    NotImplementedError,  # an encrypted archive, a kind of compression that is not known
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    UnicodeError,
-    ValueError,
-)
+# The instructions that do here what they do everywhere: they put together strings, numbers, tuples, lists and dicts.
+PLAIN = """
+    PROTO STOP MARK NONE NEWTRUE NEWFALSE BINUNICODE BININT BININT1 BININT2 LONG1 BINFLOAT GLOBAL BINPERSID
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT BINPUT LONG_BINPUT BINGET LONG_BINGET
+"""
+# What damage raises; RuntimeError also where a record is encrypted or compressed in an unknown way.
+DAMAGE = (EOFError, LookupError, OverflowError, RuntimeError, TypeError, ValueError, AttributeError)
+DAMAGE += (zipfile.BadZipFile, struct.error, pickle.UnpicklingError)
 
 
 class Refused(Exception):
@@ -79,13 +70,10 @@ def load_pickled(content: bytes, most_bytes: int) -> dict[str, Any]:
             (program,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if archive.getinfo(program).file_size > MAX_PROGRAM_BYTES:
                 raise Refused(f"its pickle is larger than {MAX_PROGRAM_BYTES:,} bytes")
-            folder = program.removesuffix("data.pkl")
-            if (
-                f"{folder}byteorder" in archive.namelist()
-                and archive.read(f"{folder}byteorder") != b"little"
-            ):
+            order = f"{program.removesuffix('data.pkl')}byteorder"
+            if order in archive.namelist() and archive.read(order) != b"little":
                 raise Refused("its numbers are not little-endian")
-            found = _Machine(archive, folder).run(archive.read(program))
+            found = _Reader(archive, program).load()
     except DAMAGE as error:
         raise Refused("it is no plain file of tensors") from error
     return found if isinstance(found, dict) else {}
@@ -100,56 +88,29 @@ def _check_records(records: list[zipfile.ZipInfo], most_bytes: int) -> None:
         raise Refused(f"{what}; a saved prompt is small and plain")
 
 
-class _Machine:
-    """A stack, a memory, and what `torch.save` does with them."""
+class _Instructions(dict):
+    """What the instructions of a pickle do, by their codes; any other is refused by its name."""
 
-    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
-        self.archive, self.folder = archive, folder
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memory: dict[int, Any] = {}
+    def __missing__(self, code: int) -> None:
+        """Refuse an instruction."""
+        raise Refused(f"a prompt needs no {pickletools.code2op[chr(code)].name} in a pickle")
+
+
+class _Reader(pickle._Unpickler):
+    """Python's own reader with the few instructions of a dict of tensors, in which a name stands for nothing."""
+
+    def __init__(self, archive: zipfile.ZipFile, program: str) -> None:
+        super().__init__(io.BytesIO(archive.read(program)))
+        self.archive, self.folder = archive, program.removesuffix("data.pkl")
         self.storages: dict[tuple, torch.Tensor] = {}
 
-    def run(self, program: bytes) -> Any:
-        """What is left when the program stops."""
-        for instruction, argument, _ in pickletools.genops(program):
-            if instruction.name == "STOP":
-                return self.stack.pop()
-            step = STEPS.get(instruction.name)
-            if step is None:
-                raise Refused(f"a prompt needs no {instruction.name} in a pickle")
-            step(self, argument)
-        raise EOFError
+    def find_class(self, module: str, name: str) -> _Name:
+        """Return the name of what would be imported."""
+        return _Name(f"{module}.{name}")
 
-    def after_mark(self) -> list[Any]:
-        """Take what was put on the stack since the last mark."""
-        mark = self.marks.pop()
-        items = self.stack[mark:]
-        del self.stack[mark:]
-        return items
-
-    def tuple_of(self, count: int) -> None:
-        """Put the last `count` values together."""
-        items = tuple(self.stack[-count:])
-        del self.stack[-count:]
-        self.stack.append(items)
-
-    def set_items(self, items: list[Any]) -> None:
-        """Fill the dict below; a key is a string, so that none takes long to hash."""
-        keys, target = items[::2], self.stack[-1]
-        if type(target) is not dict or not all(type(key) is str for key in keys):
-            raise TypeError(f"items of {type(target)}")
-        target.update(zip(keys, items[1::2], strict=True))
-
-    def extend(self, items: list[Any]) -> None:
-        """Fill the list below."""
-        if type(self.stack[-1]) is not list:
-            raise TypeError(f"more of {type(self.stack[-1])}")
-        self.stack[-1].extend(items)
-
-    def storage(self) -> None:
-        """The numbers of a record, one-dimensional; each record is read once."""
-        _, kind, key, _, count = self.stack.pop()
+    def persistent_load(self, pid: Any) -> torch.Tensor:
+        """Return the numbers of a record, one-dimensional; each record is read once."""
+        _, kind, key, _, count = pid
         if not (isinstance(kind, _Name) and type(key) is str and type(count) is int):
             raise TypeError("no description of a storage")
         if kind not in DTYPES:
@@ -162,10 +123,17 @@ class _Machine:
                 torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
             )
             self.storages[kind, key] = numbers
-        self.stack.append(self.storages[kind, key])
+        return self.storages[kind, key]
+
+    def fill(self, items: list[Any]) -> None:
+        """Fill the dict on the stack; a key is a string, so that none takes long to hash."""
+        keys, target = items[::2], self.stack[-1]
+        if type(target) is not dict or not all(type(key) is str for key in keys):
+            raise TypeError(f"items of {type(target)}")
+        target.update(zip(keys, items[1::2], strict=True))
 
     def call(self) -> None:
-        """The three calls in the pickle of a dict of tensors, made here; any other is refused by its name."""
+        """Make the three calls in the pickle of a dict of tensors here; any other is refused by its name."""
         arguments, called = self.stack.pop(), self.stack.pop()
         if called == "torch._utils._rebuild_tensor_v2":
             storage, offset, size, stride, *_ = arguments
@@ -182,46 +150,17 @@ class _Machine:
             )
         self.stack.append(made)
 
-
-def _push(make: Callable[[Any], Any]) -> Callable[[_Machine, Any], None]:
-    """An instruction that puts a value on the stack."""
-    return lambda machine, argument: machine.stack.append(make(argument))
-
-
-PLAIN = (
-    "BINUNICODE",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG1",
-    "BINFLOAT",
-)  # the value stands in the pickle
-STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
-    **{name: _push(lambda value: value) for name in PLAIN},
-    "NONE": _push(lambda _: None),
-    "NEWTRUE": _push(lambda _: True),
-    "NEWFALSE": _push(lambda _: False),
-    "EMPTY_TUPLE": _push(lambda _: ()),
-    "EMPTY_DICT": _push(lambda _: {}),
-    "EMPTY_LIST": _push(lambda _: []),
-    "GLOBAL": _push(lambda name: _Name(name.replace(" ", "."))),
-    "PROTO": lambda machine, _: None,
-    "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
-    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.after_mark())),
-    "TUPLE1": lambda machine, _: machine.tuple_of(1),
-    "TUPLE2": lambda machine, _: machine.tuple_of(2),
-    "TUPLE3": lambda machine, _: machine.tuple_of(3),
-    "BINPUT": lambda machine, place: machine.memory.update({place: machine.stack[-1]}),
-    "LONG_BINPUT": lambda machine, place: machine.memory.update({place: machine.stack[-1]}),
-    "BINGET": lambda machine, place: machine.stack.append(machine.memory[place]),
-    "LONG_BINGET": lambda machine, place: machine.stack.append(machine.memory[place]),
-    "BINPERSID": lambda machine, _: machine.storage(),
-    "REDUCE": lambda machine, _: machine.call(),
-    "SETITEM": lambda machine, _: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
-    "SETITEMS": lambda machine, _: machine.set_items(machine.after_mark()),
-    "APPEND": lambda machine, _: machine.extend([machine.stack.pop()]),
-    "APPENDS": lambda machine, _: machine.extend(machine.after_mark()),
-    "BUILD": lambda machine, _: (
-        machine.stack.pop()
-    ),  # the attributes of an OrderedDict: versions of torch's modules
-}
+    dispatch = _Instructions(
+        {
+            code[0]: pickle._Unpickler.dispatch[code[0]]
+            for code in map(partial(getattr, pickle), PLAIN.split())
+        }
+        | {
+            pickle.REDUCE[0]: call,
+            pickle.SETITEM[0]: lambda self: self.fill([self.stack.pop(-2), self.stack.pop()]),
+            pickle.SETITEMS[0]: lambda self: self.fill(self.pop_mark()),
+            pickle.BUILD[0]: lambda self: (
+                self.stack.pop()
+            ),  # attributes: versions of torch's modules
+        }
+    )

@@ -1,57 +1,46 @@
 """What a base model takes, found out by asking it once and comparing numbers, never from a list of names."""
 
 import inspect
+import logging
 import math
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from jaxtyping import Int
 from torch import nn
 
 from .gradient_checkpointing import checkpointed_layers
 
+logger = logging.getLogger(__name__)
+
 # What an architecture raises when a 4-D mask or an argument is foreign to it; the plain way remains.
-OBJECTIONS = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    NotImplementedError,
-)
+OBJECTIONS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
 
-class Remembered:
-    """Answers about base models, each for the type, device, attention and checkpointing with which it was found."""
+def remembered(find: Callable[..., Any]) -> Callable[..., Any]:
+    """Ask a question about a base model once for each type, device, attention and checkpointing that it has."""
+    found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 
-    def __init__(self) -> None:
-        self._found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
-
-    def __call__(self, base_model: nn.Module, find: Callable[[], Any]) -> Any:
-        """Return the answer for a base model as it is now; `find` is called where there is none yet."""
+    @wraps(find)
+    def answer(base_model: nn.Module, *arguments: Any) -> Any:
         words = base_model.get_input_embeddings().weight
         attention = getattr(base_model.config, "_attn_implementation", None)
-        layers = base_model.modules() if base_model.training else checkpointed_layers(base_model)
-        recomputes = any(
-            layer.training and getattr(layer, "gradient_checkpointing", False) for layer in layers
-        )
-        key = (words.dtype, words.device, attention, recomputes)
-        answers = self._found.setdefault(base_model, {})
+        recomputes = any(layer.training for layer in checkpointed_layers(base_model))
+        key = (words.dtype, words.device, attention, recomputes, *arguments)
+        answers = found.setdefault(base_model, {})
         if key not in answers:
-            answers[key] = find()
+            answers[key] = find(base_model, *arguments)
         return answers[key]
 
-
-_arguments = Remembered()
+    return answer
 
 
 def takes(base_model: nn.Module, name: str) -> bool:
     """Return whether the base model's forward pass has an argument with this name."""
-    return name in _arguments(
-        base_model, lambda: frozenset(inspect.signature(base_model.forward).parameters)
-    )
+    return name in inspect.signature(base_model.forward).parameters
 
 
 def attention_window(base_model: nn.Module) -> float:
@@ -59,6 +48,24 @@ def attention_window(base_model: nn.Module) -> float:
     shape = base_model.config.get_text_config(decoder=True)
     windows = (getattr(shape, name, None) for name in ("sliding_window", "attention_chunk_size"))
     return min((float(window) for window in windows if window), default=math.inf)
+
+
+def tried(base_model: nn.Module, call: Callable[[], Any]) -> Any:
+    """Return what a call of the base model gives, None where its architecture objects."""
+    try:
+        return call()
+    except torch.OutOfMemoryError:
+        raise
+    except OBJECTIONS as error:
+        logger.info("%s objects: %r", type(base_model).__name__, error)
+        return None
+
+
+def some_ids(base_model: nn.Module, count: int) -> Int[torch.Tensor, " N"]:
+    """Return token ids to ask with, the same at each call."""
+    words = base_model.get_input_embeddings().weight
+    ids = torch.randint(0, words.shape[0], (count,), generator=torch.Generator().manual_seed(0))
+    return ids.to(words.device)
 
 
 def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:

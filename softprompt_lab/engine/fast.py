@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,19 +77,15 @@ class FastEngine(PlainEngine):
 
         Where only prompts can learn, their gradients are computed at once, each call's backward pass before the next
         call's forward pass, so that memory does not grow with the batch.
-
-        Raises:
-            ValueError: no token is labelled.
         """
         learns = torch.is_grad_enabled() and any(prompt.requires_grad for prompt in prompts)
         with self.inside(base_model):
             if learns and not any(weight.requires_grad for weight in base_model.parameters()):
                 return _LossWithGradients.apply(self, base_model, examples, *prompts)
-            losses = [
-                (_summed_loss(part), len(part.owners))
-                for part in self.label_logits(base_model, prompts, examples)
-            ]
-        return sum(loss for loss, _ in losses) / _label_count(losses)
+            parts = self.label_logits(base_model, prompts, examples)
+            summed = [(_summed_loss(part), len(part.owners)) for part in parts]
+        losses, counts = zip(*summed, strict=True)
+        return sum(losses) / sum(counts)
 
     @torch.no_grad()
     def generate(
@@ -100,15 +97,9 @@ class FastEngine(PlainEngine):
         **kwargs: Any,
     ) -> Any:
         """Continue rows of text on top of kept prefixes; see `batch.PlainEngine`."""
+        kept = partial(self._prefixes.prefixes_of, base_model)
         with self.inside(base_model):
-            return generate(
-                base_model,
-                prompts,
-                lambda prompt: self._prefixes.prefix_of(base_model, prompt),
-                input_ids,
-                mask,
-                **kwargs,
-            )
+            return generate(base_model, prompts, kept, input_ids, mask, **kwargs)
 
 
 def examples_from_batch(
@@ -147,47 +138,27 @@ class _LossWithGradients(torch.autograd.Function):
         ctx, engine: FastEngine, base_model: nn.Module, examples: Sequence[Example], *prompts
     ) -> Float[torch.Tensor, ""]:
         """Return the loss."""
-        leaves = [p.detach().requires_grad_(p.requires_grad) for p in prompts]
-        learning = [leaf for leaf in leaves if leaf.requires_grad]
-        gradients = [torch.zeros_like(leaf) for leaf in learning]
-        losses = []
+        leaves = [prompt.detach().requires_grad_() for prompt in prompts]
+        gradients = [torch.zeros_like(leaf) for leaf in leaves]
+        total, count = leaves[0].new_zeros(()), 0
         with torch.enable_grad():
             for part in engine.label_logits(base_model, leaves, examples):
                 loss = _summed_loss(part)
-                losses.append((loss.detach().to(leaves[0].device), len(part.owners)))
-                if not loss.requires_grad:  # all of its prompts are frozen
-                    continue
-                found = torch.autograd.grad(loss, learning, allow_unused=True)
+                found = torch.autograd.grad(loss, leaves, materialize_grads=True)
                 for gradient, more in zip(gradients, found, strict=True):
-                    if more is not None:
-                        gradient += more
-        count = _label_count(losses)
+                    gradient += more
+                total += loss.detach().to(total.device)
+                count += len(part.owners)
         ctx.save_for_backward(*(gradient / count for gradient in gradients))
-        ctx.learns = [leaf.requires_grad for leaf in leaves]
-        return sum(loss for loss, _ in losses) / count
+        return total / count
 
     @staticmethod
     @once_differentiable
     def backward(ctx, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return the prompts' gradients times that of the loss."""
-        gradients = iter(ctx.saved_tensors)
-        of_prompts = [next(gradients) * scale if learns else None for learns in ctx.learns]
-        return None, None, None, *of_prompts
+        return None, None, None, *(gradient * scale for gradient in ctx.saved_tensors)
 
 
 def _summed_loss(part: LabelLogits) -> Float[torch.Tensor, ""]:
     """Return the cross-entropy of some labels, summed."""
     return nn.functional.cross_entropy(part.logits, part.label_ids, reduction="sum")
-
-
-def _label_count(losses: Sequence[tuple[torch.Tensor, int]]) -> int:
-    """Return the number of labels.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if not losses:
-        raise ValueError(
-            "no token of this batch has a label (all are -100); nothing can be learned from it."
-        )
-    return sum(count for _, count in losses)

@@ -1,6 +1,5 @@
 """Generation on top of prompts' kept keys and values."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,11 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 
 from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument
-from .exactness import OBJECTIONS, Remembered, attention_window, error_of, tolerance_of
+from .exactness import attention_window, error_of, remembered, some_ids, tolerance_of, tried
 from .prefill import pays, read_texts
 from .prefixes import Prefix, prefix_mask, prefix_of, stack_prefixes
-
-logger = logging.getLogger(__name__)
 
 # Arguments of transformers' `generate` that ask for a cache of another kind, which no prefix can begin.
 OTHER_CACHES = ("cache_implementation", "custom_generate", "prefill_chunk_size")
@@ -35,7 +32,7 @@ LOOKING_BACK = (
 def generate(
     base_model: nn.Module,
     prompts: Sequence[Float[torch.Tensor, "_ D"]],
-    kept_prefix: Callable[[torch.Tensor], Prefix],
+    kept_prefixes: Callable[[Sequence[torch.Tensor]], list[Prefix]],
     input_ids: Int[torch.Tensor, "B T"],
     text: Bool[torch.Tensor, "B T"],
     **kwargs: Any,
@@ -44,7 +41,7 @@ def generate(
 
     Args:
         prompts: one for every row, or B of them.
-        kept_prefix: the keys and values of a prompt.
+        kept_prefixes: the keys and values of each of some prompts.
     """
 
     def asked(name: str) -> Any:
@@ -58,35 +55,16 @@ def generate(
         return PlainEngine().generate(base_model, prompts, input_ids, text, **kwargs)
     copies = max(asked("num_beams") or 1, asked("num_return_sequences") or 1)
     distinct, numbers = distinct_prompts(prompts, len(text))
-    kept = [kept_prefix(prompt) for prompt in distinct]
+    kept = kept_prefixes(distinct)
     prefixes = [kept[number] for number in numbers]  # one for each row
     looks_back = any(asked(name) not in (None, 0, 1.0) for name in LOOKING_BACK)
-    lengths = text.sum(dim=1).tolist()
-    packs = asked("max_new_tokens") and not looks_back and pays(base_model, lengths)
-    if packs and is_exact(base_model, generate_from_read_texts):
-        return generate_from_read_texts(base_model, prefixes, copies, input_ids, text, **kwargs)
+    packs = (
+        asked("max_new_tokens") and not looks_back and pays(base_model, text.sum(dim=1).tolist())
+    )
+    if packs and is_exact(base_model, True):
+        return generate_on_prefixes(base_model, prefixes, copies, input_ids, text, True, **kwargs)
     shared = kept if len(kept) == 1 else prefixes
     return generate_on_prefixes(base_model, shared, copies, input_ids, text, **kwargs)
-
-
-def generate_from_read_texts(
-    base_model: nn.Module,
-    prefixes: Sequence[Prefix],
-    copies: int,
-    input_ids: Int[torch.Tensor, "B T"],
-    text: Bool[torch.Tensor, "B T"],
-    **kwargs: Any,
-) -> Any:
-    """Return what `generate_on_prefixes` does, with the texts read without their pads; `prefixes` is one for each row.
-
-    Processors see the new tokens and the last one of the text only.
-    """
-    texts = [ids[kept].tolist() for ids, kept in zip(input_ids, text, strict=True)]
-    read = read_texts(base_model, prefixes, [ids[:-1] for ids in texts])
-    last = input_ids.new_tensor([ids[-1:] for ids in texts])  # (B, 1)
-    everywhere = torch.ones_like(last, dtype=torch.bool)
-    output = generate_on_prefixes(base_model, read, copies, last, everywhere, **kwargs)
-    return behind_input(input_ids, output, given=1)
 
 
 def generate_on_prefixes(
@@ -95,73 +73,66 @@ def generate_on_prefixes(
     copies: int,
     input_ids: Int[torch.Tensor, "B T"],
     text: Bool[torch.Tensor, "B T"],
+    reads_first: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Return what `generate` makes of `[virtual | pads | text]`, where processors see the ids of the text only.
 
     Args:
+        prefixes: one for all rows or one for each.
         copies: how many times `generate` repeats each row, for beams or samples.
+        reads_first: put the texts behind their prefixes without pads, one for each row; processors see the last tokens.
     """
     order = text.long().argsort(dim=1, stable=True)  # pads first
-    mask = torch.cat([prefix_mask(prefixes, len(text)), text.gather(1, order)], dim=1)
+    given, mask = input_ids.gather(1, order), text.gather(1, order)
+    if reads_first:
+        texts = [ids[kept][:-1].tolist() for ids, kept in zip(given, mask, strict=True)]
+        prefixes = read_texts(base_model, prefixes, texts)
+        given, mask = given[:, -1:], mask[:, -1:]
+    mask = torch.cat([prefix_mask(prefixes, len(text)), mask], dim=1)
     if len(prefixes) > 1:
         prefixes = [prefix for prefix in prefixes for _ in range(copies)]
     output = base_model.generate(
-        input_ids=input_ids.gather(1, order),
+        input_ids=given,
         attention_mask=mask.long(),
         past_key_values=stack_prefixes(prefixes, len(text) * copies),
         **kwargs,
     )
-    return behind_input(input_ids, output, given=input_ids.shape[1])
+    return behind_input(input_ids, output, given=given.shape[1])
 
 
-_exact_ways: dict[Callable, Remembered] = {}
-
-
-def is_exact(base_model: nn.Module, way: Callable = generate_on_prefixes) -> bool:
-    """Return whether two rows behind prefixes of two lengths get the logits of each row alone; found out once."""
-    found = _exact_ways.setdefault(way, Remembered())
-    return found(base_model, lambda: _compare(base_model, way))
-
-
+@remembered
 @torch.inference_mode(False)
 @torch.no_grad()
-def _compare(base_model: nn.Module, way: Callable) -> bool:
-    """Generate two tokens for two rows of different lengths, together on prefixes and each alone the plain way."""
+def is_exact(base_model: nn.Module, reads_first: bool = False) -> bool:
+    """Return whether two rows behind prefixes of two lengths get the logits of each row alone; found out once.
+
+    Two tokens are generated for both together on prefixes, and for each alone the plain way.
+    """
     words = base_model.get_input_embeddings().weight
-    ids = torch.randint(0, words.shape[0], (14,), generator=torch.Generator().manual_seed(0))
-    ids = ids.to(words.device)
+    ids = some_ids(base_model, 14)
     prompts = [words[ids[:2]].float(), words[ids[2:6]].float()]
     rows = torch.stack([ids[6:10], ids[10:14]])
     text = torch.ones_like(rows, dtype=torch.bool)
     text[0, 2:] = False
     options = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0, "num_beams": 1}
     options |= {"return_dict_in_generate": True, "output_logits": True}
-    try:
+
+    def on_prefixes() -> Any:
         prefixes = [prefix_of(base_model, prompt) for prompt in prompts]
-        together = way(base_model, prefixes, 1, rows, text, **options).logits
-    except torch.OutOfMemoryError:
-        raise
-    except OBJECTIONS as error:
-        logger.info("%s goes on from no prefix: %r", type(base_model).__name__, error)
+        return generate_on_prefixes(base_model, prefixes, 1, rows, text, reads_first, **options)
+
+    together = tried(base_model, on_prefixes)
+    if together is None:
         return False
     for number, (prompt, row, kept) in enumerate(zip(prompts, rows, text, strict=True)):
         row, kept = row[kept][None], kept[kept][None]
-        alone = PlainEngine().generate(base_model, [prompt], row, kept, **options).logits
-        if not _agree(
-            [step[number] for step in together], [step[0] for step in alone], words.dtype
-        ):
-            return False
-    return True
-
-
-def _agree(
-    found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], dtype: torch.dtype
-) -> bool:
-    """Return whether the logits of two steps are equal, but for rounding, until the tokens differ."""
-    for ours, theirs in zip(found, expected, strict=False):
-        if error_of(ours, theirs) > tolerance_of(dtype):
-            return False
-        if ours.argmax() != theirs.argmax():
-            break
+        alone = PlainEngine().generate(base_model, [prompt], row, kept, **options)
+        for ours, theirs in zip(together.logits, alone.logits, strict=False):
+            if error_of(ours[number], theirs[0]) > tolerance_of(words.dtype):
+                return False
+            if (
+                ours[number].argmax() != theirs[0].argmax()
+            ):  # from here on other tokens, but for rounding
+                break
     return True

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from ..batch import Example
 
@@ -133,3 +133,15 @@ def packed_mask(row: PackedRow, prompt_length: int) -> Bool[torch.Tensor, "N_all
 def same(queries: torch.Tensor, keys: torch.Tensor) -> Bool[torch.Tensor, "*rows Q K"]:
     """Return for each pair of a query's and a key's segment whether they are equal."""
     return queries[..., :, None] == keys[..., None, :]
+
+
+def additive(
+    sees: Bool[torch.Tensor, "Q K"], weight: torch.Tensor
+) -> Float[torch.Tensor, "1 1 Q K"]:
+    """Return a mask as every attention takes it: 0 where a query sees a key, the lowest number elsewhere.
+
+    Args:
+        weight: of the base model, whose type and device the mask has.
+    """
+    mask = torch.zeros(sees.shape, dtype=weight.dtype, device=weight.device)
+    return mask.masked_fill_(~sees.to(mask.device), torch.finfo(mask.dtype).min)[None, None]

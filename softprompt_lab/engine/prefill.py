@@ -3,7 +3,8 @@
 What comes of it is a longer prefix for each row, so `generate` goes on from the last tokens as from any text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain, groupby
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from transformers import DynamicCache
 
 from ..batch import distinct_prompts
 from .exactness import takes
+from .packing import additive, same
 from .prefixes import Prefix, prefix_length
 from .strategies import tokens_of_call
 
@@ -34,21 +36,14 @@ def read_texts(
         prefixes: one for each text.
         texts: token ids; an empty text leaves its prefix as it is.
     """
+    ends = torch.tensor([len(text) for text in texts]).cumsum(dim=0).tolist()
     found: list[Prefix] = []
-    for part in _groups(texts):
-        found += _read_row(base_model, prefixes[part], texts[part])
+    for _, part in groupby(range(len(texts)), key=lambda row: ends[row] // ROW_TOKENS):
+        rows = list(part)
+        found += _read_row(
+            base_model, [prefixes[row] for row in rows], [texts[row] for row in rows]
+        )
     return found
-
-
-def _groups(texts: Sequence[Sequence[int]]) -> Iterator[slice]:
-    """Yield runs of texts that fill a packed row."""
-    start, tokens = 0, 0
-    for number, text in enumerate(texts):
-        if number > start and tokens + len(text) > ROW_TOKENS:
-            yield slice(start, number)
-            start, tokens = number, 0
-        tokens += len(text)
-    yield slice(start, len(texts))
 
 
 def _read_row(
@@ -56,43 +51,39 @@ def _read_row(
 ) -> list[Prefix]:
     """Read `[prefixes, each once | texts]` in one call; a text sees its own prefix and what stands before in itself."""
     distinct, numbers = distinct_prompts(prefixes, len(texts))
-    ends = torch.tensor([prefix_length(prefix) for prefix in distinct]).cumsum(dim=0).tolist()
-    fronts = [slice(end - prefix_length(p), end) for p, end in zip(distinct, ends, strict=True)]
-    words = base_model.get_input_embeddings()
-    ids = torch.tensor([token for text in texts for token in text], dtype=torch.long)
-    if not len(ids):
+    words, lengths = base_model.get_input_embeddings(), [len(text) for text in texts]
+    if not sum(lengths):
         return list(prefixes)
-    sees = torch.zeros(len(ids), ends[-1] + len(ids), dtype=torch.bool)
-    positions, spans, start = [], [], ends[-1]
-    for number, text in zip(numbers, texts, strict=True):
-        front, own = fronts[number], slice(start, start + len(text))
-        rows = slice(own.start - ends[-1], own.stop - ends[-1])
-        sees[rows, front] = True
-        sees[rows, own] = torch.ones(len(text), len(text), dtype=torch.bool).tril()
-        length = front.stop - front.start
-        positions += range(length, length + len(text))
-        spans.append((front, own))
-        start = own.stop
-    device, dtype = words.weight.device, words.weight.dtype
-    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)
-    cache = DynamicCache(
-        [
-            tuple(torch.cat(parts, dim=2) for parts in zip(*pairs, strict=True))
-            for pairs in zip(*distinct, strict=True)
-        ]
-    )
+    fronts = [prefix_length(prefix) for prefix in distinct]
+    front_of_keys = torch.arange(len(distinct)).repeat_interleave(torch.tensor(fronts))
+    text_of_tokens = torch.arange(len(texts)).repeat_interleave(torch.tensor(lengths))  # (N,)
+    front_of_tokens = torch.tensor(numbers)[text_of_tokens]
+    sees_own = same(text_of_tokens, text_of_tokens).tril()
+    sees = torch.cat([same(front_of_tokens, front_of_keys), sees_own], dim=1)
+    starts = [fronts[number] for number in numbers]
+    places = [range(start, start + n) for start, n in zip(starts, lengths, strict=True)]
+    cache = DynamicCache(_joined(distinct))
     base_model(
-        inputs_embeds=words(ids.to(device))[None],
-        position_ids=torch.tensor([positions], device=device),
-        attention_mask=mask.to(device)[None, None],
+        inputs_embeds=words(torch.tensor([list(chain(*texts))], device=words.weight.device)),
+        position_ids=torch.tensor([list(chain(*places))], device=words.weight.device),
+        attention_mask=additive(sees, words.weight),
         past_key_values=cache,
         use_cache=True,
         **({"logits_to_keep": 1} if takes(base_model, "logits_to_keep") else {}),
     )
+    pieces = [
+        list(zip(*(part.split([*fronts, *lengths], dim=2) for part in layer), strict=True))
+        for layer in ((each.keys, each.values) for each in cache.layers)
+    ]  # of each layer: the pairs of the prefixes, then those of the texts
     return [
-        [
-            tuple(torch.cat([part[:, :, span] for span in pair], dim=2) for part in layer)
-            for layer in ((each.keys, each.values) for each in cache.layers)
-        ]
-        for pair in spans
+        _joined([[layer[number] for layer in pieces], [layer[text] for layer in pieces]])
+        for text, number in enumerate(numbers, start=len(distinct))
+    ]
+
+
+def _joined(prefixes: Sequence[Prefix]) -> Prefix:
+    """Return prefixes one behind the other, in every layer."""
+    return [
+        tuple(torch.cat(parts, dim=2) for parts in zip(*pairs, strict=True))
+        for pairs in zip(*prefixes, strict=True)
     ]

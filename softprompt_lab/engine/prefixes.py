@@ -1,6 +1,7 @@
 """Prefixes: a prompt's keys and values in every layer, computed once and put under any number of rows."""
 
 from collections.abc import Sequence
+from operator import is_
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -64,17 +65,20 @@ class PrefixMemory:
         self._kept: WeakKeyDictionary[nn.Module, list[tuple]] = WeakKeyDictionary()
 
     @torch.no_grad()
-    def prefix_of(self, base_model: nn.Module, prompt: Float[torch.Tensor, "P D"]) -> Prefix:
-        """Return the prefix of a prompt as it and the base model are now."""
-        prompt, state = prompt.detach(), _State(base_model)
-        kept = self._kept.setdefault(base_model, [])
-        for number, (known, known_state, prefix) in enumerate(kept):
-            if _equal(known, prompt) and known_state == state:
-                kept.append(kept.pop(number))
-                return prefix
-        kept.append((prompt.clone(), state, prefix_of(base_model, prompt)))
-        del kept[:-MOST_PREFIXES]
-        return kept[-1][2]
+    def prefixes_of(self, base_model: nn.Module, prompts: Sequence[torch.Tensor]) -> list[Prefix]:
+        """Return the prefixes of prompts as they and the base model are now."""
+        state, kept = _State(base_model), self._kept.setdefault(base_model, [])
+        found = []
+        for prompt in prompts:
+            same = (entry for entry in kept if _is_of(entry, prompt, state))
+            entry = next(same, None) or (
+                prompt.detach().clone(),
+                state,
+                prefix_of(base_model, prompt),
+            )
+            kept[:] = [*(other for other in kept if other is not entry), entry][-MOST_PREFIXES:]
+            found.append(entry[2])
+        return found
 
 
 class _State:
@@ -84,29 +88,22 @@ class _State:
     """
 
     def __init__(self, base_model: nn.Module) -> None:
-        modules = [*base_model.modules()]
-        weights = [
-            weight
-            for module in modules
-            for weight in (*module._parameters.values(), *module._buffers.values())
-            if weight is not None
-        ]
+        weights = [*base_model.parameters(), *base_model.buffers()]
         self.weights = [ref(weight) for weight in weights]
-        self.versions = [None if weight.is_inference() else weight._version for weight in weights]
-        layers = [vars(module) for module in modules if "_active_adapter" in vars(module)]
+        versions = [None if weight.is_inference() else weight._version for weight in weights]
+        layers = [
+            vars(module) for module in base_model.modules() if "_active_adapter" in vars(module)
+        ]
         names = ("_disable_adapters", "_active_adapter", "scaling", "merged_adapters")
-        self.adapters = str([[layer.get(name) for name in names] for layer in layers])  # PEFT's
-        self.dtype = base_model.get_input_embeddings().weight.dtype
+        adapters = [[layer.get(name) for name in names] for layer in layers]  # PEFT's
+        self.others = [versions, str(adapters), base_model.get_input_embeddings().weight.dtype]
 
     def __eq__(self, other: object) -> bool:
-        """Return whether nothing has changed; a weight that has gone equals no other at its address."""
-        ours, theirs = ((s.dtype, s.adapters, s.versions, len(s.weights)) for s in (self, other))
-        return ours == theirs and all(
-            one() is not None and one() is two()
-            for one, two in zip(self.weights, other.weights, strict=True)
-        )
+        """Return whether nothing has changed; a weight that has gone leaves a reference that no other weight gets."""
+        return self.others == other.others and all(map(is_, self.weights, other.weights))
 
 
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two prompts are the same numbers on the same device."""
-    return one.shape == other.shape and one.device == other.device and torch.equal(one, other)
+def _is_of(entry: tuple, prompt: torch.Tensor, state: _State) -> bool:
+    """Return whether a kept prefix is that of a prompt, the same numbers on the same device, in front of a state."""
+    known, known_state, _ = entry
+    return known.device == prompt.device and torch.equal(known, prompt) and known_state == state

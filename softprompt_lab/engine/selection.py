@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..batch import Example, Prompts, Target
-from .exactness import OBJECTIONS, Remembered, attention_window, error_of, tolerance_of
+from .exactness import attention_window, error_of, remembered, some_ids, tolerance_of, tried
 from .packing import unique_tokens
 from .strategies import (
     Strategy,
@@ -22,8 +22,6 @@ from .strategies import (
 logger = logging.getLogger(__name__)
 
 SAVED_TOKENS = 100  # that prefixes must save at least: the second call costs about half of that
-
-_exact = Remembered()
 
 
 def select_strategy(
@@ -56,15 +54,12 @@ def _prefixes_pay(prompts: Prompts, examples: Sequence[Example]) -> bool:
     return min(lengths) > 0 and read - sum(lengths) > SAVED_TOKENS * len(prompts)
 
 
+@remembered
 def exact_strategies(base_model: nn.Module) -> list[Strategy]:
     """Return the strategies that give this base model's own numbers; found out once, then remembered."""
-
-    def find() -> list[Strategy]:
-        if base_model.config.is_encoder_decoder:
-            return [encoder_decoder]
-        return [way for way in (blocks, packed, prefixed) if is_exact(way, base_model)] + [padded]
-
-    return _exact(base_model, find)
+    if base_model.config.is_encoder_decoder:
+        return [encoder_decoder]
+    return [way for way in (blocks, packed, prefixed) if is_exact(way, base_model)] + [padded]
 
 
 @torch.inference_mode(False)
@@ -75,8 +70,7 @@ def is_exact(strategy: Strategy, base_model: nn.Module) -> bool:
     A model that takes its positions from the mask (ALiBi), ignores a 4-D mask or detaches a cache fails here or raises.
     """
     words = base_model.get_input_embeddings().weight
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, words.shape[0], (22,), generator=generator).tolist()
+    ids = some_ids(base_model, 22).tolist()
     prompt = words[ids[:3]].detach().float().requires_grad_()
     examples = [
         Example(ids[3:8], [Target.of(ids[8:10]), Target.of(ids[10:13])]),
@@ -86,12 +80,8 @@ def is_exact(strategy: Strategy, base_model: nn.Module) -> bool:
     rows = [
         [Example(example.context, [target])] for example in examples for target in example.targets
     ]
-    try:
-        together = _numbers(strategy, base_model, prompt, [examples])
-    except torch.OutOfMemoryError:
-        raise
-    except OBJECTIONS as error:
-        logger.info("%s takes no %s: %r", type(base_model).__name__, strategy.__name__, error)
+    together = tried(base_model, lambda: _numbers(strategy, base_model, prompt, [examples]))
+    if together is None:
         return False
     alone = _numbers(padded, base_model, prompt, rows)
     errors = [error_of(found, expected) for found, expected in zip(together, alone, strict=True)]

@@ -8,16 +8,17 @@ encoder-decoder   the prompt in front of the encoder's input, targets through th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import nn
 
-from ..batch import IGNORE, Example, LabelLogits, Prompts, Target, pad_rows, prepend_prompt
+from ..batch import IGNORE, Example, LabelLogits, PromptedBatch, Prompts, pad_rows, prepend_prompt
+from ..embedding import concatenate_prompt
 from .blocks import attention_over_blocks, blocks_of
-from .exactness import Remembered, takes
-from .packing import PackedRow, pack, packed_mask
+from .exactness import takes
+from .packing import PackedRow, additive, pack, packed_mask
 from .prefixes import positions, prefix_of, stack_prefixes
 
 CALL_TOKENS = 1024  # in a padded call at most, pads included: larger calls are no faster
@@ -32,6 +33,7 @@ LAUNCH = 2.5e7  # weights that are multiplied with a token while a layer is laun
 DENSE_TOKENS = {"cpu": 384.0}
 DENSE_TOKENS_ELSEWHERE = 2048.0
 
+Item = TypeVar("Item")
 Strategy = Callable[[nn.Module, Prompts, Sequence[Example]], Iterator[LabelLogits]]
 
 # ------------------------------------------------------------------------------------------------------- packed
@@ -57,26 +59,19 @@ def packed(
     """Compute every token once: one ordinary call with a dense mask for each packed row."""
     row_tokens = [dense_tokens(prompt.device) for prompt in prompts]
     for prompt, row in _packed_rows(prompts, examples, row_tokens):
-        mask = packed_mask(row, len(prompt)).to(prompt.device)
-        dtype = base_model.get_input_embeddings().weight.dtype
-        additive = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-        additive.masked_fill_(~mask, torch.finfo(dtype).min)
-        yield _packed_call(base_model, prompt, row, attention_mask=additive[None, None])
-
-
-_call_tokens = Remembered()
+        sees = packed_mask(row, len(prompt))
+        mask = additive(sees, base_model.get_input_embeddings().weight)
+        yield _packed_call(base_model, prompt, row, attention_mask=mask)
 
 
 def tokens_of_call(base_model: nn.Module) -> float:
     """Return how many tokens in a longer call cost as much as another call."""
     words = base_model.get_input_embeddings().weight
+    if words.device.type != "cpu":
+        return MOST_ROW_TOKENS
     layers = base_model.config.get_text_config(decoder=True).num_hidden_layers
-
-    def find() -> float:
-        weights = sum(weight.numel() for weight in base_model.parameters()) - words.numel()
-        return READ_TOKENS + LAUNCH * layers / weights
-
-    return _call_tokens(base_model, find) if words.device.type == "cpu" else MOST_ROW_TOKENS
+    weights = sum(weight.numel() for weight in base_model.parameters()) - words.numel()
+    return READ_TOKENS + LAUNCH * layers / weights
 
 
 def dense_tokens(device: torch.device) -> float:
@@ -97,16 +92,12 @@ def _packed_call(
     base_model: nn.Module, prompt: Float[torch.Tensor, "P D"], row: PackedRow, **attention
 ) -> LabelLogits:
     """Call the base model once with `inputs_embeds` (1, P+N, D) and `position_ids` (1, P+N)."""
-    ids = torch.tensor(row.ids, dtype=torch.long, device=prompt.device)
-    words = base_model.get_input_embeddings()(ids)  # (N, D)
-    numbers = torch.tensor([*range(len(prompt)), *row.position_ids], device=prompt.device)
-    inputs = {
-        "inputs_embeds": torch.cat([prompt.to(words.dtype), words])[None],
-        "position_ids": numbers[None],
-    }
-    logits = _logits_at(base_model, row.label_positions, **inputs, **attention)[0]  # (M, V)
-    label_ids = torch.tensor(row.label_ids, device=logits.device)
-    return LabelLogits(logits.float(), label_ids, row.owners)
+    ids = torch.tensor([row.ids], dtype=torch.long, device=prompt.device)
+    embeddings = concatenate_prompt(base_model.get_input_embeddings()(ids), prompt)
+    numbers = torch.tensor([[*range(len(prompt)), *row.position_ids]], device=prompt.device)
+    return _logits_of(
+        base_model, [row], [0], inputs_embeds=embeddings, position_ids=numbers, **attention
+    )
 
 
 # --------------------------------------------------------------------------------------------- prefixed, padded
@@ -120,53 +111,46 @@ def prefixed(
     A row is `[pads | last virtual token | context | target]`. The rows end together, so their labels are predicted in
     the same few columns, and the vocabulary is read there only.
     """
-    for rows in _batches(examples, 1, mixed=False):
-        prompt = prompts[rows[0].prompt]
-        prefix = prefix_of(base_model, prompt[:-1])
-        words, text = _embed(base_model, [row.ids for row in rows])
-        batch = prepend_prompt([prompt[-1:]], words, text, pads="left")
-        width = batch.mask.shape[1]
-        front = batch.mask.new_ones(len(rows), len(prompt) - 1)
-        mask = torch.cat([front, batch.mask], dim=1)  # (B, P+T)
-        inputs = {"inputs_embeds": batch.embeddings, "attention_mask": mask.long()}
-        inputs["past_key_values"] = stack_prefixes([prefix], len(rows))
-        if takes(base_model, "position_ids"):
-            inputs["position_ids"] = positions(mask)[:, -width:]
-        yield from _pick(base_model, inputs, rows, [width - len(row.ids) - 1 for row in rows])
+    alone = _rows_alone(prompts, examples)
+    for number, prompt in enumerate(prompts):
+        for rows in _calls(
+            [row for row in alone if row.prompt == number], lambda row: len(row.ids)
+        ):
+            prefix = prefix_of(base_model, prompt[:-1])
+            batch = _padded_batch(base_model, [prompt[-1:]], [row.ids for row in rows], "left")
+            front = batch.mask.new_ones(len(rows), len(prompt) - 1)
+            mask = torch.cat([front, batch.mask], dim=1)  # (B, P+T)
+            inputs = batch.inputs | {"attention_mask": mask.long()}
+            inputs["past_key_values"] = stack_prefixes([prefix], len(rows))
+            width = batch.mask.shape[1]
+            if takes(base_model, "position_ids"):
+                inputs["position_ids"] = positions(mask)[:, -width:]
+            shifts = [width - len(prompt) - len(row.ids) for row in rows]
+            yield _logits_of(base_model, rows, shifts, **inputs)
 
 
 def padded(
     base_model: nn.Module, prompts: Prompts, examples: Sequence[Example]
 ) -> Iterator[LabelLogits]:
     """Compute `[prompt | context | target | pads]` for each target: right on every decoder."""
-    for rows in _batches(examples, max(map(len, prompts))):
-        words, text = _embed(base_model, [row.ids for row in rows])
+    for rows in _calls(
+        _rows_alone(prompts, examples), lambda row: len(prompts[row.prompt]) + len(row.ids)
+    ):
         fronts = [prompts[row.prompt] for row in rows]
-        inputs = prepend_prompt(fronts, words, text).inputs
-        yield from _pick(base_model, inputs, rows, [len(front) - 1 for front in fronts])
+        batch = _padded_batch(base_model, fronts, [row.ids for row in rows])
+        yield _logits_of(base_model, rows, [0] * len(rows), **batch.inputs)
 
 
-def _pick(
-    base_model: nn.Module, inputs: dict, rows: Sequence["Row"], last_virtual: Sequence[int]
-) -> Iterator[LabelLogits]:
-    """Run a padded batch that has labels and yield the logits there, made only at positions that some row needs.
-
-    Args:
-        last_virtual: where in each row its last virtual token stands, -1 without one.
-    """
-    found = [
-        (number, last_virtual[number] + place, label, row.owner)
-        for number, row in enumerate(rows)
-        for place, label in row.labels
-        if last_virtual[number] + place >= 0  # without prompt and context nothing predicts it
-    ]
-    if not found:
-        return
-    numbers, places, labels, owners = zip(*found, strict=True)
-    kept = sorted(set(places))
-    logits = _logits_at(base_model, kept, **inputs)  # (B, len(kept), V)
-    picked = logits[list(numbers), [kept.index(place) for place in places]]
-    yield LabelLogits(picked.float(), torch.tensor(labels, device=logits.device), list(owners))
+def _rows_alone(prompts: Prompts, examples: Sequence[Example]) -> list[PackedRow]:
+    """Return a row for each target that has a label, alone with its context."""
+    rows = []
+    for index, example in enumerate(examples):
+        for number, target in enumerate(example.targets):
+            one = (index, Example(example.context, [target]))
+            row = PackedRow.of([one], example.prompt, len(prompts[example.prompt]))
+            row.owners = [(index, number)] * len(row.label_ids)
+            rows += [row] if row.label_ids else []
+    return rows
 
 
 # ---------------------------------------------------------------------------------------------- encoder-decoder
@@ -179,99 +163,83 @@ def encoder_decoder(
 
     PEFT's SEQ_2_SEQ_LM with `num_transformer_submodules=1`.
     """
-    for rows in _batches(examples, max(map(len, prompts))):
-        contexts = list({row.owner[0]: row for row in rows}.values())  # one row of each example
-        words, text = _embed(base_model, [row.context for row in contexts])
-        batch = prepend_prompt([prompts[row.prompt] for row in contexts], words, text)
+    start = base_model.config.decoder_start_token_id
+    for part in _calls(list(enumerate(examples)), lambda pair: _read_tokens(prompts, pair[1])):
+        fronts = [prompts[example.prompt] for _, example in part]
+        batch = _padded_batch(base_model, fronts, [example.context for _, example in part])
         states = base_model.get_encoder()(**batch.inputs).last_hidden_state  # (contexts, P+T, D)
-        device, start = states.device, base_model.config.decoder_start_token_id
-        order = {row.owner[0]: number for number, row in enumerate(contexts)}
-        copies = torch.tensor([order[row.owner[0]] for row in rows], device=device)
-        ids, _ = pad_rows([[start, *row.target.ids[:-1]] for row in rows], device, start)
-        labels, _ = pad_rows([row.target.labels for row in rows], device, IGNORE)  # (B, S)
+        rows = [
+            (context, (index, number), target)
+            for context, (index, example) in enumerate(part)
+            for number, target in enumerate(example.targets)
+        ]
+        copies, owners, targets = zip(*rows, strict=True)
+        ids, _ = pad_rows([[start, *target.ids[:-1]] for target in targets], states.device, start)
+        labels, _ = pad_rows([target.labels for target in targets], states.device, IGNORE)
         logits = base_model(
-            encoder_outputs=(states[copies],),
-            attention_mask=batch.mask.long()[copies],
+            encoder_outputs=(states[list(copies)],),
+            attention_mask=batch.mask.long()[list(copies)],
             decoder_input_ids=ids,
             use_cache=False,
         ).logits  # (B, S, V)
         supervised = labels != IGNORE
-        owners = [rows[row].owner for row in supervised.nonzero()[:, 0].tolist()]
-        if owners:
-            yield LabelLogits(logits[supervised].float(), labels[supervised], owners)
+        if supervised.any():
+            of_labels = [owners[row] for row in supervised.nonzero()[:, 0].tolist()]
+            yield LabelLogits(logits[supervised].float(), labels[supervised], of_labels)
+
+
+def _read_tokens(prompts: Prompts, example: Example) -> int:
+    """Return how many tokens of an encoded context the example's targets look at."""
+    return (len(prompts[example.prompt]) + len(example.context)) * len(example.targets)
 
 
 # ------------------------------------------------------------------------------------------------ their parts
 
 
-class Row(NamedTuple):
-    """A context with one of its targets; `owner` is (number of the example, number of the target)."""
-
-    context: Sequence[int]
-    target: Target
-    prompt: int
-    owner: tuple[int, int]
-
-    @property
-    def ids(self) -> list[int]:
-        """The tokens that a decoder reads: a target's last token is predicted, never read."""
-        return [*self.context, *self.target.ids[:-1]]
-
-    @property
-    def labels(self) -> list[tuple[int, int]]:
-        """(place, label), counted from the last virtual token at 0: the text's first token stands at 1."""
-        return [(len(self.context) + place, label) for place, label in self.target.supervised]
+def _calls(rows: Sequence[Item], tokens: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Yield the rows of one call after the other, longest first: at most `CALL_TOKENS`, pads included."""
+    rows = sorted(rows, key=tokens, reverse=True)
+    while rows:
+        count = max(1, CALL_TOKENS // max(1, tokens(rows[0])))
+        yield rows[:count]
+        rows = rows[count:]
 
 
-def _batches(
-    examples: Sequence[Example], prompt_length: int, mixed: bool = True
-) -> Iterator[list[Row]]:
-    """Yield a row for each target, rows of similar length together, an example never split.
+def _padded_batch(
+    base_model: nn.Module,
+    fronts: Prompts,
+    texts: Sequence[Sequence[int]],
+    pads: Literal["left", "right"] = "right",
+) -> PromptedBatch:
+    """Return texts behind one prompt for all or one for each."""
+    words = base_model.get_input_embeddings()
+    ids, text = pad_rows(texts, words.weight.device)
+    return prepend_prompt(fronts, words(ids), text, pads)
 
-    A batch has at most `CALL_TOKENS`, pads included.
+
+def _logits_of(
+    base_model: nn.Module, rows: Sequence[PackedRow], shifts: Sequence[int], **inputs
+) -> LabelLogits:
+    """Return the logits of rows' labels; the base model makes no others if it knows `logits_to_keep`.
 
     Args:
-        mixed: rows of different prompts may share a batch.
+        shifts: how far behind its `label_positions` each row's labels are predicted.
     """
-    order = sorted(
-        enumerate(examples), key=lambda pair: (not mixed and pair[1].prompt, -_longest(pair[1]))
-    )
-    batch: list[Row] = []
-    width = 0
-    for index, example in order:
-        targets = enumerate(example.targets)
-        rows = [Row(example.context, target, example.prompt, (index, k)) for k, target in targets]
-        width = max(width, prompt_length + _longest(example))
-        full = width * (len(batch) + len(rows)) > CALL_TOKENS
-        if batch and (full or (not mixed and batch[0].prompt != example.prompt)):
-            yield batch
-            batch, width = [], prompt_length + _longest(example)
-        batch.extend(rows)
-    if batch:
-        yield batch
-
-
-def _longest(example: Example) -> int:
-    """Return the number of tokens in the example's longest row."""
-    return len(example.context) + max((len(target.ids) for target in example.targets), default=0)
-
-
-def _embed(
-    base_model: nn.Module, texts: Sequence[Sequence[int]]
-) -> tuple[Float[torch.Tensor, "B T D"], Bool[torch.Tensor, "B T"]]:
-    """Return word embeddings and mask of texts of different lengths, pads at the right."""
-    words = base_model.get_input_embeddings()
-    ids, mask = pad_rows(texts, words.weight.device)
-    return words(ids), mask
-
-
-def _logits_at(
-    base_model: nn.Module, places: Sequence[int], **inputs
-) -> Float[torch.Tensor, "B M V"]:
-    """Return the base model's logits at some positions; it makes no others if it knows `logits_to_keep`."""
+    places = [
+        place + n for row, n in zip(rows, shifts, strict=True) for place in row.label_positions
+    ]
+    numbers = [number for number, row in enumerate(rows) for _ in row.label_ids]
+    kept, columns = torch.tensor(places).unique(return_inverse=True)
     inputs.setdefault("use_cache", "past_key_values" in inputs)
     devices = set(getattr(base_model, "hf_device_map", {}).values())
     if len(devices) <= 1 and takes(base_model, "logits_to_keep"):  # it indexes on one device
-        kept = torch.tensor(places, device=inputs["inputs_embeds"].device)
-        return base_model(**inputs, logits_to_keep=kept).logits
-    return base_model(**inputs).logits[:, places]
+        logits = base_model(
+            **inputs, logits_to_keep=kept.to(inputs["inputs_embeds"].device)
+        ).logits  # (B, len(kept), V)
+    else:
+        logits = base_model(**inputs).logits[:, kept]
+    label_ids = torch.tensor(
+        [label for row in rows for label in row.label_ids], device=logits.device
+    )
+    owners = [owner for row in rows for owner in row.owners]
+    return LabelLogits(logits[numbers, columns].float(), label_ids, owners)

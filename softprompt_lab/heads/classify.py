@@ -15,13 +15,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import nn
 from transformers.utils import ModelOutput
 
-from ..batch import IGNORE, PromptedBatch, Prompts, check_labels, prepend_prompt, stack_prompts
+from ..batch import PromptedBatch, Prompts, check_labels, prepend_prompt
 from ..config import TaskType
-from ..engine.exactness import OBJECTIONS, Remembered, error_of, takes, tolerance_of
+from ..engine.exactness import error_of, remembered, some_ids, takes, tolerance_of, tried
 from ..engine.prefixes import positions
 
 # --------------------------------------------------------------------------------------------------- the weights
@@ -104,6 +104,8 @@ def classify(
     words: Float[torch.Tensor, "B T D"],
     text: Bool[torch.Tensor, "B T"],
     head: dict[str, torch.Tensor],
+    labels: torch.Tensor | None = None,
+    token_type_ids: Int[torch.Tensor, "B T"] | None = None,
     **kwargs: Any,
 ) -> ModelOutput:
     """A base model with a head behind prompts; every output lines up with the text.
@@ -111,8 +113,8 @@ def classify(
     Args:
         words: the text's word vectors.
         head: weights that stand in for the base model's own, by their names there.
-        kwargs: `labels` (B,) or (B, T); `start_positions` and `end_positions` (B,), places in the text;
-            `token_type_ids`; what else the base model takes.
+        labels: (B,) of texts or (B, T) of tokens.
+        kwargs: `start_positions` and `end_positions` (B,), places in the text; what else the base model takes.
 
     Returns:
         The base model's output. SEQ_CLS: `logits` (B, C). TOKEN_CLS: `logits` (B, T, C), 0 at pads. QUESTION_ANS:
@@ -121,23 +123,26 @@ def classify(
     """
     batch = _layout(base_model, task_type, prompts, words, text)
     inputs = batch.inputs
-    if (types := kwargs.pop("token_type_ids", None)) is not None:
-        zeros = torch.zeros_like(batch.mask, dtype=types.dtype)
-        inputs["token_type_ids"] = zeros.scatter(1, batch.positions, types)
-    labels = {
-        name: kwargs.pop(name, None) for name in ("labels", "start_positions", "end_positions")
-    }
-    if task_type is TaskType.SEQ_CLS and labels["labels"] is not None:
-        inputs["labels"] = labels["labels"]
-    output = call_with(base_model, head, {**inputs, **kwargs})
+    if token_type_ids is not None:
+        zeros = torch.zeros_like(batch.mask, dtype=token_type_ids.dtype)
+        inputs["token_type_ids"] = zeros.scatter(1, batch.positions, token_type_ids)
+    if task_type is TaskType.SEQ_CLS and labels is not None:
+        inputs["labels"] = labels
+    ends = ("start", "end") if task_type is TaskType.QUESTION_ANS else ()
+    spans = {end: kwargs.pop(f"{end}_positions", None) for end in ends}
+    output, loss = call_with(base_model, head, {**inputs, **kwargs}), None
     _check_kind(base_model, task_type, output)
     for key in PER_TOKEN & set(output):
         output[key] = _lined_up(output[key], batch)
     if task_type is TaskType.TOKEN_CLS:
         output["logits"] = batch.align(output["logits"])
-    if (loss := _loss(task_type, output, labels, text)) is not None:
-        output = type(output)(loss=loss, **output)
-    return output
+        if labels is not None:
+            check_labels(labels, text)
+            logits = output["logits"].float().flatten(0, 1)
+            loss = nn.functional.cross_entropy(logits, labels.flatten())
+    if any(places is not None for places in spans.values()):
+        loss = _loss_of_spans(output, spans, text)
+    return output if loss is None else type(output)(loss=loss, **output)
 
 
 def call_with(
@@ -181,22 +186,12 @@ def _lined_up(value: Any, batch: PromptedBatch) -> Any:
     )
 
 
-def _loss(
-    task_type: TaskType,
-    output: ModelOutput,
-    labels: dict[str, torch.Tensor | None],
-    text: Bool[torch.Tensor, "B T"],
-) -> torch.Tensor | None:
-    """Cross-entropy of tokens or spans, over the caller's own places; a text's is the base model's own."""
-    if task_type is TaskType.TOKEN_CLS and labels["labels"] is not None:
-        check_labels(labels["labels"], text)
-        logits = output["logits"].float().flatten(0, 1)
-        return nn.functional.cross_entropy(logits, labels["labels"].flatten(), ignore_index=IGNORE)
-    ends = [labels[f"{end}_positions"] for end in ("start", "end")]
-    if task_type is not TaskType.QUESTION_ANS or all(places is None for places in ends):
-        return None
+def _loss_of_spans(
+    output: ModelOutput, spans: dict[str, torch.Tensor | None], text: Bool[torch.Tensor, "B T"]
+) -> Float[torch.Tensor, ""]:
+    """Return the mean cross-entropy of first and last tokens of spans, over the text's own places."""
     losses = []
-    for end, places in zip(("start", "end"), ends, strict=True):
+    for end, places in spans.items():
         if places is None or not text.gather(1, places[:, None]).all():
             raise ValueError(f"{end}_positions={places}: give a token of the text for each row.")
         losses.append(nn.functional.cross_entropy(output[f"{end}_logits"].float(), places))
@@ -219,18 +214,19 @@ def append_prompt(
     Args:
         first_position: the position id of the first token; RoBERTa's is behind its padding token.
     """
-    front, virtual = stack_prompts(prompts, len(words), words.device)
-    embeddings = torch.cat([words, front.to(words.dtype).expand(len(words), -1, -1)], dim=1)
-    mask = torch.cat([text, virtual], dim=1)  # (B, T+P)
-    of_text = virtual.sum(dim=1, keepdim=True) + text.cumsum(dim=1)
-    numbers = torch.cat([of_text, virtual.cumsum(dim=1)], dim=1)
-    order = (~mask).long().argsort(dim=1, stable=True)
+    batch = prepend_prompt(prompts, words, text)
+    length = batch.mask.sum(dim=1, keepdim=True)  # (B, 1), of prompt and text
+    virtual = length - text.sum(dim=1, keepdim=True)
+    places = torch.arange(batch.mask.shape[1], device=words.device)  # (N,)
+    source = torch.where(
+        batch.mask, (places + virtual) % length, places
+    )  # (B, N), in [prompt | text]
     return PromptedBatch(
-        embeddings.gather(1, order[..., None].expand_as(embeddings)),
-        mask.gather(1, order),
-        order.argsort(dim=1)[:, : text.shape[1]],
+        batch.embeddings.gather(1, source[..., None].expand_as(batch.embeddings)),
+        batch.mask,
+        batch.positions - virtual,
         text,
-        first_position + (numbers.gather(1, order) - 1).clamp_min(0),
+        first_position + source * batch.mask,
     )
 
 
@@ -258,56 +254,42 @@ def _layout(
     return replace(batch, position_ids=positions(batch.mask))
 
 
-_causal = Remembered()
-_first_positions = Remembered()
-
-
+@remembered
 def looks_back_only(base_model: nn.Module) -> bool:
     """True if a token's state does not depend on what comes behind it; asked once."""
-
-    def find() -> bool:
-        words = _some_words(base_model)
-        changed = torch.cat([words[:, :-1], words[:, :1]], dim=1)
-        ours, theirs = (_states(base_model, inputs_embeds=row)[:, :-1] for row in (words, changed))
-        return error_of(ours, theirs) <= tolerance_of(words.dtype)
-
-    return _causal(base_model, find)
+    words = _some_words(base_model)
+    changed = torch.cat([words[:, :-1], words[:, :1]], dim=1)
+    ours, theirs = (_states(base_model, inputs_embeds=row)[:, :-1] for row in (words, changed))
+    return error_of(ours, theirs) <= tolerance_of(words.dtype)
 
 
+@remembered
 def first_position(base_model: nn.Module) -> int | None:
     """The position id of the first place of a model that looks both ways; None if it takes none, or looks back only.
 
     Asked once: the prompt behind the text must give the states of the prompt in front of it.
     """
-
-    def find() -> int | None:
-        if base_model.config.is_encoder_decoder or looks_back_only(base_model):
-            return None
-        words = _some_words(base_model)
-        prompt, own = words[0, :2], words[:, 2:]
-        text = torch.ones(own.shape[:2], dtype=torch.bool, device=words.device)
-        expected = _states(base_model, inputs_embeds=words)[:, 2:]
-        padding = getattr(base_model.config, "pad_token_id", None)
-        for first in (0, *([] if padding is None else [padding + 1])):
-            try:
-                found = _states(base_model, **append_prompt([prompt], own, text, first).inputs)[
-                    :, : own.shape[1]
-                ]
-            except OBJECTIONS:
-                continue
-            if error_of(found, expected) <= tolerance_of(words.dtype):
-                return first
+    if base_model.config.is_encoder_decoder or looks_back_only(base_model):
         return None
-
-    return _first_positions(base_model, find)
+    words = _some_words(base_model)
+    prompt, own = words[0, :2], words[:, 2:]
+    text = torch.ones(own.shape[:2], dtype=torch.bool, device=words.device)
+    expected = _states(base_model, inputs_embeds=words)[:, 2:]
+    padding = getattr(base_model.config, "pad_token_id", None)
+    for first in (0, *([] if padding is None else [padding + 1])):
+        inputs = append_prompt([prompt], own, text, first).inputs
+        found = tried(base_model, lambda inputs=inputs: _states(base_model, **inputs))
+        if found is None:
+            continue
+        if error_of(found[:, : own.shape[1]], expected) <= tolerance_of(words.dtype):
+            return first
+    return None
 
 
 @torch.no_grad()
 def _some_words(base_model: nn.Module) -> Float[torch.Tensor, "1 8 D"]:
     """Eight word vectors, the same at each call."""
-    weight = base_model.get_input_embeddings().weight
-    ids = torch.randint(0, weight.shape[0], (8,), generator=torch.Generator().manual_seed(0))
-    return base_model.get_input_embeddings()(ids.to(weight.device))[None]
+    return base_model.get_input_embeddings()(some_ids(base_model, 8))[None]
 
 
 @torch.no_grad()

@@ -34,10 +34,6 @@ def forward_like_peft(
         ValueError: labels for TOKEN_CLS, with which PEFT itself raises.
     """
     prompt, ones = model.prompt, input_ids.new_ones(len(input_ids), len(model.prompt))
-    if model.prompt_config.task_type is TaskType.TOKEN_CLS and labels is not None:
-        raise ValueError(
-            "PEFT takes no labels for TOKEN_CLS: its logits have P places more; model(...) takes them."
-        )
     if model.prompt_config.task_type is TaskType.CAUSAL_LM and labels is not None:
         labels = torch.cat([torch.full_like(ones, IGNORE), labels], dim=1)
     if attention_mask is not None:
