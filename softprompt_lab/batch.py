@@ -140,34 +140,19 @@ def prepend_prompt(
         text: True at text, False at pads, on whatever side.
         pads: where they stand in the result; generation wants them on the left.
     """
-    front, virtual = stack_prompts(prompts, len(words), words.device)
-    return arrange(concatenate_prompt(words, front), torch.cat([virtual, text], dim=1), text, pads)
-
-
-def arrange(
-    embeddings: Float[torch.Tensor, "B N D"],
-    mask: Bool[torch.Tensor, "B N"],
-    text: Bool[torch.Tensor, "B T"],
-    pads: Literal["left", "right"] = "right",
-) -> PromptedBatch:
-    """Move the pads of rows that end with the caller's text to one side; the order of the rest stays."""
-    order = (~mask if pads == "right" else mask).long().argsort(dim=1, stable=True)  # (B, N)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=words.device)
+    front = pad_sequence(list(prompts), batch_first=True)  # (1 or B, P, D)
+    virtual = torch.arange(front.shape[1], device=words.device) < lengths[:, None]  # (1 or B, P)
+    embeddings = concatenate_prompt(words, front)  # (B, P+T, D)
+    mask = torch.cat([virtual.expand(len(words), -1), text], dim=1)
+    # Pads to one side; the order of the rest stays, and the inverse of a permutation is its argsort.
+    order = (~mask if pads == "right" else mask).long().argsort(dim=1, stable=True)
     return PromptedBatch(
         embeddings.gather(1, order[..., None].expand_as(embeddings)),
         mask.gather(1, order),
-        order.argsort(dim=1)[:, -text.shape[1] :],  # the inverse of a permutation is its argsort
+        order.argsort(dim=1)[:, front.shape[1] :],
         text,
     )
-
-
-def stack_prompts(
-    prompts: Prompts, rows: int, device: torch.device
-) -> tuple[Float[torch.Tensor, "_ P D"], Bool[torch.Tensor, "_ P"]]:
-    """Return prompts of different lengths as one tensor, and the mask of its virtual tokens for `rows` rows."""
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    front = pad_sequence(list(prompts), batch_first=True)  # (1 or B, P, D)
-    mask = torch.arange(front.shape[1], device=device) < lengths[:, None]
-    return front, mask.expand(rows, -1)
 
 
 def distinct_prompts(prompts: Sequence[Prompt], rows: int) -> tuple[list[Prompt], list[int]]:

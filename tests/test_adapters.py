@@ -25,8 +25,8 @@ from softprompt_lab.config import PEFT_VERSION
 
 P = 5
 IDS = torch.tensor([ROWS[0]])
-# Of the file operations of a save; a folder that cannot be synced (3, 5, 9) is not an error.
-REPORTED = {0, 1, 2, 4, 6, 7, 8}
+# Of the file operations of a save; a folder that cannot be synced (0, 4, 6, 10) is not an error.
+REPORTED = {1, 2, 3, 5, 7, 8, 9}
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_saving_again_replaces_the_other_format(model, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("call", range(12))
+@pytest.mark.parametrize("call", range(13))
 def test_a_save_that_breaks_anywhere_leaves_a_complete_adapter(tmp_path, monkeypatch, call):
     """The n-th file operation fails: whatever n, the folder then holds the old prompt or the new one, whole."""
     old, new = torch.zeros(4, WIDTH), torch.ones(6, WIDTH)
