@@ -10,7 +10,7 @@ from torch import nn
 from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument
 from .exactness import attention_window, error_of, remembered, some_ids, tolerance_of, tried
 from .prefill import pays, read_texts
-from .prefixes import Prefix, prefix_mask, prefix_of, stack_prefixes
+from .prefixes import Prefix, cache_of, prefix_of, stack_prefixes
 
 # Arguments of transformers' `generate` that ask for a cache of another kind, which no prefix can begin.
 OTHER_CACHES = ("cache_implementation", "custom_generate", "prefill_chunk_size")
@@ -87,15 +87,14 @@ def generate_on_prefixes(
     given, mask = input_ids.gather(1, order), text.gather(1, order)
     if reads_first:
         texts = [ids[kept][:-1].tolist() for ids, kept in zip(given, mask, strict=True)]
-        prefixes = read_texts(base_model, prefixes, texts)
+        stacked, front = read_texts(base_model, prefixes, texts)
         given, mask = given[:, -1:], mask[:, -1:]
-    mask = torch.cat([prefix_mask(prefixes, len(text)), mask], dim=1)
-    if len(prefixes) > 1:
-        prefixes = [prefix for prefix in prefixes for _ in range(copies)]
+    else:
+        stacked, front = stack_prefixes(prefixes)
     output = base_model.generate(
         input_ids=given,
-        attention_mask=mask.long(),
-        past_key_values=stack_prefixes(prefixes, len(text) * copies),
+        attention_mask=torch.cat([front.expand(len(text), -1), mask], dim=1).long(),
+        past_key_values=cache_of(stacked, len(text) * copies),
         **kwargs,
     )
     return behind_input(input_ids, output, given=given.shape[1])

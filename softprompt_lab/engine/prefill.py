@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from itertools import chain, groupby
 
 import torch
+from jaxtyping import Bool
 from torch import nn
 from transformers import DynamicCache
 
 from ..batch import distinct_prompts
 from .exactness import takes
 from .packing import additive, same
-from .prefixes import Prefix, prefix_length
+from .prefixes import Prefix, joined, prefix_length
 from .strategies import tokens_of_call
 
 ROW_TOKENS = 256  # of text in one call: its dense mask has as many squared entries
@@ -29,31 +30,38 @@ def pays(base_model: nn.Module, lengths: Sequence[int]) -> bool:
 @torch.no_grad()
 def read_texts(
     base_model: nn.Module, prefixes: Sequence[Prefix], texts: Sequence[Sequence[int]]
-) -> list[Prefix]:
-    """Return each row's prefix with its text behind it.
+) -> tuple[Prefix, Bool[torch.Tensor, "B N"]]:
+    """Return each row's prefix with its text behind it as one prefix of B rows, and the mask of what is no pad.
 
     Args:
         prefixes: one for each text.
         texts: token ids; an empty text leaves its prefix as it is.
     """
     ends = torch.tensor([len(text) for text in texts]).cumsum(dim=0).tolist()
-    found: list[Prefix] = []
+    pairs = zip(prefixes, texts, strict=True)
+    lengths = torch.tensor([prefix_length(prefix) + len(text) for prefix, text in pairs])
+    longest, parts = int(lengths.max()), []
     for _, part in groupby(range(len(texts)), key=lambda row: ends[row] // ROW_TOKENS):
         rows = list(part)
-        found += _read_row(
-            base_model, [prefixes[row] for row in rows], [texts[row] for row in rows]
-        )
-    return found
+        own = [prefixes[row] for row in rows], [texts[row] for row in rows]
+        parts.append(_read_row(base_model, *own, longest))
+    mask = torch.arange(longest) >= longest - lengths[:, None]
+    return joined(parts, dim=0), mask.to(base_model.get_input_embeddings().weight.device)
 
 
 def _read_row(
-    base_model: nn.Module, prefixes: Sequence[Prefix], texts: Sequence[Sequence[int]]
-) -> list[Prefix]:
-    """Read `[prefixes, each once | texts]` in one call; a text sees its own prefix and what stands before in itself."""
+    base_model: nn.Module,
+    prefixes: Sequence[Prefix],
+    texts: Sequence[Sequence[int]],
+    longest: int,
+) -> Prefix:
+    """Read `[prefixes, each once | texts]` in one call; a text sees its own prefix and what stands before in itself.
+
+    Args:
+        longest: tokens of a row of the result; what is too much stands in front and means nothing.
+    """
     distinct, numbers = distinct_prompts(prefixes, len(texts))
     words, lengths = base_model.get_input_embeddings(), [len(text) for text in texts]
-    if not sum(lengths):
-        return list(prefixes)
     fronts = [prefix_length(prefix) for prefix in distinct]
     front_of_keys = torch.arange(len(distinct)).repeat_interleave(torch.tensor(fronts))
     text_of_tokens = torch.arange(len(texts)).repeat_interleave(torch.tensor(lengths))  # (N,)
@@ -62,28 +70,24 @@ def _read_row(
     sees = torch.cat([same(front_of_tokens, front_of_keys), sees_own], dim=1)
     starts = [fronts[number] for number in numbers]
     places = [range(start, start + n) for start, n in zip(starts, lengths, strict=True)]
-    cache = DynamicCache(_joined(distinct))
-    base_model(
-        inputs_embeds=words(torch.tensor([list(chain(*texts))], device=words.weight.device)),
-        position_ids=torch.tensor([list(chain(*places))], device=words.weight.device),
-        attention_mask=additive(sees, words.weight),
-        past_key_values=cache,
-        use_cache=True,
-        **({"logits_to_keep": 1} if takes(base_model, "logits_to_keep") else {}),
-    )
-    pieces = [
-        list(zip(*(part.split([*fronts, *lengths], dim=2) for part in layer), strict=True))
-        for layer in ((each.keys, each.values) for each in cache.layers)
-    ]  # of each layer: the pairs of the prefixes, then those of the texts
-    return [
-        _joined([[layer[number] for layer in pieces], [layer[text] for layer in pieces]])
-        for text, number in enumerate(numbers, start=len(distinct))
+    cache = DynamicCache(joined(distinct, dim=2))
+    if sum(lengths):
+        base_model(
+            inputs_embeds=words(torch.tensor([list(chain(*texts))], device=words.weight.device)),
+            position_ids=torch.tensor([list(chain(*places))], device=words.weight.device),
+            attention_mask=additive(sees, words.weight),
+            past_key_values=cache,
+            use_cache=True,
+            **({"logits_to_keep": 1} if takes(base_model, "logits_to_keep") else {}),
+        )
+    pieces = torch.arange(sum(fronts) + sum(lengths)).split([*fronts, *lengths])
+    rows = [
+        torch.cat([pieces[number], pieces[len(distinct) + row]])
+        for row, number in enumerate(numbers)
     ]
-
-
-def _joined(prefixes: Sequence[Prefix]) -> Prefix:
-    """Return prefixes one behind the other, in every layer."""
+    index = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
+    index = index.to(words.weight.device)
     return [
-        tuple(torch.cat(parts, dim=2) for parts in zip(*pairs, strict=True))
-        for pairs in zip(*prefixes, strict=True)
+        (layer.keys[0][:, index].transpose(0, 1), layer.values[0][:, index].transpose(0, 1))
+        for layer in cache.layers
     ]

@@ -24,28 +24,39 @@ def prefix_of(base_model: nn.Module, prompt: Float[torch.Tensor, "P D"]) -> Pref
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
-def stack_prefixes(prefixes: Sequence[Prefix], rows: int) -> DynamicCache:
-    """Return a cache that begins with one prefix under all rows, or one for each; shorter ones have zeros in front.
-
-    `prefix_mask` tells the zeros from the rest.
-    """
-    longest = max(map(prefix_length, prefixes))
-    layers = []
-    for pairs in zip(*prefixes, strict=True):  # one layer of every prefix
-        stacked = (
-            torch.cat([nn.functional.pad(x, (0, 0, longest - x.shape[2], 0)) for x in parts])
-            for parts in zip(*pairs, strict=True)
-        )
-        layers.append(tuple(part.expand(rows, -1, -1, -1) for part in stacked))
-    return DynamicCache(layers)
-
-
-def prefix_mask(prefixes: Sequence[Prefix], rows: int) -> Bool[torch.Tensor, "rows P"]:
-    """Return True at the virtual tokens of what `stack_prefixes` made."""
+def stack_prefixes(prefixes: Sequence[Prefix]) -> tuple[Prefix, Bool[torch.Tensor, "B N"]]:
+    """Return B prefixes as one of B rows, shorter ones with zeros in front, and the mask of what is no zero."""
     lengths = torch.tensor([prefix_length(prefix) for prefix in prefixes])
     longest = int(lengths.max())
+    padded = [
+        [
+            tuple(nn.functional.pad(part, (0, 0, longest - part.shape[2], 0)) for part in layer)
+            for layer in prefix
+        ]
+        for prefix in prefixes
+    ]
     mask = torch.arange(longest) >= longest - lengths[:, None]
-    return mask.expand(rows, -1).to(prefixes[0][0][0].device)
+    return joined(padded, dim=0), mask.to(prefixes[0][0][0].device)
+
+
+def cache_of(prefix: Prefix, rows: int) -> DynamicCache:
+    """Return a cache that begins with a prefix: of one row under all rows, of B rows each under `rows / B` of them."""
+
+    def under(part: Float[torch.Tensor, "_ H N d"]) -> Float[torch.Tensor, "rows H N d"]:
+        one = len(part) == 1
+        return (
+            part.expand(rows, -1, -1, -1) if one else part.repeat_interleave(rows // len(part), 0)
+        )
+
+    return DynamicCache([tuple(map(under, layer)) for layer in prefix])
+
+
+def joined(prefixes: Sequence[Prefix], dim: int) -> Prefix:
+    """Return prefixes beside each other (`dim=0`, rows) or one behind the other (`dim=2`, tokens), in every layer."""
+    return [
+        tuple(torch.cat(parts, dim=dim) for parts in zip(*layers, strict=True))
+        for layers in zip(*prefixes, strict=True)
+    ]
 
 
 def positions(mask: Bool[torch.Tensor, "B N"]) -> Int[torch.Tensor, "B N"]:

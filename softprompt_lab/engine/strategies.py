@@ -19,7 +19,7 @@ from ..embedding import concatenate_prompt
 from .blocks import attention_over_blocks, blocks_of
 from .exactness import takes
 from .packing import PackedRow, additive, pack, packed_mask
-from .prefixes import positions, prefix_of, stack_prefixes
+from .prefixes import cache_of, positions, prefix_of
 
 CALL_TOKENS = 1024  # in a padded call at most, pads included: larger calls are no faster
 MOST_ROW_TOKENS = 4096.0  # of text in a packed row at most, for memory
@@ -121,7 +121,7 @@ def prefixed(
             front = batch.mask.new_ones(len(rows), len(prompt) - 1)
             mask = torch.cat([front, batch.mask], dim=1)  # (B, P+T)
             inputs = batch.inputs | {"attention_mask": mask.long()}
-            inputs["past_key_values"] = stack_prefixes([prefix], len(rows))
+            inputs["past_key_values"] = cache_of(prefix, len(rows))
             width = batch.mask.shape[1]
             if takes(base_model, "position_ids"):
                 inputs["position_ids"] = positions(mask)[:, -width:]
