@@ -27,17 +27,19 @@ SIMILAR = 1.5  # the longest text of a batch has at most so many times the short
 class Blocks(NamedTuple):
     """The N tokens of a packed row behind its front, as batches with M tokens, pads included.
 
-    The front is the prompt and what the texts share.
+    The front is the prompt and what the texts share, or keys that are kept, of which each text has its own.
 
     Attributes:
         tokens: which of the N tokens stands at each of the M positions; some token at a pad.
         positions: at which of the M positions each of the N tokens stands.
         masks: of each batch of B texts of up to T tokens, True where they look, first at the front, then at the T.
+        fronts: of each batch, which of the front's keys belong to each text; None: all of them.
     """
 
     tokens: Int[torch.Tensor, " M"]
     positions: Int[torch.Tensor, " N"]
     masks: Sequence[Bool[torch.Tensor, "B 1 T K"]]
+    fronts: Sequence[Int[torch.Tensor, "B F"]] | None = None
 
 
 def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Blocks:
@@ -83,9 +85,9 @@ def attention_over_blocks(base_model: nn.Module) -> Iterator[None]:
 
 def attention(
     module: nn.Module,
-    query: Float[torch.Tensor, "1 H N d"],
-    key: Float[torch.Tensor, "1 G N d"],
-    value: Float[torch.Tensor, "1 G N d"],
+    query: Float[torch.Tensor, "1 H Q d"],
+    key: Float[torch.Tensor, "1 G K d"],
+    value: Float[torch.Tensor, "1 G K d"],
     attention_mask: torch.Tensor | None,
     blocks: Blocks,
     scaling: float | None = None,
@@ -94,37 +96,50 @@ def attention(
     position_bias: torch.Tensor | None = None,
     s_aux: torch.Tensor | None = None,
     **_,
-) -> tuple[Float[torch.Tensor, "1 N H d"], None]:
+) -> tuple[Float[torch.Tensor, "1 Q H d"], None]:
     """Return the scaled dot product attention of a packed row, as transformers calls it."""
     if any(part is not None for part in (attention_mask, softcap, position_bias, s_aux)):
         raise ValueError(
             "attention with a mask, a cap, a bias or sinks of its own is not cut into blocks."
         )
     options = {"scaling": scaling, "dropout": dropout}
-    front = query.shape[2] - len(blocks.positions)
-    fronts = [part[:, :, :front] for part in (query, key, value)]  # (1, heads, P, d)
+    ends = [part.shape[2] - len(blocks.positions) for part in (query, key, value)]  # of the front
+    parts = list(zip((query, key, value), ends, strict=True))
+    fronts = [part[:, :, :end] for part, end in parts]  # (1, heads, P, d)
     texts = [
-        _in_order(part[0, :, front:].transpose(0, 1), blocks.tokens) for part in (query, key, value)
+        _in_order(part[0, :, end:].transpose(0, 1), blocks.tokens) for part, end in parts
     ]  # (M, heads, d)
     outputs, start = [query.new_empty(0, query.shape[1], value.shape[3])], 0
-    for mask in blocks.masks:
+    for number, mask in enumerate(blocks.masks):
         rows, _, length, _ = mask.shape
         end = start + rows * length
         own = [
             part[start:end].unflatten(0, (rows, length)).transpose(1, 2) for part in texts
         ]  # (B, heads, T, d)
         keys, values = (
-            torch.cat([first.expand(rows, -1, -1, -1), text], dim=2)
+            torch.cat([_of_rows(first, rows, blocks.fronts, number), text], dim=2)
             for first, text in zip(fronts[1:], own[1:], strict=True)
         )
         found = sdpa_attention_forward(module, own[0], keys, values, mask, **options)[0]
         outputs.append(found.flatten(0, 1))
         start = end
     output = _in_order(torch.cat(outputs), blocks.positions)[None]  # (1, N, H, d)
-    if front:
+    if ends[0]:
         found = sdpa_attention_forward(module, *fronts, None, is_causal=True, **options)[0]
         output = torch.cat([found, output], dim=1)
     return output, None
+
+
+def _of_rows(
+    front: Float[torch.Tensor, "1 heads P d"],
+    rows: int,
+    chosen: Sequence[Int[torch.Tensor, "B F"]] | None,
+    number: int,
+) -> Float[torch.Tensor, "B heads F d"]:
+    """Return the front's keys or values for each text of a batch: all, or those that were chosen."""
+    if chosen is None:
+        return front.expand(rows, -1, -1, -1)
+    return front[0][:, chosen[number]].transpose(0, 1)
 
 
 def _in_order(
