@@ -4,10 +4,8 @@ A dense mask hides the other texts of a row, at the price of a row's length squa
 of a row are laid out as one small batch for texts of similar length, through transformers' own attention interface.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby, takewhile
 from typing import NamedTuple
 
 import torch
@@ -65,10 +63,15 @@ def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Block
 
 def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Yield texts of similar length, longest first; empty ones fall away."""
-    texts = sorted(range(len(lengths)), key=lambda text: -lengths[text])
-    real = takewhile(lambda text: lengths[text], texts)
-    for _, group in groupby(real, key=lambda text: int(math.log(lengths[text], SIMILAR))):
-        yield list(group)
+    group: list[int] = []
+    for text in sorted(range(len(lengths)), key=lambda text: -lengths[text]):
+        if group and lengths[group[0]] > SIMILAR * lengths[text]:
+            yield group
+            group = []
+        if lengths[text]:
+            group.append(text)
+    if group:
+        yield group
 
 
 @contextmanager
