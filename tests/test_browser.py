@@ -19,7 +19,7 @@ def test_the_explorer_is_moved_by_keyboard(lab):
     )
     widget = widget_of(page)
     table = widget.locator("table").first
-    assert "Dots: cosine" in widget.locator("img").get_attribute("alt")
+    assert "Marks: cosine" in widget.locator("img").get_attribute("alt")
     assert "prompt at step 40" in table.inner_text()
     keep(page, "explorer_at_the_end")
     before = picture_of(widget)

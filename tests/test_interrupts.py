@@ -109,25 +109,31 @@ def test_an_interrupt_anywhere_leaves_a_usable_model(tmp_path, monkeypatch, unbr
 
 
 @pytest.fixture
-def interrupt_after(monkeypatch):
+def interrupt_after():
     """A function that has the clock interrupt this process after so many seconds.
 
     Python ignores an exception in a destructor (`datasets.Dataset` has one): an interrupt that ends there comes again.
     """
-
-    others = sys.unraisablehook
+    hooks = []  # pytest 8 sets its own for each test, and takes ours away with it
 
     def again(ignored) -> None:
         if issubclass(ignored.exc_type, KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, 0.001)
         else:
-            others(ignored)
+            hooks[0](ignored)
 
-    monkeypatch.setattr(sys, "unraisablehook", again)
+    def interrupt(seconds: float) -> None:
+        if sys.unraisablehook is not again:
+            hooks.append(sys.unraisablehook)
+            sys.unraisablehook = again
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds)
+    yield interrupt
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    if sys.unraisablehook is again:
+        sys.unraisablehook = hooks[0]
 
 
 def test_interrupts_at_any_moment(unbroken, interrupt_after):

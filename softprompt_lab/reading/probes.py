@@ -279,12 +279,14 @@ def interpolation(
         spherical: see `between`.
 
     Raises:
-        ValueError: two shapes, or an unknown split.
+        ValueError: two shapes, fewer than 2 points, or an unknown split.
     """
     if first.shape != second.shape:
         raise ValueError(
             f"the prompts have shapes {tuple(first.shape)} and {tuple(second.shape)}; they must be one."
         )
+    if points < 2:
+        raise ValueError(f"points={points}; a way has two ends at least.")
     first, second = (end.detach().float().to(model.device) for end in (first, second))
     ends = [("prompt", None, second)]
     ends += [("random", draw, random_end(first, second, seed + draw)) for draw in range(draws)]
