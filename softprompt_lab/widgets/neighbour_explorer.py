@@ -13,6 +13,7 @@ from .. import plots, reading
 from .frame import Content, Instrument, control, neighbour_tables
 
 MOST_NEIGHBOURS = 10  # what the slider for k reaches
+METRICS = {"cosine": "cosine", "L2 distance": "l2", "dot product": "dot"}  # as a reader sees them
 
 
 class NeighbourExplorer(Instrument):
@@ -37,7 +38,7 @@ class NeighbourExplorer(Instrument):
         steps = list(self._snapshots)
         mean = "subtract the mean of the vocabulary"
         self.step = control(ipywidgets.SelectionSlider, "training step", steps[-1], options=steps)
-        self.metric = control(ipywidgets.Dropdown, "metric", "cosine", options=reading.METRICS)
+        self.metric = control(ipywidgets.Dropdown, "metric", "cosine", options=[*METRICS.items()])
         ranks = list(range(1, most + 1))
         self.k = control(ipywidgets.SelectionSlider, "neighbours, k", k, options=ranks)
         self.centered = control(ipywidgets.Checkbox, mean, False)
@@ -61,9 +62,9 @@ class NeighbourExplorer(Instrument):
         frames = self.current()
         best = {name: frame.loc[frame["rank"] == 1, "score"] for name, frame in frames.items()}
         means = ", ".join(f"{name}: {scores.mean():.2f}" for name, scores in best.items())
-        metric = self.metric.value + (" (centred)" if self.centered.value else "")
+        metric = self.metric.label + (" (centred)" if self.centered.value else "")
         status = f"Mean {metric} of the nearest token. {means}"
-        figure = plots.neighbour_scores(best, self.metric.value)
+        figure = plots.neighbour_scores(best, self.metric.label)
         return Content(status, figure, neighbour_tables(frames))
 
     def static_figure(self) -> plots.Figure:
