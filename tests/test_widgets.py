@@ -38,7 +38,7 @@ def test_it_opens_at_the_last_step_and_shows_what_nearest_tokens_says(explorer):
     ("name", "value", "says"),
     [
         ("step", 0, "prompt at step 0: 1.00"),
-        ("metric", "l2", "Mean l2"),
+        ("metric", "l2", "Mean L2 distance"),
         ("centered", True, "cosine (centred)"),
     ],
 )
