@@ -214,7 +214,7 @@ def _seeds(folder: Folder) -> dict[int, list[bytes]]:
         3: [folder.pickle],
         4: [folder.program, *(b"\x80\x02" + call for call in calls)],  # the pickle alone
         5: [folder.checkpoint.read_bytes()],
-        6: [b"adapter_model.bin"],  # an interrupted save
+        6: [folder.config],  # of an interrupted save
     }
 
 
@@ -226,7 +226,7 @@ def _case(folder: Folder, data: bytes) -> None:
         return
     if kind == 6:
         folder.pending.mkdir(exist_ok=True)
-        (folder.pending / "remove").write_bytes(content)
+        (folder.pending / "adapter_config.json").write_bytes(content)
     header = struct.pack("<Q", len(content)) + content + folder.safe[-640:]
     changed = [{"config": content}, {"safe": content}, {"safe": header}, {"pickle": content}]
     changed += [{"pickle": archive(content, folder.safe[-640:])}, {}, {}]
@@ -271,6 +271,7 @@ def main(cases: int, seed: int) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["softprompt_lab", "pickletools"]):
+        from softprompt_lab.adapters import kinds, pickles  # noqa: F401
         from softprompt_lab.runs import checkpoints  # noqa: F401
     warnings.simplefilter("ignore")
     place = Path(
