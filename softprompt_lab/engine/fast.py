@@ -54,6 +54,7 @@ class FastEngine(PlainEngine):
             if part is None:
                 return
             yield part
+            del part  # its logits, before those of the next call are made
 
     def label_loss(
         self,
@@ -149,6 +150,7 @@ class _LossWithGradients(torch.autograd.Function):
                     gradient += more
                 total += loss.detach().to(total.device)
                 count += len(part.owners)
+                del part, loss, found
         ctx.save_for_backward(*(gradient / count for gradient in gradients))
         return total / count
 
