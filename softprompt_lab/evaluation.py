@@ -161,8 +161,9 @@ def _scores(
     prompt_names: Sequence[str] | None = None,
 ) -> dict[str, tuple[np.ndarray, ...]]:
     """Return what `score_labels` finds behind each of the prompts, by name; "" is the one at work."""
-    given = [argument is not None for argument in (prompts, prompt_names)]
-    if sum(given) > isinstance(model, SoftPromptModel):
+    given = [argument for argument in (prompts, prompt_names) if argument is not None]
+    most = 1 if isinstance(model, SoftPromptModel) else 0
+    if len(given) > most:
         raise ValueError("pass prompts or prompt_names, not both, and neither with a plain model.")
     if prompts is not None:
         named = _vectors(model, prompts)
