@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import nn
-from torch.nn.functional import embedding
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -47,9 +46,10 @@ def blocks_of(row: PackedRow, prompt_length: int, device: torch.device) -> Block
         torch.tensor(part[row.shared :], dtype=torch.long) for part in (row.segments, row.parents)
     )  # (N,) each
     numbers = torch.arange(len(segments))
+    pieces = numbers.split(row.lengths)
     tokens, masks = [numbers[:0]], []
     for group in _groups(row.lengths):
-        texts = [numbers.split(row.lengths)[text] for text in group]
+        texts = [pieces[text] for text in group]
         own = pad_sequence(texts, batch_first=True, padding_value=-1)  # (B, T)
         sees = same(segments[own], segments[own]) | same(parents[own], segments[own])  # (B, T, T)
         sees = sees.tril() & (own >= 0)[:, None] | torch.eye(own.shape[1], dtype=torch.bool)
@@ -110,7 +110,7 @@ def attention(
     parts = list(zip((query, key, value), ends, strict=True))
     fronts = [part[:, :, :end] for part, end in parts]  # (1, heads, P, d)
     texts = [
-        _in_order(part[0, :, end:].transpose(0, 1), blocks.tokens) for part, end in parts
+        part[0, :, end:].transpose(0, 1).index_select(0, blocks.tokens) for part, end in parts
     ]  # (M, heads, d)
     outputs, start = [query.new_empty(0, query.shape[1], value.shape[3])], 0
     for number, mask in enumerate(blocks.masks):
@@ -126,7 +126,7 @@ def attention(
         found = sdpa_attention_forward(module, own[0], keys, values, mask, **options)[0]
         outputs.append(found.flatten(0, 1))
         start = end
-    output = _in_order(torch.cat(outputs), blocks.positions)[None]  # (1, N, H, d)
+    output = torch.cat(outputs).index_select(0, blocks.positions)[None]  # (1, N, H, d)
     if ends[0]:
         found = sdpa_attention_forward(module, *fronts, None, is_causal=True, **options)[0]
         output = torch.cat([found, output], dim=1)
@@ -143,13 +143,6 @@ def _of_rows(
     if chosen is None:
         return front.expand(rows, -1, -1, -1)
     return front[0][:, chosen[number]].transpose(0, 1)
-
-
-def _in_order(
-    states: Float[torch.Tensor, "N heads d"], order: Int[torch.Tensor, " M"]
-) -> Float[torch.Tensor, "M heads d"]:
-    """Return `states[order]`, as a look-up in a table: its backward pass is the fastest."""
-    return embedding(order, states.flatten(1)).unflatten(1, states.shape[1:])
 
 
 AttentionInterface.register(NAME, attention)

@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+# The layers of each base model: a walk through a small one's modules takes as long as a layer's pass.
+_layers: WeakKeyDictionary[nn.Module, list[ref]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -36,8 +40,11 @@ def gradient_checkpointing(base_model: nn.Module) -> Iterator[None]:
 
 def checkpointed_layers(base_model: nn.Module) -> list[nn.Module]:
     """Return the layers for which gradient checkpointing is enabled."""
-    layers = (part for part in base_model.modules() if isinstance(part, GradientCheckpointingLayer))
-    return [layer for layer in layers if layer.gradient_checkpointing]
+    if base_model not in _layers:
+        parts = base_model.modules()
+        _layers[base_model] = [ref(x) for x in parts if isinstance(x, GradientCheckpointingLayer)]
+    layers = (found() for found in _layers[base_model])
+    return [layer for layer in layers if layer is not None and layer.gradient_checkpointing]
 
 
 def _in_eval_mode(layer: nn.Module, checkpoint: Callable, function: Callable, *args: Any) -> Any:

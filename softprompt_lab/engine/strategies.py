@@ -114,7 +114,7 @@ def prefixed(
     alone = _rows_alone(prompts, examples)
     for number, prompt in enumerate(prompts):
         for rows in _calls(
-            [row for row in alone if row.prompt == number], lambda row: len(row.ids)
+            [row for row in alone if row.prompt == number], lambda row: 1 + len(row.ids)
         ):
             prefix = prefix_of(base_model, prompt[:-1])
             batch = _padded_batch(base_model, [prompt[-1:]], [row.ids for row in rows], "left")
