@@ -315,7 +315,8 @@ class PlainEngine:
         """
         batch = prepend_prompt(prompts, base_model.get_input_embeddings()(input_ids), mask)
         if base_model.config.is_encoder_decoder:
-            return base_model(**batch.inputs, labels=labels).loss
+            read = decoder_input_ids(base_model, labels)
+            return base_model(**batch.inputs, decoder_input_ids=read, labels=labels).loss
         return batch.loss(base_model(**batch.inputs, use_cache=False).logits, labels)
 
     def generate(
@@ -351,12 +352,36 @@ def encoder_decoder_call(
     base_model: nn.Module, prompts: Prompts, rows: Sequence[tuple[Example, Target]]
 ) -> tuple[Float[torch.Tensor, "B S V"], list[int]]:
     """Return the logits of each target behind an encoded `[prompt | context | pads]`."""
-    words, start = base_model.get_input_embeddings(), base_model.config.decoder_start_token_id
+    words, start = base_model.get_input_embeddings(), decoder_start(base_model)
     ids, mask = pad_rows([example.context for example, _ in rows], words.weight.device)
     batch = prepend_prompt(prompts, words(ids), mask)
     decoder_ids, _ = pad_rows([[start, *target.ids[:-1]] for _, target in rows], ids.device, start)
     output = base_model(**batch.inputs, decoder_input_ids=decoder_ids, use_cache=False)
     return output.logits, [0] * len(rows)
+
+
+def decoder_start(base_model: nn.Module) -> int:
+    """Return the token that an encoder-decoder's writing starts with, in training and scoring what `generate` takes.
+
+    Raises:
+        ValueError: the base model names none.
+    """
+    for name in ("decoder_start_token_id", "bos_token_id"):
+        if (found := generation_argument(base_model, {}, name)) is not None:
+            return found
+    raise ValueError(
+        "the base model names no token that its decoder starts with; set generation_config.decoder_start_token_id "
+        "(of a translation model that is the code of the language)."
+    )
+
+
+def decoder_input_ids(
+    base_model: nn.Module, labels: Int[torch.Tensor, "B S"]
+) -> Int[torch.Tensor, "B S"]:
+    """Return what an encoder-decoder's decoder reads where it is to write `labels`: each label, one position later."""
+    start = labels.new_full((len(labels), 1), decoder_start(base_model))
+    read = labels.masked_fill(labels == IGNORE, base_model.config.pad_token_id or 0)
+    return torch.cat([start, read[:, :-1]], dim=1)
 
 
 def behind_input(input_ids: Int[torch.Tensor, "B T"], output: Any, given: int = 0) -> Any:

@@ -13,10 +13,10 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from torch import nn
 
-from .batch import Example, Target, distinct_prompts
+from .batch import IGNORE, Example, Target, distinct_prompts
 from .config import HEAD_MODULES, TaskType
 from .model import SoftPromptModel, default_engine
-from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
+from .tasks import LABEL_COLUMN, MAX_LENGTH, Task, forced_tokens, wrote_for
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Evaluation:
         majority_baseline: accuracy of always answering the label that is commonest in the training split.
         predictions: one line a row: text, label, prediction, correct, log-probability of each label, and the loss of
             the true label, summed over its tokens, with their number.
+        end_scored: whether a label's score, and its exact match, includes the end token. It does where one label's
+            tokens begin another's ("1" and "10"): the longer one could never win otherwise.
     """
 
     accuracy: float
@@ -44,6 +46,7 @@ class Evaluation:
     confidence_interval: tuple[float, float]
     majority_baseline: float
     predictions: pd.DataFrame
+    end_scored: bool = False
 
     def __str__(self) -> str:
         low, high = self.confidence_interval
@@ -51,6 +54,7 @@ class Evaluation:
             f"accuracy {self.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}, n = {self.n}), "
             f"macro-F1 {self.macro_f1:.3f}, exact match {self.exact_match:.3f}, loss {self.loss:.3f}, "
             f"majority baseline {self.majority_baseline:.3f}"
+            f"{', labels scored with their end token' if self.end_scored else ''}"
         )
 
 
@@ -66,6 +70,8 @@ def evaluate(
     max_length: int = MAX_LENGTH,
 ) -> Any:
     """Rank the labels of a task behind each text of a split by the sum of their tokens' log-probabilities.
+
+    The end token is part of the sum only where one label's tokens begin another's (`Evaluation.end_scored`).
 
     Args:
         model: a `SoftPromptModel`, or a plain transformers model with `tokenizer=`: then no vector stands in front,
@@ -90,7 +96,7 @@ def evaluate(
         >>> evaluate(base_model, load_task("shop"), tokenizer=tokenizer, limit=20).n
         20
     """
-    tokenizer = _tokenizer_of(model, tokenizer)
+    tokenizer = tokenizer_of(model, tokenizer)
     rows = task.split(split)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
     if not len(rows):
@@ -113,7 +119,7 @@ def _evaluation(
     truth, labels = np.array(rows[LABEL_COLUMN]), np.array(task.labels)
     right = np.array([task.labels.index(label) for label in truth])
     every = np.arange(len(rows))
-    tokens = np.array([len(e.targets[n].ids) for e, n in zip(examples, right, strict=True)])
+    tokens = [len(e.targets[n].supervised) for e, n in zip(examples, right, strict=True)]
     answers = labels[scores.argmax(axis=1)]
     correct = answers == truth
     figures = {"label": truth, "prediction": answers, "correct": correct}
@@ -125,11 +131,12 @@ def _evaluation(
             f1_score(truth, answers, labels=task.labels, average="macro", zero_division=0)
         ),
         exact_match=float(matches[every, right].mean()),
-        loss=float(losses[every, right].sum() / tokens.sum()),
+        loss=float(losses[every, right].sum() / sum(tokens)),
         n=len(rows),
         confidence_interval=wilson_interval(int(correct.sum()), len(rows)),
         majority_baseline=float((truth == pd.Series(task.train[LABEL_COLUMN]).mode()[0]).mean()),
         predictions=table.assign(loss=losses[every, right], tokens=tokens),
+        end_scored=labels_begin_alike(examples),
     )
 
 
@@ -146,7 +153,7 @@ def label_probabilities(
 
     With `prompts` (as in `evaluate`) one line for each prompt and text, with both in the index.
     """
-    examples = _examples(task, _tokenizer_of(model, tokenizer), texts, max_length)
+    examples = _examples(task, tokenizer_of(model, tokenizer), texts, max_length)
     tables = {}
     for name, (scores, _, _) in _scores(model, examples, prompts).items():
         shares = torch.from_numpy(scores).softmax(dim=1).numpy()
@@ -212,7 +219,9 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 def score_labels(
     model: nn.Module, prompts: Sequence[torch.Tensor], examples: Sequence[Example]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (N, K) for each example and target: log-probability without the end token, exact match, summed loss.
+    """Return (N, K) for each example and target: log-probability, exact match, summed loss.
+
+    The end token belongs to the loss; to the others only where `labels_begin_alike`.
 
     Args:
         model: a `SoftPromptModel` or a plain transformers model.
@@ -220,7 +229,7 @@ def score_labels(
     """
     shape = (len(examples), max(len(example.targets) for example in examples))
     scores, losses, matches = np.zeros(shape), np.zeros(shape), np.ones(shape, dtype=bool)
-    seen = np.zeros(shape, dtype=int)
+    seen, unscored = np.zeros(shape, dtype=int), 0 if labels_begin_alike(examples) else 1
     prompted = isinstance(model, SoftPromptModel)
     base_model, engine = (model.base_model, model.engine) if prompted else (model, default_engine())
     for part in engine.label_logits(base_model, prompts, examples):
@@ -229,10 +238,20 @@ def score_labels(
         for owner, value, hit in zip(part.owners, chosen, first, strict=True):
             losses[owner] -= value
             seen[owner] += 1
-            if seen[owner] < len(examples[owner[0]].targets[owner[1]].ids):  # not the end token
+            target = examples[owner[0]].targets[owner[1]]
+            if seen[owner] <= len(target.supervised) - unscored:
                 scores[owner] += value
                 matches[owner] &= hit
     return scores, matches, losses
+
+
+def labels_begin_alike(examples: Sequence[Example]) -> bool:
+    """Return whether a target's tokens, but for its end, begin another target of the same example."""
+    for example in examples:
+        ids = {tuple(target.ids[:-1]) for target in example.targets}
+        if any(ids_of[:n] in ids for ids_of in ids for n in range(len(ids_of))):
+            return True
+    return False
 
 
 def check_predicts_text(task_type: TaskType) -> None:
@@ -244,20 +263,33 @@ def check_predicts_text(task_type: TaskType) -> None:
         )
 
 
-def _tokenizer_of(model: nn.Module, tokenizer) -> Any:
-    """Return the tokenizer that was given, or the model's own."""
+def tokenizer_of(model: nn.Module, tokenizer=None) -> Any:
+    """Return the tokenizer that was given, or the model's own, as that of the base model."""
+    base_model = model
     if isinstance(model, SoftPromptModel):
         check_predicts_text(model.prompt_config.task_type)
-        tokenizer = tokenizer or model.tokenizer
+        tokenizer, base_model = tokenizer or model.tokenizer, model.base_model
     if tokenizer is None:
         raise ValueError("there is no tokenizer; pass tokenizer= here or to SoftPromptModel.")
+    wrote_for(tokenizer, base_model)
     return tokenizer
 
 
 def _examples(task: Task, tokenizer, texts: Sequence[str], max_length: int) -> list[Example]:
-    """Each text with every label of the task as a target; the longest label decides how much text there is room for."""
-    task.warn_of_cut_texts(tokenizer, texts, max_length, stacklevel=3)
-    targets = {label: task.encode(tokenizer, "", label, max_length)[1] for label in task.labels}
-    longest = max(targets, key=lambda label: len(targets[label]))
-    contexts = [task.encode(tokenizer, text, longest, max_length)[0] for text in texts]
-    return [Example(context, [Target.of(ids) for ids in targets.values()]) for context in contexts]
+    """Return each text with every label of the task as a target; a token that `generate` forces is not measured."""
+    fitting = task.fit(tokenizer, texts, max_length, stacklevel=3)
+    count = len(task.labels)
+    repeated = [text for text in fitting for _ in task.labels]
+    rows = task.encode_whole(tokenizer, repeated, [*task.labels] * len(fitting))
+    forced = len(forced_tokens(tokenizer))
+    examples = []
+    for first in range(0, len(rows), count):
+        pairs = rows[first : first + count]
+        start = min(
+            len(context) for context, _ in pairs
+        )  # a label may change a context's last token
+        context = pairs[0][0][:start]
+        ids = [[*own[start:], *label] for own, label in pairs]
+        targets = [Target(row, [IGNORE] * forced + row[forced:]) for row in ids]
+        examples.append(Example(context, targets))
+    return examples

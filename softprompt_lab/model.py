@@ -19,6 +19,7 @@ from .batch import (
     Prompts,
     check_labels,
     checked_mask,
+    decoder_input_ids,
     generation_argument,
     lengths_of_new_text,
     prepend_prompt,
@@ -27,6 +28,7 @@ from .batch import (
 from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
 from .embedding import PromptEmbedding
 from .saving import load_prompt, load_prompts, save_prompts
+from .tasks import wrote_for
 
 # What a task with a head makes of prompts and text; the others are the base model's own business.
 TASK_FORWARD = dict.fromkeys(HEAD_MODULES, "heads.classify:classify")
@@ -36,6 +38,7 @@ ASKED_OF_THE_BASE = (
     "generation_config",
     "hf_device_map",
     "can_generate",
+    "prepare_decoder_input_ids_from_labels",
     "activation_checkpointing_enable",
     "gradient_checkpointing_enable",
 )
@@ -93,6 +96,8 @@ class SoftPromptModel(nn.Module):
             )
         self.base_model = base_model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
+        if tokenizer is not None:
+            wrote_for(tokenizer, base_model)
         self.engine = engine or default_engine()
         self.prompts = nn.ModuleDict()
         self.heads = nn.ModuleDict()
@@ -288,6 +293,13 @@ class SoftPromptModel(nn.Module):
             f"trainable params: {trainable:,} || all params: {total:,} || trainable%: {share:.4f}"
         )
 
+    def _get_name(self) -> str:
+        """Return the base model's name, by which Trainer knows how labels line up where it smooths them."""
+        return self.base_model._get_name()
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace(self._get_name(), type(self).__name__, 1)
+
     def train(self, mode: bool = True) -> "SoftPromptModel":
         """Set the mode of the prompt; the base model stays in eval mode, since its dropout would only add noise."""
         super().train(mode)
@@ -355,6 +367,9 @@ class SoftPromptModel(nn.Module):
                 return classify(self.base_model, task, prompts, words, mask, head, **kwargs)
             batch = prepend_prompt(prompts, words, mask)
             if self.base_model.config.is_encoder_decoder:
+                if labels is not None and "decoder_inputs_embeds" not in kwargs:
+                    read = decoder_input_ids(self.base_model, labels)
+                    kwargs.setdefault("decoder_input_ids", read)
                 return self.base_model(**batch.inputs, **kwargs)
             return self._decode(batch, **kwargs)
 

@@ -4,8 +4,15 @@ import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, takewhile
+from operator import ne
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 from datasets import Dataset
+from torch import nn
+
+from .batch import generation_argument
 
 LABEL_COLUMN = "text_label"
 SPLITS = ("train", "validation", "test")
@@ -60,50 +67,160 @@ class Task:
     ) -> tuple[list[int], list[int]]:
         """Return the token ids of the context and of the label; a long text loses its end, a label nothing.
 
-        White space at the template's end moves to the label, because a byte-pair vocabulary has " complaint" as one
-        token: after "Label : " the model would have to write a word without its space. The label ends with the
-        end-of-sequence token, which teaches the prompt to stop.
+        They are those of the whole text, cut where the label begins: white space at the template's end belongs to the
+        label, because a byte-pair vocabulary has " complaint" as one token. The label ends with the end token, which
+        teaches the prompt to stop; a context of a decoder has none, whatever the tokenizer adds. An encoder-decoder
+        (`wrote_for`) reads one text and writes another: the label is a text of its own there.
 
         Raises:
-            ValueError: template and label alone are longer than `max_length`.
+            ValueError: template and label alone are longer than `max_length`, or the tokenizer has no end token.
         """
+        (fitting,) = self._fitting(tokenizer, [text], max_length, label)
+        return self.encode_whole(tokenizer, [fitting], [label])[0]
+
+    def encode_whole(
+        self, tokenizer, texts: Sequence[str], labels: Sequence[str | None]
+    ) -> list[tuple[list[int], list[int]]]:
+        """Return `encode` of texts with a label each, none of which is cut."""
         stripped = self.template.rstrip()
-        label_ids: list[int] = []
-        if label is not None:
-            spaced = self.template[len(stripped) :] + label
-            label_ids = tokenizer(spaced, add_special_tokens=False)["input_ids"]
-            label_ids = [*label_ids, tokenizer.eos_token_id]
-        space = max_length - len(label_ids)
+        contexts = [stripped.replace("{text}", text) for text in texts]
+        if writes_apart(tokenizer):
+            ids = tokenizer(contexts)["input_ids"]
+            return [
+                (read, _written(tokenizer, label)) for read, label in zip(ids, labels, strict=True)
+            ]
+        wholes = [
+            f"{context}{self.template[len(stripped) :]}{label}"
+            for context, label in zip(contexts, labels, strict=True)
+        ]
+        rows = []
+        for front, row, label in zip(
+            _read(tokenizer, contexts), _read(tokenizer, wholes), labels, strict=True
+        ):
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(front, row, strict=False))
+            start = len(list(same))
+            rows.append(
+                (front, [])
+                if label is None
+                else (row[:start], [*row[start:], end_token(tokenizer)])
+            )
+        return rows
 
-        def context(characters: int) -> list[int]:
-            return tokenizer(stripped.replace("{text}", text[:characters]))["input_ids"]
+    def fit(self, tokenizer, texts: Sequence[str], max_length: int, stacklevel: int) -> list[str]:
+        """Return texts cut to what `encode` has room for, with a warning that says how many are.
 
-        ids = context(len(text))
-        if len(ids) > space:
-            lengths = range(len(text) + 1)
-            fitting = bisect_right(lengths, space, key=lambda length: len(context(length))) - 1
-            if fitting < 0:
-                raise ValueError(
-                    f"max_length={max_length} is too short: the template takes {len(context(0))} tokens and the label "
-                    f"{label!r} {len(label_ids)}, without any text."
-                )
-            ids = context(fitting)
-        return ids, label_ids
-
-    def warn_of_cut_texts(
-        self, tokenizer, texts: Sequence[str], max_length: int, stacklevel: int
-    ) -> None:
-        """Warn with the number of texts that `encode` has to cut, before something is measured on the rest of them."""
-        if not len(texts):
-            return
-        longest = max(
-            len(self.encode(tokenizer, "", label, max_length)[1]) for label in self.labels
-        )
-        contexts = [self.template.rstrip().replace("{text}", text) for text in texts]
-        cut = sum(len(ids) + longest > max_length for ids in tokenizer(contexts)["input_ids"])
+        Raises:
+            ValueError: as `encode`, or labels that are the same tokens, so that no score can tell them apart.
+        """
+        self._check_labels(tokenizer, stacklevel + 1)
+        fitting = self._fitting(tokenizer, texts, max_length)
+        cut = sum(map(ne, texts, fitting))
         if cut:
             warnings.warn(
                 f"{cut} of {len(texts)} texts lose their end: with template and label they are longer than "
                 f"max_length={max_length} tokens. Raise max_length to keep them whole.",
                 stacklevel=stacklevel + 1,
             )
+        return fitting
+
+    def _fitting(
+        self, tokenizer, texts: Sequence[str], max_length: int, label: str | None = None
+    ) -> list[str]:
+        """Return as much of each text as leaves room for the longest label, so that it stays the same for all."""
+        labels = [*self.labels, *([] if label is None else [label])]
+        longest = max(labels, key=lambda label: len(self._label_ids(tokenizer, label)))
+
+        def tokens(texts: Sequence[str]) -> list[int]:
+            rows = self.encode_whole(tokenizer, texts, [longest] * len(texts))
+            return [len(context) + len(ids) for context, ids in rows]
+
+        def part(text: str) -> str:
+            lengths = range(len(text) + 1)
+            fits = bisect_right(lengths, max_length, key=lambda length: tokens([text[:length]])[0])
+            if not fits:
+                raise ValueError(
+                    f"max_length={max_length} is too short: template and label {longest!r} take {tokens([''])[0]} "
+                    "tokens, without any text."
+                )
+            return text[: fits - 1]
+
+        counts = tokens(texts) if len(texts) else []
+        return [
+            part(text) if count > max_length else text
+            for text, count in zip(texts, counts, strict=True)
+        ]
+
+    def _label_ids(self, tokenizer, label: str) -> list[int]:
+        """Return the token ids of a label behind an empty text."""
+        return self.encode_whole(tokenizer, [""], [label])[0][1]
+
+    def _check_labels(self, tokenizer, stacklevel: int) -> None:
+        """Raise ValueError for labels that are the same tokens; warn of those with tokens that are unknown."""
+        ids = {label: self._label_ids(tokenizer, label) for label in self.labels}
+        for one, other in combinations(ids, 2):
+            if ids[one] == ids[other] or not ids[one][:-1]:
+                raise ValueError(
+                    f"the tokenizer writes the labels {one!r} and {other!r} as the tokens {ids[one]} and {ids[other]}: "
+                    "no score can tell them apart. Name them by other words."
+                )
+        unknown = [label for label in ids if tokenizer.unk_token_id in ids[label][:-1]]
+        if unknown:
+            warnings.warn(
+                f"the tokenizer does not know all of the labels {unknown}: it writes what it does not know as "
+                f"{tokenizer.unk_token}, which the model cannot write back as these words.",
+                stacklevel=stacklevel + 1,
+            )
+
+
+_base_models: WeakKeyDictionary[Any, ref] = WeakKeyDictionary()  # of tokenizers
+
+
+def wrote_for(tokenizer, base_model: nn.Module) -> None:
+    """Remember whose tokenizer it is: `Task.encode` makes what this base model reads and writes."""
+    _base_models[tokenizer] = ref(base_model)
+
+
+def end_token(tokenizer) -> int:
+    """Return the id of the token that ends a text.
+
+    Raises:
+        ValueError: the tokenizer has none.
+    """
+    found = (tokenizer.eos_token_id, getattr(tokenizer, "sep_token_id", None))
+    for token in found:
+        if token is not None:
+            return token
+    raise ValueError(
+        "the tokenizer has no end token, so a label could not end; set tokenizer.eos_token."
+    )
+
+
+def _read(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of texts that go on, without what a tokenizer adds behind them ([SEP], an end token)."""
+    bare, whole = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
+    ends = [
+        len(whole) - n - len(bare) for n in range(len(whole)) if whole[n : n + len(bare)] == bare
+    ]
+    return [ids[: len(ids) - min(ends, default=0)] for ids in tokenizer(list(texts))["input_ids"]]
+
+
+def writes_apart(tokenizer) -> bool:
+    """Return whether the tokenizer's base model is an encoder-decoder, which reads one text and writes another."""
+    base_model = _base_models.get(tokenizer, lambda: None)()
+    return base_model is not None and base_model.config.is_encoder_decoder
+
+
+def forced_tokens(tokenizer) -> list[int]:
+    """Return what `generate` makes an encoder-decoder write first: BART's `<s>`, a code of the language, or nothing."""
+    forced = None
+    if writes_apart(tokenizer):
+        forced = generation_argument(_base_models[tokenizer](), {}, "forced_bos_token_id")
+    return [] if forced is None else [forced]
+
+
+def _written(tokenizer, label: str | None) -> list[int]:
+    """Return the ids of a label as an encoder-decoder writes it, a text of its own."""
+    if label is None:
+        return []
+    ids = tokenizer(text_target=label, add_special_tokens=False)["input_ids"]
+    return [*forced_tokens(tokenizer), *ids, end_token(tokenizer)]

@@ -22,7 +22,7 @@ from transformers import Adafactor
 from . import room
 from .batch import IGNORE, pad_rows
 from .errors import LabError
-from .evaluation import check_predicts_text, evaluate
+from .evaluation import evaluate, tokenizer_of
 from .model import SoftPromptModel
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
@@ -77,7 +77,7 @@ def training_steps(
     Arguments are those of `train`, which checks them and wraps this loop; `state` is that of a step to go on from.
     """
     prompt = model.prompts[model.active_prompt].embedding.weight
-    rows = encode_training_rows(task, model.tokenizer, max_length)
+    rows = encode_training_rows(task, tokenizer_of(model), max_length)
     rate = LEARNING_RATES.get(optimizer) if learning_rate is None else learning_rate
     optimizer, falls = make_optimizer(optimizer, prompt, rate, weight_decay)
     done = restore(prompt, optimizer, state) if state else 0
@@ -295,11 +295,10 @@ def encode_training_rows(
     task: Task, tokenizer, max_length: int = MAX_LENGTH
 ) -> list[tuple[list[int], list[int]]]:
     """Return (context, label) ids of each training row: the template's text, and the label with the end token."""
-    task.warn_of_cut_texts(tokenizer, task.train[task.text_column], max_length, stacklevel=4)
     if not len(task.train):
         raise ValueError(f"the training split of {task.name!r} has no rows.")
-    rows = zip(task.train[task.text_column], task.train[LABEL_COLUMN], strict=True)
-    return [task.encode(tokenizer, text, label, max_length) for text, label in rows]
+    texts = task.fit(tokenizer, task.train[task.text_column], max_length, stacklevel=4)
+    return task.encode_whole(tokenizer, texts, task.train[LABEL_COLUMN])
 
 
 def batches(rows: Sequence[Row], batch_size: int, steps: int, seed: int) -> Iterator[list[Row]]:
@@ -398,11 +397,7 @@ def check_finite(loss: torch.Tensor, norm: torch.Tensor, step: int) -> None:
 
 def _check_model(model: SoftPromptModel) -> None:
     """Refuse a model, or a launch, that cannot be trained here."""
-    check_predicts_text(model.prompt_config.task_type)
-    if model.tokenizer is None:
-        raise ValueError(
-            "the model has no tokenizer; make it with SoftPromptModel(..., tokenizer=tokenizer)."
-        )
+    tokenizer_of(model)
     processes = os.environ.get("WORLD_SIZE", "1")
     if int(processes) > 1:
         raise LabError(

@@ -305,3 +305,33 @@ def test_two_accelerated_processes_end_with_the_prompt_of_one(tmp_path):
         weight.data -= 0.1 * gradient
     _, found = load_adapter(tmp_path / "end")
     torch.testing.assert_close(found, model.prompt.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("base", [gpt2, llama, t5])
+def test_smoothed_labels_are_those_of_the_next_token(base, tmp_path):
+    """`label_smoothing_factor`: (1 - e) times the loss and e times the mean over the vocabulary, at every label."""
+    model = model_of(
+        base(),
+        **({"task_type": "SEQ_2_SEQ_LM", "num_transformer_submodules": 1} if base is t5 else {}),
+    )
+    trainer = Trainer(model, settings(tmp_path, label_smoothing_factor=0.1))
+    batch = {
+        "input_ids": torch.tensor([[5, 17, 33, 8, 9]]),
+        "labels": torch.tensor([[-100, -100, 33, 8, 9]]),
+    }
+    if base is t5:
+        batch["labels"] = torch.tensor([[33, 8, 1]])
+        batch["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+    with torch.no_grad():
+        logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+        smoothed = trainer.compute_loss(model, dict(batch)).item()
+    labels = batch["labels"] if base is t5 else batch["labels"][:, 1:]
+    expected = torch.nn.functional.cross_entropy(
+        logits[0, : labels.shape[1]], labels[0], label_smoothing=0.1
+    )
+    assert smoothed == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_model_shows_its_own_name():
+    """Trainer reads the base model's; a person reads ours."""
+    assert repr(model_of(gpt2())).startswith("SoftPromptModel(\n  (base_model): GPT2LMHeadModel(")

@@ -6,6 +6,7 @@ python tools/build_tiny.py tiny-seq2seq
 """
 
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import torch
 import typer
 from measure_tiny import TRAINING, VIRTUAL_TOKENS, Measurement, measure, table
 from safetensors.torch import load_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch.nn.functional import cross_entropy, rms_norm
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -89,6 +90,13 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
     )
+
+
+def write_labels_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Let a text that is a label begin with a space, as it did in pretraining: an encoder-decoder writes it alone."""
+    labels = sorted({label for skill in shop.SKILLS.values() for label in skill.labels})
+    spaced = [normalizers.Replace(Regex(f"^{re.escape(label)}$"), f" {label}") for label in labels]
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(spaced)
 
 
 def build_model(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -306,6 +314,7 @@ def build(name: str, recipe: Recipe) -> tuple[Path, float]:
     seconds = time.perf_counter() - began
     if model.config.is_encoder_decoder:
         shorten_words(model)
+        write_labels_alone(tokenizer)
     folder = ASSETS / name
     model.eval().generation_config = GenerationConfig(
         pad_token_id=tokenizer.pad_token_id,

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import HEAD_MODULES
 from ..errors import LabError
+from ..tasks import wrote_for
 from . import fetching
 from .machine import fastest_dtype
 
@@ -81,6 +82,7 @@ def load_base_model(
     except Exception as error:  # transformers has many kinds for what cannot be loaded
         raise _explain(name, source, error) from error
     _set_padding(name, model, tokenizer)
+    wrote_for(tokenizer, model)
     model.name_or_path = model.config._name_or_path = name
     if device_map is None:
         model = model.to(chosen)

@@ -14,7 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from ..batch import IGNORE, Example, LabelLogits, PromptedBatch, Prompts, pad_rows, prepend_prompt
+from ..batch import (
+    IGNORE,
+    Example,
+    LabelLogits,
+    PromptedBatch,
+    Prompts,
+    decoder_start,
+    pad_rows,
+    prepend_prompt,
+)
 from ..embedding import concatenate_prompt
 from .blocks import attention_over_blocks, blocks_of
 from .exactness import takes
@@ -163,7 +172,7 @@ def encoder_decoder(
 
     PEFT's SEQ_2_SEQ_LM with `num_transformer_submodules=1`.
     """
-    start = base_model.config.decoder_start_token_id
+    start = decoder_start(base_model)
     for part in _calls(list(enumerate(examples)), lambda pair: _read_tokens(prompts, pair[1])):
         fronts = [prompts[example.prompt] for _, example in part]
         batch = _padded_batch(base_model, fronts, [example.context for _, example in part])
