@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, takewhile
 from operator import ne
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary, ref
 
 from datasets import Dataset
 from torch import nn
 
-from .batch import generation_argument
+from .batch import decoder_start, generation_argument
 
 LABEL_COLUMN = "text_label"
 SPLITS = ("train", "validation", "test")
@@ -195,13 +195,20 @@ def end_token(tokenizer) -> int:
     )
 
 
+def _added(tokenizer, kind: Literal["text", "text_target"]) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts in front of a text of this kind, and those behind it."""
+    bare, whole = (
+        tokenizer(**{kind: "a"}, add_special_tokens=added)["input_ids"] for added in (False, True)
+    )
+    ends = (n for n in range(len(bare), len(whole) + 1) if whole[n - len(bare) : n] == bare)
+    end = max(ends, default=len(whole))
+    return whole[: max(end - len(bare), 0)], whole[end:]
+
+
 def _read(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of texts that go on, without what a tokenizer adds behind them ([SEP], an end token)."""
-    bare, whole = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True))
-    ends = [
-        len(whole) - n - len(bare) for n in range(len(whole)) if whole[n : n + len(bare)] == bare
-    ]
-    return [ids[: len(ids) - min(ends, default=0)] for ids in tokenizer(list(texts))["input_ids"]]
+    _, behind = _added(tokenizer, "text")
+    return [ids[: len(ids) - len(behind)] for ids in tokenizer(list(texts))["input_ids"]]
 
 
 def writes_apart(tokenizer) -> bool:
@@ -219,8 +226,10 @@ def forced_tokens(tokenizer) -> list[int]:
 
 
 def _written(tokenizer, label: str | None) -> list[int]:
-    """Return the ids of a label as an encoder-decoder writes it, a text of its own."""
+    """Return the ids of a label as an encoder-decoder writes it, a text of its own, behind the token it starts with."""
     if label is None:
         return []
+    front, _ = _added(tokenizer, "text_target")
+    front = [] if front == [decoder_start(_base_models[tokenizer]())] else front
     ids = tokenizer(text_target=label, add_special_tokens=False)["input_ids"]
-    return [*forced_tokens(tokenizer), *ids, end_token(tokenizer)]
+    return [*(forced_tokens(tokenizer) or front), *ids, end_token(tokenizer)]

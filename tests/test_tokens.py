@@ -135,11 +135,20 @@ def test_an_encoder_decoder_reads_one_text_and_writes_another(tokenizer):
     context, label = task.encode(tokenizer, TEXTS[0], "no complaint")
     assert context == tokenizer(task.prompt(TEXTS[0]).rstrip())["input_ids"]
     bare = tokenizer(text_target="no complaint", add_special_tokens=False)["input_ids"]
+    whole = tokenizer(text_target="no complaint")["input_ids"]
     end = label[-1]
-    assert label == [*bare, end]
+    assert label == (whole if whole[-1] == end else [*whole, end])
     assert end in (tokenizer.eos_token_id, tokenizer.sep_token_id)
     base.generation_config.forced_bos_token_id = 7
     assert task.encode(tokenizer, TEXTS[0], "no complaint")[1] == [7, *bare, end]
+    base.generation_config.forced_bos_token_id = None
+    base.generation_config.decoder_start_token_id = whole[0]  # it is there already
+    first = [] if whole[: len(bare)] != bare else whole[:1]
+    assert task.encode(tokenizer, TEXTS[0], "no complaint")[1] == [
+        *first,
+        *whole[1:],
+        *([] if whole[-1] == end else [end]),
+    ]
 
 
 @pytest.mark.parametrize("template", [TEMPLATES[0], "{text} :"])
