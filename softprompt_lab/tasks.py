@@ -127,7 +127,7 @@ class Task:
         self, tokenizer, texts: Sequence[str], max_length: int, label: str | None = None
     ) -> list[str]:
         """Return as much of each text as leaves room for the longest label, so that it stays the same for all."""
-        labels = [*self.labels, *([] if label is None else [label])]
+        labels = [*self.labels, label or ""]  # a saved task may have none
         longest = max(labels, key=lambda label: len(self._label_ids(tokenizer, label)))
 
         def tokens(texts: Sequence[str]) -> list[int]:
