@@ -178,10 +178,11 @@ class PromptTuningConfig:
             ValueError: the task type is not the base model's.
         """
         shape = base_model.config
-        if shape.is_encoder_decoder != (self.task_type is TaskType.SEQ_2_SEQ_LM):
+        fits = shape.is_encoder_decoder == (self.task_type is TaskType.SEQ_2_SEQ_LM)
+        if not fits or not (self.task_type in HEAD_MODULES or base_model.can_generate()):
             raise ValueError(
                 f"task_type={self.task_type} does not fit {type(base_model).__name__}; an encoder-decoder "
-                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, an encoder one of the others."
+                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, both with their output layer, an encoder one of the others."
             )
         if self.modules_to_save and self.task_type not in HEAD_MODULES:
             raise ValueError(

@@ -48,7 +48,7 @@ def load_base_model(
 
     `loading` may say where a hub id's files are (`revision="v1"`, `cache_dir`, `subfolder`, `token`, ...), for weights,
     configurations and tokenizer alike. `model.revision` keeps the revision, the folder of a prompt names it, and
-    whatever loads the base that a folder names loads it at that revision.
+    whatever loads the base that a folder names loads it at that revision. A subfolder is part of the name afterwards.
 
     A classifier's head that the files lack (SEQ_CLS and TOKEN_CLS with `num_labels=`, QUESTION_ANS) begins at random:
     it is trained with the prompt.
@@ -77,19 +77,21 @@ def load_base_model(
         )
     chosen = choose_device(device)
     loading |= {"dtype": _choose_dtype(dtype, chosen), "device_map": device_map}
-    if "subfolder" in loading and folder_of(name):
-        name = str(Path(name, loading.pop("subfolder")))
-    source = _locate(name, loading.get("revision"))
+    revision, part = loading.get("revision"), loading.get("subfolder")
+    source = _locate(name, revision)
+    if part and Path(source).is_dir():  # in which transformers looks for a part of the files only
+        source = str(Path(source, loading.pop("subfolder")))
+    name = f"{name}/{part}" if part else name
     try:
         with fetching.quiet_transformers():
             model, tokenizer = _load(name, source, task_type, loading)
     except LabError:
         raise
     except Exception as error:  # transformers has many kinds for what cannot be loaded
-        raise _explain(name, source, error) from error
+        raise _explain(name, source, revision, error) from error
     _set_padding(name, model, tokenizer)
     model.name_or_path = model.config._name_or_path = name
-    model.revision = loading.get("revision")
+    model.revision = revision
     if device_map is None:
         model = model.to(chosen)
     return model.requires_grad_(False).eval(), tokenizer
@@ -189,7 +191,7 @@ def _set_padding(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
         )
 
 
-def _explain(name: str, source: str, error: Exception) -> LabError:
+def _explain(name: str, source: str, revision: str | None, error: Exception) -> LabError:
     """Return an error that says in one sentence what transformers said about `name`, and what to do."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     if name in fetching.SOURCES:
@@ -207,4 +209,5 @@ def _explain(name: str, source: str, error: Exception) -> LabError:
         advice = "Its folder is damaged, or no base model's."
     else:
         advice = f"It is no folder here, so it was looked up on the model hub. Without a network choose {WITHOUT_HUB}."
-    return LabError(f"The base model {name!r} cannot be loaded: {said} {advice}")
+    at = f" at revision {revision!r}" if revision else ""
+    return LabError(f"The base model {name!r}{at} cannot be loaded: {said} {advice}")

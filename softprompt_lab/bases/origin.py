@@ -63,11 +63,15 @@ def _other_name(config: PromptTuningConfig, base_model: nn.Module, unsaid: str |
     at = revision_of(base_model) or (MAIN if hasattr(base_model, "revision") else None)
     (place, commit), (place_here, commit_here) = _origin(made_for, revision), _origin(here, at)
     if place == place_here and (commit == commit_here or None in (commit, commit_here)):
+        if folder_of(made_for):  # it has no revisions, also where main is named
+            config.revision = None
+        elif made_for != here and not config.revision and _origin(given, MAIN)[1] != commit_here:
+            config.revision = commit_here  # of a snapshot's folder
         return []
     config.base_model_name_or_path = config.revision = None
     if config.tokenizer_name_or_path == given:
         config.tokenizer_name_or_path = None
-    unshown = None if made_for == here else MAIN
+    unshown = None if made_for == here and not folder_of(here) else MAIN
     return [f"{_shown(made_for, revision, unshown)}, not {_shown(here, at, unshown)}"]
 
 
@@ -91,7 +95,7 @@ def _origin(name: str, revision: str | None) -> tuple[str, str | None]:
     found = os.path.realpath(folder) if folder else os.path.normpath(os.path.expanduser(name))
     place = Path(found).as_posix()
     if snapshot := SNAPSHOT.fullmatch(place):
-        return snapshot[1], snapshot[2]
+        return snapshot[1], snapshot[2] if revision in (None, MAIN) else revision
     if folder is None:
         with suppress(OSError, ValueError):  # of a path on another machine
             cached = revision and try_to_load_from_cache(place, "config.json", revision=revision)
