@@ -430,6 +430,7 @@ def test_a_base_that_writes_no_text_is_refused_for_a_task_that_does(kind, task_t
         "d_kv": 8,
         "num_layers": 1,
         "num_heads": 4,
+        "num_attention_heads": 4,
     }
     base = kind(kind.config_class(**small))
     with pytest.raises(ValueError, match=f"task_type={task_type} does not fit {kind.__name__}"):
