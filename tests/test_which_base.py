@@ -37,6 +37,8 @@ from softprompt_lab import (
 )
 from softprompt_lab.bases import fetching
 from softprompt_lab.bases.origin import check_base
+from softprompt_lab.report.page import introduction
+from softprompt_lab.report.section import Subject
 from softprompt_lab.runs import saved as runs
 from softprompt_lab.runs import zoo
 from softprompt_lab.runs.checkpoints import CHECKPOINT_NAME, load_checkpoint, save_checkpoint
@@ -190,6 +192,10 @@ def test_a_base_loaded_by_transformers(hub, tmp_path):
     for again in (base, load_base_model(NAME, revision="v1")[0]):
         assert told(SoftPromptModel.from_pretrained, again, tmp_path / "told") == []
     assert told(SoftPromptModel.from_pretrained, load_base_model(NAME)[0], tmp_path / "told")
+    base.name_or_path = "someone/uncached"  # what its main branch is cannot be told
+    saved(tmp_path / "null", called("someone/uncached"))
+    assert told(SoftPromptModel.from_pretrained, base, tmp_path / "null") == []
+    base.name_or_path = NAME
     del base.config._commit_hash
     assert saved(tmp_path / "said", base, revision="v1")["revision"] == "v1"
     assert told(SoftPromptModel.from_pretrained, base, tmp_path / "said") == []
@@ -435,6 +441,15 @@ def test_a_base_that_writes_no_text_is_refused_for_a_task_that_does(kind, task_t
     base = kind(kind.config_class(**small))
     with pytest.raises(ValueError, match=f"task_type={task_type} does not fit {kind.__name__}"):
         SoftPromptModel(base, PromptTuningConfig(2, task_type=task_type))
+
+
+def test_the_page_names_the_revision(tmp_path):
+    model = SoftPromptModel(called("someone/first", "v1"), PromptTuningConfig(2))
+    trained = {"confidence_interval": (0.5, 0.7), "accuracy": 0.6, "n": 10}
+    record = {"trained": trained, "majority_baseline": 0.5}
+    task = load_task("shop")
+    subject = Subject(runs.SavedRun("a", model, task, {}, None, record))
+    assert "in front of someone/first at revision v1, trained on" in introduction(subject)
 
 
 def test_the_shipped_prompts_name_their_base():

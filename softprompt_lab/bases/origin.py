@@ -59,10 +59,12 @@ def _other_name(config: PromptTuningConfig, base_model: nn.Module, unsaid: str |
     here, given = getattr(base_model, "name_or_path", ""), config.base_model_name_or_path
     if not here:
         return []
+    ours = hasattr(base_model, "revision")  # of `load_base_model`, and None is main
     made_for, revision = given or here, config.revision or (unsaid if given else None)
-    at = revision_of(base_model) or (MAIN if hasattr(base_model, "revision") else None)
+    at = revision_of(base_model) or (MAIN if ours else None)
     (place, commit), (place_here, commit_here) = _origin(made_for, revision), _origin(here, at)
-    if place == place_here and (commit == commit_here or None in (commit, commit_here)):
+    unknown = None in (commit, commit_here) or (commit == MAIN and not ours)
+    if place == place_here and (unknown or commit == commit_here):
         if folder_of(made_for):  # it has no revisions, also where main is named
             config.revision = None
         elif made_for != here and not config.revision and _origin(given, MAIN)[1] != commit_here:
@@ -78,11 +80,8 @@ def _other_name(config: PromptTuningConfig, base_model: nn.Module, unsaid: str |
 def _other_sizes(config: PromptTuningConfig, base_model: nn.Module) -> list[str]:
     """Return what to say of other numbers of layers and heads, which the configuration loses."""
     shape, told = base_model.config, []
-    sizes = {
-        "num_layers": shape.num_hidden_layers,
-        "num_attention_heads": shape.num_attention_heads,
-    }
-    for field, size in sizes.items():
+    for field, name in (("num_layers", "num_hidden_layers"), ("num_attention_heads",) * 2):
+        size = getattr(shape, name)
         if getattr(config, field) not in (None, size):
             told.append(f"{field} is {getattr(config, field)}, not {size}")
             setattr(config, field, None)
