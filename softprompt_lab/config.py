@@ -17,6 +17,8 @@ DEFAULT_NAME = "default"  # PEFT's name for the first adapter
 # What a prompt may be called: it is the name of a folder too, beside Trainer's `checkpoint-10`.
 PROMPT_NAME = re.compile(r"(?!checkpoint-\d+$)[\w-]+")
 BASE_PREFIX = "base_model."  # before the names of the base model's weights, as in PEFT
+# A branch, a tag or a commit by git's rules: no path that leads elsewhere.
+REVISION = re.compile(r"(?![/.-])(?!.*(\.\.|//))[^\s\\:~^?*[]*")
 UNKNOWN = "unknown"  # a tokenizer without a name: PEFT refuses a TEXT folder that names none
 # Methods of PEFT whose saved vectors are a plain soft prompt, and what turns their configuration into one.
 KINDS = dict.fromkeys(("P_TUNING", "MULTITASK_PROMPT_TUNING"), "adapters.kinds:as_prompt_tuning")
@@ -50,6 +52,14 @@ class PromptTuningInit(StrEnum):
     SAMPLE_VOCAB = "SAMPLE_VOCAB"
 
 
+def revision_of(base_model: Any) -> str | None:
+    """Return the revision that a base model was loaded at, None where it is not known or the hub's default.
+
+    `load_base_model` keeps it in `revision`; transformers kept the commit in the configuration before its release 5.23.
+    """
+    return getattr(base_model, "revision", getattr(base_model.config, "_commit_hash", None))
+
+
 def _is_names(value: Any) -> bool:
     """Tell whether a value is a list of names."""
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
@@ -68,7 +78,10 @@ ALLOWED = {
     "prompt_tuning_init_text": TEXT,
     "tokenizer_name_or_path": TEXT,
     "base_model_name_or_path": TEXT,
-    "revision": TEXT,
+    "revision": (
+        lambda value: isinstance(value, str) and REVISION.fullmatch(value),
+        "a branch, tag or commit",
+    ),
     "peft_version": TEXT,
     "modules_to_save": (_is_names, "a list of names of modules"),
     "inference_mode": (lambda value: isinstance(value, bool), "true or false"),
@@ -145,9 +158,7 @@ class PromptTuningConfig:
                 f"prompt_tuning_init=TEXT with prompt_tuning_init_text={self.prompt_tuning_init_text!r}; "
                 "give the text that the prompt shall start from, or choose SAMPLE_VOCAB."
             )
-        if (
-            self.tokenizer_kwargs
-        ):  # PEFT passes these to a tokenizer; here the caller passes the tokenizer itself
+        if self.tokenizer_kwargs:  # PEFT passes these to a tokenizer; here the caller passes that
             raise ValueError(
                 f"tokenizer_kwargs={self.tokenizer_kwargs!r} is not used here; pass the tokenizer that you want: "
                 "SoftPromptModel(base_model, config, tokenizer=tokenizer)."
@@ -161,30 +172,37 @@ class PromptTuningConfig:
     def completed_for(self, base_model: Any) -> "PromptTuningConfig":
         """A copy with what is left out read off a transformers model: sizes, its name, the modules trained with it.
 
+        What it says of another base model is read off this one too, with a warning (`bases.origin.check_base`).
+
         Raises:
             ValueError: the task type is not the base model's.
         """
         shape = base_model.config
-        if shape.is_encoder_decoder != (self.task_type is TaskType.SEQ_2_SEQ_LM):
+        fits = shape.is_encoder_decoder == (self.task_type is TaskType.SEQ_2_SEQ_LM)
+        if not fits or not (self.task_type in HEAD_MODULES or base_model.can_generate()):
             raise ValueError(
                 f"task_type={self.task_type} does not fit {type(base_model).__name__}; an encoder-decoder "
-                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, an encoder one of the others."
+                "needs SEQ_2_SEQ_LM, a decoder CAUSAL_LM, both with their output layer, an encoder one of the others."
             )
         if self.modules_to_save and self.task_type not in HEAD_MODULES:
             raise ValueError(
                 f"modules_to_save={self.modules_to_save}: a prompt for {self.task_type} trains none."
             )
+        config, name = replace(self), getattr(base_model, "name_or_path", "") or None
+        room("bases.origin:check_base", default=lambda *_: None)([config], base_model)
         trained = {*(self.modules_to_save or ()), *HEAD_MODULES.get(self.task_type, ())}
         found = {
             "token_dim": base_model.get_input_embeddings().weight.shape[1],
             "num_layers": shape.num_hidden_layers,
             "num_attention_heads": shape.num_attention_heads,
-            "base_model_name_or_path": getattr(base_model, "name_or_path", "") or None,
+            "base_model_name_or_path": name,
         }
+        if (config.base_model_name_or_path or name) == name:
+            found["revision"] = revision_of(base_model)
         if self.prompt_tuning_init is PromptTuningInit.TEXT:
-            found["tokenizer_name_or_path"] = found["base_model_name_or_path"] or UNKNOWN
-        missing = {key: value for key, value in found.items() if getattr(self, key) is None}
-        return replace(self, **missing, modules_to_save=sorted(trained) or None)
+            found["tokenizer_name_or_path"] = name or UNKNOWN
+        missing = {key: value for key, value in found.items() if not getattr(config, key)}
+        return replace(config, **missing, modules_to_save=sorted(trained) or None)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, sorted by key as PEFT writes them."""

@@ -141,7 +141,8 @@ def _tokenizer_named_by(config: PromptTuningConfig):
         )
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(config.tokenizer_name_or_path, trust_remote_code=False)
+    name, bases = config.tokenizer_name_or_path, {config.base_model_name_or_path: config.revision}
+    return AutoTokenizer.from_pretrained(name, revision=bases.get(name), trust_remote_code=False)
 
 
 class PromptEmbedding(nn.Module):

@@ -60,11 +60,7 @@ READERS = {".bin": "adapters.pickles:read"}  # of weights in another format than
 MAX_CONFIG_BYTES = 1_000_000  # a real one has about 500 bytes
 MAX_HEADER_BYTES = 1_000_000  # the names and shapes in a safetensors file: thousands of tensors
 MAX_TENSOR_BYTES = 250_000_000  # a prompt of 100 tokens and width 16,384 has 6.5 MB
-READ_FILES = {
-    CONFIG_NAME: MAX_CONFIG_BYTES,
-    SAFE_NAME: MAX_TENSOR_BYTES,
-    PICKLE_NAME: MAX_TENSOR_BYTES,
-}
+READ_FILES = {CONFIG_NAME: MAX_CONFIG_BYTES} | dict.fromkeys(MOVED[2:], MAX_TENSOR_BYTES)
 
 # --------------------------------------------------------------------------------------------------------- files
 
@@ -181,9 +177,7 @@ def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
 def default_folder_name(config: PromptTuningConfig) -> str:
     """`{model}_{peft_type}_{task_type}`, the name that the tutorial gives a folder, without slashes of the model."""
-    base = (
-        (config.base_model_name_or_path or "base").rstrip("/\\").replace("\\", "/").split("/")[-1]
-    )
+    base = Path((config.base_model_name_or_path or "base").replace("\\", "/")).name
     return f"{base}_{config.peft_type}_{config.task_type}"
 
 
@@ -371,8 +365,7 @@ def load_adapter_with_head(
     factors = {name: tensors.pop(name) for name in TASK_FACTORS if name in tensors}
     if factors or task_id is not None:
         prompt = room("adapters.kinds:prompt_of_task")(prompt, factors, task_id, path)
-    if config.token_dim is None:
-        config.token_dim = prompt.shape[-1]
+    config.token_dim = config.token_dim or prompt.shape[-1]
     if config.task_type is TaskType.SEQ_2_SEQ_LM and len(prompt) == config.num_virtual_tokens:
         config.num_transformer_submodules = 1
     _check_tensor(prompt, config, str(path), AdapterError)
@@ -458,9 +451,8 @@ def check_numbers(tensor: torch.Tensor, source: str, error: Callable) -> None:
     """Floating point, as many numbers as are stored, not too many, finite."""
     if not tensor.is_floating_point():
         raise error(f"{source} holds {tensor.dtype}; what is learned is floating point.")
-    if tensor.layout is not torch.strided or tensor.nbytes > max(
-        1, tensor.untyped_storage().nbytes()
-    ):
+    strided = tensor.layout is torch.strided
+    if not strided or tensor.nbytes > max(1, tensor.untyped_storage().nbytes()):
         raise error(f"{source} is no plain tensor: {tensor.layout}, shape {tuple(tensor.shape)}.")
     if 4 * tensor.numel() > MAX_TENSOR_BYTES:
         raise error(
@@ -520,14 +512,14 @@ def load_prompts(
         names = [DEFAULT_NAME, *prompt_names]
         places = {name: place_of(folder, name) for name in names}
         saved = {name: load_adapter_with_head(places[name], task_id=task_id) for name in names}
+    configs = [config for config, _, _ in saved.values()]
+    room("bases.origin:check_base", default=lambda *_: None)(configs, base_model, source)
     config, start, head = saved.pop(DEFAULT_NAME)
     with _fitting(source):
-        options = {"tokenizer": tokenizer, "start": start, "head": head}
-        model = model_class(base_model, config, **options)
+        model = model_class(base_model, config, tokenizer=tokenizer, start=start, head=head)
     for name, (config, start, head) in saved.items():
-        with _fitting(
-            place_of(Path(source), name)
-        ):  # a name that no prompt can have: the folder's fault
+        # A name that no prompt can have is the folder's fault.
+        with _fitting(place_of(Path(source), name)):
             model.add_prompt(name, config, start=start, head=head)
     return model
 
@@ -543,6 +535,7 @@ def load_prompt(
     """`SoftPromptModel.load_prompt`: the folder's own prompt; the model is as it was where it does not fit."""
     with local_folder(source, revision) as folder:
         config, start, head = load_adapter_with_head(folder, task_id=task_id)
+    room("bases.origin:check_base", default=lambda *_: None)([config], model.base_model, source)
     with _fitting(source):
         model.add_prompt(name, config, start=start, head=head)
 

@@ -18,7 +18,7 @@ from softprompt_lab import (
     load_task,
     train,
 )
-from softprompt_lab.bases.loading import ASSETS
+from softprompt_lab.bases.origin import ASSETS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import shop

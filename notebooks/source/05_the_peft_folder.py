@@ -344,7 +344,7 @@ assert answer(load_adapter, careless).startswith("AdapterError")
 
 # %%
 found = PromptTuningConfig.from_pretrained(folder)
-base_again, tokenizer_again = load_base_model(found.base_model_name_or_path)
+base_again, tokenizer_again = load_base_model(found.base_model_name_or_path, revision=found.revision)
 loaded = SoftPromptModel.from_pretrained(base_again, folder, tokenizer=tokenizer_again)
 
 text = f"{task.text_column} : {row[task.text_column]} Label : "

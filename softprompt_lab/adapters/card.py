@@ -28,7 +28,8 @@ def adapter_card(config: PromptTuningConfig, results: dict[str, Any]) -> str:
         tokens=config.num_virtual_tokens,
         width=config.token_dim,
         shown=base if known else "unknown",
-        name=base if known else "folder of the base model",
+        name=repr(base if known else "folder of the base model")
+        + (f", revision={config.revision!r}" if config.revision else ""),
         task=config.task_type,
         measured=f"## Measured\n\n| figure | value |\n|---|---|\n{rows}\n" if rows else "",
         peft=config.peft_version,

@@ -12,9 +12,8 @@ from ..errors import LabError
 from ..tasks import wrote_for
 from . import fetching
 from .machine import fastest_dtype
+from .origin import SHIPPED, folder_of
 
-ASSETS = Path(__file__).parents[1] / "assets"
-SHIPPED = ("tiny", "tiny-seq2seq")
 NAMES = (*SHIPPED, *fetching.SOURCES)
 WITHOUT_HUB = f"{', '.join(NAMES[:-1])} or {NAMES[-1]}"  # for messages
 MODEL_CLASSES = {
@@ -26,6 +25,8 @@ MODEL_CLASSES = {
     "FEATURE_EXTRACTION": "AutoModel",
 }
 FASTEST = "fastest"
+# Where files are found, which weights, configurations and tokenizer share; what else is passed is the model's.
+FINDING = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download")
 
 
 def load_base_model(
@@ -46,6 +47,10 @@ def load_base_model(
     those of the chapters. Prompt, loss and optimizer stay in float32. `model.name_or_path` is `name` as given,
     `tokenizer.name_or_path` where it was read.
 
+    `loading` may say where a hub id's files are (`revision="v1"`, `cache_dir`, `subfolder`, `token`, ...), for weights,
+    configurations and tokenizer alike. `model.revision` keeps the revision, the folder of a prompt names it, and
+    whatever loads the base that a folder names loads it at that revision. A subfolder is part of the name afterwards.
+
     A classifier's head that the files lack (SEQ_CLS and TOKEN_CLS with `num_labels=`, QUESTION_ANS) begins at random:
     it is trained with the prompt.
 
@@ -54,7 +59,7 @@ def load_base_model(
     goes to transformers' `from_pretrained`. The device that holds the word embeddings holds the prompt.
 
     Raises:
-        ValueError: an unknown `task_type`, `device` or `dtype`, or `trust_remote_code`.
+        ValueError: an unknown `task_type`, `device` or `dtype`, `trust_remote_code`, or a revision of a folder.
         LabError: the model is not there, is broken, or is of another kind; the message says what to do.
 
     Example:
@@ -73,17 +78,22 @@ def load_base_model(
         )
     chosen = choose_device(device)
     loading |= {"dtype": _choose_dtype(dtype, chosen), "device_map": device_map}
-    source = _locate(name)
+    revision, part = loading.get("revision"), loading.get("subfolder")
+    source = _locate(name, revision)
+    if part and Path(source).is_dir():  # in which transformers looks for a part of the files only
+        source = str(Path(source, loading.pop("subfolder")))
+    name = f"{name}/{part}" if part else name
     try:
         with fetching.quiet_transformers():
             model, tokenizer = _load(name, source, task_type, loading)
     except LabError:
         raise
     except Exception as error:  # transformers has many kinds for what cannot be loaded
-        raise _explain(name, source, error) from error
+        raise _explain(name, source, revision, error) from error
     _set_padding(name, model, tokenizer)
     wrote_for(tokenizer, model)
     model.name_or_path = model.config._name_or_path = name
+    model.revision = revision
     if device_map is None:
         model = model.to(chosen)
     return model.requires_grad_(False).eval(), tokenizer
@@ -121,12 +131,14 @@ def _choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     return found
 
 
-def _locate(name: str) -> str:
-    """Return where transformers finds `name`: a folder, or the hub id itself."""
-    if name in fetching.SOURCES:
-        return str(fetching.fetch(name))
-    folder = ASSETS / name if name in SHIPPED else Path(name).expanduser()
-    return str(folder) if folder.is_dir() else name
+def _locate(name: str, revision: str | None) -> str:
+    """Return where transformers finds `name`: a folder, which has no revisions, or the hub id itself."""
+    folder = folder_of(name)
+    if folder and revision is not None:
+        raise ValueError(
+            f"revision={revision!r}: {name!r} is the folder {folder}, which has none; leave it out, or give a hub id."
+        )
+    return str(fetching.fetch(name)) if name in fetching.SOURCES else folder or name
 
 
 def _load(
@@ -136,14 +148,17 @@ def _load(
 
     Weights that the files lack are an error, not random numbers, unless they are of a head that is to be trained.
     """
-    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    finding = {key: loading[key] for key in FINDING if key in loading}
+    config = transformers.AutoConfig.from_pretrained(source, **finding, trust_remote_code=False)
     wanted = "SEQ_2_SEQ_LM" if config.is_encoder_decoder else "CAUSAL_LM"
     if task_type not in (*HEAD_MODULES, wanted):
         kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder"
         raise LabError(
             f"{name!r} is {kind} ({config.model_type}): load it with task_type={wanted!r}."
         )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        source, **finding, trust_remote_code=False
+    )
     model_class = getattr(transformers, MODEL_CLASSES[task_type])
     model, report = model_class.from_pretrained(
         source, **loading, output_loading_info=True, use_safetensors=True, trust_remote_code=False
@@ -178,7 +193,7 @@ def _set_padding(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
         )
 
 
-def _explain(name: str, source: str, error: Exception) -> LabError:
+def _explain(name: str, source: str, revision: str | None, error: Exception) -> LabError:
     """Return an error that says in one sentence what transformers said about `name`, and what to do."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     if name in fetching.SOURCES:
@@ -196,4 +211,5 @@ def _explain(name: str, source: str, error: Exception) -> LabError:
         advice = "Its folder is damaged, or no base model's."
     else:
         advice = f"It is no folder here, so it was looked up on the model hub. Without a network choose {WITHOUT_HUB}."
-    return LabError(f"The base model {name!r} cannot be loaded: {said} {advice}")
+    at = f" at revision {revision!r}" if revision else ""
+    return LabError(f"The base model {name!r}{at} cannot be loaded: {said} {advice}")

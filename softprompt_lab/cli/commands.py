@@ -59,6 +59,7 @@ def train(
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     template: Template = None,
     base: TrainBase = "smollm2",
+    revision: Annotated[str | None, typer.Option(help="Of a hub id: branch, tag, commit.")] = None,
     task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
     virtual_tokens: Annotated[
         int, typer.Option(help="P, the length of the prompt.")
@@ -88,7 +89,7 @@ def train(
     task = lab.load_task(data, **columns, template=template, seed=seed)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
     say(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}")
-    begin = {"start": start, "seed": seed, "dtype": dtype}
+    begin = {"start": start, "seed": seed, "dtype": dtype, "revision": revision}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
     say(f"Base model {base} in {dtype_name(model.base_model.dtype)}")
     folder = output or Path(default_folder_name(model.prompt_config))

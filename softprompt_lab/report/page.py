@@ -37,8 +37,10 @@ def introduction(subject: Subject) -> str:
     """What the prompt is and how well it does."""
     run, trained = subject.run, subject.run.record["trained"]
     low, high = trained["confidence_interval"]
+    config = run.model.prompt_config
+    base = " at revision ".join(filter(None, (config.base_model_name_or_path, config.revision)))
     return (
-        f"{len(subject.prompt)} virtual tokens in front of {run.model.prompt_config.base_model_name_or_path}, trained "
+        f"{len(subject.prompt)} virtual tokens in front of {base}, trained "
         f"on {run.task.name}: accuracy {trained['accuracy']:.1%} on {trained['n']} test rows (95 % interval {low:.1%} "
         f"to {high:.1%}; majority class {run.record['majority_baseline']:.1%}). The probes here measure the first "
         f"{subject.limit} of these rows, so their intervals are wide."

@@ -7,11 +7,13 @@ step is random. No pickle is written or read.
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from ..bases.origin import check_base
 from ..errors import AdapterError
 from ..model import SoftPromptModel
 from ..saving import atomic_write, plain_file
@@ -21,6 +23,7 @@ from ..training import State, TrainingHistory
 CHECKPOINT_NAME = "checkpoint.safetensors"
 MAX_BYTES = 8_000_000_000
 SNAPSHOT = "snapshot/"  # before the step of a snapshot
+BASE = ("base_model_name_or_path", "revision")  # of a configuration
 TOLD = {"losses": list, "penalties": list, "evaluations": list, "seconds": float}  # of a history
 
 
@@ -35,6 +38,7 @@ class Checkpoint:
         self, folder: Path, model: SoftPromptModel, task: Task, history: TrainingHistory
     ) -> None:
         self.path, self.history = folder / CHECKPOINT_NAME, history
+        self.model = model
         rows = [list(task.train[column]) for column in (task.text_column, LABEL_COLUMN)]
         shown = repr((rows, task.template, len(model.word_embeddings), tuple(model.prompt.shape)))
         digest = hashlib.sha256(shown.encode()).hexdigest()
@@ -61,6 +65,9 @@ class Checkpoint:
             ]
             if other:
                 raise AdapterError(f"{self.path} is of another run: {', '.join(other)}.")
+            base = dict.fromkeys(BASE) | values.get("base", {})
+            made_for = replace(self.model.prompt_config, **base)
+            check_base([made_for], self.model.base_model, self.path)
             for name, kind in TOLD.items():
                 setattr(self.history, name, kind(values["history"][name]))
             for key in [key for key in tensors if key.startswith(SNAPSHOT)]:
@@ -80,7 +87,9 @@ class Checkpoint:
         tensors, values = state
         kept = {f"{SNAPSHOT}{step}": prompt for step, prompt in self.history.snapshots.items()}
         told = {name: getattr(self.history, name) for name in TOLD}
-        save_checkpoint(self.path, (tensors | kept, values | {"run": self._run, "history": told}))
+        base = {field: getattr(self.model.prompt_config, field) for field in BASE}
+        told = {"run": self._run, "history": told, "base": base}
+        save_checkpoint(self.path, (tensors | kept, values | told))
 
 
 def save_checkpoint(path: Path, state: State) -> None:

@@ -50,12 +50,12 @@ def new_model(
     start: str = "text",
     start_text: str | None = None,
     seed: int = 0,
-    dtype: str = "auto",
+    **loading: Any,
 ) -> SoftPromptModel:
     """Return a base model with an untrained prompt in front, for one task.
 
     `start` is "text" (`start_text`, by default an instruction that names the labels), "sample-vocab", "random" or
-    "class-labels".
+    "class-labels". `loading` is `load_base_model`'s, such as `dtype` and `revision`.
 
     Raises:
         LabError: a base model that is not there.
@@ -68,7 +68,7 @@ def new_model(
         prompt_tuning_init=kind.upper().replace("-", "_"),
         prompt_tuning_init_text=(start_text or task.instruction) if start == "text" else None,
     )
-    base_model, tokenizer = load_base_model(base, task_type=task_type, dtype=dtype)
+    base_model, tokenizer = load_base_model(base, task_type=task_type, **loading)
     torch.manual_seed(seed)
     rows = None
     if start == CLASS_LABELS:
@@ -137,6 +137,8 @@ def saved_model(
 ) -> SoftPromptModel:
     """Return a saved prompt in front of `base`, a name or a loaded model, or of the base model that the folder names.
 
+    The base that the folder names is loaded at the revision that it names.
+
     Raises:
         AdapterError: the folder is damaged or does not fit the base model.
         LabError: no base model is named, or it is not there.
@@ -146,7 +148,10 @@ def saved_model(
         name = base or config.base_model_name_or_path
         if not name:
             raise LabError(f"{folder} names no base model; give one with --base.")
-        base, tokenizer = load_base_model(name, task_type=config.task_type.value)
+        revision = config.revision if name == config.base_model_name_or_path else None
+        base, tokenizer = load_base_model(
+            name, task_type=config.task_type.value, revision=revision or None
+        )
     return SoftPromptModel.from_pretrained(base, folder, tokenizer=tokenizer, prompt_names=[])
 
 
