@@ -1,8 +1,12 @@
 """The shipped messages, and files of a user's own with everything that can be wrong in them."""
 
+import contextlib
+import csv
 import itertools
 import json
 import os
+import re
+import warnings
 
 import pandas as pd
 import pytest
@@ -164,16 +168,35 @@ def test_a_users_file_is_split_with_its_shares(write):
             csv_of([*ROWS, ("hello there", "")]),
             r"row 42, column 'label' holds ''; every row needs a label",
         ),
-        ("a.csv", csv_of(ROWS) + "one\n", r"row 42, column 'label' holds ''"),
+        ("a.csv", csv_of(ROWS) + "one\n", r"row 42 has 1 fields, the header 2: 'one'\. Put"),
         (
             "a.csv",
             csv_of(ROWS) + "one,two,three\n",
-            r"Expected 2 fields in line 42, saw 3. Put texts with ','",
+            r"row 42 has 3 fields, the header 2: 'one', 'two', 'three'\. .* or holds ',' or a",
         ),
+        ("a.csv", csv_of(ROWS) + "one,good,\n", r"row 42 has 3 fields, the header 2"),
+        (
+            "a.csv",
+            csv_of(ROWS).replace(",", ";", 1),
+            r"row 2 has 1 fields, the header 2: .* or holds ';'",
+        ),
+        (
+            "a.csv",
+            csv_of(ROWS) + '"two\nlines",good\n"five,good\nsix,bad\n',
+            r"row 43, which begins in line 44 with '\"five,good\\n', cannot be read: unexpected",
+        ),
+        ("a.csv", csv_of(ROWS) + '"a" b,bad\n', r"row 42, .* cannot be read: ',' expected after"),
+        ("a.csv", csv_of(ROWS) + r'"he \"b\" ",bad', r"row 42, .* cannot be read: ',' expected"),
+        ("a.csv", csv_of(ROWS) + '""b"",bad\n', r"row 42, .* cannot be read: ',' expected after"),
+        ("a.csv", csv_of(ROWS) + "'a, b',bad\n", r"row 42 has 3 fields, the header 2"),
+        ("a.csv", csv_of(ROWS) + "a\rb,bad\n", r"row 42 has 1 fields, the header 2: 'a'"),
+        ("a.csv", csv_of(ROWS) + "\x1a", r"row 42 has 1 fields, the header 2: '\\x1a'"),
+        ("a.csv", csv_of(ROWS) + "b" * 2**17 + "x,bad\n", r"row 42, .* larger than field limit"),
+        ("a.csv", csv_of([*ROWS, ("\u200b\xa0", "bad")]), r"row 42, .* holds '\\u200b\\xa0'; a t"),
         ("a.csv", csv_of(ROWS).encode() + b"caf\xe9,bad\n", r"line 42: byte 0xe9 is not UTF-8"),
         ("a.csv", csv_of(ROWS).encode("utf-16"), r"line 1: byte 0xff is not UTF-8"),
         ("a.csv", "text,label\n", r"holds no rows"),
-        ("a.csv", "", r"a\.csv: No columns to parse"),
+        ("a.csv", "", r"a\.csv holds no rows"),
         (
             "a.csv",
             csv_of([(text, "good") for text, _ in ROWS]),
@@ -185,7 +208,28 @@ def test_a_users_file_is_split_with_its_shares(write):
             r"has 3 labels, .* 'odd', on 1 rows",
         ),
         ("a.jsonl", '{"text": "a", "label": "b"}\n{"text": ', r"row 2 is no JSON object"),
-        ("a.jsonl", "[1, 2]\n", r"row 1 is no JSON object: 'list' object is not a mapping"),
+        ("a.jsonl", "[1, 2]\n", r"row 1 is no JSON object: 1\. Write one object a line, or all"),
+        ("a.jsonl", "5\n6\n", r"row 1 is no JSON object: 5\. Write one object a line, or all"),
+        ("a.json", '"text"', r"row 1 is no JSON object: 'text'\. Write one"),
+        ("a.json", "[[1], [2]]", r"row 1 is no JSON object: \[1\]\. Write one"),
+        (
+            "a.jsonl",
+            '["a", "b"]\n["c", "d"]\n',
+            r"is no JSON array: Extra data: line 2 .* Write one",
+        ),
+        ("a.json", '{\n"text": "a",\n"label": "b"\n}', r"row 1 is no JSON object: .* Write one"),
+        ("a.json", "[]", r"a\.json holds no rows"),
+        (
+            "a.jsonl",
+            '{"text": "a", "label": "b", "label": "c"}\n',
+            r"row 1 is no JSON object: it names 'label' more than once",
+        ),
+        (
+            "a.json",
+            '[{"text": "a", "label": "b", "text": "c"}]',
+            r"it names 'text' more than once",
+        ),
+        ("a.jsonl", '{"text": "x", "label": 1e999}\n', r"row 1, column 'label' holds inf; every"),
         ("a.jsonl", '{"text": 5, "label": "b"}\n', r"row 1, column 'text' holds 5"),
         (
             "a.jsonl",
@@ -212,7 +256,8 @@ def test_a_users_file_is_split_with_its_shares(write):
             '{"text": "x", "label": ' + "9" * 5000 + "}\n",
             r"row 1 is no JSON object: Exceeds the limit",
         ),
-        ("a.jsonl", "[" * 100_000, r"row 1 is no JSON object: maximum recursion"),
+        ("a.jsonl", '{"a":' * 100_000, r"row 1 is no JSON object: maximum recursion"),
+        ("a.jsonl", "[" * 100_000, r"is no JSON array: maximum recursion"),
         (
             "a.jsonl",
             '{"text": "x\\ud800", "label": "b"}\n',
@@ -349,11 +394,194 @@ def test_damaged_tables(tmp_path_factory, name, edits):
     only_lab_errors(path)
 
 
+def texts_of(task) -> list[str]:
+    """The texts of all splits, sorted."""
+    return sorted(text for split in SPLITS for text in task.split(split)[task.text_column])
+
+
+def warned(path, **options) -> list[str]:
+    """What load_task warns of, each of which names the line that called it."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        load_task(path, **options)
+    assert {warning.filename for warning in seen} <= {__file__}
+    return [str(warning.message) for warning in seen]
+
+
 def test_repeated_texts_are_left_out_with_a_warning(write):
     """So that no test text was trained on."""
-    with pytest.warns(UserWarning, match="2 rows repeat the text"):
+    with pytest.warns(UserWarning, match="2 rows repeat the text .* 2 of them with the same label"):
         task = load_task(write(csv_of([*ROWS, *ROWS[:2]])))
     assert sum(len(task.split(s)) for s in ("train", "validation", "test")) == len(ROWS)
+
+
+def test_a_text_with_two_labels_is_named(write):
+    """In other spaces and another Unicode form too; the first row of the text stays."""
+    rows = [*ROWS, ("caf\u00e9 au lait", "good")]
+    again = [("cafe\u0301  au\u00a0lait\u200b", "bad"), ROWS[3], (f" {ROWS[0][0]} ", "good")]
+    (said,) = warned(write(csv_of(rows + again)))
+    assert "3 rows repeat the text" in said
+    assert (
+        "1 of them with the same label and 2 with another label, first row 43, 'bad', where row 42"
+        in said
+    )
+    with pytest.warns(UserWarning, match="repeat the text"):
+        task = load_task(write(csv_of(rows + again)))
+    assert texts_of(task) == sorted(text for text, _ in rows)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("good", "Good"),
+        ("straße", "STRASSE"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("fine", "\ufb01ne"),
+        ("12", "\uff11\uff12"),
+        ("good", "\ufeffgood"),
+        ("good", "go\u200bod"),
+        ("good", "go\u00adod"),
+        ("good", "\u202egood"),
+        ("good", "go\x07od"),
+        ("\U0001f44d", "\U0001f44d\ufe0f"),
+        ("so so", "so\u00a0so"),
+        ("so so", "so  so"),
+        ("so so", "so\tso"),
+        ("so-so", "so\u2011so"),
+        ("don't", "don\u2019t"),
+        ("good", "'good'"),
+        ("good", "g\u043e\u043ed"),
+        ("1", "1.0"),
+        ("1", "01"),
+        ("1e3", "1000"),
+        ("true", "True"),
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_labels_that_look_alike_are_told_with_their_first_rows(write, name, one, other):
+    """And stay apart: what is meant is for the user to say."""
+    rows = [(f"message {n}", [one, other, "bad"][n % 3]) for n in range(45)]
+    lines = "\n".join(json.dumps({"text": text, "label": label}) for text, label in rows)
+    path = write(csv_of(rows) if name == "a.csv" else f"\n{lines}", name)
+    (said,) = warned(path)
+    assert f"{one!a} (row 2) and {other!a} (row 3). Each row is the first" in said
+    with pytest.warns(UserWarning, match="look alike"):
+        assert set(load_task(path).labels) == {one, other, "bad"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["good", "bad"],
+        ["complaint", "no complaint"],
+        ["-1", "1"],
+        ["1.5", "15"],
+        ["cafe", "caf\u00e9"],
+        ["snan", "inf"],
+        ["12345678901234567890123456789012", "12345678901234567890123456789013"],
+        ["1e999999999", "1e-999999999"],
+        ["\U0001f3f4\U000e0067\U000e0062\U000e007f", "\U0001f3f4\U000e0066\U000e0072\U000e007f"],
+    ],
+    ids=ascii,
+)
+def test_labels_that_differ_are_not_said_to_look_alike(write, labels):
+    """Numbers as exact as they are written; flags of regions, which differ in signs without a look of their own."""
+    assert not warned(write(csv_of([(text, labels[n % 2]) for n, (text, _) in enumerate(ROWS)])))
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([1, "1", 1.0, 2], ("1", "2")),
+        ([True, "true", False], ("false", "true")),
+        ([0.5, "0.5", 2], ("0.5", "2")),
+    ],
+)
+def test_one_value_of_json_is_one_label(write, values, labels):
+    """However it is written, without a word."""
+    rows = [{"text": f"message {n}", "label": values[n % len(values)]} for n in range(60)]
+    path = write("\n".join(map(json.dumps, rows)), "a.jsonl")
+    assert not warned(path)
+    assert load_task(path).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("lost", "row", "line"),
+    [
+        ('"never,bad\nagain",good\n', 42, "never,bad"),
+        ('"never,bad\nplain,good\nat all",good\n', 42, "never,bad"),
+        ('"never,bad\r\na, b",good\r\n', 42, "never,bad"),
+        ('"never, ever,bad\nagain",good\n', 42, "never, ever,bad"),
+        ('plain,"good\nplainer,bad"\n', 42, "plainer,bad"),
+        ('fine,good\n"he said ""no"",bad\nagain",good\n', 43, 'he said "no",bad'),
+    ],
+)
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_rows_in_a_quoted_field_are_told(write, separator, lost, row, line):
+    """A stray quotation mark takes in the rows up to the next one; where that one ends a text, the CSV is valid."""
+    path = write((csv_of(ROWS) + lost).replace(",", separator))
+    shown = repr(line.replace(",", separator))
+    said = f"in 1 rows a quoted field goes over lines that look like rows of their own, first in row {row}: {shown}"
+    told = pytest.warns(UserWarning, match=re.escape(said))
+    with told, contextlib.suppress(LabError):  # a label of two lines has too few rows
+        load_task(path)
+
+
+def test_a_text_of_several_lines_is_one_row(write):
+    """Whether the label stands behind it or before it, and with separators in it."""
+    rows = [(f'Dear sir, \n{text},\r\n"please"; good', label) for text, label in ROWS]
+    turned = pd.DataFrame(rows, columns=["text", "label"])[["label", "text"]].to_csv(index=False)
+    for content in (csv_of(rows), turned):
+        path = write(content.encode())
+        assert not warned(path)
+        assert texts_of(load_task(path)) == sorted(text for text, _ in rows)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "header", ["text{}label{}a,b;c", '"a, b;c;d"{}text{}label', "text{} label{}a"]
+)
+def test_the_separator_is_that_of_the_columns_asked_for(write, separator, header):
+    """Whatever other separators the header holds; blanks behind one are not part of a field."""
+    head = header.format(separator, separator)
+    cells = {"text": 0, " label": 1, "label": 1}
+    names = next(csv.reader([head], delimiter=separator))
+    lines = [
+        separator.join(f' "{row[cells[name]]}"' if name in cells else "x" for name in names)
+        for row in ROWS
+    ]
+    path = write("\n".join([head, *lines, "", separator * (len(names) - 1), ""]))
+    assert not warned(path)
+    task = load_task(path)
+    assert texts_of(task) == sorted(text for text, _ in ROWS)
+    assert task.labels == ("bad", "good")
+
+
+def test_columns_without_a_name_are_passed_over(write):
+    """A spreadsheet writes one for each separator at the end of its rows."""
+    path = write("".join(f"{line},,\n" for line in csv_of(ROWS).splitlines()))
+    assert texts_of(load_task(path)) == sorted(text for text, _ in ROWS)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_an_array_of_objects_is_a_table(write, name, indent):
+    """Numbered by place; NaN in another column does no harm."""
+    rows = [{"text": text, "label": label, "x": float("nan")} for text, label in ROWS]
+    assert texts_of(load_task(write(json.dumps(rows, indent=indent), name))) == sorted(
+        text for text, _ in ROWS
+    )
+    with pytest.raises(LabError, match="row 41, column 'label' holds None"):
+        load_task(write(json.dumps([*rows, {"text": "x"}], indent=indent), name))
+
+
+def test_a_path_may_begin_with_a_tilde(write, monkeypatch):
+    """As a shell writes the home folder; of a user that is not there, it is said."""
+    monkeypatch.setenv("HOME", str(write(csv_of(ROWS)).parent))
+    assert len(load_task("~/mine.csv").train) == 24
+    with pytest.raises(LabError, match=r"~nobody_here/mine\.csv does not exist"):
+        load_task("~nobody_here/mine.csv")
 
 
 @pytest.mark.parametrize(
