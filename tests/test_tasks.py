@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import itertools
 import json
 import os
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from softprompt_lab import LabError, load_task
-from softprompt_lab.data.files import MAX_FILE_BYTES
+from softprompt_lab.data.files import MAX_FILE_BYTES, read_labelled
 from softprompt_lab.data.loading import ASSETS
 from softprompt_lab.data.loading import LABELLINGS as LABELLINGS_OF
 from softprompt_lab.tasks import SPLITS
@@ -392,6 +393,117 @@ def test_damaged_tables(tmp_path_factory, name, edits):
     path = tmp_path_factory.getbasetemp() / name
     path.write_bytes(damaged((csv_of(ROWS) if name.endswith("csv") else lines).encode(), edits))
     only_lab_errors(path)
+
+
+SIGNS = st.text("\",;\t '\\aé\u2028\ufeff", max_size=6)
+BREAKS = st.text("\",;\t '\\aé\u2028\n\r", max_size=6)
+HEADERS = (
+    ["text label", "label text", "x label text -"],
+    ["text label text", "text", "text label -"],
+)
+ENCODINGS = ["utf-8", "utf-8-sig"], ["utf-16", "utf-16-le", "utf-32", "cp1252"]
+WRITERS = [(csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r")]
+
+
+def read_table(path, content: bytes) -> tuple[list[tuple[str, str]], bool]:
+    """Text and label of the rows as they are read, and whether some are said to stand in a field of another."""
+    path.write_bytes(content)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        table = read_labelled(path, "text", "label")
+    told = any("look like rows of their own" in str(warning.message) for warning in seen)
+    return list(table.itertuples(index=False, name=None)), told
+
+
+def written_rows(path, case) -> None:
+    """What csv.writer writes is read, whatever is in the texts."""
+    parts, labels, separator, (quoting, end), mark = case
+    rows = [
+        (f"{before}{n}{after}", label)
+        for n, ((before, after), label) in enumerate(zip(parts, labels, strict=False))
+    ]
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter=separator, quoting=quoting, lineterminator=end)
+    writer.writerows([("text", "label"), *rows])
+    found, _ = read_table(path, file.getvalue().encode("utf-8-sig" if mark else "utf-8"))
+    assert found == [(text.strip(), label) for text, label in rows]
+
+
+def joined_rows(path, case) -> None:
+    """Lines put together without quoting: each is the row that csv finds in it alone, or something is said."""
+    parts, labels, separator, names, (end, encoding) = case
+    lines = []
+    for n, ((before, after), label) in enumerate(zip(parts, labels, strict=False)):
+        cells = {"text": f"{before}{n}{after}", "label": label, "-": ""}
+        lines.append(separator.join(cells.get(name, "x") for name in names.split()))
+    header = separator.join("" if name == "-" else name for name in names.split())
+    try:
+        content = end.join([header, *lines, ""]).encode(encoding)
+        found, told = read_table(path, content)
+    except (LabError, UnicodeEncodeError):
+        return
+    options = {"delimiter": separator, "skipinitialspace": True}
+    alone = [next(csv.DictReader([header, line], **options)) for line in lines]
+    assert told or found == [(row["text"].strip(), row["label"].strip()) for row in alone]
+
+
+def most_of(choices: tuple[list[str], list[str]]):
+    """Nearly always one of the first, so that what else is wrong with a table is reached."""
+    usual, other = map(st.sampled_from, choices)
+    return st.integers(0, 9).flatmap(lambda n: other if n == 9 else usual)
+
+
+LABELS_OF_ROWS = st.lists(st.sampled_from(["good", "bad"]), min_size=9, max_size=9)
+MARKS = st.sampled_from(["", "a", '"']) | st.sampled_from(["", '""', "'"]) | SIGNS
+PARTS = st.lists(st.tuples(MARKS, MARKS), min_size=1, max_size=9)
+TABLES = {
+    "written": (
+        written_rows,
+        st.tuples(
+            st.lists(st.tuples(BREAKS, BREAKS), min_size=1, max_size=9),
+            LABELS_OF_ROWS,
+            st.sampled_from(",;\t"),
+            st.sampled_from(WRITERS),
+            st.booleans(),
+        ),
+    ),
+    "joined": (
+        joined_rows,
+        st.tuples(
+            PARTS.map(lambda parts: [("a", "b"), ("a", "b"), *parts]),
+            LABELS_OF_ROWS.map(lambda labels: ["good", "bad", *labels]),
+            st.sampled_from(",;\t"),
+            most_of(HEADERS),
+            st.tuples(st.sampled_from(["\n", "\r\n", "\r", "\n\n"]), most_of(ENCODINGS)),
+        ),
+    ),
+}
+
+
+def fuzz_tables(kind: str, path, examples: int) -> None:
+    """So many tables of a kind."""
+    check, strategy = TABLES[kind]
+
+    @settings(FEW, max_examples=examples)
+    @given(case=strategy)
+    def run(case):
+        check(path, case)
+
+    run()
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_no_row_is_lost_without_a_word(tmp_path, kind):
+    """A few tables in every run."""
+    fuzz_tables(kind, tmp_path / "any.csv", 100)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", TABLES)
+def test_no_row_of_many_tables_is_lost_without_a_word(tmp_path, kind):
+    """As many of each kind as SOFTPROMPT_LAB_FUZZ says."""
+    fuzz_tables(kind, tmp_path / "any.csv", int(os.environ.get("SOFTPROMPT_LAB_FUZZ", "1000")))
 
 
 def texts_of(task) -> list[str]:
