@@ -200,9 +200,9 @@ class PromptTuningConfig:
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `adapter_config.json` alone into `folder` (PEFT's `PeftConfig.save_pretrained`)."""
-        from .saving import atomic_write, settle
+        from .saving import atomic_write, settle, user_path
 
-        path = Path(folder) / CONFIG_NAME
+        path = user_path(folder) / CONFIG_NAME
         settle(path.parent)
         atomic_write(path, self.to_json().encode())
         return path
@@ -216,9 +216,9 @@ class PromptTuningConfig:
         Raises:
             AdapterError: the file is missing, is no JSON object, or holds a value that is not allowed.
         """
-        from .saving import read_json_object, settle
+        from .saving import read_json_object, settle, user_path
 
-        path = Path(folder) / CONFIG_NAME
+        path = user_path(folder) / CONFIG_NAME
         settle(path.parent)
         return cls.from_dict(read_json_object(path), path)
 

@@ -1,5 +1,6 @@
 """Labelled text in three splits, and the template that shows a text to the model."""
 
+import re
 import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -31,9 +32,16 @@ class Task:
     template: str
 
     def __post_init__(self) -> None:
-        """Refuse a template without exactly one place for the text."""
+        """Refuse a template without exactly one place for the text; warn of what looks like another place."""
         if self.template.count("{text}") != 1:
             raise ValueError(f"template={self.template!r}; it must hold {{text}} exactly once.")
+        others = [place for place in re.findall(r"{+ *\w* *}+", self.template) if place != "{text}"]
+        if others:
+            warnings.warn(
+                f"template={self.template!r}: the model is shown {', '.join(others)} with its braces; only {{text}} is "
+                "replaced.",
+                stacklevel=3,
+            )
 
     def split(self, name: str) -> Dataset:
         """Return the rows of "train", "validation" or "test"."""

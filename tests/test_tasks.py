@@ -736,9 +736,23 @@ def test_an_instruction_names_the_labels():
     assert tone.instruction == "Classify the text as angry, calm, happy or ironic:"
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_template_has_one_place_for_the_text():
-    """And braces in a text do no harm."""
+    """And braces in a text do no harm, nor those around more than a name."""
     task = load_task("complaints")
     assert task.with_template("{text} = ").prompt("{x} {text}") == "{x} {text} = "
-    with pytest.raises(ValueError, match="exactly once"):
-        task.with_template("no place")
+    assert task.with_template('{"q": "{text}", "a": ').prompt("hm") == '{"q": "hm", "a": '
+    for template in ("no place", "{Text}", "{ text }", "{text} {text}", "{}"):
+        with pytest.raises(ValueError, match="exactly once"):
+            task.with_template(template)
+
+
+@pytest.mark.parametrize("place", ["{label}", "{{text}}", "{ tweet }", "{}", "{text}}", "{0}"])
+def test_what_looks_like_another_place_is_told(place):
+    """As format strings and Jinja have them: here it stands in front of the model as it is."""
+    template = place if "{text}" in place else f"{{text}} is {place}"
+    task = load_task("complaints")
+    with pytest.warns(
+        UserWarning, match=re.escape(f"is shown {place} with its braces; only {{text}}")
+    ):
+        assert task.with_template(template).prompt("a") == template.replace("{text}", "a")

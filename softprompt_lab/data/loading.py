@@ -1,12 +1,12 @@
 """Tasks by name: shipped with the package, from the hub, or from a file of the user's own."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 from datasets import Dataset, load_dataset
 
 from ..errors import LabError
+from ..saving import user_path
 from ..tasks import LABEL_COLUMN, SPLITS, Task
 from .files import read_labelled, split_rows
 
@@ -50,7 +50,7 @@ def load_task(
         >>> task.labels, len(task.train)
         (('complaint', 'no complaint'), 50)
     """
-    name, path = str(name_or_path), Path(os.path.expanduser(name_or_path))
+    name, path = str(name_or_path), user_path(name_or_path)
     if path.suffix.lower() in FILE_ENDINGS:
         columns = (text_column or "text", label_column or "label")
         splits = split_rows(read_labelled(path, *columns), seed, str(path))

@@ -28,8 +28,8 @@ from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
 from ..evaluation import Evaluation
 from ..model import SoftPromptModel
-from ..saving import atomic_write, load_adapter, plain_file, read_json_object
-from ..tasks import Task
+from ..saving import atomic_write, load_adapter, plain_file, read_json_object, user_path
+from ..tasks import MAX_LENGTH, Task
 from ..training import TrainingHistory
 
 TASK_FILE = "task.json"
@@ -256,6 +256,7 @@ class SavedRun:
 
 def saved_run(folder: Path, base: str | nn.Module | None = None, tokenizer: Any = None) -> SavedRun:
     """Return all of a run's folder; arguments and errors are those of `saved_model` and `saved_task`."""
+    folder = user_path(folder)
     model, record = saved_model(folder, base, tokenizer), _read_task_file(folder)
     task = _with_shipped_rows(saved_task(folder), record)
     snapshots = saved_snapshots(folder, model.prompt.shape)
@@ -271,10 +272,16 @@ def _with_shipped_rows(task: Task, record: dict[str, Any]) -> Task:
     return replace(found, template=task.template) if found.labels == task.labels else task
 
 
-def answer(model: SoftPromptModel, task: Task, text: str, max_new_tokens: int = 10) -> str:
+def answer(
+    model: SoftPromptModel,
+    task: Task,
+    text: str,
+    max_new_tokens: int = 10,
+    max_length: int = MAX_LENGTH,
+) -> str:
     """Return what the model writes after a text in its template, greedily, until its end token."""
     tokenizer = model.tokenizer
-    context, _ = task.encode(tokenizer, text)
+    context, _ = task.encode(tokenizer, text, max_length=max_length)
     ids = torch.tensor([context], device=model.device)
     end = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     tokens = model.generate(ids, max_new_tokens=max_new_tokens, do_sample=False, **end)[0]
