@@ -34,10 +34,15 @@ INVISIBLE = re.compile(
     "[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u202a-\u202e\u2060-\u206f\u2800\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0100-\U000e01ef]"
 )
-# What office programs write for a typed sign, and small letters of other scripts that look Latin.
-SAME_LOOK = str.maketrans("‘’“”‐‒–—−асеорхуіјѕοα", "''\"\"-----aceopxyijsoa")
+# What office programs write for a typed sign, and letters of other scripts that look Latin, in lower case; a Turkish I
+# keeps its dot there.
+SAME_LOOK = str.maketrans("‘’“”‐‒–—−асеорхуіјѕвкмнтοαı", "''\"\"-----aceopxyijsbkmhtoai", "\u0307")
 SHORT = reprlib.Repr()  # how a value is shown in a message
 SHORT.maxstring = SHORT.maxother = 60
+QUOTING = (
+    "Put a text that begins with a quotation mark, or holds {!r} or a line break, in double quotes and write each "
+    "quotation mark in it twice; or write a JSONL file."
+)
 AS_JSON = "Write one object a line, or all objects in one array."
 Rows = dict[int, dict[str, Any]]  # the number of each in its file, and its values by column
 
@@ -97,13 +102,7 @@ def _csv_rows(path: Path, text: str, *columns: str) -> Rows:
     header = records.pop(0) if records else []
     if twice := _twice(filter(None, header)):
         raise LabError(f"{path}, row 1 names {_shown(twice)} more than once; rename one of them.")
-    full = {n: row for n, row in enumerate(records, 2) if any(map(str.strip, row))}
-    for number, row in full.items():
-        if len(row) != len(header):
-            raise LabError(
-                f"{path}, row {number} has {len(row)} fields, the header {len(header)}: {_shown(row)}. "
-                f"{_quoting(separator)}"
-            )
+    full = {n: row for n, row in enumerate(records, 2) if any(row)}
     if columns[1] in header:
         _warn_of_rows_in_fields(path, full, separator, header.index(columns[1]))
     return {number: dict(zip(header, row, strict=True)) for number, row in full.items()}
@@ -129,22 +128,16 @@ def _csv_records(path: Path, lines: list[str], separator: str) -> list[list[str]
     records, read = [], 0
     try:
         for record in reader:
+            if records and any(record) and len(record) != len(records[0]):
+                raise csv.Error(f"{len(record)} fields, where the header has {len(records[0])}")
             records.append(record)
             read = reader.line_num
     except csv.Error as error:
         raise LabError(
             f"{path}, row {len(records) + 1}, which begins in line {read + 1} with {SHORT.repr(lines[read])}, cannot "
-            f"be read: {error}. {_quoting(separator)}"
+            f"be read: {error}. {QUOTING.format(separator)}"
         ) from error
     return records
-
-
-def _quoting(separator: str) -> str:
-    """Return what to do with a text that a CSV cannot hold as it is."""
-    return (
-        f"Put a text that begins with a quotation mark, or holds {separator!r} or a line break, in double quotes and "
-        "write each quotation mark in it twice; or write a JSONL file."
-    )
 
 
 def _warn_of_rows_in_fields(
@@ -152,22 +145,20 @@ def _warn_of_rows_in_fields(
 ) -> None:
     """Warn of quoted fields that hold lines which end as rows do, with a label at its `place`: were they rows?"""
     labels = {row[place].strip() for row in rows.values()} - {""}
-    found = {}
+    found = []
     for number, row in rows.items():
-        whole = separator.join(row)
+        lines = LINE_BREAK.split(separator.join(row))
         own = len(LINE_BREAK.findall(separator.join(row[:place])))  # the line of the row's label
-        for at, line in enumerate(LINE_BREAK.split(whole)):
-            cells = line.split(separator)
-            if at != own and len(cells) >= len(row):
-                ends = {cells[place].strip(), cells[place - len(row)].strip()}
-                if ends & labels:
-                    found.setdefault(number, line)
+        for line in lines[:own] + lines[own + 1 :]:
+            cells = [cell.strip() for cell in line.split(separator)]
+            if len(cells) >= len(row) and labels & {cells[place], cells[place - len(row)]}:
+                found.append((number, line))
     if found:
-        number, line = next(iter(found.items()))
+        number, line = found[0]
         warnings.warn(
-            f"{path}: in {len(found)} rows a quoted field goes over lines that look like rows of their own, first in "
-            f"row {number}: {SHORT.repr(line)}. They are read as part of the field. If they are rows, a quotation mark "
-            f"is stray. {_quoting(separator)}",
+            f"{path}: {len(found)} lines in quoted fields look like rows of their own, the first in row {number}: "
+            f"{SHORT.repr(line)}. They are read as part of the field; if they are rows, a quotation mark is stray. "
+            f"{QUOTING.format(separator)}",
             stacklevel=5,
         )
 
