@@ -379,6 +379,8 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_typed(options, tmp_path, 
     assert run("generate", "~/run", "loved it").exit_code == 0
     assert run("read", "~/run").exit_code == 0
     assert runs.saved_run("~/run").start is not None
+    assert runs.saved_task(Path("~/run")).labels == ("bad", "good")
+    assert len(runs.saved_history(Path("~/run"))) == 3
     model = SoftPromptModel.from_pretrained(
         load_base_model(options[7])[0], "~/run", prompt_names=[]
     )

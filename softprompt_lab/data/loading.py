@@ -33,8 +33,9 @@ def load_task(
     """Load labelled texts.
 
     Args:
-        name_or_path: "complaints" or "shop" (shipped), "twitter_complaints" (RAFT, needs a network), or a CSV or JSONL
-            file of your own.
+        name_or_path: "complaints" or "shop" (shipped), "twitter_complaints" (RAFT, needs a network), or a file of your
+            own: CSV, JSONL, or JSON with one array of objects. Rows that repeat a text are left out with a warning;
+            labels that look alike get one too.
         text_column, label_column: the columns of your own file, by default "text" and "label". For a task that has
             a name `label_column` chooses one of its `LABELLINGS`.
         template: holds `{text}` once; by default "{text column} : {text} Label : ".

@@ -95,6 +95,7 @@ def save_run(
         before, after: measures of the untrained and of the trained prompt on the test split.
         record: plain values that `task.json` keeps too.
     """
+    folder = user_path(folder)
     settings = {key: value for key, value in history.settings.items() if value is not None}
     described = {
         "name": task.name,
@@ -170,7 +171,7 @@ def saved_task(folder: Path, template: str | None = None) -> Task:
 
 def _read_task_file(folder: Path) -> dict[str, Any]:
     """Return what `save_run` wrote about the task, its types checked; empty where there is no such file."""
-    path = folder / TASK_FILE
+    path = user_path(folder) / TASK_FILE
     if not os.path.lexists(path):
         return {}
     saved = read_json_object(path)
@@ -188,7 +189,7 @@ def saved_snapshots(folder: Path, shape: Sequence[int]) -> dict[int, Float[torch
     Raises:
         AdapterError: the snapshots are damaged, not called by their steps, or of another shape than the prompt.
     """
-    path = folder / SNAPSHOTS_FILE
+    path = user_path(folder) / SNAPSHOTS_FILE
     snapshots = _read_beside(path, load_file) or {}
     for name, prompt in snapshots.items():
         if not name.isdecimal() or prompt.shape != tuple(shape) or not prompt.is_floating_point():
@@ -204,7 +205,7 @@ def saved_history(folder: Path) -> pd.DataFrame | None:
         AdapterError: history.csv is damaged.
     """
     read = partial(pd.read_csv, usecols=list(HISTORY_KINDS), dtype=HISTORY_KINDS)
-    return _read_beside(folder / HISTORY_FILE, read)
+    return _read_beside(user_path(folder) / HISTORY_FILE, read)
 
 
 def _read_beside(path: Path, read: Callable[[Path], Any]) -> Any:
