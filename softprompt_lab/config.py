@@ -188,11 +188,8 @@ class PromptTuningConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, sorted by key as PEFT writes them."""
-        plain = {
-            key: value.value if isinstance(value, Enum) else value
-            for key, value in asdict(self).items()
-        }
-        return dict(sorted(plain.items()))
+        found = sorted(asdict(self).items())
+        return {key: value.value if isinstance(value, Enum) else value for key, value in found}
 
     def to_json(self) -> str:
         """The text of `adapter_config.json`, byte for byte PEFT's layout (indent 2, sorted keys)."""

@@ -346,9 +346,8 @@ def local_folder(
     source: str | Path, revision: str | None = None, sub_folders: bool = False
 ) -> contextlib.AbstractContextManager[Path]:
     """Return a context with the folder that `source` names, brought from the model hub if it is an id there."""
-    here = user_path(source)
-    if isinstance(source, Path) or (revision is None and here.is_dir()):
-        return contextlib.nullcontext(here)
+    if isinstance(source, Path) or (revision is None and user_path(source).is_dir()):
+        return contextlib.nullcontext(user_path(source))
     return room("adapters.hub:local_folder")(source, revision, READ_FILES, sub_folders)
 
 
@@ -384,9 +383,7 @@ def load_adapter_with_head(
     _check_tensor(prompt, config, str(path), AdapterError)
     for name, tensor in tensors.items():
         check_numbers(tensor, f"{path}: {name}", AdapterError)
-    head = {
-        name.removeprefix(BASE_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()
-    }
+    head = {name.removeprefix(BASE_PREFIX): value.float() for name, value in tensors.items()}
     return config, prompt.to(torch.float32), head
 
 

@@ -35,13 +35,8 @@ class Task:
         """Refuse a template without exactly one place for the text; warn of what looks like another place."""
         if self.template.count("{text}") != 1:
             raise ValueError(f"template={self.template!r}; it must hold {{text}} exactly once.")
-        others = [place for place in re.findall(r"{+ *\w* *}+", self.template) if place != "{text}"]
-        if others:
-            warnings.warn(
-                f"template={self.template!r}: the model is shown {', '.join(others)} with its braces; only {{text}} is "
-                "replaced.",
-                stacklevel=3,
-            )
+        for place in sorted({*re.findall(r"{+ *\w* *}+", self.template)} - {"{text}"}):
+            warnings.warn(f"template: {place} is shown as it stands, not replaced.", stacklevel=3)
 
     def split(self, name: str) -> Dataset:
         """Return the rows of "train", "validation" or "test"."""

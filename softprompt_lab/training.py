@@ -24,7 +24,6 @@ from .batch import IGNORE, pad_rows
 from .errors import LabError
 from .evaluation import check_predicts_text, evaluate
 from .model import SoftPromptModel
-from .saving import user_path
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ def train(
     shown = {key: repr(value) if callable(value) else value for key, value in settings.items()}
     history = TrainingHistory(settings=shown)
     checkpoints = room("runs.checkpoints:Checkpoint") if checkpoint is not None else None
-    keeper = checkpoints and checkpoints(user_path(checkpoint), model, task, history)
+    keeper = checkpoints and checkpoints(Path(checkpoint), model, task, history)
     state = keeper and keeper.begin(resume)
     history.snapshots.setdefault(0, _copy_of(model.prompt))
     began = time.perf_counter() - history.seconds
