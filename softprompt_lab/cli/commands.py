@@ -44,8 +44,7 @@ class Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            takes_arguments = any(param.param_type_name == "argument" for param in self.params)
-            if takes_arguments and hasattr(error, "possibilities"):  # only of an unknown option
+            if self.name == "generate" and hasattr(error, "possibilities"):  # of an unknown option
                 error.message = f"{error.message}. {DASHES}"
             raise
 

@@ -27,6 +27,7 @@ SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
 LEAST_OF_A_LABEL = 7  # rows: with fewer a stratified split may lack it
 MAX_FILE_BYTES = 100_000_000  # the file is held in memory
 SEPARATORS = ",;\t"
+HEAD = 10_000  # characters of the header in which the separator is looked for
 LINE_BREAK = re.compile("\r\n?|\n")
 NO_TEXT = re.compile("[\0\ud800-\udfff]")  # a NUL, or half of a character
 # Control characters and what Unicode calls default ignorable, but not the tags that tell flags apart.
@@ -96,8 +97,14 @@ def _csv_rows(path: Path, text: str, *columns: str) -> Rows:
     The separator is that of comma, semicolon and tab with which the header holds most of the columns asked for, then
     most columns. Blank rows are passed over.
     """
+
+    def fit(separator: str) -> tuple[int, int]:
+        header = next(csv.reader(head, delimiter=separator, skipinitialspace=True), [])
+        return len({*columns} & {*header}), len(header)
+
     lines = io.StringIO(text, newline="").readlines()
-    separator = max(SEPARATORS, key=lambda each: _fit(_csv_reader(lines, each), columns))
+    head = [line[:HEAD] for line in lines[:1]]
+    separator = max(SEPARATORS, key=fit)
     records = _csv_records(path, lines, separator)
     header = records.pop(0) if records else []
     if twice := _twice(filter(None, header)):
@@ -108,23 +115,11 @@ def _csv_rows(path: Path, text: str, *columns: str) -> Rows:
     return {number: dict(zip(header, row, strict=True)) for number, row in full.items()}
 
 
-def _csv_reader(lines: list[str], separator: str) -> Any:
-    """Return Python's reader, which raises csv.Error where quotation marks do not enclose whole fields."""
-    return csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
-
-
-def _fit(reader: Any, columns: tuple[str, ...]) -> tuple[int, int]:
-    """Return how many of the columns asked for a header has, and how many columns at all."""
-    try:
-        header = next(reader, [])
-    except csv.Error:
-        return 0, 0
-    return len({*columns} & {*header}), len(header)
-
-
 def _csv_records(path: Path, lines: list[str], separator: str) -> list[list[str]]:
-    """Return the fields of all rows; the first that cannot be read is an error with its row and line."""
-    reader = _csv_reader(lines, separator)
+    """Return the fields of all rows; one whose quotation marks do not enclose whole fields, or with more or fewer
+    fields than the header, is an error.
+    """
+    reader = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True)
     records, read = [], 0
     try:
         for record in reader:
@@ -272,14 +267,10 @@ def _without_repeats(path: Path, table: pd.DataFrame, text_column: str) -> pd.Da
     repeated = texts.duplicated()
     if repeated.any():
         first = table.assign(row=table.index).groupby(texts).transform("first")
-        other = table[LABEL_COLUMN] != first[LABEL_COLUMN]
-        said = f"{(repeated & ~other).sum()} of them with the same label and {other.sum()} with another label"
-        if other.any():
-            row = other.idxmax()
-            said += (
-                f", first row {row}, {table.loc[row, LABEL_COLUMN]!r}, where row {first.loc[row, 'row']} has "
-                f"{first.loc[row, LABEL_COLUMN]!r}: correct the labels"
-            )
+        other = first[first[LABEL_COLUMN] != table[LABEL_COLUMN]]
+        said = f"{repeated.sum() - len(other)} with the same label, {len(other)} with another label"
+        for row, (label, earlier) in other[[LABEL_COLUMN, "row"]].head(1).iterrows():
+            said += f": row {row} has {table[LABEL_COLUMN][row]!r}, row {earlier} {label!r}; correct one of them"
         warnings.warn(
             f"{path}: {repeated.sum()} rows repeat the text of an earlier row and are left out, so that no test text "
             f"was trained on; {said}.",
