@@ -206,11 +206,8 @@ class PromptTuningConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, sorted by key as PEFT writes them."""
-        plain = {
-            key: value.value if isinstance(value, Enum) else value
-            for key, value in asdict(self).items()
-        }
-        return dict(sorted(plain.items()))
+        found = sorted(asdict(self).items())
+        return {key: value.value if isinstance(value, Enum) else value for key, value in found}
 
     def to_json(self) -> str:
         """The text of `adapter_config.json`, byte for byte PEFT's layout (indent 2, sorted keys)."""
@@ -218,9 +215,9 @@ class PromptTuningConfig:
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `adapter_config.json` alone into `folder` (PEFT's `PeftConfig.save_pretrained`)."""
-        from .saving import atomic_write, settle
+        from .saving import atomic_write, settle, user_path
 
-        path = Path(folder) / CONFIG_NAME
+        path = user_path(folder) / CONFIG_NAME
         settle(path.parent)
         atomic_write(path, self.to_json().encode())
         return path
@@ -234,9 +231,9 @@ class PromptTuningConfig:
         Raises:
             AdapterError: the file is missing, is no JSON object, or holds a value that is not allowed.
         """
-        from .saving import read_json_object, settle
+        from .saving import read_json_object, settle, user_path
 
-        path = Path(folder) / CONFIG_NAME
+        path = user_path(folder) / CONFIG_NAME
         settle(path.parent)
         return cls.from_dict(read_json_object(path), path)
 

@@ -65,6 +65,11 @@ READ_FILES = {CONFIG_NAME: MAX_CONFIG_BYTES} | dict.fromkeys(MOVED[2:], MAX_TENS
 # --------------------------------------------------------------------------------------------------------- files
 
 
+def user_path(path: str | Path) -> Path:
+    """Return the path that a user means: ~ is the home folder; that of a user who is not there stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def plain_file(
     path: Path,
     most_bytes: int,
@@ -226,7 +231,7 @@ def save_adapter(
         weights = {PICKLE_NAME: buffer.getvalue()}
     card = room("adapters.card:adapter_card", default=lambda *_: "")(saved, results or {})
     texts = {CARD_NAME: card.encode(), CONFIG_NAME: saved.to_json().encode()}
-    folder = Path(folder)
+    folder = user_path(folder)
     try:
         _write_all_or_none(folder, texts | weights)
     except OSError as error:
@@ -335,8 +340,8 @@ def local_folder(
     source: str | Path, revision: str | None = None, sub_folders: bool = False
 ) -> contextlib.AbstractContextManager[Path]:
     """Return a context with the folder that `source` names, brought from the model hub if it is an id there."""
-    if isinstance(source, Path) or (revision is None and Path(source).is_dir()):
-        return contextlib.nullcontext(Path(source))
+    if isinstance(source, Path) or (revision is None and user_path(source).is_dir()):
+        return contextlib.nullcontext(user_path(source))
     return room("adapters.hub:local_folder")(source, revision, READ_FILES, sub_folders)
 
 
@@ -352,7 +357,7 @@ def load_adapter_with_head(
     folder: str | Path, *, task_id: int | None = None
 ) -> tuple[PromptTuningConfig, Float[torch.Tensor, "rows D"], dict[str, torch.Tensor]]:
     """`load_adapter`, and the weights of a head that was trained with the prompt, by their names in the base model."""
-    folder = Path(folder)
+    folder = user_path(folder)
     if not folder.is_dir():
         raise AdapterError(
             f"{folder} is no folder; give the one that an adapter was saved to, or a hub id, user/name."
@@ -371,9 +376,7 @@ def load_adapter_with_head(
     _check_tensor(prompt, config, str(path), AdapterError)
     for name, tensor in tensors.items():
         check_numbers(tensor, f"{path}: {name}", AdapterError)
-    head = {
-        name.removeprefix(BASE_PREFIX): tensor.to(torch.float32) for name, tensor in tensors.items()
-    }
+    head = {name.removeprefix(BASE_PREFIX): value.float() for name, value in tensors.items()}
     return config, prompt.to(torch.float32), head
 
 
@@ -482,14 +485,14 @@ def save_prompts(
     """
     for name in sorted(model.prompts, key=DEFAULT_NAME.__eq__):
         save_adapter(
-            place_of(Path(folder), name),
+            place_of(user_path(folder), name),
             model.configs[name],
             model.prompts[name].embedding.weight,
             head=model.head_weights([name]),
             safe_serialization=safe_serialization,
             results=results if name == model.active_prompt else None,
         )
-    return Path(folder)
+    return user_path(folder)
 
 
 def load_prompts(

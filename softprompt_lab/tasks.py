@@ -1,5 +1,6 @@
 """Labelled text in three splits, and the template that shows a text to the model."""
 
+import re
 import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -38,9 +39,11 @@ class Task:
     template: str
 
     def __post_init__(self) -> None:
-        """Refuse a template without exactly one place for the text."""
+        """Refuse a template without exactly one place for the text; warn of what looks like another place."""
         if self.template.count("{text}") != 1:
             raise ValueError(f"template={self.template!r}; it must hold {{text}} exactly once.")
+        for place in sorted({*re.findall(r"{+ *\w* *}+", self.template)} - {"{text}"}):
+            warnings.warn(f"template: {place} is shown as it stands, not replaced.", stacklevel=3)
 
     def split(self, name: str) -> Dataset:
         """Return the rows of "train", "validation" or "test"."""

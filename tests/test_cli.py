@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -20,16 +21,20 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from softprompt_lab import (
+    PromptTuningConfig,
     SoftPromptModel,
     load_adapter,
     load_base_model,
     load_task,
     nearest_tokens,
     reading,
+    train,
 )
 from softprompt_lab.bases import fetching, machine
 from softprompt_lab.cli import commands as cli
 from softprompt_lab.cli import doctor
+from softprompt_lab.runs import saved as runs
+from softprompt_lab.tasks import MAX_LENGTH
 
 GOOD = [
     "loved it",
@@ -327,6 +332,93 @@ def test_generate_on_a_folder_of_pefts_own(copy):
     shown = ["--template", "Text : {text} Label : "]
     (row,) = json.loads(run("generate", copy, "hello", *shown, "--json").output)
     assert (row["text"], row["probabilities"]) == ("hello", {})
+
+
+def test_a_text_that_begins_with_a_dash(trained):
+    """Stands behind --; without it the error says so, and says nothing of texts where there are none."""
+    refused = run("generate", trained, "-5 degrees")
+    assert refused.exit_code == 2
+    said = " ".join(refused.output.replace("│", " ").split())
+    assert (
+        "No such option: -5. What begins with a dash and is no option stands at the end, behind --: gen"
+        in said
+    )
+    (row,) = json.loads(run("generate", trained, "--json", "--", "-5 degrees").output)
+    assert row["text"] == "-5 degrees"
+    assert "begins with a dash" not in run("train", "--stps", 3).output
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (r"Text : {text}\nLabel :\t", "Text : {text}\nLabel :\t"),
+        (r"C:\\new {text} ", r"C:\new {text} "),
+        (r"\d {text} ", r"\d {text} "),
+        ("{text}\n", "{text}\n"),
+    ],
+)
+def test_a_typed_template_may_spell_line_breaks_and_tabs(options, tmp_path, typed, meant):
+    """A shell passes a backslash and an n on; what is saved has the line break, and is not read so again."""
+    shown = ["--template", typed, "--output", tmp_path / "out"]
+    assert run("train", *options, *shown).exit_code == 0
+    assert json.loads((tmp_path / "out" / "task.json").read_text())["template"] == meant
+    generated = ["generate", tmp_path / "out", "a", "--json"]
+    assert run(*generated, "--template", typed).output == run(*generated).output
+    columns = {"text_column": "review", "label_column": "stars"}
+    assert load_task(options[1], **columns, template=typed).template == typed
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_path_is_typed(options, tmp_path, monkeypatch):
+    """Not every shell says so of --output=~/x, and no notebook does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    here = shutil.copy(options[1], (tmp_path / "home").mkdir() or tmp_path / "home" / "mine.csv")
+    result = run("train", "--data", "~/mine.csv", *options[2:], "--output", "~/run")
+    assert result.exit_code == 0, result.output
+    assert (here.parent / "run" / "task.json").is_file()
+    assert run("generate", "~/run", "loved it").exit_code == 0
+    assert run("read", "~/run").exit_code == 0
+    assert runs.saved_run("~/run").start is not None
+    assert runs.saved_task(Path("~/run")).labels == ("bad", "good")
+    assert len(runs.saved_history(Path("~/run"))) == 3
+    model = SoftPromptModel.from_pretrained(
+        load_base_model(options[7])[0], "~/run", prompt_names=[]
+    )
+    model.load_prompt("~/run", "again")
+    assert model.save_pretrained("~/saved") == here.parent / "saved"
+    assert load_adapter("~/saved")[1].equal(load_adapter(Path("~/run"))[1])
+    assert PromptTuningConfig.from_pretrained("~/saved").token_dim == 32
+    PromptTuningConfig(3).save_pretrained("~/plain")
+    task = load_task("~/mine.csv", text_column="review", label_column="stars")
+    model.tokenizer = byte_tokenizer()
+    train(model, task, steps=1, checkpoint="~/steps", progress=False)
+    assert sorted(path.name for path in here.parent.iterdir()) == [
+        "mine.csv",
+        "plain",
+        "run",
+        "saved",
+        "steps",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_the_longest_text_can_be_raised(base, tmp_path):
+    """What the warning of cut texts asks for; it is the package's own number where it is not given."""
+    assert cli.MAX_LENGTH == MAX_LENGTH
+    long = write_reviews(tmp_path / "reviews.csv", 40)
+    long.write_text(long.read_text().replace(", order", " and so on" * 20 + ", order"))
+    columns = ["--text-column", "review", "--label-column", "stars", "--steps", 1]
+    command = ["train", "--data", long, "--base", base, *columns, "--virtual-tokens", 2]
+    with pytest.warns(UserWarning, match="max_length=128 tokens. Raise max_length"):
+        run(*command, "--output", tmp_path / "cut")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        raised = run(*command, "--output", tmp_path / "whole", "--max-length", 400)
+        assert raised.exit_code == 0, raised.output
+        text = json.loads((tmp_path / "whole" / "task.json").read_text())
+        assert text["settings"]["max_length"] == 400
+        generated = run("generate", tmp_path / "whole", "so on " * 30, "--max-length", 400)
+        assert generated.exit_code == 0, generated.output
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"labels": [1]}', "{}", '{"name": 1}', "\udcff"])

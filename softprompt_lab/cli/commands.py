@@ -6,6 +6,7 @@ commands, so that `--help` is quick.
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
+from typer.core import TyperCommand
 
 import softprompt_lab as lab
 
@@ -23,13 +25,40 @@ app = typer.Typer(
 )
 VIRTUAL_TOKENS = 20  # of `train`, and of the step that `bench` times
 ROUNDS = 5  # of `bench`: steps of each
+MAX_LENGTH = 128  # `tasks.MAX_LENGTH`, without its imports
+TYPED = {"n": "\n", "t": "\t", "\\": "\\"}  # behind a backslash
+DASHES = 'What begins with a dash and is no option stands at the end, behind --: generate FOLDER -- "-5 degrees".'
 SAVED = "Folder of a saved prompt, or zoo:NAME for one that comes with the package."
+
+
+def typed_template(typed: str) -> str:
+    """Return a template with the line breaks and tabs that a command line has to spell."""
+    return re.sub(r"\\([nt\\])", lambda spelled: TYPED[spelled[1]], typed)
+
+
+class Command(TyperCommand):
+    """A command that says how an argument is typed that begins with a dash."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Read options and arguments; what looks like an unknown option may be a text."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if self.name == "generate" and hasattr(error, "possibilities"):  # of an unknown option
+                error.message = f"{error.message}. {DASHES}"
+            raise
+
+
 Folder = Annotated[str, typer.Argument(help=SAVED, show_default=False, metavar="FOLDER")]
 Base = Annotated[
     str | None, typer.Option(help="Base model; left out, the one that the folder names.")
 ]
 TrainBase = Annotated[str, typer.Option(help="Base model: tiny, smollm2, a hub id or a folder.")]
-Template = Annotated[str | None, typer.Option(help="How a text is shown; holds {text} once.")]
+SHOWN = r"How a text is shown; holds {text} once. \n is a line break, \t a tab, \\ a backslash."
+Template = Annotated[str | None, typer.Option(help=SHOWN, parser=typed_template, metavar="TEXT")]
+MaxLength = Annotated[
+    int, typer.Option(min=1, help="Tokens of template, text and label; a longer text is cut.")
+]
 BaseType = Annotated[
     str, typer.Option(help="Of the base: float32, bfloat16, or fastest on this machine.")
 ]
@@ -39,7 +68,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs in
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Make a command of a function; the package's errors become a short red message and exit code 1."""
 
-    @app.command()
+    @app.command(cls=Command)
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
@@ -58,6 +87,7 @@ def train(
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
     template: Template = None,
+    max_length: MaxLength = MAX_LENGTH,
     base: TrainBase = "smollm2",
     revision: Annotated[str | None, typer.Option(help="Of a hub id: branch, tag, commit.")] = None,
     task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
@@ -82,7 +112,7 @@ def train(
     """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
     from ..bases.loading import dtype_name
     from ..runs import saved as runs
-    from ..saving import default_folder_name
+    from ..saving import default_folder_name, user_path
 
     say = functools.partial(typer.echo, err=as_json)
     columns = {"text_column": text_column, "label_column": label_column}
@@ -92,17 +122,18 @@ def train(
     begin = {"start": start, "seed": seed, "dtype": dtype, "revision": revision}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
     say(f"Base model {base} in {dtype_name(model.base_model.dtype)}")
-    folder = output or Path(default_folder_name(model.prompt_config))
+    folder = user_path(output or default_folder_name(model.prompt_config))
     if (folder / "adapter_config.json").exists() and not overwrite:
         raise LabError(f"{folder} holds a saved prompt; choose another folder, or add --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)  # before time is spent
-    before = lab.evaluate(model, task)
+    before = lab.evaluate(model, task, max_length=max_length)
     say(f"untrained start: {before}")
     settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
     if checkpoint_every or resume:
         settings |= {"checkpoint": folder, "checkpoint_every": checkpoint_every or steps}
-    history = lab.train(model, task, **settings, seed=seed, resume=resume, progress=not as_json)
-    after = lab.evaluate(model, task)
+    settings |= {"max_length": max_length, "seed": seed, "resume": resume}
+    history = lab.train(model, task, **settings, progress=not as_json)
+    after = lab.evaluate(model, task, max_length=max_length)
     told = {"data": Path(data).name, "label_column": label_column, "start": start}
     record = runs.save_run(folder, model, task, history, before, after, **told)
     if as_json:
@@ -118,6 +149,7 @@ def generate(
     texts: Annotated[list[str], typer.Argument(help="Texts to answer.", show_default=False)],
     base: Base = None,
     template: Template = None,
+    max_length: MaxLength = MAX_LENGTH,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 10,
     as_json: AsJson = False,
 ) -> None:
@@ -128,8 +160,10 @@ def generate(
 
     path = zoo.located(folder)
     task, model = runs.saved_task(path, template), runs.saved_model(path, base)
-    answers = [runs.answer(model, task, text, max_new_tokens) for text in texts]
-    known = label_probabilities(model, task, texts).to_dict("records") if task.labels else None
+    answers = [runs.answer(model, task, text, max_new_tokens, max_length) for text in texts]
+    known = None
+    if task.labels:
+        known = label_probabilities(model, task, texts, max_length=max_length).to_dict("records")
     rows = [
         {"text": text, "answer": answer, "probabilities": share}
         for text, answer, share in zip(texts, answers, known or [{} for _ in texts], strict=True)
@@ -210,7 +244,7 @@ def report(
     import nbformat
 
     from .. import report as pages
-    from ..saving import atomic_write
+    from ..saving import atomic_write, user_path
 
     subject, done = pages.subject_of(prompt, beside or (), limit), []
     found = pages.sections(subject)
@@ -224,7 +258,7 @@ def report(
             if html
             else nbformat.writes(pages.as_notebook(subject, done)) + "\n"
         )
-        atomic_write(path, page.encode())
+        atomic_write(user_path(path), page.encode())
         typer.echo(str(path))
 
 

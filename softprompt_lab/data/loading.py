@@ -6,6 +6,7 @@ import pandas as pd
 from datasets import Dataset, load_dataset
 
 from ..errors import LabError
+from ..saving import user_path
 from ..tasks import LABEL_COLUMN, SPLITS, Task
 from .files import read_labelled, split_rows
 
@@ -32,8 +33,9 @@ def load_task(
     """Load labelled texts.
 
     Args:
-        name_or_path: "complaints" or "shop" (shipped), "twitter_complaints" (RAFT, needs a network), or a CSV or JSONL
-            file of your own.
+        name_or_path: "complaints" or "shop" (shipped), "twitter_complaints" (RAFT, needs a network), or a file of your
+            own: CSV, JSONL, or JSON with one array of objects. Rows that repeat a text are left out with a warning;
+            labels that look alike get one too.
         text_column, label_column: the columns of your own file, by default "text" and "label". For a task that has
             a name `label_column` chooses one of its `LABELLINGS`.
         template: holds `{text}` once; by default "{text column} : {text} Label : ".
@@ -49,7 +51,7 @@ def load_task(
         >>> task.labels, len(task.train)
         (('complaint', 'no complaint'), 50)
     """
-    name, path = str(name_or_path), Path(name_or_path)
+    name, path = str(name_or_path), user_path(name_or_path)
     if path.suffix.lower() in FILE_ENDINGS:
         columns = (text_column or "text", label_column or "label")
         splits = split_rows(read_labelled(path, *columns), seed, str(path))

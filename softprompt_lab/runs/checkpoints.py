@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from ..bases.origin import check_base
 from ..errors import AdapterError
 from ..model import SoftPromptModel
-from ..saving import atomic_write, plain_file
+from ..saving import atomic_write, plain_file, user_path
 from ..tasks import LABEL_COLUMN, Task
 from ..training import State, TrainingHistory
 
@@ -37,7 +37,7 @@ class Checkpoint:
     def __init__(
         self, folder: Path, model: SoftPromptModel, task: Task, history: TrainingHistory
     ) -> None:
-        self.path, self.history = folder / CHECKPOINT_NAME, history
+        self.path, self.history = user_path(folder) / CHECKPOINT_NAME, history
         self.model = model
         rows = [list(task.train[column]) for column in (task.text_column, LABEL_COLUMN)]
         shown = repr((rows, task.template, len(model.word_embeddings), tuple(model.prompt.shape)))

@@ -28,8 +28,8 @@ from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
 from ..evaluation import Evaluation
 from ..model import SoftPromptModel
-from ..saving import atomic_write, load_adapter, plain_file, read_json_object
-from ..tasks import Task
+from ..saving import atomic_write, load_adapter, plain_file, read_json_object, user_path
+from ..tasks import MAX_LENGTH, Task
 from ..training import TrainingHistory
 
 TASK_FILE = "task.json"
@@ -95,6 +95,7 @@ def save_run(
         before, after: measures of the untrained and of the trained prompt on the test split.
         record: plain values that `task.json` keeps too.
     """
+    folder = user_path(folder)
     settings = {key: value for key, value in history.settings.items() if value is not None}
     described = {
         "name": task.name,
@@ -175,7 +176,7 @@ def saved_task(folder: Path, template: str | None = None) -> Task:
 
 def _read_task_file(folder: Path) -> dict[str, Any]:
     """Return what `save_run` wrote about the task, its types checked; empty where there is no such file."""
-    path = folder / TASK_FILE
+    path = user_path(folder) / TASK_FILE
     if not os.path.lexists(path):
         return {}
     saved = read_json_object(path)
@@ -193,7 +194,7 @@ def saved_snapshots(folder: Path, shape: Sequence[int]) -> dict[int, Float[torch
     Raises:
         AdapterError: the snapshots are damaged, not called by their steps, or of another shape than the prompt.
     """
-    path = folder / SNAPSHOTS_FILE
+    path = user_path(folder) / SNAPSHOTS_FILE
     snapshots = _read_beside(path, load_file) or {}
     for name, prompt in snapshots.items():
         if not name.isdecimal() or prompt.shape != tuple(shape) or not prompt.is_floating_point():
@@ -209,7 +210,7 @@ def saved_history(folder: Path) -> pd.DataFrame | None:
         AdapterError: history.csv is damaged.
     """
     read = partial(pd.read_csv, usecols=list(HISTORY_KINDS), dtype=HISTORY_KINDS)
-    return _read_beside(folder / HISTORY_FILE, read)
+    return _read_beside(user_path(folder) / HISTORY_FILE, read)
 
 
 def _read_beside(path: Path, read: Callable[[Path], Any]) -> Any:
@@ -261,6 +262,7 @@ class SavedRun:
 
 def saved_run(folder: Path, base: str | nn.Module | None = None, tokenizer: Any = None) -> SavedRun:
     """Return all of a run's folder; arguments and errors are those of `saved_model` and `saved_task`."""
+    folder = user_path(folder)
     model, record = saved_model(folder, base, tokenizer), _read_task_file(folder)
     task = _with_shipped_rows(saved_task(folder), record)
     snapshots = saved_snapshots(folder, model.prompt.shape)
@@ -276,10 +278,16 @@ def _with_shipped_rows(task: Task, record: dict[str, Any]) -> Task:
     return replace(found, template=task.template) if found.labels == task.labels else task
 
 
-def answer(model: SoftPromptModel, task: Task, text: str, max_new_tokens: int = 10) -> str:
+def answer(
+    model: SoftPromptModel,
+    task: Task,
+    text: str,
+    max_new_tokens: int = 10,
+    max_length: int = MAX_LENGTH,
+) -> str:
     """Return what the model writes after a text in its template, greedily, until its end token."""
     tokenizer = model.tokenizer
-    context, _ = task.encode(tokenizer, text)
+    context, _ = task.encode(tokenizer, text, max_length=max_length)
     ids = torch.tensor([context], device=model.device)
     end = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     tokens = model.generate(ids, max_new_tokens=max_new_tokens, do_sample=False, **end)[0]

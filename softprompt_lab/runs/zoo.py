@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import LabError
+from ..saving import user_path
 from .saved import SavedRun, saved_run
 
 PREFIX = "zoo:"  # what a name has in front where a folder could be meant
@@ -39,7 +40,7 @@ def located(given: str) -> Path:
     Raises:
         LabError: there is none of that name.
     """
-    return folder(given.removeprefix(PREFIX)) if given.startswith(PREFIX) else Path(given)
+    return folder(given.removeprefix(PREFIX)) if given.startswith(PREFIX) else user_path(given)
 
 
 def load(name: str, base_model: nn.Module | None = None, tokenizer: Any = None) -> SavedRun:
