@@ -1,8 +1,12 @@
-"""The prompt itself: P trainable vectors, four ways to start them, and the concatenation in front of the input."""
+"""The prompt itself: P trainable vectors, four ways to start them, and the concatenation in front of the input.
+
+And the words beside it: what the embedding layer gives, and whether the base model reads that in place of token ids.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from weakref import WeakSet
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +15,12 @@ from torch import nn
 from .config import UNKNOWN, PromptTuningConfig, PromptTuningInit
 
 TOP_VOCABULARY = 5_000  # Lester et al. 2021, section 3.2: sample from the 5,000 most common tokens
+# What an architecture raises when an argument is foreign to it.
+OBJECTIONS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+ADVICE = (
+    "Choose a base model whose inputs_embeds are all that it reads (most Llama- and T5-like ones)."
+)
+_READ_VECTORS: WeakSet[nn.Module] = WeakSet()  # base models that were asked
 
 
 def concatenate_prompt(
@@ -47,6 +57,71 @@ def _embed(ids: Sequence[int], word_embeddings: nn.Module) -> Float[torch.Tensor
         .clone()
         .to(torch.float32)
     )
+
+
+# ------------------------------------------------------------------------------------- words, and the base model
+
+
+def some_ids(base_model: nn.Module, count: int) -> Int[torch.Tensor, " N"]:
+    """Return token ids to ask a base model with, the same at each call; none is a pad, which is skipped by its id."""
+    words = base_model.get_input_embeddings().weight
+    pad = getattr(base_model.config.get_text_config(), "pad_token_id", None)
+    ids = torch.randint(0, words.shape[0], (count,), generator=torch.Generator().manual_seed(0))
+    return (ids if pad is None else ids.where(ids != pad, (pad + 1) % len(words))).to(words.device)
+
+
+def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Return the root mean square of the difference, relative to the spread of what is expected."""
+    difference = found.float() - expected.float()
+    return float(difference.square().mean().sqrt() / expected.float().std())
+
+
+@torch.no_grad()
+def check_reads_vectors(base_model: nn.Module) -> None:
+    """Refuse a base model that makes more of a word than its embedding layer gives; each is asked once, by numbers.
+
+    A prompt goes in as `inputs_embeds`, beside the words. A model that scales them outside of the layer, or looks them
+    up once more by id in every layer, would read another text than with `input_ids`.
+
+    Raises:
+        ValueError: the outputs differ by more than rounding, or the model takes no vectors but those of words.
+    """
+    if base_model in _READ_VECTORS:
+        return
+    ids, name = some_ids(base_model, 8)[None], type(base_model).__name__
+    words = base_model.get_input_embeddings()(ids)  # (1, 8, D)
+    decoder = base_model.config.is_encoder_decoder and {"decoder_input_ids": torch.zeros_like(ids)}
+    ways = ({"input_ids": ids}, {"inputs_embeds": words}, {"inputs_embeds": words.flip(-1)})
+    training = [module for module in base_model.modules() if module.training]
+    base_model.eval()
+    try:
+        expected, found, _ = (base_model(**way, **(decoder or {}))[0] for way in ways)
+    except torch.OutOfMemoryError:
+        raise
+    except OBJECTIONS as error:
+        raise ValueError(f"{name} cannot read a prompt's vectors: {error}. {ADVICE}") from error
+    finally:
+        for module in training:
+            module.training = True
+    error = error_of(found, expected)
+    if not error <= max(1e-5, 4 * torch.finfo(found.dtype).eps):
+        raise ValueError(
+            f"{name} makes more of a word than its embedding layer gives: with inputs_embeds its output is off by "
+            f"{error:.1%} of what input_ids give. Behind a prompt it would read another text. {ADVICE}"
+        )
+    _READ_VECTORS.add(base_model)
+
+
+@torch.no_grad()
+def words_of(layer: nn.Module) -> Float[torch.Tensor, "V D"]:
+    """Return what an embedding layer gives for every token: its weight itself, unless the layer does more (a scale)."""
+    weight = layer.weight
+    ids = torch.arange(len(weight), device=weight.device)
+    some = ids[:: max(1, len(ids) // 64)]
+    return weight if torch.equal(layer(some), weight[some]) else layer(ids)
+
+
+# ---------------------------------------------------------------------------------------------------- the starts
 
 
 def random_start(

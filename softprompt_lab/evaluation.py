@@ -15,6 +15,7 @@ from torch import nn
 
 from .batch import Example, Target, distinct_prompts
 from .config import HEAD_MODULES, TaskType
+from .embedding import check_reads_vectors
 from .model import SoftPromptModel, default_engine
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task
 
@@ -175,6 +176,7 @@ def _scores(
         vectors, numbers = distinct_prompts(at_work, len(examples))
     else:  # a plain model: a prompt of length 0
         named, rows, numbers = {"": None}, examples, [0] * len(examples)
+        check_reads_vectors(model)
         vectors = [model.get_input_embeddings().weight[:0].float()]
     behind = [replace(row, prompt=number) for row, number in zip(rows, numbers, strict=True)]
     parts = [np.split(part, len(named)) for part in score_labels(model, vectors, behind)]

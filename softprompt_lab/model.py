@@ -25,7 +25,7 @@ from .batch import (
     refuse,
 )
 from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
-from .embedding import PromptEmbedding
+from .embedding import PromptEmbedding, check_reads_vectors, words_of
 from .saving import load_prompt, load_prompts, save_prompts
 
 # What a task with a head makes of prompts and text; the others are the base model's own business.
@@ -64,7 +64,8 @@ class SoftPromptModel(nn.Module):
         engine: how batches go through the base model; None is the fast way (`engine.FastEngine`).
 
     Raises:
-        ValueError: a task type that is not the base model's, or sizes that do not fit it.
+        ValueError: a task type that is not the base model's, sizes that do not fit it, or a base model that reads more
+            of a word than its vector (`embedding.check_reads_vectors`).
 
     Example:
         >>> from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model
@@ -100,6 +101,8 @@ class SoftPromptModel(nn.Module):
         self._disabled = False
         self.add_prompt(DEFAULT_NAME, config, start=start, head=head)
         self.set_prompt(DEFAULT_NAME)
+        with torch.no_grad(), self.engine.inside(self.base_model):
+            check_reads_vectors(self.base_model)
         room("interop.states:keep_frozen_out", default=lambda model: None)(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -203,7 +206,7 @@ class SoftPromptModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the word embeddings."""
-        return self.word_embeddings.device
+        return self.word_embeddings_module.weight.device
 
     @property
     def word_embeddings_module(self) -> nn.Module:
@@ -212,8 +215,8 @@ class SoftPromptModel(nn.Module):
 
     @property
     def word_embeddings(self) -> Float[torch.Tensor, "V D"]:
-        """The base model's word vectors."""
-        return self.word_embeddings_module.weight
+        """The word vectors as the base model reads them: the layer's weight itself, unless the layer scales it."""
+        return words_of(self.word_embeddings_module)
 
     @property
     def accepts_loss_kwargs(self) -> bool:

@@ -9,15 +9,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Int
 from torch import nn
 
+from ..embedding import OBJECTIONS
 from .gradient_checkpointing import checkpointed_layers
 
 logger = logging.getLogger(__name__)
-
-# What an architecture raises when a 4-D mask or an argument is foreign to it; the plain way remains.
-OBJECTIONS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 
 
 def remembered(find: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,7 +48,7 @@ def attention_window(base_model: nn.Module) -> float:
 
 
 def tried(base_model: nn.Module, call: Callable[[], Any]) -> Any:
-    """Return what a call of the base model gives, None where its architecture objects."""
+    """Return what a call of the base model gives, None where its architecture objects; the plain way remains."""
     try:
         return call()
     except torch.OutOfMemoryError:
@@ -59,19 +56,6 @@ def tried(base_model: nn.Module, call: Callable[[], Any]) -> Any:
     except OBJECTIONS as error:
         logger.info("%s objects: %r", type(base_model).__name__, error)
         return None
-
-
-def some_ids(base_model: nn.Module, count: int) -> Int[torch.Tensor, " N"]:
-    """Return token ids to ask with, the same at each call."""
-    words = base_model.get_input_embeddings().weight
-    ids = torch.randint(0, words.shape[0], (count,), generator=torch.Generator().manual_seed(0))
-    return ids.to(words.device)
-
-
-def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the root mean square of the difference, relative to the spread of what is expected."""
-    difference = found.float() - expected.float()
-    return float(difference.square().mean().sqrt() / expected.float().std())
 
 
 def tolerance_of(dtype: torch.dtype) -> float:

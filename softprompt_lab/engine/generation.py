@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 
 from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument
-from .exactness import attention_window, error_of, remembered, some_ids, tolerance_of, tried
+from ..embedding import error_of, some_ids
+from .exactness import attention_window, remembered, tolerance_of, tried
 from .prefill import pays, read_texts
 from .prefixes import Prefix, cache_of, prefix_of, stack_prefixes
 
