@@ -49,7 +49,6 @@ SMALL = {name: size for size, names in SIZES.items() for name in names.split()} 
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
-    "decoder_start_token_id": 2,
     "n_group": 1,
     "topk_group": 1,
 }
@@ -63,13 +62,13 @@ GEMMA = {
     "vocab_size_per_layer_input": VOCABULARY,
     "num_kv_shared_layers": 0,
 }
+MLA = ["axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa"]
+MLA += ["longcat_flash", "minicpm3", "youtu"]
+LINEAR_ATTENTION = ["qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"]
 NEEDS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(
-        "axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa longcat_flash minicpm3 youtu".split(),
-        {"num_key_value_heads": 4},
-    ),
-    **dict.fromkeys("qwen3_next qwen3_5_text qwen3_5_moe_text qwen4_exp_text".split(), LINEAR),
-    **dict.fromkeys("lfm2 lfm2_moe lfm3".split(), CONVOLUTION),
+    **{kind: {"num_key_value_heads": 4} for kind in MLA},
+    **dict.fromkeys(LINEAR_ATTENTION, LINEAR),
+    **dict.fromkeys(("lfm2", "lfm2_moe", "lfm3"), CONVOLUTION),
     "bamba": {"attn_layer_indices": [1]},
     "codegen": {"rotary_dim": 8},
     "cpmant": {"dim_head": 8},
@@ -103,6 +102,7 @@ NEEDS: dict[str, dict[str, Any]] = {
         for of in ("shape", "pronunciation")
         for what in ("vocab_size", "embed_dim")
     },
+    "xlm": {"causal": True},
     "xlnet": {"d_head": 8, "d_inner": 64},
     "xlstm": {"embedding_dim": WIDTH, "num_blocks": 2},
     "xmod": {"default_language": "en_XX"},
@@ -142,6 +142,8 @@ def build(kind: str, task: str) -> PreTrainedModel:
     config_class = CONFIG_MAPPING[kind]
     try:
         known = {name: size for name, size in SMALL.items() if settable(config_class(), name)}
+        if task == "SEQ_2_SEQ_LM":
+            known["decoder_start_token_id"] = 2
         config = config_class(**known | copy.deepcopy(NEEDS.get(kind, {})))
         model_class = getattr(transformers, TASKS[task][kind])
         with torch.device("meta"):
@@ -153,7 +155,8 @@ def build(kind: str, task: str) -> PreTrainedModel:
         with torch.no_grad():
             for weight in model.parameters():
                 weight += 0.1 * torch.randn_like(weight)
-            logits = model(IDS[:1], **more_of(model)).logits
+            more = {"decoder_input_ids": IDS[:1]} if config.is_encoder_decoder else {}
+            logits = model(IDS[:1], **more).logits
         if not logits.isfinite().all():
             raise NotBuilt("its random weights give no finite numbers")
     except Exception as error:
@@ -247,7 +250,7 @@ QUESTIONS: dict[str, Callable[[PreTrainedModel, SoftPromptModel], Iterator[float
 
 
 class Finding(NamedTuple):
-    """What became of a family: "right", "refused", "not built" or "WRONG", and the gaps or the words that say why."""
+    """What became of a family: "right", "refused", "error", "not built" or "WRONG", and the gaps or the words that say why."""
 
     verdict: str
     why: str
@@ -269,8 +272,7 @@ def judge(kind: str, task: str) -> Finding:
         except ValueError as error:
             return Finding("refused", f"{', '.join(gaps)}: {error}" if gaps else str(error))
         except Exception as error:
-            gaps[name] = float("nan")
-            return Finding("WRONG", f"{name}: {type(error).__name__}: {error}")
+            return Finding("error", f"{name}: {type(error).__name__}: {error}")
     wrong = [name for name, value in gaps.items() if not value <= TOLERANCE]
     shown = ", ".join(f"{name} {value:.0e}" for name, value in gaps.items())
     return Finding("WRONG" if wrong else "right", shown)

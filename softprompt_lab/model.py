@@ -24,7 +24,7 @@ from .batch import (
     prepend_prompt,
     refuse,
 )
-from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
+from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig, TaskType
 from .embedding import PromptEmbedding, check_reads_vectors, words_of
 from .saving import load_prompt, load_prompts, save_prompts
 
@@ -102,7 +102,7 @@ class SoftPromptModel(nn.Module):
         self.add_prompt(DEFAULT_NAME, config, start=start, head=head)
         self.set_prompt(DEFAULT_NAME)
         with torch.no_grad(), self.engine.inside(self.base_model):
-            check_reads_vectors(self.base_model)
+            check_reads_vectors(self.base_model, config.task_type is TaskType.CAUSAL_LM)
         room("interop.states:keep_frozen_out", default=lambda model: None)(self)
 
     def __getattr__(self, name: str) -> Any:

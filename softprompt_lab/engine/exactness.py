@@ -56,8 +56,3 @@ def tried(base_model: nn.Module, call: Callable[[], Any]) -> Any:
     except OBJECTIONS as error:
         logger.info("%s objects: %r", type(base_model).__name__, error)
         return None
-
-
-def tolerance_of(dtype: torch.dtype) -> float:
-    """Return the largest error that rounding makes; a wrong position or mask moves a gradient by its own length."""
-    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.2

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ..batch import Example, Prompts, Target
-from ..embedding import error_of, some_ids
-from .exactness import attention_window, remembered, tolerance_of, tried
+from ..embedding import error_of, some_ids, tolerance_of
+from .exactness import attention_window, remembered, tried
 from .packing import unique_tokens
 from .strategies import (
     Strategy,
