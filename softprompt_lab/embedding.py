@@ -113,14 +113,17 @@ def check_reads_vectors(base_model: nn.Module, looks_back: bool) -> None:
             ahead.
     """
     ids, name = some_ids(base_model, 8)[None], type(base_model).__name__
-    words = base_model.get_input_embeddings()(ids)  # (1, 8, D)
-    no_word = torch.cat([words[:, :-1], words[:, -1:].flip(-1)], dim=1)
-    decoder = base_model.config.is_encoder_decoder and {"decoder_input_ids": torch.zeros_like(ids)}
-    ways = ({"input_ids": ids}, {"inputs_embeds": words}, {"inputs_embeds": no_word})
+    words, read = base_model.get_input_embeddings()(ids), torch.zeros_like(ids)  # (1, 8, D), (1, 8)
+    longer = torch.cat([words, words[:, -1:].flip(-1)], dim=1)  # by one that is no word
+    ways = [{"input_ids": ids}, {"inputs_embeds": words}, {"inputs_embeds": longer}]
+    if base_model.config.is_encoder_decoder:
+        decoder = {"decoder_input_ids": read, "use_cache": False}
+        ways = [way | decoder for way in (*ways, ways[1])]
+        ways[-1]["decoder_input_ids"] = torch.cat([read, read[:, :1] + 1], dim=1)
     training = [module for module in base_model.modules() if module.training]
     base_model.eval()
     try:
-        given, found, other = (base_model(**way, **(decoder or {}))[0] for way in ways)
+        given, found, *_, other = (base_model(**way)[0] for way in ways)
     except torch.OutOfMemoryError:
         raise
     except OBJECTIONS as error:
@@ -134,10 +137,10 @@ def check_reads_vectors(base_model: nn.Module, looks_back: bool) -> None:
             f"{name} makes more of a word than its embedding layer gives: with inputs_embeds its output is off by "
             f"{error:.1%} of what input_ids give. Behind a prompt it would read another text. {ADVICE}"
         )
-    if looks_back and error_of(other[:, :-1], given[:, :-1]) > tolerance_of(found.dtype):
+    if looks_back and error_of(other[:, :-1], given) > tolerance_of(found.dtype):
         raise ValueError(
-            f"{name} is no decoder: what it says at a token changes with the next one, which it is to predict. Load it "
-            "with is_decoder=True where its configuration has that, or choose another base model."
+            f"{name} is no decoder: what it says at a token changes with those behind it, which it is to predict. Load "
+            "it with is_decoder=True where its configuration has that, or choose another base model."
         )
 
 

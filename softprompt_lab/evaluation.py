@@ -176,7 +176,7 @@ def _scores(
         vectors, numbers = distinct_prompts(at_work, len(examples))
     else:  # a plain model: a prompt of length 0
         named, rows, numbers = {"": None}, examples, [0] * len(examples)
-        check_reads_vectors(model, not model.config.is_encoder_decoder)
+        check_reads_vectors(model, True)
         vectors = [model.get_input_embeddings().weight[:0].float()]
     behind = [replace(row, prompt=number) for row, number in zip(rows, numbers, strict=True)]
     parts = [np.split(part, len(named)) for part in score_labels(model, vectors, behind)]

@@ -30,6 +30,7 @@ from .saving import load_prompt, load_prompts, save_prompts
 
 # What a task with a head makes of prompts and text; the others are the base model's own business.
 TASK_FORWARD = dict.fromkeys(HEAD_MODULES, "heads.classify:classify")
+WRITES = (TaskType.CAUSAL_LM, TaskType.SEQ_2_SEQ_LM)
 # What transformers' Trainer and pipelines, and Accelerate, ask of a model, the base model answers.
 ASKED_OF_THE_BASE = (
     "config",
@@ -102,7 +103,7 @@ class SoftPromptModel(nn.Module):
         self.add_prompt(DEFAULT_NAME, config, start=start, head=head)
         self.set_prompt(DEFAULT_NAME)
         with torch.no_grad(), self.engine.inside(self.base_model):
-            check_reads_vectors(self.base_model, config.task_type is TaskType.CAUSAL_LM)
+            check_reads_vectors(self.base_model, config.task_type in WRITES)
         room("interop.states:keep_frozen_out", default=lambda model: None)(self)
 
     def __getattr__(self, name: str) -> Any:
