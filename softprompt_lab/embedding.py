@@ -113,7 +113,10 @@ def check_reads_vectors(base_model: nn.Module, looks_back: bool) -> None:
             ahead.
     """
     ids, name = some_ids(base_model, 8)[None], type(base_model).__name__
-    words, read = base_model.get_input_embeddings()(ids), torch.zeros_like(ids)  # (1, 8, D), (1, 8)
+    words, read = (
+        base_model.get_input_embeddings()(ids),
+        torch.full_like(ids, 2),
+    )  # (1, 8, D), (1, 8)
     longer = torch.cat([words, words[:, -1:].flip(-1)], dim=1)  # by one that is no word
     ways = [{"input_ids": ids}, {"inputs_embeds": words}, {"inputs_embeds": longer}]
     if base_model.config.is_encoder_decoder:

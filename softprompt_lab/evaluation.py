@@ -176,7 +176,8 @@ def _scores(
         vectors, numbers = distinct_prompts(at_work, len(examples))
     else:  # a plain model: a prompt of length 0
         named, rows, numbers = {"": None}, examples, [0] * len(examples)
-        check_reads_vectors(model, True)
+        with torch.no_grad(), default_engine().inside(model):
+            check_reads_vectors(model, looks_back=True)
         vectors = [model.get_input_embeddings().weight[:0].float()]
     behind = [replace(row, prompt=number) for row, number in zip(rows, numbers, strict=True)]
     parts = [np.split(part, len(named)) for part in score_labels(model, vectors, behind)]
@@ -193,7 +194,7 @@ def _vectors(
     """
     if not isinstance(prompts, Mapping):
         prompts = {name: model.prompt_by_name(name) for name in prompts}
-    width = model.word_embeddings.shape[1]
+    width = model.word_embeddings_module.weight.shape[1]
     for name, prompt in prompts.items():
         if prompt.ndim != 2 or prompt.shape[1] != width:
             raise ValueError(
