@@ -113,16 +113,15 @@ def check_reads_vectors(base_model: nn.Module, looks_back: bool) -> None:
             ahead.
     """
     ids, name = some_ids(base_model, 8)[None], type(base_model).__name__
-    words, read = (
-        base_model.get_input_embeddings()(ids),
-        torch.full_like(ids, 2),
-    )  # (1, 8, D), (1, 8)
+    words = base_model.get_input_embeddings()(ids)  # (1, 8, D)
     longer = torch.cat([words, words[:, -1:].flip(-1)], dim=1)  # by one that is no word
     ways = [{"input_ids": ids}, {"inputs_embeds": words}, {"inputs_embeds": longer}]
     if base_model.config.is_encoder_decoder:
-        decoder = {"decoder_input_ids": read, "use_cache": False}
-        ways = [way | decoder for way in (*ways, ways[1])]
-        ways[-1]["decoder_input_ids"] = torch.cat([read, read[:, :1] + 1], dim=1)
+        read = torch.tensor(
+            [[2, 2, 2, 3]], device=ids.device
+        )  # of the decoder's words, which may be others
+        decoder = {"decoder_input_ids": read[:, :-1], "use_cache": False}
+        ways = [*(way | decoder for way in ways), ways[1] | decoder | {"decoder_input_ids": read}]
     training = [module for module in base_model.modules() if module.training]
     base_model.eval()
     try:

@@ -177,7 +177,7 @@ def _scores(
     else:  # a plain model: a prompt of length 0
         named, rows, numbers = {"": None}, examples, [0] * len(examples)
         with torch.no_grad(), default_engine().inside(model):
-            check_reads_vectors(model, looks_back=True)
+            check_reads_vectors(model, True)
         vectors = [model.get_input_embeddings().weight[:0].float()]
     behind = [replace(row, prompt=number) for row, number in zip(rows, numbers, strict=True)]
     parts = [np.split(part, len(named)) for part in score_labels(model, vectors, behind)]

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
-from ..embedding import OBJECTIONS
+from ..embedding import OBJECTIONS, asked_once
 from .gradient_checkpointing import checkpointed_layers
 
 logger = logging.getLogger(__name__)
@@ -19,18 +18,14 @@ logger = logging.getLogger(__name__)
 
 def remembered(find: Callable[..., Any]) -> Callable[..., Any]:
     """Ask a question about a base model once for each type, device, attention and checkpointing that it has."""
-    found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
+    asked = asked_once(lambda base_model, key, *arguments: find(base_model, *arguments))
 
     @wraps(find)
     def answer(base_model: nn.Module, *arguments: Any) -> Any:
         words = base_model.get_input_embeddings().weight
         attention = getattr(base_model.config, "_attn_implementation", None)
         recomputes = any(layer.training for layer in checkpointed_layers(base_model))
-        key = (words.dtype, words.device, attention, recomputes, *arguments)
-        answers = found.setdefault(base_model, {})
-        if key not in answers:
-            answers[key] = find(base_model, *arguments)
-        return answers[key]
+        return asked(base_model, (words.dtype, words.device, attention, recomputes), *arguments)
 
     return answer
 
