@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers.loss.loss_utils import fixed_cross_entropy
 
-from .embedding import asked_once, concatenate_prompt, error_of, some_ids, tolerance_of
+from .embedding import asked_once, concatenate_prompt, error_of, some_ids, takes, tolerance_of
 
 IGNORE = -100  # a label that does not count, as in torch.nn.CrossEntropyLoss
 ROWS_PER_CALL = 16  # of the plain engine
@@ -185,6 +185,14 @@ def refuse(value_of: Callable[[str], Any]) -> None:
     for name, reason in REFUSED.items():
         if value_of(name) is not None:
             raise ValueError(f"{name} cannot be passed: {reason}.")
+
+
+def refuse_types(base_model: nn.Module, token_type_ids: torch.Tensor | None) -> None:
+    """Raise ValueError for types of tokens where the base model that is to write text would read them."""
+    if token_type_ids is not None and takes(base_model, "token_type_ids"):
+        raise ValueError(
+            "token_type_ids cannot be passed where text is written: virtual and new tokens have none; leave them out."
+        )
 
 
 def checked_mask(

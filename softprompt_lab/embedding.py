@@ -3,6 +3,7 @@
 And the words beside it: what the embedding layer gives, and whether the base model reads that in place of token ids.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -75,6 +76,11 @@ def asked_once(question: Callable[..., Any]) -> Callable[..., Any]:
         return known[arguments]
 
     return answer
+
+
+def takes(base_model: nn.Module, name: str) -> bool:
+    """Return whether the base model's forward pass has an argument with this name."""
+    return name in inspect.signature(base_model.forward).parameters
 
 
 def some_ids(base_model: nn.Module, count: int) -> Int[torch.Tensor, " N"]:

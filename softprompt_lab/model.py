@@ -23,6 +23,7 @@ from .batch import (
     lengths_of_new_text,
     prepend_prompt,
     refuse,
+    refuse_types,
 )
 from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig, TaskType
 from .embedding import PromptEmbedding, check_reads_vectors, words_of
@@ -320,7 +321,7 @@ class SoftPromptModel(nn.Module):
             labels: for a decoder (B, T), lined up with `input_ids`, -100 where nothing is to be predicted; the first
                 token is predicted by the last virtual token, as in PEFT. With a head see `heads.classify`.
             inputs_embeds: word vectors in place of `input_ids`.
-            token_type_ids, start_positions, end_positions: see `heads.classify`.
+            token_type_ids, start_positions, end_positions: see `heads.classify`; text is written without types.
             prompt_names: one for each row, where rows stand behind different prompts; lengths may differ.
             kwargs: go to the base model (`output_hidden_states=True`, ...).
             num_items_in_batch: what a decoder's summed loss is divided by, in place of the number of labels here.
@@ -357,6 +358,7 @@ class SoftPromptModel(nn.Module):
                 head = self.head_weights(prompt_names)
                 classify = room(TASK_FORWARD[task])
                 return classify(self.base_model, task, prompts, words, mask, head, **kwargs)
+            refuse_types(self.base_model, token_type_ids)
             batch = prepend_prompt(prompts, words, mask)
             if self.base_model.config.is_encoder_decoder:
                 return self.base_model(**batch.inputs, **kwargs)
@@ -448,6 +450,7 @@ class SoftPromptModel(nn.Module):
                 text = _given(input_ids=input_ids, attention_mask=attention_mask)
                 return base_model.generate(**text, **kwargs)
             refuse(lambda name: generation_argument(base_model, kwargs, name))
+            refuse_types(base_model, kwargs.get("token_type_ids"))
             mask = checked_mask(input_ids, attention_mask)
             prompts = self.prompts_of_rows(prompt_names, len(input_ids))
             if not base_model.config.is_encoder_decoder:

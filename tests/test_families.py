@@ -169,6 +169,24 @@ def test_rows_of_one_length_are_written_where_pads_are_read(engine):
         model.generate(ids, mask, **options)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+@pytest.mark.parametrize("length", [1, 6])
+def test_types_of_tokens_are_refused_where_text_is_written(kind, length):
+    """A single type would be that of every virtual token too, and those of new tokens are nobody's."""
+    model, ids = with_prompt(table.build(kind, "CAUSAL_LM")), table.IDS[:2, :length]
+    for call in (model, model.generate):
+        with pytest.raises(
+            ValueError, match="token_type_ids cannot be passed where text is written"
+        ):
+            call(ids, token_type_ids=torch.ones_like(ids))
+
+
+def test_types_that_a_base_does_not_read_change_nothing():
+    """Many tokenizers make them, and Llama passes them over."""
+    model, ids = with_prompt(llama()), table.IDS[:2]
+    assert torch.equal(model(ids, token_type_ids=torch.ones_like(ids)).logits, model(ids).logits)
+
+
 # -------------------------------------------------------------------------------------------- what the words are
 
 

@@ -1,6 +1,5 @@
 """What a base model takes, found out by asking it once and comparing numbers, never from a list of names."""
 
-import inspect
 import logging
 import math
 from collections.abc import Callable
@@ -28,11 +27,6 @@ def remembered(find: Callable[..., Any]) -> Callable[..., Any]:
         return asked(base_model, (words.dtype, words.device, attention, recomputes), *arguments)
 
     return answer
-
-
-def takes(base_model: nn.Module, name: str) -> bool:
-    """Return whether the base model's forward pass has an argument with this name."""
-    return name in inspect.signature(base_model.forward).parameters
 
 
 def attention_window(base_model: nn.Module) -> float:

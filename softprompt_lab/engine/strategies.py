@@ -15,9 +15,8 @@ from jaxtyping import Float
 from torch import nn
 
 from ..batch import IGNORE, Example, LabelLogits, PromptedBatch, Prompts, pad_rows, prepend_prompt
-from ..embedding import concatenate_prompt
+from ..embedding import concatenate_prompt, takes
 from .blocks import attention_over_blocks, blocks_of
-from .exactness import takes
 from .packing import PackedRow, additive, pack, packed_mask
 from .prefixes import cache_of, positions, prefix_of
 
