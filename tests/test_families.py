@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from families import WIDTH, base_of, byte_tokenizer, llama
 from prompted import with_prompt
@@ -112,6 +113,14 @@ def test_an_encoder_is_no_decoder():
     ):
         with_prompt(base)
     assert with_prompt(base_of("Bert", "SEQ_CLS"), "SEQ_CLS").prompt.shape == (4, WIDTH)
+
+
+def test_a_single_number_is_compared_too():
+    """A classifier's regression says one number, which has no spread."""
+    sizes = {"vocab_size": 99, "hidden_size": WIDTH, "num_hidden_layers": 1}
+    config = transformers.BertConfig(**sizes, num_attention_heads=4, num_labels=1)
+    base = transformers.BertForSequenceClassification(config)
+    assert with_prompt(base, "SEQ_CLS").prompt.shape == (4, WIDTH)
 
 
 def test_a_base_is_asked_once_without_a_trace():
