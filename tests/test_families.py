@@ -123,6 +123,13 @@ def test_a_single_number_is_compared_too():
     assert with_prompt(base, "SEQ_CLS").prompt.shape == (4, WIDTH)
 
 
+def test_what_comes_before_the_logits_is_passed_over():
+    """A mixture of experts may say first how evenly they were used."""
+    base = table.build("mixtral", "CAUSAL_LM")
+    base.config.output_router_logits = True
+    assert with_prompt(base)(table.IDS).logits.shape == (4, 12, table.VOCABULARY)
+
+
 def test_a_base_is_asked_once_without_a_trace():
     """Three calls for all prompts on it; no random number is drawn, no mode changed, nothing keeps it alive."""
     base, calls = llama(), []
