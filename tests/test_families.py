@@ -123,6 +123,31 @@ def test_a_single_number_is_compared_too():
     assert with_prompt(base, "SEQ_CLS").prompt.shape == (4, WIDTH)
 
 
+@pytest.mark.parametrize("kind", ["FNet", "ConvBert", "MobileBert", "Bert"])
+def test_an_encoder_that_reads_pads_is_refused_a_padded_batch(kind):
+    """Fourier sums and convolutions run over pads; a row alone, or rows of one length, are right."""
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"vocab_size": 99, "intermediate_size": 64, "embedding_size": WIDTH}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{kind}Config")(**sizes)
+        base = getattr(transformers, f"{kind}Model")(config).eval()
+    model, ids = with_prompt(base, "FEATURE_EXTRACTION"), table.IDS[:2, :6]
+    together = model(ids).last_hidden_state
+    for row, found in zip(ids, together, strict=True):
+        alone = model(row[None]).last_hidden_state[0]
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
+    mask = torch.ones_like(ids)
+    mask[0, 4:] = 0
+    if kind == "Bert":
+        found = model(ids, mask).last_hidden_state[0, :4]
+        alone = model(ids[:1, :4]).last_hidden_state[0]
+        torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-5)
+        return
+    with pytest.raises(ValueError, match=f"{kind}Model reads pads"):
+        model(ids, mask)
+
+
 def test_what_comes_before_the_logits_is_passed_over():
     """A mixture of experts may say first how evenly they were used."""
     base = table.build("mixtral", "CAUSAL_LM")
