@@ -62,6 +62,18 @@ GEMMA = {
     "vocab_size_per_layer_input": VOCABULARY,
     "num_kv_shared_layers": 0,
 }
+BERT = {
+    "model_type": "bert",
+    "hidden_size": WIDTH,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+BERT |= {"vocab_size": VOCABULARY, "intermediate_size": 64, "initializer_range": 0.2}
+TEXT = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+TEXT |= {"num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": VOCABULARY}
+TEXT |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.2}
+VISION = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 4}
+VISION |= {"intermediate_size": 64, "image_size": 56, "patch_size": 14}
 MLA = ["axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa"]
 MLA += ["longcat_flash", "minicpm3", "youtu"]
 LINEAR_ATTENTION = ["qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"]
@@ -77,8 +89,18 @@ NEEDS: dict[str, dict[str, Any]] = {
         "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2},
     },
     "dots1": {"n_shared_experts": 1},
+    "encoder-decoder": {
+        "encoder": BERT,
+        "decoder": BERT | {"is_decoder": True, "add_cross_attention": True},
+    },
     "falcon_h1": {"mamba_d_ssm": 64, "mamba_chunk_size": 8},
     "fsmt": {f"{side}_vocab_size": VOCABULARY for side in ("src", "tgt")},
+    "gemma3": {
+        "text_config": TEXT,
+        "vision_config": VISION,
+        "mm_tokens_per_image": 4,
+        "image_token_id": 3,
+    },
     "gemma3n_text": GEMMA
     | {
         "intermediate_size": [64, 64],
@@ -103,6 +125,7 @@ NEEDS: dict[str, dict[str, Any]] = {
         for of in ("shape", "pronunciation")
         for what in ("vocab_size", "embed_dim")
     },
+    "t5gemma": {"encoder": TEXT, "decoder": TEXT | {"is_decoder": True}, "vocab_size": VOCABULARY},
     "xlm": {"causal": True},
     "xlnet": {"d_head": 8, "d_inner": 64},
     "xlstm": {"embedding_dim": WIDTH, "num_blocks": 2},
