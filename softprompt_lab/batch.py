@@ -369,6 +369,17 @@ def encoder_decoder_call(
     return output.logits, [0] * len(rows)
 
 
+def behind_input(input_ids: Int[torch.Tensor, "B T"], output: Any, given: int = 0) -> Any:
+    """Return what `generate` returned with `input_ids` in place of the first `given` columns of its sequences."""
+    sequences = output if isinstance(output, torch.Tensor) else output.sequences
+    copies = len(sequences) // len(input_ids)  # num_return_sequences
+    sequences = torch.cat([input_ids.repeat_interleave(copies, dim=0), sequences[:, given:]], dim=1)
+    if isinstance(output, torch.Tensor):
+        return sequences
+    output.sequences = sequences
+    return output
+
+
 def check_left_pads(base_model: nn.Module, mask: Bool[torch.Tensor, "B N"]) -> None:
     """Raise ValueError for pads in front of a decoder whose `generate` would count or read them."""
     if not (mask.all() or skips_left_pads(base_model)):
@@ -405,14 +416,3 @@ def same_steps(
         if ours.argmax() != theirs.argmax():  # from here on other tokens, but for rounding
             break
     return True
-
-
-def behind_input(input_ids: Int[torch.Tensor, "B T"], output: Any, given: int = 0) -> Any:
-    """Return what `generate` returned with `input_ids` in place of the first `given` columns of its sequences."""
-    sequences = output if isinstance(output, torch.Tensor) else output.sequences
-    copies = len(sequences) // len(input_ids)  # num_return_sequences
-    sequences = torch.cat([input_ids.repeat_interleave(copies, dim=0), sequences[:, given:]], dim=1)
-    if isinstance(output, torch.Tensor):
-        return sequences
-    output.sequences = sequences
-    return output
