@@ -141,17 +141,26 @@ def check_reads_vectors(base_model: nn.Module, looks_back: bool) -> None:
             module.training = True
     # The first of each that is no single number: logits, not a loss of the experts' balance.
     given, found, *_, other = (next(x for x in output if x.ndim) for output in outputs)
-    gap = float((found - given).abs().max() / given.abs().max())
-    if gap > max(1e-5, 4 * torch.finfo(found.dtype).eps):
+    rounding = max(1e-5, 4 * torch.finfo(given.dtype).eps)
+    gap = _gap(found, given)
+    if gap > rounding:
         raise ValueError(
             f"{name} makes more of a word than its embedding layer gives: with inputs_embeds its output is off by "
             f"{gap:.1%} of the largest that input_ids give. Behind a prompt it would read another text. {ADVICE}"
         )
-    if looks_back and error_of(other[:, :-1], given) > tolerance_of(found.dtype):
+    if looks_back and _gap(other[:, :-1], given) > max(1e-3, 2 * rounding):
         raise ValueError(
             f"{name} is no decoder: what it says at a token changes with those behind it, which it is to predict. Load "
             "it with is_decoder=True where its configuration has that, or choose another base model."
         )
+
+
+def _gap(found: torch.Tensor, given: torch.Tensor) -> float:
+    """Return the difference at the middle one of the tokens, as a share of the largest number there is.
+
+    At a few tokens rounding alone can choose another expert; whatever else is asked for moves all.
+    """
+    return float((found - given).abs().amax(-1).median() / given.abs().max())
 
 
 @torch.no_grad()
