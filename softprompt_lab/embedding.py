@@ -123,9 +123,7 @@ def check_reads_vectors(base_model: nn.Module, looks_back: bool) -> None:
     longer = torch.cat([words, words[:, -1:].flip(-1)], dim=1)  # by one that is no word
     ways = [{"input_ids": ids}, {"inputs_embeds": words}, {"inputs_embeds": longer}]
     if base_model.config.is_encoder_decoder:
-        read = torch.tensor(
-            [[2, 2, 2, 3]], device=ids.device
-        )  # of the decoder's words, which may be others
+        read = torch.tensor([[2, 2, 2, 3]], device=ids.device)  # the decoder's words may be others
         decoder = {"decoder_input_ids": read[:, :-1], "use_cache": False}
         ways = [*(way | decoder for way in ways), ways[1] | decoder | {"decoder_input_ids": read}]
     training = [module for module in base_model.modules() if module.training]
