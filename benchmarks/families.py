@@ -262,14 +262,26 @@ def rows_alone(base: PreTrainedModel, model: SoftPromptModel) -> Iterator[float]
 
 
 def writes_alike(base: PreTrainedModel, model: SoftPromptModel) -> Iterator[float]:
-    """Yield 0 where `generate` continues a padded batch as the plain base model does the words and each row, else 1."""
+    """Yield how far from a tie the first token is that `generate` writes otherwise than the plain base behind words.
+
+    The batch is padded, the plain base model has each row alone; 0 where they write the same.
+    """
     options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "num_beams": 1}
     ids, mask, _ = batch_of(base, "left")
     together = model.generate(ids, mask, **options)
     for row, found in zip(ROWS, together, strict=True):
         text = torch.tensor([[*WORDS.tolist(), *row]])
         written = base.generate(text, attention_mask=torch.ones_like(text), **options)[0]
-        yield float(not torch.equal(found[-4:], written[-4:]))
+        same = int((found[-4:] == written[-4:]).long().cumprod(0).sum())
+        if same == 4:
+            yield 0.0
+            continue
+        before = written[None, : len(written) - 4 + same]
+        given = {"input_ids": before}
+        if base.config.is_encoder_decoder:
+            given = {"input_ids": text, "decoder_input_ids": before, "use_cache": False}
+        ahead = base(**given).logits[0, -1]
+        yield gap(ahead[found[same - 4]], ahead[written[same - 4]])
 
 
 QUESTIONS: dict[str, Callable[[PreTrainedModel, SoftPromptModel], Iterator[float]]] = {
