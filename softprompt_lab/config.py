@@ -177,7 +177,7 @@ class PromptTuningConfig:
         Raises:
             ValueError: the task type is not the base model's.
         """
-        shape = base_model.config
+        shape, sizes = base_model.config, base_model.config.get_text_config()
         fits = shape.is_encoder_decoder == (self.task_type is TaskType.SEQ_2_SEQ_LM)
         if not fits or not (self.task_type in HEAD_MODULES or base_model.can_generate()):
             raise ValueError(
@@ -193,8 +193,8 @@ class PromptTuningConfig:
         trained = {*(self.modules_to_save or ()), *HEAD_MODULES.get(self.task_type, ())}
         found = {
             "token_dim": base_model.get_input_embeddings().weight.shape[1],
-            "num_layers": shape.num_hidden_layers,
-            "num_attention_heads": shape.num_attention_heads,
+            "num_layers": sizes.num_hidden_layers,
+            "num_attention_heads": getattr(sizes, "num_attention_heads", None),  # of Mamba none
             "base_model_name_or_path": name,
         }
         if (config.base_model_name_or_path or name) == name:

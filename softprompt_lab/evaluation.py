@@ -15,6 +15,7 @@ from torch import nn
 
 from .batch import IGNORE, Example, Target, distinct_prompts
 from .config import HEAD_MODULES, TaskType
+from .embedding import check_reads_vectors
 from .model import SoftPromptModel, default_engine
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task, forced_tokens, wrote_for
 
@@ -182,6 +183,8 @@ def _scores(
         vectors, numbers = distinct_prompts(at_work, len(examples))
     else:  # a plain model: a prompt of length 0
         named, rows, numbers = {"": None}, examples, [0] * len(examples)
+        with torch.no_grad(), default_engine().inside(model):
+            check_reads_vectors(model, True)
         vectors = [model.get_input_embeddings().weight[:0].float()]
     behind = [replace(row, prompt=number) for row, number in zip(rows, numbers, strict=True)]
     parts = [np.split(part, len(named)) for part in score_labels(model, vectors, behind)]
@@ -198,7 +201,7 @@ def _vectors(
     """
     if not isinstance(prompts, Mapping):
         prompts = {name: model.prompt_by_name(name) for name in prompts}
-    width = model.word_embeddings.shape[1]
+    width = model.word_embeddings_module.weight.shape[1]
     for name, prompt in prompts.items():
         if prompt.ndim != 2 or prompt.shape[1] != width:
             raise ValueError(

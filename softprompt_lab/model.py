@@ -24,14 +24,16 @@ from .batch import (
     lengths_of_new_text,
     prepend_prompt,
     refuse,
+    refuse_types,
 )
-from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig
-from .embedding import PromptEmbedding
+from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig, TaskType
+from .embedding import PromptEmbedding, check_reads_vectors, words_of
 from .saving import load_prompt, load_prompts, save_prompts
 from .tasks import wrote_for
 
 # What a task with a head makes of prompts and text; the others are the base model's own business.
 TASK_FORWARD = dict.fromkeys(HEAD_MODULES, "heads.classify:classify")
+WRITES = (TaskType.CAUSAL_LM, TaskType.SEQ_2_SEQ_LM)
 # What transformers' Trainer and pipelines, and Accelerate, ask of a model, the base model answers.
 ASKED_OF_THE_BASE = (
     "config",
@@ -67,7 +69,8 @@ class SoftPromptModel(nn.Module):
         engine: how batches go through the base model; None is the fast way (`engine.FastEngine`).
 
     Raises:
-        ValueError: a task type that is not the base model's, or sizes that do not fit it.
+        ValueError: a task type that is not the base model's, sizes that do not fit it, or a base model that reads more
+            of a word than its vector (`embedding.check_reads_vectors`).
 
     Example:
         >>> from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model
@@ -105,6 +108,8 @@ class SoftPromptModel(nn.Module):
         self._disabled = False
         self.add_prompt(DEFAULT_NAME, config, start=start, head=head)
         self.set_prompt(DEFAULT_NAME)
+        with torch.no_grad(), self.engine.inside(self.base_model):
+            check_reads_vectors(self.base_model, config.task_type in WRITES)
         room("interop.states:keep_frozen_out", default=lambda model: None)(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -208,7 +213,7 @@ class SoftPromptModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the word embeddings."""
-        return self.word_embeddings.device
+        return self.word_embeddings_module.weight.device
 
     @property
     def word_embeddings_module(self) -> nn.Module:
@@ -217,8 +222,8 @@ class SoftPromptModel(nn.Module):
 
     @property
     def word_embeddings(self) -> Float[torch.Tensor, "V D"]:
-        """The base model's word vectors."""
-        return self.word_embeddings_module.weight
+        """The word vectors as the base model reads them: the layer's weight itself, unless the layer scales it."""
+        return words_of(self.word_embeddings_module)
 
     @property
     def accepts_loss_kwargs(self) -> bool:
@@ -328,7 +333,7 @@ class SoftPromptModel(nn.Module):
             labels: for a decoder (B, T), lined up with `input_ids`, -100 where nothing is to be predicted; the first
                 token is predicted by the last virtual token, as in PEFT. With a head see `heads.classify`.
             inputs_embeds: word vectors in place of `input_ids`.
-            token_type_ids, start_positions, end_positions: see `heads.classify`.
+            token_type_ids, start_positions, end_positions: see `heads.classify`; text is written without types.
             prompt_names: one for each row, where rows stand behind different prompts; lengths may differ.
             kwargs: go to the base model (`output_hidden_states=True`, ...).
             num_items_in_batch: what a decoder's summed loss is divided by, in place of the number of labels here.
@@ -365,6 +370,7 @@ class SoftPromptModel(nn.Module):
                 head = self.head_weights(prompt_names)
                 classify = room(TASK_FORWARD[task])
                 return classify(self.base_model, task, prompts, words, mask, head, **kwargs)
+            refuse_types(self.base_model, token_type_ids)
             batch = prepend_prompt(prompts, words, mask)
             if self.base_model.config.is_encoder_decoder:
                 if labels is not None and "decoder_inputs_embeds" not in kwargs:
@@ -459,6 +465,7 @@ class SoftPromptModel(nn.Module):
                 text = _given(input_ids=input_ids, attention_mask=attention_mask)
                 return base_model.generate(**text, **kwargs)
             refuse(lambda name: generation_argument(base_model, kwargs, name))
+            refuse_types(base_model, kwargs.get("token_type_ids"))
             mask = checked_mask(input_ids, attention_mask)
             prompts = self.prompts_of_rows(prompt_names, len(input_ids))
             if not base_model.config.is_encoder_decoder:

@@ -9,7 +9,7 @@ from families import bloom, llama
 
 from softprompt_lab.cli import speed
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import measuring
 
 

@@ -1,46 +1,32 @@
 """What a base model takes, found out by asking it once and comparing numbers, never from a list of names."""
 
-import inspect
 import logging
 import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Int
 from torch import nn
 
+from ..embedding import OBJECTIONS, asked_once
 from .gradient_checkpointing import checkpointed_layers
 
 logger = logging.getLogger(__name__)
 
-# What an architecture raises when a 4-D mask or an argument is foreign to it; the plain way remains.
-OBJECTIONS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
-
 
 def remembered(find: Callable[..., Any]) -> Callable[..., Any]:
     """Ask a question about a base model once for each type, device, attention and checkpointing that it has."""
-    found: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
+    asked = asked_once(lambda base_model, key, *arguments: find(base_model, *arguments))
 
     @wraps(find)
     def answer(base_model: nn.Module, *arguments: Any) -> Any:
         words = base_model.get_input_embeddings().weight
         attention = getattr(base_model.config, "_attn_implementation", None)
         recomputes = any(layer.training for layer in checkpointed_layers(base_model))
-        key = (words.dtype, words.device, attention, recomputes, *arguments)
-        answers = found.setdefault(base_model, {})
-        if key not in answers:
-            answers[key] = find(base_model, *arguments)
-        return answers[key]
+        return asked(base_model, (words.dtype, words.device, attention, recomputes), *arguments)
 
     return answer
-
-
-def takes(base_model: nn.Module, name: str) -> bool:
-    """Return whether the base model's forward pass has an argument with this name."""
-    return name in inspect.signature(base_model.forward).parameters
 
 
 def attention_window(base_model: nn.Module) -> float:
@@ -51,7 +37,7 @@ def attention_window(base_model: nn.Module) -> float:
 
 
 def tried(base_model: nn.Module, call: Callable[[], Any]) -> Any:
-    """Return what a call of the base model gives, None where its architecture objects."""
+    """Return what a call of the base model gives, None where its architecture objects; the plain way remains."""
     try:
         return call()
     except torch.OutOfMemoryError:
@@ -59,21 +45,3 @@ def tried(base_model: nn.Module, call: Callable[[], Any]) -> Any:
     except OBJECTIONS as error:
         logger.info("%s objects: %r", type(base_model).__name__, error)
         return None
-
-
-def some_ids(base_model: nn.Module, count: int) -> Int[torch.Tensor, " N"]:
-    """Return token ids to ask with, the same at each call."""
-    words = base_model.get_input_embeddings().weight
-    ids = torch.randint(0, words.shape[0], (count,), generator=torch.Generator().manual_seed(0))
-    return ids.to(words.device)
-
-
-def error_of(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Return the root mean square of the difference, relative to the spread of what is expected."""
-    difference = found.float() - expected.float()
-    return float(difference.square().mean().sqrt() / expected.float().std())
-
-
-def tolerance_of(dtype: torch.dtype) -> float:
-    """Return the largest error that rounding makes; a wrong position or mask moves a gradient by its own length."""
-    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.2

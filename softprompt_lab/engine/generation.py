@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import nn
 
-from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument
-from .exactness import attention_window, error_of, remembered, some_ids, tolerance_of, tried
+from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument, same_steps
+from ..embedding import some_ids
+from .exactness import attention_window, remembered, tried
 from .prefill import pays, read_texts
 from .prefixes import Prefix, cache_of, prefix_of, stack_prefixes
 
@@ -127,11 +128,7 @@ def is_exact(base_model: nn.Module, reads_first: bool = False) -> bool:
     for number, (prompt, row, kept) in enumerate(zip(prompts, rows, text, strict=True)):
         row, kept = row[kept][None], kept[kept][None]
         alone = PlainEngine().generate(base_model, [prompt], row, kept, **options)
-        for ours, theirs in zip(together.logits, alone.logits, strict=False):
-            if error_of(ours[number], theirs[0]) > tolerance_of(words.dtype):
-                return False
-            if (
-                ours[number].argmax() != theirs[0].argmax()
-            ):  # from here on other tokens, but for rounding
-                break
+        ours = [logits[number] for logits in together.logits]
+        if not same_steps(ours, [logits[0] for logits in alone.logits], words.dtype):
+            return False
     return True

@@ -24,9 +24,8 @@ from ..batch import (
     pad_rows,
     prepend_prompt,
 )
-from ..embedding import concatenate_prompt
+from ..embedding import concatenate_prompt, takes
 from .blocks import attention_over_blocks, blocks_of
-from .exactness import takes
 from .packing import PackedRow, additive, pack, packed_mask
 from .prefixes import cache_of, positions, prefix_of
 
@@ -176,17 +175,19 @@ def encoder_decoder(
     for part in _calls(list(enumerate(examples)), lambda pair: _read_tokens(prompts, pair[1])):
         fronts = [prompts[example.prompt] for _, example in part]
         batch = _padded_batch(base_model, fronts, [example.context for _, example in part])
-        states = base_model.get_encoder()(**batch.inputs).last_hidden_state  # (contexts, P+T, D)
+        encoded = base_model.get_encoder()(**batch.inputs)
         rows = [
             (context, (index, number), target)
             for context, (index, example) in enumerate(part)
             for number, target in enumerate(example.targets)
         ]
         copies, owners, targets = zip(*rows, strict=True)
+        states = encoded.last_hidden_state  # (contexts, P+T, D)
+        encoded.last_hidden_state = states[list(copies)]
         ids, _ = pad_rows([[start, *target.ids[:-1]] for target in targets], states.device, start)
         labels, _ = pad_rows([target.labels for target in targets], states.device, IGNORE)
         logits = base_model(
-            encoder_outputs=(states[list(copies)],),
+            encoder_outputs=encoded,
             attention_mask=batch.mask.long()[list(copies)],
             decoder_input_ids=ids,
             use_cache=False,

@@ -21,7 +21,8 @@ from transformers.utils import ModelOutput
 
 from ..batch import PromptedBatch, Prompts, check_labels, prepend_prompt
 from ..config import TaskType
-from ..engine.exactness import error_of, remembered, some_ids, takes, tolerance_of, tried
+from ..embedding import error_of, some_ids, takes, tolerance_of
+from ..engine.exactness import remembered, tried
 from ..engine.prefixes import positions
 
 # --------------------------------------------------------------------------------------------------- the weights
@@ -122,6 +123,11 @@ def classify(
         (B, T, D), 0 at pads. `loss` where labels are given.
     """
     batch = _layout(base_model, task_type, prompts, words, text)
+    if not (batch.mask.all() or skips_pads(base_model, not bool(batch.mask[:, 0].all()))):
+        raise ValueError(
+            f"{type(base_model).__name__} reads pads, so that a row's numbers would depend on the rows beside it; call "
+            "it with rows of one length, or with one after the other."
+        )
     inputs = batch.inputs
     if token_type_ids is not None:
         zeros = torch.zeros_like(batch.mask, dtype=token_type_ids.dtype)
@@ -248,10 +254,33 @@ def _layout(
             f"{type(base_model).__name__} takes no position_ids, so its classifier would read the first virtual token "
             "in place of the text's; choose BERT, RoBERTa, DistilBERT or a decoder."
         )
+    return _pads_left(base_model, prompts, words, text)
+
+
+def _pads_left(
+    base_model: nn.Module,
+    prompts: Sequence[torch.Tensor],
+    words: Float[torch.Tensor, "B T D"],
+    text: Bool[torch.Tensor, "B T"],
+) -> PromptedBatch:
+    """Rows that end together, with the position ids of what is no pad."""
     batch = prepend_prompt(prompts, words, text, pads="left")
     if not takes(base_model, "position_ids"):
         return batch
     return replace(batch, position_ids=positions(batch.mask))
+
+
+@remembered
+def skips_pads(base_model: nn.Module, left: bool) -> bool:
+    """True if pads, on the left or right of a text, change none of its states; asked once."""
+    words = _some_words(base_model)
+    text = torch.ones(words.shape[:2], dtype=torch.bool, device=words.device)
+    row = torch.cat([words, words[:, :3]], dim=1), nn.functional.pad(text, (0, 3))
+    none = [words[0, :0]]
+    batch = _pads_left(base_model, none, *row) if left else prepend_prompt(none, *row)
+    found = batch.align(_states(base_model, **batch.inputs))[:, : words.shape[1]]
+    expected = _states(base_model, inputs_embeds=words)
+    return error_of(found, expected) <= tolerance_of(words.dtype)
 
 
 @remembered

@@ -50,6 +50,9 @@ def nearest_tokens(
     nearer), "l2" (the distance: smaller is nearer). `centered` takes the vocabulary's mean from both sides
     first. `neighbour_table` makes it one row a virtual token, `nearest_tokens_of` holds the controls too.
 
+    `word_embeddings` are those of a `SoftPromptModel`, `model.word_embeddings`: the words as the base model reads them.
+    The weight of its embedding layer is not always the same, because some layers scale it.
+
     Raises:
         ValueError: shapes, numbers, k or metric that cannot be.
 

@@ -40,7 +40,8 @@ class Checkpoint:
         self.path, self.history = user_path(folder) / CHECKPOINT_NAME, history
         self.model = model
         rows = [list(task.train[column]) for column in (task.text_column, LABEL_COLUMN)]
-        shown = repr((rows, task.template, len(model.word_embeddings), tuple(model.prompt.shape)))
+        words = len(model.word_embeddings_module.weight)
+        shown = repr((rows, task.template, words, tuple(model.prompt.shape)))
         digest = hashlib.sha256(shown.encode()).hexdigest()
         self._run = history.settings | {"digest of rows, template and sizes": digest}
 

@@ -63,7 +63,7 @@ class Playground(Instrument):
                 if name in names and self._tasks[name].name == task.name
             }
             if NO_PROMPT in names:
-                prompts[NO_PROMPT] = torch.zeros(0, self._model.word_embeddings.shape[1])
+                prompts[NO_PROMPT] = torch.zeros(0, self._model.prompt.shape[1])
             if prompts:
                 found = label_probabilities(self._model, task, [text], prompts=prompts)
                 tables[task.name] = found.droplevel("text")
