@@ -15,8 +15,7 @@ from torch import nn
 
 from .batch import IGNORE, Example, Target, distinct_prompts
 from .config import HEAD_MODULES, TaskType
-from .embedding import check_reads_vectors
-from .model import SoftPromptModel, default_engine
+from .model import SoftPromptModel, ask_about_vectors, default_engine
 from .tasks import LABEL_COLUMN, MAX_LENGTH, Task, forced_tokens, wrote_for
 
 
@@ -184,7 +183,7 @@ def _scores(
     else:  # a plain model: a prompt of length 0
         named, rows, numbers = {"": None}, examples, [0] * len(examples)
         with torch.no_grad(), default_engine().inside(model):
-            check_reads_vectors(model, True)
+            ask_about_vectors(model, True)
         vectors = [model.get_input_embeddings().weight[:0].float()]
     behind = [replace(row, prompt=number) for row, number in zip(rows, numbers, strict=True)]
     parts = [np.split(part, len(named)) for part in score_labels(model, vectors, behind)]

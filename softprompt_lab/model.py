@@ -27,7 +27,7 @@ from .batch import (
     refuse_types,
 )
 from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig, TaskType
-from .embedding import PromptEmbedding, check_reads_vectors, words_of
+from .embedding import PromptEmbedding, words_of
 from .saving import load_prompt, load_prompts, save_prompts
 from .tasks import wrote_for
 
@@ -44,6 +44,11 @@ ASKED_OF_THE_BASE = (
     "activation_checkpointing_enable",
     "gradient_checkpointing_enable",
 )
+
+
+def ask_about_vectors(base_model: nn.Module, looks_back: bool) -> None:
+    """Refuse a base model that vectors in place of token ids do not serve; without the room nobody asks."""
+    room("engine.exactness:check_reads_vectors", default=lambda *_: None)(base_model, looks_back)
 
 
 def default_engine() -> PlainEngine:
@@ -70,7 +75,7 @@ class SoftPromptModel(nn.Module):
 
     Raises:
         ValueError: a task type that is not the base model's, sizes that do not fit it, or a base model that reads more
-            of a word than its vector (`embedding.check_reads_vectors`).
+            of a word than its vector (`engine.exactness.check_reads_vectors`).
 
     Example:
         >>> from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model
@@ -109,7 +114,7 @@ class SoftPromptModel(nn.Module):
         self.add_prompt(DEFAULT_NAME, config, start=start, head=head)
         self.set_prompt(DEFAULT_NAME)
         with torch.no_grad(), self.engine.inside(self.base_model):
-            check_reads_vectors(self.base_model, config.task_type in WRITES)
+            ask_about_vectors(self.base_model, config.task_type in WRITES)
         room("interop.states:keep_frozen_out", default=lambda model: None)(self)
 
     def __getattr__(self, name: str) -> Any:

@@ -18,7 +18,7 @@ from prompted import with_prompt
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, Task, evaluate, nearest_tokens
 from softprompt_lab.batch import PlainEngine
-from softprompt_lab.embedding import check_reads_vectors
+from softprompt_lab.engine.exactness import check_reads_vectors
 from softprompt_lab.reading.projection import discretised
 
 _SPEC = importlib.util.spec_from_file_location(

@@ -79,10 +79,10 @@ def _other_name(config: PromptTuningConfig, base_model: nn.Module, unsaid: str |
 
 def _other_sizes(config: PromptTuningConfig, base_model: nn.Module) -> list[str]:
     """Return what to say of other numbers of layers and heads, which the configuration loses."""
-    shape, told = base_model.config, []
+    shape, told = base_model.config.get_text_config(), []
     for field, name in (("num_layers", "num_hidden_layers"), ("num_attention_heads",) * 2):
-        size = getattr(shape, name)
-        if getattr(config, field) not in (None, size):
+        size = getattr(shape, name, None)  # Mamba has no heads
+        if size is not None and getattr(config, field) not in (None, size):
             told.append(f"{field} is {getattr(config, field)}, not {size}")
             setattr(config, field, None)
     return told

@@ -7,9 +7,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import nn
 
-from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument, same_steps
-from ..embedding import some_ids
-from .exactness import attention_window, remembered, tried
+from ..batch import PlainEngine, behind_input, distinct_prompts, generation_argument
+from .exactness import (
+    attention_window,
+    remembered,
+    same_steps,
+    some_ids,
+    tried,
+)
 from .prefill import pays, read_texts
 from .prefixes import Prefix, cache_of, prefix_of, stack_prefixes
 

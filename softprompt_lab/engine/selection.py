@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from ..batch import Example, Prompts, Target
-from ..embedding import error_of, some_ids, tolerance_of
-from .exactness import attention_window, remembered, tried
+from .exactness import attention_window, error_of, remembered, some_ids, tolerance_of, tried
 from .packing import unique_tokens
 from .strategies import (
     Strategy,

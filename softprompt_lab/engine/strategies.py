@@ -24,8 +24,9 @@ from ..batch import (
     pad_rows,
     prepend_prompt,
 )
-from ..embedding import concatenate_prompt, takes
+from ..embedding import concatenate_prompt
 from .blocks import attention_over_blocks, blocks_of
+from .exactness import takes
 from .packing import PackedRow, additive, pack, packed_mask
 from .prefixes import cache_of, positions, prefix_of
 

@@ -21,8 +21,7 @@ from transformers.utils import ModelOutput
 
 from ..batch import PromptedBatch, Prompts, check_labels, prepend_prompt
 from ..config import TaskType
-from ..embedding import error_of, some_ids, takes, tolerance_of
-from ..engine.exactness import remembered, tried
+from ..engine.exactness import error_of, remembered, some_ids, takes, tolerance_of, tried
 from ..engine.prefixes import positions
 
 # --------------------------------------------------------------------------------------------------- the weights

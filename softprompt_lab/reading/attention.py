@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import nn
 from torch.nn import functional
 
-from ..embedding import tolerance_of
+from ..engine.exactness import tolerance_of
 from ..model import SoftPromptModel
 from .controls import behind_each, check_decoder, prompt_and_controls, prompt_and_start
 from .layers import attention_of

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch.nn.utils.rnn import pad_sequence
 
-from ..batch import check_left_pads
+from ..engine.exactness import check_left_pads
 from ..engine.locks import lock
 from ..model import SoftPromptModel
 from ..tasks import Task
@@ -131,7 +131,7 @@ def speak(
         pad_sequence(each, batch_first=True, padding_side="left") for each in (rows, seen)
     )
     with lock(model.base_model):
-        check_left_pads(model.base_model, mask.bool())
+        check_left_pads(model.base_model, mask.sum(dim=1))
         tokens = model.base_model.generate(
             inputs_embeds=embeddings.to(model.word_embeddings_module.weight.dtype),
             attention_mask=mask,
