@@ -147,9 +147,7 @@ before.round(2)
 measured_before = evaluate(model, task, "validation")
 gap = measured_before.accuracy - measured_before.majority_baseline
 print(measured_before)
-print(
-    f"the untrained prompt is {abs(gap):.3f} {'above' if gap > 0 else 'below'} the majority baseline"
-)
+print(f"the untrained prompt is {abs(gap):.3f} {'above' if gap > 0 else 'below'} the majority baseline")
 
 # %% [markdown]
 # The last line says on which side of the baseline the untrained prompt is. Four of the other numbers matter now:
@@ -169,12 +167,8 @@ print(
 # %%
 weights_before = [p.detach().clone() for p in base_model.parameters()]
 history = train(model, task, steps=lab.steps(50), seed=0, progress=False)
-moved = sum(
-    not torch.equal(a, b) for a, b in zip(weights_before, base_model.parameters(), strict=True)
-)
-print(
-    f"{len(history.losses)} steps in {history.seconds:.0f} s; changed tensors of the base model: {moved}"
-)
+moved = sum(not torch.equal(a, b) for a, b in zip(weights_before, base_model.parameters(), strict=True))
+print(f"{len(history.losses)} steps in {history.seconds:.0f} s; changed tensors of the base model: {moved}")
 assert moved == 0
 
 # %% [markdown]
@@ -200,19 +194,11 @@ measured_after = evaluate(model, task, "validation")
 rows = {"untrained prompt": measured_before, "trained prompt": measured_after}
 table = pd.DataFrame(
     [
-        {
-            "label": name,
-            "accuracy": m.accuracy,
-            "low": m.confidence_interval[0],
-            "high": m.confidence_interval[1],
-        }
+        {"label": name, "accuracy": m.accuracy, "low": m.confidence_interval[0], "high": m.confidence_interval[1]}
         for name, m in rows.items()
     ]
 )
-extra = {
-    "majority": measured_after.majority_baseline,
-    "exact match": [m.exact_match for m in rows.values()],
-}
+extra = {"majority": measured_after.majority_baseline, "exact match": [m.exact_match for m in rows.values()]}
 table.assign(**extra).set_index("label").round(3)
 
 # %% [markdown]
@@ -241,9 +227,7 @@ if not lab.fast:  # the claim is about smollm2
 # all of one label and none of the others gives every message the same answer.
 
 # %%
-by_label = pd.DataFrame(
-    {name: m.predictions.groupby("label")["correct"].mean() for name, m in rows.items()}
-)
+by_label = pd.DataFrame({name: m.predictions.groupby("label")["correct"].mean() for name, m in rows.items()})
 by_label["messages"] = measured_after.predictions["label"].value_counts()
 by_label.round(2)
 
@@ -285,9 +269,7 @@ pd.concat({"old vectors": swapped_back, "new vectors": swapped_again}, axis=1).r
 # %%
 prompt_bytes = model.prompt.numel() * model.prompt.element_size()
 model_bytes = sum(p.numel() * p.element_size() for p in base_model.parameters())
-print(
-    f"prompt {tuple(model.prompt.shape)}: {prompt_bytes:,} bytes; base model: {model_bytes:,} bytes"
-)
+print(f"prompt {tuple(model.prompt.shape)}: {prompt_bytes:,} bytes; base model: {model_bytes:,} bytes")
 print(f"one base model takes the room of {model_bytes // prompt_bytes:,} prompts")
 
 # %% [markdown]
@@ -300,10 +282,7 @@ print(f"one base model takes the room of {model_bytes // prompt_bytes:,} prompts
 # does it go wrong?
 
 # %%
-mine = [
-    "The parcel came a week late and nobody told me!",
-    "The parcel came a week early, thank you.",
-]
+mine = ["The parcel came a week late and nobody told me!", "The parcel came a week early, thank you."]
 label_probabilities(model, task, mine).round(2)
 
 # %% [markdown]

@@ -46,9 +46,7 @@ print("true label:", task.validation[0]["text_label"])
 
 # %%
 ids = tokenizer(task.prompt(text).rstrip(), return_tensors="pt")
-written = base_model.generate(
-    **ids, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.pad_token_id
-)
+written = base_model.generate(**ids, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.pad_token_id)
 print(repr(task.prompt(text).rstrip()))
 print("continues:", repr(tokenizer.decode(written[0, ids["input_ids"].shape[1] :])))
 
@@ -70,9 +68,7 @@ print("continues:", repr(tokenizer.decode(written[0, ids["input_ids"].shape[1] :
 # %%
 encoded = {label: task.encode(tokenizer, text, label) for label in task.labels}
 for label, (context, label_ids) in encoded.items():
-    pieces = [
-        tokenizer.decode([token]) for token in label_ids[:-1]
-    ]  # the last one is the end token
+    pieces = [tokenizer.decode([token]) for token in label_ids[:-1]]  # the last one is the end token
     print(f"{label!r}: {len(context)} tokens of context, then {pieces}")
 
 # %% [markdown]
@@ -173,9 +169,7 @@ wordings = [
 
 # %%
 measured = [
-    evaluate(
-        base_model, task.with_template(wording), "validation", tokenizer=tokenizer, limit=limit
-    )
+    evaluate(base_model, task.with_template(wording), "validation", tokenizer=tokenizer, limit=limit)
     for wording in wordings
 ]
 table = pd.DataFrame(
@@ -197,9 +191,7 @@ with pd.option_context("display.max_colwidth", 60):
 # %%
 accuracies = dict(zip(table["wording"], table["accuracy"], strict=True))
 majority = zero_shot.majority_baseline
-figure = plots.wording_spread(
-    accuracies, majority=majority, others={"bare form": zero_shot.accuracy}
-)
+figure = plots.wording_spread(accuracies, majority=majority, others={"bare form": zero_shot.accuracy})
 figure.axes[0].set_xlim(0, 1)
 figure
 
@@ -210,14 +202,10 @@ figure
 # %%
 spread = table["accuracy"].max() - table["accuracy"].min()
 above = (table["low"] > majority).sum()
-print(
-    f"mean {table['accuracy'].mean():.3f}, worst {table['accuracy'].min():.3f}, best {table['accuracy'].max():.3f}"
-)
+print(f"mean {table['accuracy'].mean():.3f}, worst {table['accuracy'].min():.3f}, best {table['accuracy'].max():.3f}")
 print(f"above the majority baseline with the whole interval: {above} of {len(table)}")
 coins = np.random.default_rng(0).binomial(zero_shot.n, 0.5, size=(2000, len(table))) / zero_shot.n
-print(
-    f"spread of the wordings {spread:.3f}; of ten coins, on average {np.ptp(coins, axis=1).mean():.3f}"
-)
+print(f"spread of the wordings {spread:.3f}; of ten coins, on average {np.ptp(coins, axis=1).mean():.3f}")
 if not lab.fast:  # the claim is about smollm2
     assert above == 0
     assert spread < np.ptp(coins, axis=1).mean()
@@ -239,9 +227,7 @@ kept = []
 for _ in range(2000):
     first, second = np.array_split(rng.permutation(right.shape[1]), 2)
     winner = right[:, first].mean(axis=1).argmax()
-    kept.append(
-        (right[winner, first].mean(), right[winner, second].mean(), right[:, second].mean())
-    )
+    kept.append((right[winner, first].mean(), right[winner, second].mean(), right[:, second].mean()))
 names = ["winner, where it was chosen", "winner, on the other half", "mean of all ten"]
 chosen = pd.Series(np.mean(kept, axis=0), index=names)
 optimism = chosen.iloc[0] - chosen.iloc[1]
@@ -261,22 +247,14 @@ chosen.round(3)
 
 # %%
 truth = measured[0].predictions["label"]
-answered = pd.DataFrame(
-    [m.predictions["prediction"].value_counts(normalize=True) for m in measured]
-).fillna(0)
+answered = pd.DataFrame([m.predictions["prediction"].value_counts(normalize=True) for m in measured]).fillna(0)
 answered = answered.reindex(columns=list(task.labels), fill_value=0.0)
 answered.index = [f"wording {i}" for i in range(len(measured))]
-answered.loc["true labels"] = truth.value_counts(normalize=True).reindex(
-    task.labels, fill_value=0.0
-)
+answered.loc["true labels"] = truth.value_counts(normalize=True).reindex(task.labels, fill_value=0.0)
 one_sided = (answered.iloc[:-1].max(axis=1) > 0.95).sum()
 share = answered[task.labels[0]].iloc[:-1]
-print(
-    f"{one_sided} of {len(wordings)} wordings give more than 95 % of the messages the same answer"
-)
-print(
-    f"answers {task.labels[0]!r}: from {share.min():.0%} of the messages to {share.max():.0%}, by the wording alone"
-)
+print(f"{one_sided} of {len(wordings)} wordings give more than 95 % of the messages the same answer")
+print(f"answers {task.labels[0]!r}: from {share.min():.0%} of the messages to {share.max():.0%}, by the wording alone")
 if not lab.fast:  # the claim is about smollm2
     assert share.max() - share.min() > 0.5
 answered.round(2)
@@ -302,12 +280,7 @@ answered.round(2)
 # First look at the lean itself.
 
 # %%
-empty = pd.concat(
-    [
-        label_probabilities(base_model, task.with_template(w), [""], tokenizer=tokenizer)
-        for w in wordings
-    ]
-)
+empty = pd.concat([label_probabilities(base_model, task.with_template(w), [""], tokenizer=tokenizer) for w in wordings])
 empty.index = answered.index[:-1]
 empty.round(3)
 
@@ -344,13 +317,9 @@ both.round(3)
 
 # %%
 change = (both["accuracy calibrated"] - both["accuracy as asked"]).iloc[:-1]
-print(
-    f"accuracy: {(change > 0).sum()} wordings gain, {(change < 0).sum()} lose, mean change {change.mean():+.3f}"
-)
+print(f"accuracy: {(change > 0).sum()} wordings gain, {(change < 0).sum()} lose, mean change {change.mean():+.3f}")
 lean = (both[["share as asked", "share calibrated"]].iloc[:-1] - 0.5).abs().mean()
-print(
-    f"mean distance of the share from one half: {lean.iloc[0]:.2f} as asked, {lean.iloc[1]:.2f} calibrated"
-)
+print(f"mean distance of the share from one half: {lean.iloc[0]:.2f} as asked, {lean.iloc[1]:.2f} calibrated")
 
 # %% [markdown]
 # Calibration can only move the border between the two answers. It helps where the model ranks the messages rightly and
@@ -368,9 +337,7 @@ order = wordings[2].removesuffix("\nAnswer: ")
 chat_template = wordings[2]
 if tokenizer.chat_template:
     message = [{"role": "user", "content": order}]
-    chat_template = tokenizer.apply_chat_template(
-        message, tokenize=False, add_generation_prompt=True
-    )
+    chat_template = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
 print(chat_template)
 
 # %% [markdown]
@@ -382,9 +349,7 @@ print(chat_template)
 chat_task = task.with_template(chat_template)
 texts = task.validation[task.text_column]
 longest = max(len(tokenizer(chat_task.prompt(text))["input_ids"]) for text in texts)
-pieces = [
-    tokenizer.decode([token]) for token in chat_task.encode(tokenizer, text, task.labels[0])[1]
-]
+pieces = [tokenizer.decode([token]) for token in chat_task.encode(tokenizer, text, task.labels[0])[1]]
 print(f"{task.labels[0]!r} as tokens: {pieces}; longest message in its form: {longest} tokens")
 
 # %% [markdown]
@@ -485,9 +450,7 @@ def score(logits, context_length, label_ids):
     ### BEGIN SOLUTION
     log_p = logits.log_softmax(-1)
     places = range(context_length, context_length + len(label_ids))
-    return sum(
-        log_p[place - 1, token].item() for place, token in zip(places, label_ids, strict=True)
-    )
+    return sum(log_p[place - 1, token].item() for place, token in zip(places, label_ids, strict=True))
     ### END SOLUTION
 
 

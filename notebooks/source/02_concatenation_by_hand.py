@@ -35,9 +35,7 @@ model, tokenizer = load_base_model(lab.base, device="cpu")
 task = load_task(lab.task)
 words = model.get_input_embeddings()  # the table of word embeddings, (V, D)
 V, D = words.weight.shape
-print(
-    f"{lab.base}: V = {V:,} words, D = {D} numbers a word, L = {model.config.num_hidden_layers} layers"
-)
+print(f"{lab.base}: V = {V:,} words, D = {D} numbers a word, L = {model.config.num_hidden_layers} layers")
 assert not any(weight.requires_grad for weight in model.parameters())
 
 # %% [markdown]
@@ -103,9 +101,7 @@ except RuntimeError as error:
 def concatenate_prompt(input_embeddings, prompt):
     """Put the same prompt (P, D) in front of every row of (B, T, D): Lester et al. 2021, section 2."""
     if prompt.shape[-1] != input_embeddings.shape[-1]:
-        raise ValueError(
-            f"the prompt is {prompt.shape[-1]} wide, the input {input_embeddings.shape[-1]}."
-        )
+        raise ValueError(f"the prompt is {prompt.shape[-1]} wide, the input {input_embeddings.shape[-1]}.")
     B = input_embeddings.shape[0]
     rows = prompt.to(input_embeddings.dtype).expand(B, -1, -1)  # (B, P, D)
     return torch.cat([rows, input_embeddings], dim=1)  # (B, P+T, D)
@@ -132,9 +128,7 @@ assert torch.equal(long, softprompt_lab.concatenate_prompt(three, soft_prompt))
 # of the instruction written in front of the tweet? Write down a guess: 0, about 0.1, about 10?
 
 # %%
-instruction = tokenizer(
-    "Classify if the tweet is a complaint or not:", return_tensors="pt"
-).input_ids
+instruction = tokenizer("Classify if the tweet is a complaint or not:", return_tensors="pt").input_ids
 tweet = tokenizer(" The parcel never came.", return_tensors="pt").input_ids
 prompt_of_words = words(instruction[0])  # (P, D), P = tokens of the instruction
 with torch.no_grad():
@@ -154,14 +148,12 @@ assert course.compare("prompt of embeddings, text in front", as_prompt, as_text,
 # %%
 seam = {
     "joined as text": tokenizer("or not: The parcel").input_ids,
-    "'or not:' + ' The parcel'": tokenizer("or not:").input_ids
-    + tokenizer(" The parcel").input_ids,
-    "'or not: ' + 'The parcel'": tokenizer("or not: ").input_ids
-    + tokenizer("The parcel").input_ids,
+    "'or not:' + ' The parcel'": tokenizer("or not:").input_ids + tokenizer(" The parcel").input_ids,
+    "'or not: ' + 'The parcel'": tokenizer("or not: ").input_ids + tokenizer("The parcel").input_ids,
 }
-pd.DataFrame(
-    {name: [" | ".join(tokenizer.decode([i]) for i in row)] for name, row in seam.items()}
-).T.rename(columns={0: "tokens, divided by |"})
+pd.DataFrame({name: [" | ".join(tokenizer.decode([i]) for i in row)] for name, row in seam.items()}).T.rename(
+    columns={0: "tokens, divided by |"}
+)
 
 # %% [markdown]
 # In `smollm2`'s vocabulary the space belongs to the word behind it (" The" is one token). A space left at
@@ -177,9 +169,7 @@ pd.DataFrame(
 # %%
 print(f"hard prompts of {P} tokens: {V}^{P} = {float(V) ** P:.1e} points")
 print(f"soft prompts of {P} tokens: a space of P x D = {P * D:,} dimensions")
-distance = torch.cdist(soft_prompt.detach(), words.weight).min(
-    dim=1
-)  # from each virtual token to its nearest word
+distance = torch.cdist(soft_prompt.detach(), words.weight).min(dim=1)  # from each virtual token to its nearest word
 print("distance to the nearest word:", [round(d, 1) for d in distance.values.tolist()])
 assert distance.values.min() > 1e-3, "the random prompt stands on no word"
 
@@ -194,18 +184,11 @@ def next_tokens(embeddings, k=4):
     with torch.no_grad():
         probabilities = model(inputs_embeds=embeddings).logits[0, -1].softmax(dim=-1)  # (V,)
     top = probabilities.topk(k)
-    return [
-        f"{tokenizer.decode([i])!r} {p:.2f}"
-        for p, i in zip(top.values, top.indices.tolist(), strict=True)
-    ]
+    return [f"{tokenizer.decode([i])!r} {p:.2f}" for p, i in zip(top.values, top.indices.tolist(), strict=True)]
 
 
 start = words(tokenizer("The weather today is", return_tensors="pt").input_ids)
-prompts = {
-    "no prompt": soft_prompt[:0],
-    "the instruction": prompt_of_words,
-    "torch.rand": soft_prompt,
-}
+prompts = {"no prompt": soft_prompt[:0], "the instruction": prompt_of_words, "torch.rand": soft_prompt}
 pd.DataFrame({name: next_tokens(concatenate_prompt(start, p)) for name, p in prompts.items()})
 
 # %% [markdown]
@@ -280,9 +263,7 @@ tensors = {
     "extended mask": ("B, P+T", long_mask),
     "extended labels": ("B, P+T", long_labels),
 }
-pd.DataFrame(
-    {name: {"letters": letters, "shape": tuple(t.shape)} for name, (letters, t) in tensors.items()}
-).T
+pd.DataFrame({name: {"letters": letters, "shape": tuple(t.shape)} for name, (letters, t) in tensors.items()}).T
 
 # %% [markdown]
 # Now the model can compute a loss. Does it count what you mean? The loss must be the mean over the label
@@ -301,13 +282,9 @@ def run(ids, mask, prompt, labels=None, **more):
 
 with torch.no_grad():
     output = run(ids, mask, soft_prompt, labels)
-predicting = output.logits[
-    :, P - 1 : -1
-]  # (B, T, V): the last virtual token predicts the first text token
+predicting = output.logits[:, P - 1 : -1]  # (B, T, V): the last virtual token predicts the first text token
 by_hand = functional.cross_entropy(predicting[labels != -100], labels[labels != -100])
-print(
-    f"{int((labels != -100).sum())} label tokens, loss {output.loss:.4f}; logits {tuple(output.logits.shape)}"
-)
+print(f"{int((labels != -100).sum())} label tokens, loss {output.loss:.4f}; logits {tuple(output.logits.shape)}")
 assert course.compare("loss by hand, loss of transformers", by_hand, output.loss)
 
 # %% [markdown]
@@ -347,9 +324,7 @@ assert (left - alone).abs().max() > 0.01, "left padding behind a prompt changes 
 # messages, labels included, behind 4 virtual tokens.
 
 # %%
-plots.concatenation_diagram(
-    P, [len(c) + len(y) for c, y in rows], [len(y) for _, y in rows], padding_side="left"
-)
+plots.concatenation_diagram(P, [len(c) + len(y) for c, y in rows], [len(y) for _, y in rows], padding_side="left")
 
 # %% [markdown]
 # In row 1 the pads stand *between* the prompt and the text. The mask keeps the model from looking at them,
@@ -363,9 +338,7 @@ plots.concatenation_diagram(
 nothing = prompt[:0]  # P = 0
 with torch.no_grad():
     bare = model(input_ids=alone_ids).logits[0, -1]
-assert course.compare(
-    "no prompt, padded left, alone", last_logits("left", nothing), bare, tolerance=1e-3
-)
+assert course.compare("no prompt, padded left, alone", last_logits("left", nothing), bare, tolerance=1e-3)
 
 # %% [markdown]
 # It vanishes. So left padding, which does no harm to a bare decoder of this kind, becomes wrong once
@@ -377,10 +350,7 @@ assert course.compare(
 def with_pads_between(pads):
     """(V,) last logits of the short row with `pads` hidden positions between prompt and text."""
     gap = torch.full((1, pads), tokenizer.pad_token_id)
-    ids, mask = (
-        torch.cat([gap, alone_ids], dim=1),
-        torch.cat([torch.zeros_like(gap), alone_mask], dim=1),
-    )
+    ids, mask = torch.cat([gap, alone_ids], dim=1), torch.cat([torch.zeros_like(gap), alone_mask], dim=1)
     with torch.no_grad():
         return run(ids, mask, prompt).logits[0, -1]
 
@@ -391,9 +361,7 @@ for pads in (0, 1, 4, 16, 64):
     moved = (logits.softmax(-1) - alone.softmax(-1)).abs().sum() / 2  # total variation
     table.append({"pads": pads, "largest difference": (logits - alone).abs().max(), "moved": moved})
 assert table[0]["largest difference"] < 1e-3
-pd.DataFrame(table).astype(float).round(4).set_index("pads").rename(
-    columns={"moved": "probability moved"}
-)
+pd.DataFrame(table).astype(float).round(4).set_index("pads").rename(columns={"moved": "probability moved"})
 
 # %% [markdown]
 # No pads, no error; one pad is enough for one. "Probability moved" is how much of the next token's
@@ -436,9 +404,7 @@ course.compare("PEFT padded left, alone", theirs, alone, tolerance=1e-3)
 # %%
 positions = (extend(left_mask, len(prompt), 1).cumsum(dim=1) - 1).clamp(min=0)  # (B, P+T)
 counted = last_logits("left", prompt, position_ids=positions)
-assert course.compare(
-    "left, positions counted from the mask, alone", counted, alone, tolerance=1e-3
-)
+assert course.compare("left, positions counted from the mask, alone", counted, alone, tolerance=1e-3)
 
 config = softprompt_lab.PromptTuningConfig(num_virtual_tokens=len(prompt))
 packaged = softprompt_lab.SoftPromptModel(model, config, start=prompt)
@@ -459,9 +425,7 @@ loss.backward()
 with_gradient = [name for name, weight in model.named_parameters() if weight.grad is not None]
 total = sum(weight.numel() for weight in model.parameters())
 print(f"weights of the base model: {total:,} numbers, {len(with_gradient)} tensors with a gradient")
-print(
-    f"prompt: {prompt.numel():,} numbers ({prompt.numel() / total:.4%}), gradient {tuple(prompt.grad.shape)}"
-)
+print(f"prompt: {prompt.numel():,} numbers ({prompt.numel() / total:.4%}), gradient {tuple(prompt.grad.shape)}")
 assert with_gradient == []
 assert (prompt.grad.norm(dim=1) > 0).all()
 
@@ -595,9 +559,7 @@ def label_loss(logits, labels):
     P = logits.shape[1] - labels.shape[1]
     if P == 0:
         P, labels = 1, labels[:, 1:]
-    return functional.cross_entropy(
-        logits[:, P - 1 : -1].flatten(0, 1), labels.flatten(), ignore_index=-100
-    )
+    return functional.cross_entropy(logits[:, P - 1 : -1].flatten(0, 1), labels.flatten(), ignore_index=-100)
     ### END SOLUTION
 
 

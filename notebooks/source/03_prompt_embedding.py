@@ -248,9 +248,7 @@ class PromptEmbedding(torch.nn.Module):
     def __init__(self, config, word_embeddings):
         super().__init__()
         total_virtual_tokens = config.num_virtual_tokens * config.num_transformer_submodules
-        self.embedding = torch.nn.Embedding(
-            total_virtual_tokens, config.token_dim
-        )  # RANDOM: N(0, 1)
+        self.embedding = torch.nn.Embedding(total_virtual_tokens, config.token_dim)  # RANDOM: N(0, 1)
         if config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
             vocab_size = word_embeddings.num_embeddings
             init_token_ids = torch.randint(0, vocab_size, (total_virtual_tokens,)).tolist()
@@ -261,9 +259,7 @@ class PromptEmbedding(torch.nn.Module):
             num_reps = math.ceil(total_virtual_tokens / len(init_token_ids))
             init_token_ids = (init_token_ids * num_reps)[:total_virtual_tokens]
         if config.prompt_tuning_init != PromptTuningInit.RANDOM:
-            word_embedding_weights = (
-                word_embeddings(torch.LongTensor(init_token_ids)).detach().clone()
-            )
+            word_embedding_weights = word_embeddings(torch.LongTensor(init_token_ids)).detach().clone()
             word_embedding_weights = word_embedding_weights.to(torch.float32)
             self.embedding.weight = torch.nn.Parameter(word_embedding_weights)
 
@@ -309,10 +305,7 @@ class NotingConfig:
 noting = NotingConfig(config_for("TEXT"))
 PromptEmbedding(noting, words)
 assert noting.read == set(fields) - {"peft_type", "task_type", "num_attention_heads", "num_layers"}
-pd.DataFrame(
-    {field: "read" if field in noting.read else "not read" for field in fields},
-    index=["by the class"],
-).T
+pd.DataFrame({field: "read" if field in noting.read else "not read" for field in fields}, index=["by the class"]).T
 
 # %% [markdown]
 # Six of ten. The number of layers and heads is for PEFT's relatives, such as prefix tuning, that put
@@ -345,10 +338,7 @@ for init in ("RANDOM", "TEXT", "SAMPLE_VOCAB"):
 # %%
 for init in ("RANDOM", "TEXT", "SAMPLE_VOCAB"):
     config = config_for(init)
-    ours, package = (
-        built_by(PromptEmbedding, config),
-        built_by(softprompt_lab.PromptEmbedding, config),
-    )
+    ours, package = built_by(PromptEmbedding, config), built_by(softprompt_lab.PromptEmbedding, config)
     equal = course.compare(f"{init}, ours and the package's", ours, package)
     assert equal or init == "SAMPLE_VOCAB"
 
@@ -360,9 +350,7 @@ for init in ("RANDOM", "TEXT", "SAMPLE_VOCAB"):
 # %%
 torch.manual_seed(7)
 torch.randn(20, D)  # what nn.Embedding draws and PEFT throws away
-package = softprompt_lab.PromptEmbedding(
-    config, words
-).embedding.weight  # config: the last one, SAMPLE_VOCAB
+package = softprompt_lab.PromptEmbedding(config, words).embedding.weight  # config: the last one, SAMPLE_VOCAB
 ours = built_by(PromptEmbedding, config)
 assert course.compare("SAMPLE_VOCAB, same random state", ours, package)
 
@@ -416,9 +404,7 @@ label_rows = torch.stack([words(torch.tensor(row)).mean(dim=0) for row in label_
 
 generator = torch.Generator().manual_seed(7)
 labels_start = embedding.class_label_start(task.labels, tokenizer, words, 20, generator)
-assert course.compare(
-    "label rows, ours and the package's", label_rows, labels_start[: len(label_rows)]
-)
+assert course.compare("label rows, ours and the package's", label_rows, labels_start[: len(label_rows)])
 
 # %% [markdown]
 # The other rows come from the common tokens. A byte-pair vocabulary is numbered in the order of its merges,
@@ -429,9 +415,7 @@ assert course.compare(
 token_ids = [i for message in task.train[task.text_column] for i in tokenizer(message)["input_ids"]]
 top = min(embedding.TOP_VOCABULARY, V)
 share = sum(i < top for i in token_ids) / len(token_ids)
-print(
-    f"ids below {top:,} are {top / V:.0%} of the vocabulary and {share:.0%} of the tokens in our messages"
-)
+print(f"ids below {top:,} are {top / V:.0%} of the vocabulary and {share:.0%} of the tokens in our messages")
 assert share >= top / V
 
 # %% [markdown]
@@ -444,9 +428,7 @@ drawn = {
     "whole vocabulary": torch.randint(0, V, (12,), generator=generator),
     f"lowest {top:,} ids": torch.randint(0, top, (12,), generator=generator),
 }
-pd.DataFrame(
-    {name: [repr(tokenizer.decode([i])) for i in ids_.tolist()] for name, ids_ in drawn.items()}
-)
+pd.DataFrame({name: [repr(tokenizer.decode([i])) for i in ids_.tolist()] for name, ids_ in drawn.items()})
 
 # %% [markdown]
 # ## Norms of the starts
@@ -473,15 +455,9 @@ plots.norms_histogram(word_norms, norms)
 
 # %%
 columns = ["shortest", "mean", "longest"]
-table = pd.DataFrame(
-    {name: [n.min(), n.mean(), n.max()] for name, n in norms.items()}, index=columns
-).T.astype(float)
+table = pd.DataFrame({name: [n.min(), n.mean(), n.max()] for name, n in norms.items()}, index=columns).T.astype(float)
 table["mean / median word"] = table["mean"] / word_norms.median().item()
-for name in (
-    "TEXT",
-    "SAMPLE_VOCAB",
-    "lowest 5,000",
-):  # made of words: inside the vocabulary's range
+for name in ("TEXT", "SAMPLE_VOCAB", "lowest 5,000"):  # made of words: inside the vocabulary's range
     assert norms[name].min() >= word_norms.min() - 1e-4
     assert norms[name].max() <= word_norms.max() + 1e-4
 assert norms["RANDOM"].min() > word_norms.median()
@@ -511,7 +487,6 @@ assert size["RANDOM"] - reach > size["words"]
 # labels and the format and guesses which: it pays log(number of labels) for each message and nothing for
 # the rest. One draw of each start, one small batch: this is a look, not a comparison.
 
-
 # %%
 def label_loss(start, rows):
     """Mean loss of the labels' tokens behind a start, in nats; one row at a time, so nothing needs a pad."""
@@ -529,14 +504,10 @@ rows = [task.encode(tokenizer, text, label) for text, label in pairs]
 with torch.no_grad():
     losses = {name: label_loss(start, rows) for name, start in starts.items()}
     losses["no prompt"] = label_loss(torch.zeros(0, D), rows)
-losses["guessing a label"] = (
-    math.log(len(task.labels)) * len(rows) / sum(len(label) for _, label in rows)
-)
+losses["guessing a label"] = math.log(len(task.labels)) * len(rows) / sum(len(label) for _, label in rows)
 if not lab.fast:  # tiny was pretrained on this very instruction, so there TEXT needs no training
     assert min(losses, key=losses.get) == "guessing a label"
-pd.Series(losses, name="loss before training (nats a label token)").sort_values().round(
-    2
-).to_frame()
+pd.Series(losses, name="loss before training (nats a label token)").sort_values().round(2).to_frame()
 
 # %% [markdown]
 # On `smollm2` every start is far worse than guessing: the model does not know the format yet. Find "no

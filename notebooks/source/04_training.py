@@ -172,9 +172,7 @@ def fit(model, batches, steps, learning_rate, weight_decay=0.0):
 STEPS = lab.steps(40)
 losses, prompts = fit(model, deal(pairs, tokenizer.pad_token_id, seed=0), STEPS, learning_rate=0.03)
 form_alone = math.log(len(task.labels)) * len(pairs) / sum(len(target) for _, target in pairs)
-print(
-    f"first loss {losses[0]:.2f}, mean of the last ten {sum(losses[-10:]) / 10:.2f}; form alone {form_alone:.2f}"
-)
+print(f"first loss {losses[0]:.2f}, mean of the last ten {sum(losses[-10:]) / 10:.2f}; form alone {form_alone:.2f}")
 print(f"hash of the base: {before} before, {fingerprint(base)} after")
 assert fingerprint(base) == before, "the base moved"
 plots.training_curve(losses)
@@ -192,9 +190,7 @@ start = evaluate(new_model(base, tokenizer, virtual_tokens=20), task, "validatio
 trained = evaluate(model, task, "validation", limit=HELD_OUT)
 print("untrained start:", start)
 print("trained prompt: ", trained)
-print(
-    "whole interval above the baseline:", trained.confidence_interval[0] > trained.majority_baseline
-)
+print("whole interval above the baseline:", trained.confidence_interval[0] > trained.majority_baseline)
 assert trained.loss < start.loss
 assert trained.exact_match > start.exact_match
 
@@ -217,12 +213,8 @@ assert trained.exact_match > start.exact_match
 tiny, tiny_tokenizer = load_base_model("tiny")
 shop = load_task("shop", label_column="loyal")
 ours, theirs = (new_model(tiny, tiny_tokenizer, virtual_tokens=8) for _ in range(2))
-by_hand, _ = fit(
-    ours, deal(pairs_of(shop, tiny_tokenizer), tiny_tokenizer.pad_token_id, seed=0), 20, 0.05
-)
-history = train(
-    theirs, shop, steps=20, learning_rate=0.05, seed=0, max_grad_norm=1e9, progress=False
-)
+by_hand, _ = fit(ours, deal(pairs_of(shop, tiny_tokenizer), tiny_tokenizer.pad_token_id, seed=0), 20, 0.05)
+history = train(theirs, shop, steps=20, learning_rate=0.05, seed=0, max_grad_norm=1e9, progress=False)
 assert course.compare("losses", by_hand, history.losses, tolerance=1e-4)
 assert course.compare("prompts", ours.prompt, theirs.prompt, tolerance=1e-3)
 
@@ -328,9 +320,7 @@ def epochs(data, batch_size=8, seed=0):
 
 EPOCHS = lab.steps(70) // 7
 tutorial = new_model(base, tokenizer, virtual_tokens=8, text=TUTORIAL_TEXT)
-tutorial_losses, tutorial_prompts = fit(
-    tutorial, epochs(tutorial_data), 7 * EPOCHS, 3e-2, weight_decay=0.01
-)
+tutorial_losses, tutorial_prompts = fit(tutorial, epochs(tutorial_data), 7 * EPOCHS, 3e-2, weight_decay=0.01)
 by_epoch = torch.tensor(tutorial_losses).view(EPOCHS, 7).mean(dim=1)
 print("loss by epoch:", [round(loss, 2) for loss in by_epoch.tolist()])
 assert by_epoch[-1] < by_epoch[0]
@@ -366,9 +356,7 @@ held_out = in_tutorial_form(tutorial, "validation", HELD_OUT)
 low, high = wilson_interval(round(12 * held_out["accuracy"]), 12)
 kept = {"accuracy": held_out["accuracy"], "low": low, "high": high}
 names = ("50 training rows", f"{HELD_OUT} rows it never saw", "if 12 of the 50 had been kept back")
-rows = [
-    {"label": name} | found for name, found in zip(names, (on_train, held_out, kept), strict=True)
-]
+rows = [{"label": name} | found for name, found in zip(names, (on_train, held_out, kept), strict=True)]
 assert lab.fast or on_train["accuracy"] > held_out["accuracy"]
 plots.accuracy_comparison(rows, trained.majority_baseline)
 
@@ -396,20 +384,13 @@ def answer(model, text, stop):
     return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-print(
-    "token 3:",
-    repr(tokenizer.decode([3])),
-    "| what the targets end with:",
-    repr(tokenizer.pad_token),
-)
+print("token 3:", repr(tokenizer.decode([3])), "| what the targets end with:", repr(tokenizer.pad_token))
 messages = list(task.validation[task.text_column])[:4]
 pd.DataFrame(
     {
         "message": [message[:50] for message in messages],
         "stops on 3": [answer(tutorial, message, 3) for message in messages],
-        "stops on the end": [
-            answer(tutorial, message, tokenizer.pad_token_id) for message in messages
-        ],
+        "stops on the end": [answer(tutorial, message, tokenizer.pad_token_id) for message in messages],
     }
 )
 
@@ -435,19 +416,14 @@ def cost(model, pairs):
 
 some = task.validation.select(range(16))
 examples = list(zip(some[task.text_column], some["text_label"], strict=True))
-forms = {
-    "tutorial": tutorial_pair,
-    "task.encode": lambda text, label: task.encode(tokenizer, text, label),
-}
+forms = {"tutorial": tutorial_pair, "task.encode": lambda text, label: task.encode(tokenizer, text, label)}
 costs = {}
 for name, form in forms.items():
     encoded = [form(text, label) for text, label in examples]
     costs[name] = cost(new_model(base, tokenizer, 8, TUTORIAL_TEXT), encoded)
     context, target = ([tokenizer.decode([token]) for token in part] for part in encoded[0])
     print(f"{name:12} {context[-3:]} -> {target}: {costs[name]:.1f} nats")
-assert (
-    lab.fast or costs["task.encode"] < costs["tutorial"]
-)  # claimed of a real vocabulary, not of tiny's
+assert lab.fast or costs["task.encode"] < costs["tutorial"]  # claimed of a real vocabulary, not of tiny's
 
 # %% [markdown]
 # A byte-pair vocabulary glues a space to the word behind it: ` complaint` is one token, and that is how the
@@ -462,32 +438,20 @@ assert (
 
 # %%
 labels = tutorial_data[2]
-whole = torch.tensor(
-    [len(tutorial_pair(text, label)[1]) for text, label in zip(texts, truth, strict=True)]
-)
+whole = torch.tensor([len(tutorial_pair(text, label)[1]) for text, label in zip(texts, truth, strict=True)])
 counted = (labels != IGNORE).sum(dim=1)
 none, some = ((counted < bound).sum().item() for bound in (1, whole))
 print(f"of {len(labels)} training rows {none} lost all of the label, {some - none} a part of it")
 long_message = " ".join(texts[:4])
 ids, mask, labels = (torch.tensor([part]) for part in tutorial_row(long_message, truth[0]))
-print(
-    "a long row ends:",
-    repr(tokenizer.decode(ids[0, -8:])),
-    "| labels:",
-    (labels != IGNORE).sum().item(),
-)
+print("a long row ends:", repr(tokenizer.decode(ids[0, -8:])), "| labels:", (labels != IGNORE).sum().item())
 print("loss of that row in transformers:", base(input_ids=ids, labels=labels).loss.item())
 try:
     tutorial.loss(ids, mask, labels)
 except ValueError as error:
     print("here:", error)
 context, target = task.encode(tokenizer, long_message, truth[0], max_length=MAX_LENGTH)
-print(
-    "task.encode:",
-    repr(tokenizer.decode((context + target)[-8:])),
-    "| tokens:",
-    len(context + target),
-)
+print("task.encode:", repr(tokenizer.decode((context + target)[-8:])), "| tokens:", len(context + target))
 assert len(context + target) <= MAX_LENGTH
 assert target == task.encode(tokenizer, "", truth[0])[1]  # the whole label
 
@@ -504,9 +468,7 @@ assert target == task.encode(tokenizer, "", truth[0])[1]  # the whole label
 # %%
 evaluations = []
 for epoch in sorted({0, 1, EPOCHS // 2, EPOCHS}):
-    earlier = SoftPromptModel(
-        base, tutorial.prompt_config, tokenizer=tokenizer, start=tutorial_prompts[7 * epoch]
-    )
+    earlier = SoftPromptModel(base, tutorial.prompt_config, tokenizer=tokenizer, start=tutorial_prompts[7 * epoch])
     evaluations.append({"step": 7 * epoch} | in_tutorial_form(earlier, "validation", 50))
 plots.training_curve(tutorial_losses, evaluations, majority=trained.majority_baseline)
 
@@ -547,9 +509,7 @@ table.assign(mean=table.mean(axis=1), std=table.std(axis=1)).round(3)
 
 # %%
 warnings.filterwarnings("ignore", category=FutureWarning)  # from inside PEFT
-twin = peft.get_peft_model(
-    base, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=8)
-).eval()
+twin = peft.get_peft_model(base, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=8)).eval()
 with torch.no_grad():
     twin.prompt_encoder["default"].embedding.weight.copy_(tutorial.prompt)
 
@@ -559,9 +519,7 @@ def moved_by_pads(model, ids, mask):
     """Largest |logits in the batch - logits alone| over the text tokens of each row."""
     together, found = model(input_ids=ids, attention_mask=mask).logits, []
     for row, text in enumerate(mask.sum(dim=1).tolist()):  # pads are on the left
-        alone = model(
-            input_ids=ids[row : row + 1, -text:], attention_mask=mask[row : row + 1, -text:]
-        ).logits
+        alone = model(input_ids=ids[row : row + 1, -text:], attention_mask=mask[row : row + 1, -text:]).logits
         found.append((together[row, -text:] - alone[0, -text:]).abs().max().item())
     return found
 

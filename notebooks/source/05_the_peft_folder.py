@@ -36,22 +36,12 @@ import torch
 from safetensors.torch import save_file
 from transformers import BloomConfig, BloomForCausalLM
 
-from softprompt_lab import (
-    PromptTuningConfig,
-    SoftPromptModel,
-    course,
-    load_adapter,
-    load_base_model,
-    load_task,
-    train,
-)
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, load_adapter, load_base_model, load_task, train
 from softprompt_lab.saving import default_folder_name
 
 lab = course.settings()
 pd.options.display.max_colwidth = 150  # whole sentences in tables
-warnings.filterwarnings(
-    "ignore", message="`is_gradient_checkpointing`"
-)  # PEFT asks transformers the old way
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")  # PEFT asks transformers the old way
 
 # %% [markdown]
 # First there must be something to save: 8 virtual tokens, started from the tutorial's text and trained on
@@ -235,20 +225,15 @@ print(*(ours / "README.md").read_text(encoding="utf-8").splitlines()[:13], sep="
 
 # %%
 torch.manual_seed(0)
-shape = BloomConfig(
-    vocab_size=1_000, hidden_size=1_024, n_layer=2, n_head=16
-)  # 2 layers instead of 24
+shape = BloomConfig(vocab_size=1_000, hidden_size=1_024, n_layer=2, n_head=16)  # 2 layers instead of 24
 bloom = BloomForCausalLM(shape)
 bloom_prompt = SoftPromptModel(
-    bloom,
-    PromptTuningConfig(num_virtual_tokens=8, base_model_name_or_path="bigscience/bloomz-560m"),
+    bloom, PromptTuningConfig(num_virtual_tokens=8, base_model_name_or_path="bigscience/bloomz-560m")
 )
 bloom_folder = Path(temporary.name) / default_folder_name(bloom_prompt.prompt_config)
 bloom_prompt.save_pretrained(bloom_folder, safe_serialization=False)
 print(bloom_folder.name)
-sizes = pd.Series(
-    {path.name: path.stat().st_size for path in sorted(bloom_folder.iterdir())}, name="bytes"
-)
+sizes = pd.Series({path.name: path.stat().st_size for path in sorted(bloom_folder.iterdir())}, name="bytes")
 numbers = 4 * 8 * 1_024  # bytes a float, virtual tokens, width
 wrapping = sizes["adapter_model.bin"] - numbers
 print(f"4 x 8 x 1024 = {numbers:,} bytes = {numbers / 1_024:.0f} KiB")
@@ -268,11 +253,7 @@ cases = [  # name, width, parameters
     ("bloomz-560m", 1_024, 559_214_592),
     ("Llama-2-7B", 4_096, 6_738_415_616),
 ]
-rows = [
-    (base, width, p, 4 * p * width // 1_024, 4 * n // 2**20)
-    for base, width, n in cases
-    for p in (8, 20, 100)
-]
+rows = [(base, width, p, 4 * p * width // 1_024, 4 * n // 2**20) for base, width, n in cases for p in (8, 20, 100)]
 table = pd.DataFrame(rows, columns=["base model", "D", "P", "prompt, KiB", "whole model, MiB"])
 assert lab.fast or cases[0][2] == sum(p.numel() for p in base_model.parameters())
 table
@@ -306,12 +287,8 @@ assert course.compare("logits", our_logits, their_logits[:, P:], tolerance=1e-4)
 # And the other way: PEFT saves, we load.
 
 # %%
-theirs.save_pretrained(
-    Path(temporary.name) / "theirs", save_embedding_layers=False
-)  # no question to a hub
-back = SoftPromptModel.from_pretrained(
-    base_model, Path(temporary.name) / "theirs", tokenizer=tokenizer
-)
+theirs.save_pretrained(Path(temporary.name) / "theirs", save_embedding_layers=False)  # no question to a hub
+back = SoftPromptModel.from_pretrained(base_model, Path(temporary.name) / "theirs", tokenizer=tokenizer)
 with torch.no_grad():
     assert course.compare("logits", back(**inputs).logits, our_logits)
 assert torch.equal(back.prompt, model.prompt)
@@ -336,10 +313,7 @@ silent = peft.PeftModel.from_pretrained(base_model, careless).eval()
 with torch.no_grad():
     plain, no_task = base_model(**inputs).logits, silent(**inputs).logits
 assert torch.equal(plain, no_task)
-print(
-    "PEFT loads it; largest difference to the base model alone:",
-    (plain - no_task).abs().max().item(),
-)
+print("PEFT loads it; largest difference to the base model alone:", (plain - no_task).abs().max().item())
 
 # %% [markdown]
 # It loads without a word and then runs as if there were no prompt. A result that is wrong without an error is
@@ -409,15 +383,10 @@ def write(text: str) -> str:
 
 few = task.test.select(range(8))
 prompts = [task.prompt(text) for text in few[task.text_column]]
-answers = pd.DataFrame(
-    {"text": [text[:40] for text in few[task.text_column]], "label": few["text_label"]}
-)
+answers = pd.DataFrame({"text": [text[:40] for text in few[task.text_column]], "label": few["text_label"]})
 answers["with the space"] = [write(prompt) for prompt in prompts]
 answers["without"] = [write(prompt.rstrip()) for prompt in prompts]
-equal = {
-    column: (answers[column].str.strip() == answers["label"]).sum()
-    for column in ("with the space", "without")
-}
+equal = {column: (answers[column].str.strip() == answers["label"]).sum() for column in ("with the space", "without")}
 print({column: f"{count} of {len(few)} equal the label" for column, count in equal.items()})
 answers
 
@@ -655,9 +624,7 @@ def faults(config: dict, prompt: torch.Tensor) -> list[str]:
     if config.get("num_virtual_tokens") is not None:
         rows = config["num_virtual_tokens"] * config.get("num_transformer_submodules", 1)
         if tuple(prompt.shape) != (rows, config.get("token_dim")):
-            found.append(
-                f"the shape {tuple(prompt.shape)} is not ({rows}, {config.get('token_dim')})"
-            )
+            found.append(f"the shape {tuple(prompt.shape)} is not ({rows}, {config.get('token_dim')})")
     if not torch.isfinite(prompt).all():
         found.append("a number is not finite")
     if (config.get("tokenizer_kwargs") or {}).get("trust_remote_code"):
@@ -683,9 +650,7 @@ course.check("05-3", faults)
 def equal_size_prompt(rank: int, layers: int) -> int:
     """Virtual tokens of the prompt with as many numbers as a LoRA of this rank on two matrices a layer."""
     ### BEGIN SOLUTION
-    return (
-        4 * rank * layers
-    )  # LoRA: layers x 2 matrices x 2 factors x (rank x D) numbers; a prompt: P x D
+    return 4 * rank * layers  # LoRA: layers x 2 matrices x 2 factors x (rank x D) numbers; a prompt: P x D
     ### END SOLUTION
 
 

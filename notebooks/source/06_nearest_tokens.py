@@ -106,10 +106,7 @@ if not lab.fast:  # "tiny" can do this task from the words of the start alone
 unit_words = functional.normalize(words, dim=-1)  # (V, D)
 cosines = functional.normalize(trained, dim=-1) @ unit_words.T  # (P, V)
 by_hand = cosines.topk(3, dim=-1)
-print(
-    [readable_token(i, tokenizer) for i in by_hand.indices[0].tolist()],
-    by_hand.values[0].numpy().round(2),
-)
+print([readable_token(i, tokenizer) for i in by_hand.indices[0].tolist()], by_hand.values[0].numpy().round(2))
 
 # %% [markdown]
 # The package does the same without holding all P x V numbers at once. Its table has one line for each virtual
@@ -226,9 +223,7 @@ plots.neighbour_scores(best)
 V, D = words.shape
 expected = math.sqrt(2 * math.log(V) / D)
 measured = best["random direction"].mean()
-print(
-    f"formula for V = {V:,} words in all directions: {expected:.2f}; measured on these words: {measured:.2f}"
-)
+print(f"formula for V = {V:,} words in all directions: {expected:.2f}; measured on these words: {measured:.2f}")
 if not lab.fast:  # in the few dimensions of "tiny" a random direction is near to some word
     assert best["trained"].min() > best["random direction"].max()
     assert best["trained"].mean() < best["another word"].mean()
@@ -291,9 +286,7 @@ around_mean = random_control(trained, seed=0, around=mean)  # random, but where 
 as_it_is, _ = nearest(around_mean, words, k=1)
 fair, _ = nearest(around_mean, words, k=1, centered=True)
 print(f"random around the mean: cosine {as_it_is.mean():.2f}, centred {fair.mean():.2f}")
-print(
-    f"trained:                cosine {best['trained'].mean():.2f}, centred {centred['trained'][0].mean():.2f}"
-)
+print(f"trained:                cosine {best['trained'].mean():.2f}, centred {centred['trained'][0].mean():.2f}")
 if not lab.fast:
     assert centred["trained"][0].min() > fair.max()
 
@@ -310,10 +303,7 @@ if not lab.fast:
 
 # %%
 ranked = {
-    metric: [
-        readable_token(i, tokenizer)
-        for i in nearest(trained, words, metric=metric)[1][:, 0].tolist()
-    ]
+    metric: [readable_token(i, tokenizer) for i in nearest(trained, words, metric=metric)[1][:, 0].tolist()]
     for metric in METRICS
 }
 pd.DataFrame(ranked).rename_axis("virtual token")
@@ -329,9 +319,7 @@ for metric in METRICS:
     others = found[found != start_words]
     rows.append((metric, len(found) - len(others), length[others].mean().item()))
 print(f"median length of a word: {length.median():.2f}")
-pd.DataFrame(
-    rows, columns=["metric", "names the start word", "mean length of the other words"]
-).round(2)
+pd.DataFrame(rows, columns=["metric", "names the start word", "mean length of the other words"]).round(2)
 
 # %% [markdown]
 # Cosine and L2 agree here, and name no other word on `smollm2` (hence no length). The dot product does for
@@ -343,9 +331,7 @@ pd.DataFrame(
 # vector leaves their distance as it is.
 
 # %%
-plain, shifted = (
-    nearest(trained, words, k=1, metric="l2", centered=flag)[1] for flag in (False, True)
-)
+plain, shifted = (nearest(trained, words, k=1, metric="l2", centered=flag)[1] for flag in (False, True))
 assert torch.equal(plain, shifted)
 
 # %% [markdown]
@@ -356,9 +342,7 @@ assert torch.equal(plain, shifted)
 # %%
 normal = torch.randn(20, D, generator=generator)
 print({name: round(norms(prompt).mean().item(), 2) for name, prompt in vectors.items()})
-print(
-    f"N(0, 1): {norms(normal).mean():.2f}, square root of D: {math.sqrt(D):.2f}, longest word: {length.max():.2f}"
-)
+print(f"N(0, 1): {norms(normal).mean():.2f}, square root of D: {math.sqrt(D):.2f}, longest word: {length.max():.2f}")
 assert abs(norms(normal).mean() / math.sqrt(D) - 1) < 0.1
 plots.norms_histogram(
     norms(words),
@@ -394,9 +378,7 @@ plots.trajectory_figure(projection.points, projection.backdrop, similarity, proj
 
 # %%
 shown = sum(projection.explained)
-print(
-    f"the picture holds {shown:.0%} of the movement, {1 - shown:.0%} happens in directions that it does not show"
-)
+print(f"the picture holds {shown:.0%} of the movement, {1 - shown:.0%} happens in directions that it does not show")
 final = similarity[similarity["step"] == len(history.losses)]
 print(f"cosine with the start at the end: {final['cosine'].mean():.2f} on average")
 chance = project({0: start, 1: random_step}, words)
@@ -527,9 +509,7 @@ course.check("06-1", nearest_ids)
 
 
 # %%
-def random_step_control(
-    start: torch.Tensor, end: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
+def random_step_control(start: torch.Tensor, end: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """(P, D), (P, D) -> (P, D): the start after a random step, row by row as long as the real one."""
     ### BEGIN SOLUTION
     directions = functional.normalize(torch.randn(start.shape, generator=generator), dim=-1)
