@@ -339,10 +339,8 @@ def test_a_text_that_begins_with_a_dash(trained):
     refused = run("generate", trained, "-5 degrees")
     assert refused.exit_code == 2
     said = " ".join(refused.output.replace("│", " ").split())
-    assert (
-        "No such option: -5. What begins with a dash and is no option stands at the end, behind --: gen"
-        in said
-    )
+    assert "-5" in said
+    assert "What begins with a dash and is no option stands at the end, behind --: generate" in said
     (row,) = json.loads(run("generate", trained, "--json", "--", "-5 degrees").output)
     assert row["text"] == "-5 degrees"
     assert "begins with a dash" not in run("train", "--stps", 3).output
