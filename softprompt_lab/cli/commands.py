@@ -45,7 +45,7 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:
             if self.name == "generate" and hasattr(error, "possibilities"):  # of an unknown option
-                error.message = f"{error.message}. {DASHES}"
+                error.message = f"{error.message.rstrip('.')}. {DASHES}"
             raise
 
 
