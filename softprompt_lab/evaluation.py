@@ -231,19 +231,20 @@ def score_labels(
     """
     shape = (len(examples), max(len(example.targets) for example in examples))
     scores, losses, matches = np.zeros(shape), np.zeros(shape), np.ones(shape, dtype=bool)
-    seen, unscored = np.zeros(shape, dtype=int), 0 if labels_begin_alike(examples) else 1
+    found: dict[tuple[int, int], list[tuple[float, bool]]] = {}
     prompted = isinstance(model, SoftPromptModel)
     base_model, engine = (model.base_model, model.engine) if prompted else (model, default_engine())
     for part in engine.label_logits(base_model, prompts, examples):
         chosen = part.logits.log_softmax(dim=-1).gather(1, part.label_ids[:, None])[:, 0].tolist()
         first = (part.logits.argmax(dim=-1) == part.label_ids).tolist()
         for owner, value, hit in zip(part.owners, chosen, first, strict=True):
-            losses[owner] -= value
-            seen[owner] += 1
-            target = examples[owner[0]].targets[owner[1]]
-            if seen[owner] <= len(target.supervised) - unscored:
-                scores[owner] += value
-                matches[owner] &= hit
+            found.setdefault(owner, []).append((value, hit))
+    unscored = 0 if labels_begin_alike(examples) else 1
+    for owner, tokens in found.items():  # of a target, in their order
+        values, hits = zip(*tokens, strict=True)
+        kept = len(tokens) - unscored
+        losses[owner], scores[owner] = -sum(values), sum(values[:kept])
+        matches[owner] = all(hits[:kept])
     return scores, matches, losses
 
 

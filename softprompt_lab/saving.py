@@ -370,8 +370,10 @@ def load_adapter_with_head(
     factors = {name: tensors.pop(name) for name in TASK_FACTORS if name in tensors}
     if factors or task_id is not None:
         prompt = room("adapters.kinds:prompt_of_task")(prompt, factors, task_id, path)
-    config.token_dim = config.token_dim or prompt.shape[-1]
-    if config.task_type is TaskType.SEQ_2_SEQ_LM and len(prompt) == config.num_virtual_tokens:
+    config.token_dim = config.token_dim or next(reversed(prompt.shape), 0)
+    if config.task_type is TaskType.SEQ_2_SEQ_LM and prompt.shape[:1] == (
+        config.num_virtual_tokens,
+    ):
         config.num_transformer_submodules = 1
     _check_tensor(prompt, config, str(path), AdapterError)
     for name, tensor in tensors.items():

@@ -161,7 +161,7 @@ class Task:
         """Raise ValueError for labels that are the same tokens; warn of those with tokens that are unknown."""
         ids = {label: self._label_ids(tokenizer, label) for label in self.labels}
         for one, other in combinations(ids, 2):
-            if ids[one] == ids[other] or not ids[one][:-1]:
+            if ids[one] == ids[other] or min(len(ids[one]), len(ids[other])) < 2:
                 raise ValueError(
                     f"the tokenizer writes the labels {one!r} and {other!r} as the tokens {ids[one]} and {ids[other]}: "
                     "no score can tell them apart. Name them by other words."

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from softprompt_lab import AdapterError, PromptTuningConfig, load_adapter, save_adapter, saving
 from softprompt_lab.config import CONFIG_NAME
-from softprompt_lab.saving import PENDING, PICKLE_NAME, SAFE_NAME
+from softprompt_lab.saving import PENDING, PICKLE_NAME, SAFE_NAME, TENSOR_NAME
 
 P = 5
 OWNED = "owned"  # a file that an attack would make
@@ -184,6 +184,13 @@ ATTACKS = {
     "more tokens than there are": (
         lambda f: configured(f, num_virtual_tokens=10**15),
         r"has shape \(5, 32\); the configuration says \(1000000000000000, 32\)",
+    ),
+    "a number for a prompt": (
+        lambda f: (
+            configured(f, token_dim=None, task_type="SEQ_2_SEQ_LM"),
+            save_file({TENSOR_NAME: torch.zeros(())}, f / SAFE_NAME),
+        ),
+        r"has shape \(\); the configuration says",
     ),
     "modules that are no names": (
         lambda f: configured(f, modules_to_save=[1]),

@@ -190,6 +190,20 @@ def test_the_end_counts_where_labels_begin_alike(labels, end):
     assert (table["loss"].to_numpy() == pytest.approx(-torch.tensor(truth), abs=1e-6)) is end
 
 
+def test_the_first_token_of_nothing_is_not_the_end():
+    """Without prompt and text nothing predicts a label's first token; its end is left out of the score all the same."""
+    tokenizer, base = byte_tokenizer(), llama()
+    base.resize_token_embeddings(len(tokenizer))
+    rows = Dataset.from_dict({"text": [""], "text_label": ["ab"]})
+    task = Task("empty", rows, rows, rows, "text", ("ab", "cd"), "{text}")
+    found = evaluate(base, task, tokenizer=tokenizer).predictions
+    for label in task.labels:
+        ids = tokenizer(label)["input_ids"]
+        with torch.no_grad():
+            score = base(torch.tensor([ids])).logits[0, 0].log_softmax(-1)[ids[1]].item()
+        assert found[f"log p({label})"][0] == pytest.approx(score, abs=1e-4)
+
+
 def test_a_longer_label_can_win():
     """Trained on rows of which each says its label: "10" is predicted where it is written, and only there."""
     tokenizer, rows = (
@@ -226,7 +240,7 @@ def test_labels_that_are_the_same_tokens_are_refused():
     tokenizer = TOKENIZERS["BERT"]()
     model = SoftPromptModel(llama(), PromptTuningConfig(2), tokenizer=tokenizer)
     model.base_model.resize_token_embeddings(len(tokenizer))
-    for labels in (("好", "坏"), ("Good", "good")):
+    for labels in (("好", "坏"), ("Good", "good"), ("good", ""), ("", "good")):
         task = task_of(labels=labels)
         for use in (
             lambda task=task: train(model, task, steps=1),
