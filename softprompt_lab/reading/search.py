@@ -62,13 +62,17 @@ def nearest(
 
     def scaled(vectors: torch.Tensor) -> torch.Tensor:
         vectors = vectors.to(words.device, torch.float64)
-        return (vectors - mean).div_(deviation) if centered or standardised else vectors
+        vectors = vectors - mean if centered or standardised else vectors
+        return vectors / deviation if standardised else vectors
 
     queries, ids = scaled(prompt.detach()), torch.arange(len(words), device=words.device)
     best, found = queries.new_zeros(len(prompt), 0).float(), ids.new_zeros(len(prompt), 0)
     for chunk, numbers in zip(chunks, ids.split(CHUNK), strict=True):
-        scores = torch.cat([best, _closeness(queries, scaled(chunk), metric)], dim=1)
-        best, order = scores.sort(dim=1, descending=True, stable=True)
+        scores = _closeness(queries, scaled(chunk), metric)
+        if best.shape[1] == k:  # of equal scores the earlier id stays
+            better = (scores > best[:, -1:]).any(dim=0)
+            scores, numbers = scores[:, better], numbers[better]
+        best, order = torch.cat([best, scores], dim=1).sort(dim=1, descending=True, stable=True)
         best, order = best[:, :k], order[:, :k]
         found = torch.cat([found, numbers.expand(len(prompt), -1)], dim=1).gather(1, order)
     return (-best if metric == "l2" else best).to(prompt.device), found.to(prompt.device)
@@ -84,4 +88,4 @@ def _closeness(
     if metric == "cosine":
         products /= queries.norm(dim=1, keepdim=True).clamp(min=TINY)
         products /= words.norm(dim=1).clamp(min=TINY)
-    return products.float()
+    return products.float().nan_to_num_(-torch.inf, neginf=-torch.inf)  # infinite words say nothing
