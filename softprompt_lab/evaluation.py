@@ -16,7 +16,7 @@ from torch import nn
 from .batch import IGNORE, Example, Target, distinct_prompts
 from .config import HEAD_MODULES, TaskType
 from .model import SoftPromptModel, ask_about_vectors, default_engine
-from .tasks import LABEL_COLUMN, MAX_LENGTH, Task, forced_tokens, wrote_for
+from .tasks import LABEL_COLUMN, MAX_LENGTH, Task, forced_tokens, remember_base_model
 
 
 @dataclass(frozen=True)
@@ -274,16 +274,16 @@ def tokenizer_of(model: nn.Module, tokenizer=None) -> Any:
         tokenizer, base_model = tokenizer or model.tokenizer, model.base_model
     if tokenizer is None:
         raise ValueError("there is no tokenizer; pass tokenizer= here or to SoftPromptModel.")
-    wrote_for(tokenizer, base_model)
+    remember_base_model(tokenizer, base_model)
     return tokenizer
 
 
 def _examples(task: Task, tokenizer, texts: Sequence[str], max_length: int) -> list[Example]:
     """Return each text with every label of the task as a target; a token that `generate` forces is not measured."""
-    fitting = task.fit(tokenizer, texts, max_length, stacklevel=3)
+    short = task.cut(tokenizer, texts, max_length, stacklevel=3)
     count = len(task.labels)
-    repeated = [text for text in fitting for _ in task.labels]
-    rows = task.encode_whole(tokenizer, repeated, [*task.labels] * len(fitting))
+    repeated = [text for text in short for _ in task.labels]
+    rows = task.encode_whole(tokenizer, repeated, [*task.labels] * len(short))
     forced = len(forced_tokens(tokenizer))
     examples = []
     for first in range(0, len(rows), count):

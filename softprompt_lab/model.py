@@ -29,7 +29,7 @@ from .batch import (
 from .config import DEFAULT_NAME, HEAD_MODULES, PROMPT_NAME, PromptTuningConfig, TaskType
 from .embedding import PromptEmbedding, words_of
 from .saving import load_prompt, load_prompts, save_prompts
-from .tasks import wrote_for
+from .tasks import remember_base_model
 
 # What a task with a head makes of prompts and text; the others are the base model's own business.
 TASK_FORWARD = dict.fromkeys(HEAD_MODULES, "heads.classify:classify")
@@ -105,7 +105,7 @@ class SoftPromptModel(nn.Module):
         self.base_model = base_model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         if tokenizer is not None:
-            wrote_for(tokenizer, base_model)
+            remember_base_model(tokenizer, base_model)
         self.engine = engine or default_engine()
         self.prompts = nn.ModuleDict()
         self.heads = nn.ModuleDict()

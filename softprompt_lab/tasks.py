@@ -73,13 +73,13 @@ class Task:
         They are those of the whole text, cut where the label begins: white space at the template's end belongs to the
         label, because a byte-pair vocabulary has " complaint" as one token. The label ends with the end token, which
         teaches the prompt to stop; a context of a decoder has none, whatever the tokenizer adds. An encoder-decoder
-        (`wrote_for`) reads one text and writes another: the label is a text of its own there.
+        (`remember_base_model`) reads one text and writes another: the label is a text of its own there.
 
         Raises:
             ValueError: template and label alone are longer than `max_length`, or the tokenizer has no end token.
         """
-        (fitting,) = self._fitting(tokenizer, [text], max_length, label)
-        return self.encode_whole(tokenizer, [fitting], [label])[0]
+        (short,) = self._cut(tokenizer, [text], max_length, label)
+        return self.encode_whole(tokenizer, [short], [label])[0]
 
     def encode_whole(
         self, tokenizer, texts: Sequence[str], labels: Sequence[str | None]
@@ -109,24 +109,23 @@ class Task:
             )
         return rows
 
-    def fit(self, tokenizer, texts: Sequence[str], max_length: int, stacklevel: int) -> list[str]:
+    def cut(self, tokenizer, texts: Sequence[str], max_length: int, stacklevel: int) -> list[str]:
         """Return texts cut to what `encode` has room for, with a warning that says how many are.
 
         Raises:
             ValueError: as `encode`, or labels that are the same tokens, so that no score can tell them apart.
         """
         self._check_labels(tokenizer, stacklevel + 1)
-        fitting = self._fitting(tokenizer, texts, max_length)
-        cut = sum(map(ne, texts, fitting))
-        if cut:
+        short = self._cut(tokenizer, texts, max_length)
+        if number := sum(map(ne, texts, short)):
             warnings.warn(
-                f"{cut} of {len(texts)} texts lose their end: with template and label they are longer than "
+                f"{number} of {len(texts)} texts lose their end: with template and label they are longer than "
                 f"max_length={max_length} tokens. Raise max_length to keep them whole.",
                 stacklevel=stacklevel + 1,
             )
-        return fitting
+        return short
 
-    def _fitting(
+    def _cut(
         self, tokenizer, texts: Sequence[str], max_length: int, label: str | None = None
     ) -> list[str]:
         """Return as much of each text as leaves room for the longest label, so that it stays the same for all."""
@@ -178,7 +177,7 @@ class Task:
 _base_models: WeakKeyDictionary[Any, ref] = WeakKeyDictionary()  # of tokenizers
 
 
-def wrote_for(tokenizer, base_model: nn.Module) -> None:
+def remember_base_model(tokenizer, base_model: nn.Module) -> None:
     """Remember whose tokenizer it is: `Task.encode` makes what this base model reads and writes."""
     _base_models[tokenizer] = ref(base_model)
 

@@ -297,7 +297,7 @@ def encode_training_rows(
     """Return (context, label) ids of each training row: the template's text, and the label with the end token."""
     if not len(task.train):
         raise ValueError(f"the training split of {task.name!r} has no rows.")
-    texts = task.fit(tokenizer, task.train[task.text_column], max_length, stacklevel=4)
+    texts = task.cut(tokenizer, task.train[task.text_column], max_length, stacklevel=4)
     return task.encode_whole(tokenizer, texts, task.train[LABEL_COLUMN])
 
 

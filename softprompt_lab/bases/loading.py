@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import HEAD_MODULES
 from ..errors import LabError
-from ..tasks import wrote_for
+from ..tasks import remember_base_model
 from . import fetching
 from .machine import fastest_dtype
 from .origin import SHIPPED, folder_of
@@ -91,7 +91,7 @@ def load_base_model(
     except Exception as error:  # transformers has many kinds for what cannot be loaded
         raise _explain(name, source, revision, error) from error
     _set_padding(name, model, tokenizer)
-    wrote_for(tokenizer, model)
+    remember_base_model(tokenizer, model)
     model.name_or_path = model.config._name_or_path = name
     model.revision = revision
     if device_map is None:
