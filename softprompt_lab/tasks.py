@@ -89,16 +89,15 @@ class Task:
         contexts = [stripped.replace("{text}", text) for text in texts]
         if writes_apart(tokenizer):
             ids = tokenizer(contexts)["input_ids"]
-            return [
-                (read, _written(tokenizer, label)) for read, label in zip(ids, labels, strict=True)
-            ]
+            written = {label: _written(tokenizer, label) for label in {*labels}}
+            return [(read, [*written[label]]) for read, label in zip(ids, labels, strict=True)]
         wholes = [
             f"{context}{self.template[len(stripped) :]}{label}"
             for context, label in zip(contexts, labels, strict=True)
         ]
-        rows = []
+        ids, rows = _read(tokenizer, [*contexts, *wholes]), []
         for front, row, label in zip(
-            _read(tokenizer, contexts), _read(tokenizer, wholes), labels, strict=True
+            ids[: len(contexts)], ids[len(contexts) :], labels, strict=True
         ):
             same = takewhile(lambda pair: pair[0] == pair[1], zip(front, row, strict=False))
             start = len(list(same))
@@ -188,8 +187,7 @@ def end_token(tokenizer) -> int:
     Raises:
         ValueError: the tokenizer has none.
     """
-    found = (tokenizer.eos_token_id, getattr(tokenizer, "sep_token_id", None))
-    for token in found:
+    for token in (tokenizer.eos_token_id, getattr(tokenizer, "sep_token_id", None)):
         if token is not None:
             return token
     raise ValueError(
