@@ -188,10 +188,14 @@ def refuse(value_of: Callable[[str], Any]) -> None:
             raise ValueError(f"{name} cannot be passed: {reason}.")
 
 
+def takes(base_model: nn.Module, name: str) -> bool:
+    """Return whether the base model's forward pass has an argument with this name."""
+    return name in inspect.signature(base_model.forward).parameters
+
+
 def refuse_types(base_model: nn.Module, token_type_ids: torch.Tensor | None) -> None:
     """Raise ValueError for types of tokens where the base model that is to write text would read them."""
-    taken = inspect.signature(base_model.forward).parameters
-    if token_type_ids is not None and "token_type_ids" in taken:
+    if token_type_ids is not None and takes(base_model, "token_type_ids"):
         raise ValueError(
             "token_type_ids cannot be passed where text is written: virtual and new tokens have none; leave them out."
         )

@@ -1,6 +1,5 @@
 """What a base model takes, found out by asking it once and comparing numbers, never from a list of names."""
 
-import inspect
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -68,11 +67,6 @@ def tried(base_model: nn.Module, call: Callable[[], Any]) -> Any:
     except OBJECTIONS as error:
         logger.info("%s objects: %r", type(base_model).__name__, error)
         return None
-
-
-def takes(base_model: nn.Module, name: str) -> bool:
-    """Return whether the base model's forward pass has an argument with this name."""
-    return name in inspect.signature(base_model.forward).parameters
 
 
 def some_ids(base_model: nn.Module, count: int) -> Int[torch.Tensor, " N"]:

@@ -12,9 +12,8 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from ..batch import distinct_prompts
+from ..batch import distinct_prompts, takes
 from .blocks import Blocks, attention_over_blocks
-from .exactness import takes
 from .prefixes import Prefix, joined, prefix_length
 from .strategies import tokens_of_call
 

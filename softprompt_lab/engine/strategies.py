@@ -23,10 +23,10 @@ from ..batch import (
     decoder_start,
     pad_rows,
     prepend_prompt,
+    takes,
 )
 from ..embedding import concatenate_prompt
 from .blocks import attention_over_blocks, blocks_of
-from .exactness import takes
 from .packing import PackedRow, additive, pack, packed_mask
 from .prefixes import cache_of, positions, prefix_of
 

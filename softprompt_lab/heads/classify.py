@@ -19,9 +19,9 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from transformers.utils import ModelOutput
 
-from ..batch import PromptedBatch, Prompts, check_labels, prepend_prompt
+from ..batch import PromptedBatch, Prompts, check_labels, prepend_prompt, takes
 from ..config import TaskType
-from ..engine.exactness import error_of, remembered, some_ids, takes, tolerance_of, tried
+from ..engine.exactness import error_of, remembered, some_ids, tolerance_of, tried
 from ..engine.prefixes import positions
 
 # --------------------------------------------------------------------------------------------------- the weights
