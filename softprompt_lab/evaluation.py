@@ -1,4 +1,4 @@
-"""How good is a prompt: rank classification over the labels, with interval, baseline and every prediction."""
+"""How good is a prompt: labels ranked or answers written, with interval, baseline and every prediction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,15 +8,25 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from torch import nn
 
-from .batch import IGNORE, Example, Target, distinct_prompts
+from .batch import IGNORE, Example, PlainEngine, Target, distinct_prompts, pad_rows
 from .config import HEAD_MODULES, TaskType
 from .model import SoftPromptModel, ask_about_vectors, default_engine
-from .tasks import LABEL_COLUMN, MAX_LENGTH, Task, forced_tokens, remember_base_model
+from .tasks import (
+    LABEL_COLUMN,
+    MAX_LENGTH,
+    Task,
+    end_token,
+    forced_tokens,
+    remember_base_model,
+)
+
+ROWS_PER_CALL = 64  # that are generated together
+MORE_TOKENS = 4  # than the longest answer has: the same words may be other tokens
 
 
 @dataclass(frozen=True)
@@ -24,22 +34,25 @@ class Evaluation:
     """What a model answered on one split.
 
     Attributes:
-        accuracy: share of rows whose true label has the highest score among the labels.
-        macro_f1: mean over the labels of F1, so that a rare label counts as much as a common one.
+        accuracy: share of rows whose true label has the highest score among the labels. Where answers are free text,
+            share of rows whose answer, written greedily, is the right one (`same_answer`).
+        macro_f1: mean over the labels of F1, so that a rare label counts as much as a common one; None where answers
+            are free text.
         exact_match: share of rows whose true label is the model's first choice over the *whole vocabulary*; naming
-            the candidates, as accuracy does, gives part of the answer away.
+            the candidates, as accuracy does, gives part of the answer away. Of free answers it is the accuracy.
         loss: mean cross-entropy of the true labels' tokens and the end token, in nats.
         n: rows.
         confidence_interval: 95 % interval of the accuracy (Wilson), from the number of rows alone.
         majority_baseline: accuracy of always answering the label that is commonest in the training split.
-        predictions: one line a row: text, label, prediction, correct, log-probability of each label, and the loss of
-            the true label, summed over its tokens, with their number.
+        predictions: one line a row: text, label, prediction, correct, log-probability of each label (of the true
+            answer where answers are free text), and the loss of the true label, summed over its tokens, with their
+            number.
         end_scored: whether a label's score, and its exact match, includes the end token. It does where one label's
             tokens begin another's ("1" and "10"): the longer one could never win otherwise.
     """
 
     accuracy: float
-    macro_f1: float
+    macro_f1: float | None
     exact_match: float
     loss: float
     n: int
@@ -50,9 +63,10 @@ class Evaluation:
 
     def __str__(self) -> str:
         low, high = self.confidence_interval
+        ranked = "" if self.macro_f1 is None else f"macro-F1 {self.macro_f1:.3f}, "
         return (
             f"accuracy {self.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}, n = {self.n}), "
-            f"macro-F1 {self.macro_f1:.3f}, exact match {self.exact_match:.3f}, loss {self.loss:.3f}, "
+            f"{ranked}exact match {self.exact_match:.3f}, loss {self.loss:.3f}, "
             f"majority baseline {self.majority_baseline:.3f}"
             f"{', labels scored with their end token' if self.end_scored else ''}"
         )
@@ -71,7 +85,8 @@ def evaluate(
 ) -> Any:
     """Rank the labels of a task behind each text of a split by the sum of their tokens' log-probabilities.
 
-    The end token is part of the sum only where one label's tokens begin another's (`Evaluation.end_scored`).
+    The end token is part of the sum only where one label's tokens begin another's (`Evaluation.end_scored`). Where
+    answers are free text (`task.labels` is empty) the model writes one behind each text, greedily.
 
     Args:
         model: a `SoftPromptModel`, or a plain transformers model with `tokenizer=`: then no vector stands in front,
@@ -103,34 +118,56 @@ def evaluate(
         raise ValueError(
             f"there is nothing to measure: {split!r} of {task.name!r}, limit={limit}, has no rows."
         )
-    examples = _examples(task, tokenizer, rows[task.text_column], max_length)
-    found = _scores(model, examples, prompts, prompt_names)
+    texts = rows[task.text_column]
+    given = None if task.labels else [*rows[LABEL_COLUMN]]
+    examples = _examples(task, tokenizer, texts, max_length, given)
+    names, vectors, behind = _behind(model, examples, prompts, prompt_names)
+    parts = score_labels(model, vectors, behind)
+    if given:
+        longest = max(len(target.ids) for example in examples for target in example.targets)
+        numbers = [example.prompt for example in behind]
+        again = [*texts] * len(names)
+        parts += (
+            write_answers(
+                model, vectors, numbers, task, again, tokenizer, longest + MORE_TOKENS, max_length
+            ),
+        )
+    cut = zip(*(np.split(np.array(part), len(names)) for part in parts), strict=True)
     evaluations = {
-        name: _evaluation(task, rows, examples, scored) for name, scored in found.items()
+        name: _evaluation(task, rows, examples, *scored)
+        for name, scored in zip(names, cut, strict=True)
     }
     return evaluations[""] if prompts is None else evaluations
 
 
 def _evaluation(
-    task: Task, rows: Dataset, examples: Sequence[Example], scored: Sequence[np.ndarray]
+    task: Task,
+    rows: Dataset,
+    examples: Sequence[Example],
+    scores: Float[np.ndarray, "N K"],
+    matches: Bool[np.ndarray, "N K"],
+    losses: Float[np.ndarray, "N K"],
+    written: np.ndarray | None = None,
 ) -> Evaluation:
-    """Return the figures of some rows from what `score_labels` found, (N, K) each."""
-    scores, matches, losses = scored
-    truth, labels = np.array(rows[LABEL_COLUMN]), np.array(task.labels)
-    right = np.array([task.labels.index(label) for label in truth])
-    every = np.arange(len(rows))
+    """Return the figures of some rows from what `score_labels` found, and the answers written where they are free."""
+    truth, every = np.array(rows[LABEL_COLUMN]), np.arange(len(rows))
+    macro_f1 = None
+    if written is None:
+        right = np.array([task.labels.index(label) for label in truth])
+        answers = np.array(task.labels)[scores.argmax(axis=1)]
+        correct, exact = answers == truth, matches[every, right]
+        macro_f1 = f1_score(truth, answers, labels=task.labels, average="macro", zero_division=0)
+    else:
+        right, answers = np.zeros(len(rows), dtype=int), written
+        correct = exact = np.array([*map(same_answer, written, truth)])
     tokens = [len(e.targets[n].supervised) for e, n in zip(examples, right, strict=True)]
-    answers = labels[scores.argmax(axis=1)]
-    correct = answers == truth
     figures = {"label": truth, "prediction": answers, "correct": correct}
     table = pd.DataFrame({"text": rows[task.text_column], **figures})
-    table[[f"log p({label})" for label in labels]] = scores
+    table[[f"log p({label})" for label in task.labels or ("answer",)]] = scores
     return Evaluation(
         accuracy=float(correct.mean()),
-        macro_f1=float(
-            f1_score(truth, answers, labels=task.labels, average="macro", zero_division=0)
-        ),
-        exact_match=float(matches[every, right].mean()),
+        macro_f1=None if macro_f1 is None else float(macro_f1),
+        exact_match=float(exact.mean()),
         loss=float(losses[every, right].sum() / sum(tokens)),
         n=len(rows),
         confidence_interval=wilson_interval(int(correct.sum()), len(rows)),
@@ -138,6 +175,50 @@ def _evaluation(
         predictions=table.assign(loss=losses[every, right], tokens=tokens),
         end_scored=labels_begin_alike(examples),
     )
+
+
+def same_answer(written: str, answer: str) -> bool:
+    """Return whether a written text begins with the lines of an answer, but for spaces, quotes and end marks around."""
+    lines = written.strip().split("\n")[: 1 + answer.strip().count("\n")]
+    one, other = (" ".join(text.split()).strip(" \"'.,;:!?") for text in ("\n".join(lines), answer))
+    return one == other if other else written.strip() == answer.strip()
+
+
+@torch.no_grad()
+def write_answers(
+    model: nn.Module,
+    prompts: Sequence[Float[torch.Tensor, "_ D"]],
+    numbers: Sequence[int],
+    task: Task,
+    texts: Sequence[str],
+    tokenizer,
+    max_new_tokens: int,
+    max_length: int = MAX_LENGTH,
+) -> list[str]:
+    """Return what the model writes, greedily, until its end token, behind each text in the task's template.
+
+    Args:
+        numbers: one for each text, of the prompt that stands in front of it.
+    """
+    short = task.cut(tokenizer, texts, max_length, stacklevel=3)
+    contexts = [ids for ids, _ in task.encode_whole(tokenizer, short, [None] * len(short))]
+    base_model, engine = _served(model)
+    end = {"eos_token_id": end_token(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    options = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1, **end}
+    answers = [""] * len(contexts)
+    order = sorted(range(len(contexts)), key=lambda row: len(contexts[row]))
+    for first in range(0, len(order), ROWS_PER_CALL):
+        part = order[first : first + ROWS_PER_CALL]
+        ids, mask = pad_rows([contexts[row] for row in part], base_model.device)
+        fronts = [prompts[numbers[row]] for row in part]
+        with engine.inside(base_model):
+            tokens = engine.generate(base_model, fronts, ids, mask, **options)
+        new = tokens if base_model.config.is_encoder_decoder else tokens[:, ids.shape[1] :]
+        for row, text in zip(
+            part, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True
+        ):
+            answers[row] = text.strip()
+    return answers
 
 
 def label_probabilities(
@@ -152,22 +233,31 @@ def label_probabilities(
     """The labels' probabilities for texts of any origin, normalised over the labels; one line a text.
 
     With `prompts` (as in `evaluate`) one line for each prompt and text, with both in the index.
+
+    Raises:
+        ValueError: as `evaluate`, or answers are free text.
     """
+    if not task.labels:
+        raise ValueError(f"{task.name!r} has free answers: there are no labels to compare.")
     examples = _examples(task, tokenizer_of(model, tokenizer), texts, max_length)
-    tables = {}
-    for name, (scores, _, _) in _scores(model, examples, prompts).items():
-        shares = torch.from_numpy(scores).softmax(dim=1).numpy()
-        tables[name] = pd.DataFrame(shares, pd.Index(texts, name="text"), [*task.labels])
+    names, vectors, behind = _behind(model, examples, prompts)
+    scores, _, _ = score_labels(model, vectors, behind)
+    shares = np.split(torch.from_numpy(scores).softmax(dim=1).numpy(), len(names))
+    index = pd.Index(texts, name="text")
+    tables = {
+        name: pd.DataFrame(share, index, [*task.labels])
+        for name, share in zip(names, shares, strict=True)
+    }
     return tables[""] if prompts is None else pd.concat(tables, names=["prompt"])
 
 
-def _scores(
+def _behind(
     model: nn.Module,
     examples: Sequence[Example],
     prompts: Mapping[str, torch.Tensor] | Sequence[str] | None,
     prompt_names: Sequence[str] | None = None,
-) -> dict[str, tuple[np.ndarray, ...]]:
-    """Return what `score_labels` finds behind each of the prompts, by name; "" is the one at work."""
+) -> tuple[list[str], list[torch.Tensor], list[Example]]:
+    """Return names, vectors, and the examples behind each named prompt in turn; "" is the one at work."""
     given = [argument for argument in (prompts, prompt_names) if argument is not None]
     most = 1 if isinstance(model, SoftPromptModel) else 0
     if len(given) > most:
@@ -186,8 +276,7 @@ def _scores(
             ask_about_vectors(model, True)
         vectors = [model.get_input_embeddings().weight[:0].float()]
     behind = [replace(row, prompt=number) for row, number in zip(rows, numbers, strict=True)]
-    parts = [np.split(part, len(named)) for part in score_labels(model, vectors, behind)]
-    return dict(zip(named, zip(*parts, strict=True), strict=True))
+    return [*named], vectors, behind
 
 
 def _vectors(
@@ -232,8 +321,7 @@ def score_labels(
     shape = (len(examples), max(len(example.targets) for example in examples))
     scores, losses, matches = np.zeros(shape), np.zeros(shape), np.ones(shape, dtype=bool)
     found: dict[tuple[int, int], list[tuple[float, bool]]] = {}
-    prompted = isinstance(model, SoftPromptModel)
-    base_model, engine = (model.base_model, model.engine) if prompted else (model, default_engine())
+    base_model, engine = _served(model)
     for part in engine.label_logits(base_model, prompts, examples):
         chosen = part.logits.log_softmax(dim=-1).gather(1, part.label_ids[:, None])[:, 0].tolist()
         first = (part.logits.argmax(dim=-1) == part.label_ids).tolist()
@@ -246,6 +334,13 @@ def score_labels(
         losses[owner], scores[owner] = -sum(values), sum(values[:kept])
         matches[owner] = all(hits[:kept])
     return scores, matches, losses
+
+
+def _served(model: nn.Module) -> tuple[nn.Module, PlainEngine]:
+    """Return the base model and the engine that serves it."""
+    if isinstance(model, SoftPromptModel):
+        return model.base_model, model.engine
+    return model, default_engine()
 
 
 def labels_begin_alike(examples: Sequence[Example]) -> bool:
@@ -278,12 +373,17 @@ def tokenizer_of(model: nn.Module, tokenizer=None) -> Any:
     return tokenizer
 
 
-def _examples(task: Task, tokenizer, texts: Sequence[str], max_length: int) -> list[Example]:
-    """Return each text with every label of the task as a target; a token that `generate` forces is not measured."""
+def _examples(
+    task: Task, tokenizer, texts: Sequence[str], max_length: int, given: Sequence[str] | None = None
+) -> list[Example]:
+    """Return each text with every label of the task, or its own answer of those `given`, as a target.
+
+    A token that `generate` forces is not measured.
+    """
     short = task.cut(tokenizer, texts, max_length, stacklevel=3)
-    count = len(task.labels)
-    repeated = [text for text in short for _ in task.labels]
-    rows = task.encode_whole(tokenizer, repeated, [*task.labels] * len(short))
+    count = 1 if given else len(task.labels)
+    repeated = [text for text in short for _ in range(count)]
+    rows = task.encode_whole(tokenizer, repeated, given or [*task.labels] * len(short))
     forced = len(forced_tokens(tokenizer))
     examples = []
     for first in range(0, len(rows), count):

@@ -26,8 +26,9 @@ class Task:
 
     Attributes:
         train, validation, test: `datasets.Dataset`s with at least `text_column` and "text_label".
-        labels: every label, as words that the model can write.
+        labels: every label, as words that the model can write; empty where answers are free text, one for each row.
         template: holds `{text}` once; white space at its end belongs to the label (`encode`).
+        instruction: what the model is to do, in words; left out, it names the labels.
     """
 
     name: str
@@ -37,9 +38,14 @@ class Task:
     text_column: str
     labels: tuple[str, ...]
     template: str
+    instruction: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a template without exactly one place for the text; warn of what looks like another place."""
+        if not self.instruction:
+            *most, last = self.labels or ("Answer the text",)
+            said = f"Classify the text as {', '.join(most)} or {last}:" if most else f"{last}:"
+            object.__setattr__(self, "instruction", said)
         if self.template.count("{text}") != 1:
             raise ValueError(f"template={self.template!r}; it must hold {{text}} exactly once.")
         for place in sorted({*re.findall(r"{+ *\w* *}+", self.template)} - {"{text}"}):
@@ -56,10 +62,10 @@ class Task:
         return replace(self, template=template)
 
     @property
-    def instruction(self) -> str:
-        """An instruction in words that names the labels."""
-        *most, last = self.labels
-        return f"Classify the text as {', '.join(most)} or {last}:"
+    def answers(self) -> tuple[str, ...]:
+        """Every label, or where answers are free text each that a training row has."""
+        known = LABEL_COLUMN in self.train.column_names  # a saved task has no rows
+        return self.labels or tuple(dict.fromkeys(self.train[LABEL_COLUMN] if known else ()))
 
     def prompt(self, text: str) -> str:
         """Return the text in its template, the label left open."""
@@ -127,9 +133,9 @@ class Task:
     def _cut(
         self, tokenizer, texts: Sequence[str], max_length: int, label: str | None = None
     ) -> list[str]:
-        """Return as much of each text as leaves room for the longest label, so that it stays the same for all."""
-        labels = [*self.labels, label or ""]  # a saved task may have none
-        longest = max(labels, key=lambda label: len(self._label_ids(tokenizer, label)))
+        """Return as much of each text as leaves room for the longest answer, so that it stays the same for all."""
+        ids_of = self._label_ids(tokenizer, [*self.answers, label or ""])
+        longest = max(ids_of, key=lambda label: len(ids_of[label]))
 
         def tokens(texts: Sequence[str]) -> list[int]:
             rows = self.encode_whole(tokenizer, texts, [longest] * len(texts))
@@ -151,15 +157,20 @@ class Task:
             for text, count in zip(texts, counts, strict=True)
         ]
 
-    def _label_ids(self, tokenizer, label: str) -> list[int]:
-        """Return the token ids of a label behind an empty text."""
-        return self.encode_whole(tokenizer, [""], [label])[0][1]
+    def _label_ids(self, tokenizer, labels: Sequence[str]) -> dict[str, list[int]]:
+        """Return the token ids of labels behind an empty text."""
+        rows = self.encode_whole(tokenizer, [""] * len(labels), labels)
+        return {label: ids for label, (_, ids) in zip(labels, rows, strict=True)}
 
     def _check_labels(self, tokenizer, stacklevel: int) -> None:
         """Raise ValueError for labels that are the same tokens; warn of those with tokens that are unknown."""
-        ids = {label: self._label_ids(tokenizer, label) for label in self.labels}
-        for one, other in combinations(ids, 2):
-            if ids[one] == ids[other] or min(len(ids[one]), len(ids[other])) < 2:
+        ids = self._label_ids(tokenizer, self.answers) if self.answers else {}
+        if silent := [label for label in ids if len(ids[label]) < 2]:
+            raise ValueError(
+                f"the tokenizer writes the labels {silent[:20]} as no token: use other words."
+            )
+        for one, other in combinations(self.labels, 2):
+            if ids[one] == ids[other]:
                 raise ValueError(
                     f"the tokenizer writes the labels {one!r} and {other!r} as the tokens {ids[one]} and {ids[other]}: "
                     "no score can tell them apart. Name them by other words."
@@ -167,7 +178,7 @@ class Task:
         unknown = [label for label in ids if tokenizer.unk_token_id in ids[label][:-1]]
         if unknown:
             warnings.warn(
-                f"the tokenizer does not know all of the labels {unknown}: it writes what it does not know as "
+                f"the tokenizer does not know all of the labels {unknown[:20]}: it writes what it does not know as "
                 f"{tokenizer.unk_token}, which the model cannot write back as these words.",
                 stacklevel=stacklevel + 1,
             )

@@ -138,7 +138,7 @@ def test_another_seed_takes_other_rows_of_the_shop_for_training():
 
 def test_a_column_of_texts_is_for_files():
     """The named tasks have their own."""
-    with pytest.raises(ValueError, match="text_column= is for files"):
+    with pytest.raises(ValueError, match="text_column= and answers= are for files"):
         load_task("shop", text_column="text")
 
 

@@ -59,6 +59,7 @@ Template = Annotated[str | None, typer.Option(help=SHOWN, parser=typed_template,
 MaxLength = Annotated[
     int, typer.Option(min=1, help="Tokens of template, text and label; a longer text is cut.")
 ]
+ANSWERS = "The column of labels holds free answers: the model writes, and no labels compete."
 BaseType = Annotated[
     str, typer.Option(help="Of the base: float32, bfloat16, or fastest on this machine.")
 ]
@@ -86,6 +87,7 @@ def train(
     output: Annotated[Path | None, typer.Option(help="By default {model}_{method}_{task}.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
+    answers: Annotated[bool, typer.Option("--answers", help=ANSWERS)] = False,
     template: Template = None,
     max_length: MaxLength = MAX_LENGTH,
     base: TrainBase = "smollm2",
@@ -116,9 +118,10 @@ def train(
 
     say = functools.partial(typer.echo, err=as_json)
     columns = {"text_column": text_column, "label_column": label_column}
-    task = lab.load_task(data, **columns, template=template, seed=seed)
+    task = lab.load_task(data, **columns, template=template, seed=seed, answers=answers)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
-    say(f"{task.name}: {sizes}; labels: {', '.join(task.labels)}")
+    said = f"labels: {', '.join(task.labels)}" if task.labels else "free answers"
+    say(f"{task.name}: {sizes}; {said}")
     begin = {"start": start, "seed": seed, "dtype": dtype, "revision": revision}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
     say(f"Base model {base} in {dtype_name(model.base_model.dtype)}")
@@ -160,7 +163,7 @@ def generate(
 
     path = zoo.located(folder)
     task, model = runs.saved_task(path, template), runs.saved_model(path, base)
-    answers = [runs.answer(model, task, text, max_new_tokens, max_length) for text in texts]
+    answers = runs.answers(model, task, texts, max_new_tokens, max_length)
     known = None
     if task.labels:
         known = label_probabilities(model, task, texts, max_length=max_length).to_dict("records")

@@ -24,6 +24,7 @@ from ..tasks import LABEL_COLUMN, SPLITS
 
 # An accuracy is reported on the test split.
 SHARES = {"train": 0.6, "validation": 0.15, "test": 0.25}
+LEAST_ANSWERS = 20  # rows with free answers
 LEAST_OF_A_LABEL = 7  # rows: with fewer a stratified split may lack it
 MAX_FILE_BYTES = 100_000_000  # the file is held in memory
 SEPARATORS = ",;\t"
@@ -48,11 +49,13 @@ AS_JSON = "Write one object a line, or all objects in one array."
 Rows = dict[int, dict[str, Any]]  # the number of each in its file, and its values by column
 
 
-def read_labelled(path: Path, text_column: str, label_column: str) -> pd.DataFrame:
+def read_labelled(
+    path: Path, text_column: str, label_column: str, answers: bool = False
+) -> pd.DataFrame:
     """Return the texts and labels of a CSV with a header, or of a file of JSON objects, in UTF-8.
 
     Rows that repeat an earlier text are left out with a warning, so that no test text was trained on. Labels that look
-    alike stay different labels, with a warning.
+    alike stay different labels, with a warning, unless they are free `answers`.
 
     Raises:
         LabError: the file cannot be read, or a cell is not what it should be; the message names row and column.
@@ -67,7 +70,8 @@ def read_labelled(path: Path, text_column: str, label_column: str) -> pd.DataFra
     if not rows:
         raise LabError(f"{path} holds no rows.")
     table = _checked(path, rows, text_column, label_column)
-    _warn_of_labels_alike(path, table[LABEL_COLUMN])
+    if not answers:
+        _warn_of_labels_alike(path, table[LABEL_COLUMN])
     return _without_repeats(path, table, text_column)
 
 
@@ -289,22 +293,30 @@ def _shown(names: Iterable[Any]) -> str:
     return ", ".join(map(SHORT.repr, islice(names, 20)))
 
 
-def split_rows(table: pd.DataFrame, seed: int, source: str) -> dict[str, pd.DataFrame]:
-    """Return three splits with the same share of each label (scikit-learn, stratified).
+def split_rows(
+    table: pd.DataFrame, seed: int, source: str, answers: bool = False
+) -> dict[str, pd.DataFrame]:
+    """Return three splits (scikit-learn), with the same share of each label unless they are free `answers`.
 
     Raises:
         LabError: `source` has too few rows or labels.
     """
     counts = table[LABEL_COLUMN].value_counts()
-    if len(counts) < 2 or counts.min() < LEAST_OF_A_LABEL:
+    if answers and len(table) < LEAST_ANSWERS:
+        raise LabError(f"{source} has {len(table)} rows; at least {LEAST_ANSWERS} are needed.")
+    if not answers and (len(counts) < 2 or counts.min() < LEAST_OF_A_LABEL):
+        advice = ""
+        if counts.min() < LEAST_OF_A_LABEL:
+            advice = " If they are free answers and no labels, say answers=True (--answers)."
         raise LabError(
             f"{source} has {len(counts)} labels, the rarest, {counts.index[-1]!r}, on {counts.iloc[-1]} rows; at least "
-            f"two are needed, each on {LEAST_OF_A_LABEL} or more, for a training, a validation and a test split."
+            "two are needed, each on "
+            f"{LEAST_OF_A_LABEL} or more, for a training, a validation and a test split.{advice}"
         )
 
     def part(rows: pd.DataFrame, share: float) -> list[pd.DataFrame]:
-        stratified = {"stratify": rows[LABEL_COLUMN], "random_state": seed}
-        return train_test_split(rows, test_size=share, **stratified)
+        stratify = None if answers else rows[LABEL_COLUMN]
+        return train_test_split(rows, test_size=share, stratify=stratify, random_state=seed)
 
     rest, test = part(table, SHARES["test"])
     train, validation = part(rest, SHARES["validation"] / (1 - SHARES["test"]))

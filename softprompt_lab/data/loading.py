@@ -29,6 +29,7 @@ def load_task(
     label_column: str | None = None,
     template: str | None = None,
     seed: int = 0,
+    answers: bool = False,
 ) -> Task:
     """Load labelled texts.
 
@@ -41,6 +42,7 @@ def load_task(
         template: holds `{text}` once; by default "{text column} : {text} Label : ".
         seed: of the split of your own file (60 / 15 / 25 %, stratified); for "shop" another seed takes other training
             and validation rows.
+        answers: whether your file's labels are free answers, one for each text, that the model is to write.
 
     Raises:
         LabError: an unknown name, no network, or a file with something wrong in it; the message names row and column.
@@ -54,24 +56,27 @@ def load_task(
     name, path = str(name_or_path), user_path(name_or_path)
     if path.suffix.lower() in FILE_ENDINGS:
         columns = (text_column or "text", label_column or "label")
-        splits = split_rows(read_labelled(path, *columns), seed, str(path))
-        task = _task(path.stem, splits, columns[0])
+        splits = split_rows(read_labelled(path, *columns, answers), seed, str(path), answers)
+        task = _task(path.stem, splits, columns[0], answers)
     elif name not in LABELLINGS:
         raise LabError(
             f"there is no task {name!r}; choose one of: {', '.join(LABELLINGS)}, or give a .csv or .jsonl file."
         )
-    elif text_column is not None:
-        raise ValueError(f"{name} has its own text column; text_column= is for files.")
+    elif text_column is not None or answers:
+        raise ValueError(f"{name} has its own columns; text_column= and answers= are for files.")
     else:
         task = _load_named(name, label_column or LABELLINGS[name][0], seed)
     return task if template is None else task.with_template(template)
 
 
-def _task(name: str, splits: dict[str, pd.DataFrame], text_column: str) -> Task:
-    """Return the task of three tables; its labels are those of the training rows."""
+def _task(
+    name: str, splits: dict[str, pd.DataFrame], text_column: str, answers: bool = False
+) -> Task:
+    """Return the task of three tables; its labels are those of the training rows, unless they are free `answers`."""
     datasets = [Dataset.from_pandas(splits[split], preserve_index=False) for split in SPLITS]
-    labels = tuple(sorted(set(splits["train"][LABEL_COLUMN])))
-    return Task(name, *datasets, text_column, labels, f"{text_column} : {{text}} Label : ")
+    labels = () if answers else tuple(sorted(set(splits["train"][LABEL_COLUMN])))
+    template = f"{text_column} : {{text}} {'Answer' if answers else 'Label'} : "
+    return Task(name, *datasets, text_column, labels, template)
 
 
 def _load_named(name: str, labelling: str, seed: int) -> Task:

@@ -26,7 +26,7 @@ from ..config import PromptTuningConfig
 from ..data.loading import LABELLINGS, RAFT, load_task
 from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
-from ..evaluation import Evaluation
+from ..evaluation import Evaluation, write_answers
 from ..model import SoftPromptModel
 from ..saving import atomic_write, load_adapter, plain_file, read_json_object, user_path
 from ..tasks import MAX_LENGTH, Task
@@ -278,18 +278,14 @@ def _with_shipped_rows(task: Task, record: dict[str, Any]) -> Task:
     return replace(found, template=task.template) if found.labels == task.labels else task
 
 
-def answer(
+def answers(
     model: SoftPromptModel,
     task: Task,
-    text: str,
+    texts: Sequence[str],
     max_new_tokens: int = 10,
     max_length: int = MAX_LENGTH,
-) -> str:
-    """Return what the model writes after a text in its template, greedily, until its end token."""
-    tokenizer = model.tokenizer
-    context, _ = task.encode(tokenizer, text, max_length=max_length)
-    ids = torch.tensor([context], device=model.device)
-    end = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    tokens = model.generate(ids, max_new_tokens=max_new_tokens, do_sample=False, **end)[0]
-    new = tokens if model.base_model.config.is_encoder_decoder else tokens[len(context) :]
-    return tokenizer.decode(new, skip_special_tokens=True).strip()
+) -> list[str]:
+    """Return what the model writes after each text in its template, greedily, until its end token."""
+    prompts, numbers = model.prompts_of_rows(None, len(texts)), [0] * len(texts)
+    how = (model.tokenizer, max_new_tokens, max_length)
+    return write_answers(model, prompts, numbers, task, texts, *how)
