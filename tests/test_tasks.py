@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from softprompt_lab import LabError, load_task
 from softprompt_lab.data.files import MAX_FILE_BYTES, read_labelled
 from softprompt_lab.data.loading import ASSETS
-from softprompt_lab.data.loading import SHIPPED as LABELLINGS_OF
+from softprompt_lab.data.loading import LABELLINGS as LABELLINGS_OF
 from softprompt_lab.tasks import SPLITS
 
 LABELLINGS = {

@@ -134,11 +134,8 @@ def train(
     settings |= {"max_length": max_length, "seed": seed, "resume": resume}
     history = lab.train(model, task, **settings, progress=not as_json)
     after = lab.evaluate(model, task, max_length=max_length)
-    told = {
-        "data": data if not Path(data).suffix else Path(data).name,
-        "label_column": label_column,
-        "start": start,
-    }
+    name = Path(data).name if Path(data).suffix else data
+    told = {"data": name, "label_column": label_column, "start": start, "seed": seed}
     record = runs.save_run(folder, model, task, history, before, after, **told)
     if as_json:
         typer.echo(json.dumps({"output": str(folder)} | record))

@@ -17,7 +17,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 FILE_ENDINGS = (".csv", ".jsonl", ".json")
 TEXT_COLUMN = "Tweet text"  # of every task that has a name, as in RAFT
 RAFT = "twitter_complaints"
-SHIPPED = {  # and the labellings of each, the default first: what `label_column` chooses from
+LABELLINGS = {  # of each shipped task, the default first: what `label_column` chooses from
     "complaints": ("text_label", "topic", "tone"),
     "shop": ("complaint", "topic", "tone", "urgent", "loyal", "mismatch"),
 }
@@ -77,7 +77,7 @@ def loaders() -> dict[str, Callable[..., Task]]:
     """Return what loads each task that has a name, from the name, a labelling and a seed."""
     words = [f"words/{path.stem}" for path in sorted((ASSETS / "words").glob("*.csv"))]
     return (
-        dict.fromkeys(SHIPPED, _load_shipped)
+        dict.fromkeys(LABELLINGS, _load_shipped)
         | {RAFT: _load_raft}
         | dict.fromkeys(KINDS, load_rated)
         | dict.fromkeys(words, _load_words)
@@ -102,7 +102,7 @@ def _load_named(
         )
     if text_column is not None:
         raise ValueError(f"{name} has its own text column; text_column= is for files.")
-    labellings = SHIPPED.get(name, (LABEL_COLUMN,))
+    labellings = LABELLINGS.get(name, (LABEL_COLUMN,))
     labelling = labelling or labellings[0]
     if labelling not in labellings:
         raise LabError(
@@ -120,7 +120,7 @@ def _load_shipped(name: str, labelling: str, seed: int) -> Task:
         if name == "shop":  # the chapters' numbers are of the first rows
             rows = SHOP_ROWS[split]
             table = table.sample(rows, random_state=seed) if seed else table.head(rows)
-        others = [column for column in SHIPPED[name] if column != LABEL_COLUMN]
+        others = [column for column in LABELLINGS[name] if column != LABEL_COLUMN]
         splits[split] = table.assign(**{LABEL_COLUMN: table[labelling]}).drop(columns=others)
     return _task(name if labelling == LABEL_COLUMN else f"{name}/{labelling}", splits, TEXT_COLUMN)
 

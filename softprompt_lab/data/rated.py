@@ -11,7 +11,7 @@ import re
 import tarfile
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import IO
 
 import numpy as np
@@ -158,22 +158,24 @@ def _split(name: str, table: pd.DataFrame, labels: Labels, seed: int) -> dict[st
 
     Each group of texts goes where most of its rows have room, and rows without room are left out.
     """
-    shares = table[LABEL_COLUMN].value_counts(normalize=True).reindex(list(labels), fill_value=0)
+    shares = table[LABEL_COLUMN].value_counts(normalize=True).reindex(list(labels))
     table = table.head(DRAWN)
     words, given = [_words(text) for text in table["text"]], table[LABEL_COLUMN].tolist()
-    members: dict[int, dict[tuple[str, ...], int]] = defaultdict(dict)
+    groups: dict[int, dict[tuple[str, ...], int]] = defaultdict(dict)
     for row, group in enumerate(_groups(words, table["source"])):
-        members[group].setdefault(tuple(words[row]), row)  # the first of equal texts
-    part = min(1, sum(map(len, members.values())) / sum(SIZES.values()))
+        groups[group].setdefault(tuple(words[row]), row)  # the first of equal texts
+    part = min(1, sum(map(len, groups.values())) / sum(SIZES.values()))
     room = {split: _quota(int(size * part), shares) for split, size in SIZES.items()}
     chosen: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for group in members.values():
-        fits = {split: _fitting(group.values(), given, room[split]) for split in SPLITS}
-        split = max(SPLITS, key=lambda split: len(fits[split]))
-        chosen[split] += fits[split]
-        room[split] = room[split] - Counter(given[row] for row in fits[split])
-    if any(len(rows) < SIZES[split] for split, rows in chosen.items()):
-        sizes = ", ".join(f"{split} {len(rows)}" for split, rows in chosen.items())
+    for rows in map(dict.values, groups.values()):
+        counts = Counter(given[row] for row in rows)
+        split = max(SPLITS, key=lambda split: (counts & room[split]).total())
+        for row in rows:
+            if room[split][given[row]] > 0:
+                chosen[split].append(row)
+                room[split][given[row]] -= 1
+    sizes = {split: len(rows) for split, rows in chosen.items()}
+    if sizes != SIZES:
         warnings.warn(f"{name}: this cut leaves fewer rows than usual: {sizes}.", stacklevel=5)
     return {
         split: table.iloc[rows].sample(frac=1, random_state=seed) for split, rows in chosen.items()
@@ -202,13 +204,3 @@ def _quota(size: int, shares: pd.Series) -> Counter[str]:
     """Return how many rows of each label a split of this size has."""
     ends = (shares.cumsum() * size).round().astype(int)
     return Counter(ends.diff().fillna(ends).astype(int).to_dict())
-
-
-def _fitting(rows: Iterable[int], labels: list[str], room: Counter[str]) -> list[int]:
-    """Return the rows of a group for which there is room, by label."""
-    seen, fitting = Counter(), []
-    for row in rows:
-        seen[labels[row]] += 1
-        if seen[labels[row]] <= room[labels[row]]:
-            fitting.append(row)
-    return fitting

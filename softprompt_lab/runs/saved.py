@@ -276,8 +276,9 @@ def _with_shipped_rows(task: Task, record: dict[str, Any]) -> Task:
 
     Nothing is fetched because a folder says so: there is a warning where texts would have to be.
     """
-    name, column = record.get("data"), record.get("label_column")
-    if name not in loaders().keys() - {RAFT} or not isinstance(column, str | None):
+    name, column, seed = str(record.get("data")), record.get("label_column"), record.get("seed", 0)
+    usable = isinstance(column, str | None) and isinstance(seed, int) and 0 <= seed < 2**32
+    if name not in loaders().keys() - {RAFT} or not usable:
         return task
     if name in fetching.TEXTS and not fetching.is_fetched(name):
         warnings.warn(
@@ -285,7 +286,7 @@ def _with_shipped_rows(task: Task, record: dict[str, Any]) -> Task:
             stacklevel=3,
         )
         return task
-    found = load_task(name, label_column=column)
+    found = load_task(name, label_column=column, seed=seed)
     return replace(found, template=task.template) if found.labels == task.labels else task
 
 
