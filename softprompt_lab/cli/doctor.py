@@ -29,9 +29,9 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at Python, packages, device, memory and base models."""
+    """Look at Python, packages, device, memory, base models and rated texts."""
     python = Finding("Python", platform.python_version(), True)  # pip installs on no other
-    return [python, *_packages(), _device(), _memory(), *_models()]
+    return [python, *_packages(), _device(), _memory(), *_fetched()]
 
 
 def missing(findings: list[Finding]) -> list[Finding]:
@@ -67,9 +67,9 @@ def _memory() -> Finding:
     return Finding("memory", f"{free:.1f} GB free", free >= MEMORY_GB, remedy)
 
 
-def _models() -> Iterator[Finding]:
-    """Look at the fetched base models."""
-    for name in fetching.SOURCES:
+def _fetched() -> Iterator[Finding]:
+    """Look at the fetched base models and texts."""
+    for name in (*fetching.SOURCES, "tweets"):
         ok = fetching.is_fetched(name)
-        found = f"in {fetching.cache_folder() / name}" if ok else "not fetched, or incomplete"
+        found = f"in {fetching.source_of(name)[1]}" if ok else "not fetched, or incomplete"
         yield Finding(name, found, ok, f"softprompt-lab fetch {name}")

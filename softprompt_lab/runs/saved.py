@@ -6,6 +6,7 @@ The folder is PEFT's, with four files beside PEFT's three: `task.json` (template
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,9 +22,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import nn
 
+from ..bases import fetching
 from ..bases.loading import dtype_name, load_base_model
 from ..config import PromptTuningConfig
-from ..data.loading import LABELLINGS, RAFT, load_task
+from ..data.loading import RAFT, load_task, loaders
 from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
 from ..evaluation import Evaluation, write_answers
@@ -270,11 +272,21 @@ def saved_run(folder: Path, base: str | nn.Module | None = None, tokenizer: Any 
 
 
 def _with_shipped_rows(task: Task, record: dict[str, Any]) -> Task:
-    """Return the saved task with its rows where they come with this package; a folder cannot name a file to open."""
-    column = record.get("label_column")
-    if record.get("data") not in LABELLINGS.keys() - {RAFT} or not isinstance(column, str | None):
+    """Return the saved task with its rows where they are on this machine; a folder cannot name a file to open.
+
+    Nothing is fetched because a folder says so: there is a warning where texts would have to be.
+    """
+    name, column, seed = str(record.get("data")), record.get("label_column"), record.get("seed", 0)
+    usable = isinstance(column, str | None) and isinstance(seed, int) and 0 <= seed < 2**32
+    if name not in loaders().keys() - {RAFT} or not usable:
         return task
-    found = load_task(record["data"], label_column=column)
+    if name in fetching.TEXTS and not fetching.is_fetched(name):
+        warnings.warn(
+            f"the rows of {name} are not on this machine: type `softprompt-lab fetch {name}`.",
+            stacklevel=3,
+        )
+        return task
+    found = load_task(name, label_column=column, seed=seed)
     return replace(found, template=task.template) if found.labels == task.labels else task
 
 
