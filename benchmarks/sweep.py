@@ -226,7 +226,8 @@ def text_of(table: pd.DataFrame) -> str:
     ranks = accuracy.rank(axis=1, ascending=False, method="min")
     best, score = groups["mean of groups"].idxmax(), groups["mean of groups"]
     stopped = table[table["stopped"].notna()]
-    seeds, missing = sorted(set(table["seed"])), loss.isna().sum().sum()
+    seeds = sorted(set(table["seed"]))
+    missing = len(accuracy) * len(ARMS) * len(seeds) - len(table)
     behind = beside_the_best(accuracy, table.groupby("task")["majority"].first())
     last = behind["centre behind it, points"]
     sizes = ", ".join(f"{task} {n:.0f}" for task, n in table.groupby("task")["n"].first().items())
@@ -237,7 +238,7 @@ def text_of(table: pd.DataFrame) -> str:
             f"Written by `python benchmarks/sweep.py report` from {len(table)} runs in sweep.csv. Base model "
             f"{', '.join(set(table['base']))} in {', '.join(set(table['dtype']))}; seeds {', '.join(map(str, seeds))}; "
             f"{table['seconds'].sum() / 3600:.1f} hours of one process."
-            + (f" **Not complete: {missing} cells have no run yet.**" if missing else ""),
+            + (f" **Not complete: {missing} runs are missing.**" if missing else ""),
             f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
             f"transformers {transformers.__version__}.",
             "",
