@@ -1,7 +1,6 @@
-"""Train the zoo: prompts for smollm2 on the three labellings of `complaints`, written to softprompt_lab/assets/zoo.
+"""Train the zoo: prompts for smollm2 on rated texts, word skills and a hard case, in softprompt_lab/assets/zoo.
 
-python tools/build_zoo.py pilot      # choose the settings on the validation split; writes pilot.csv
-python tools/build_zoo.py train      # train and measure what is not there yet; about 40 minutes on one core
+python tools/build_zoo.py train      # train and measure what is not there yet; about 40 minutes on two cores
 python tools/build_zoo.py table      # write README.md from the folders
 """
 
@@ -9,33 +8,33 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 import typer
 
-from softprompt_lab import evaluate, load_task, train
-from softprompt_lab.evaluation import Evaluation
+from softprompt_lab import Task, evaluate, load_task, train
 from softprompt_lab.reading import OntoWords, TowardsText
 from softprompt_lab.runs import saved as runs
 from softprompt_lab.runs import zoo
-from softprompt_lab.tasks import Task
 
 ZOO = zoo.FOLDER
-BASE, VIRTUAL_TOKENS = "smollm2", 8
-START_TEXTS = {  # of exactly 8 tokens each, so that every start is all of its text
-    "text_label": "Is this a complaint or no complaint?",
-    "topic": "What is the topic of this message?",
-    "tone": "What is the tone of this message?",
-}
-CANDIDATES = (  # compared once, on the validation split of one run
-    {"steps": 100, "learning_rate": 0.03},
-    {"steps": 100, "learning_rate": 0.1},
+BASE = "smollm2"
+STEPS, RATE = 100, 0.03  # of benchmarks/sweep.py; both are what `train` does by itself
+LENGTH, WORD_LENGTH = 8, 4
+RATED_TEXT = (
+    "Is the sentiment here positive or negative?"  # exactly 8 tokens: the start is all of its text
 )
-SETTINGS = {
-    "steps": 100,
-    "learning_rate": 0.1,
-}  # of the two the lower loss and the higher accuracy there
+COMPLAINT_TEXT = "Is this a complaint or no complaint?"  # of 8 tokens too
 WAYWARD_TEXT = "Please write a poem about the sea."  # of 8 tokens too, and of no use to the task
+WORD_START = "sample-vocab"
+WORD_SKILLS = (  # the eight of eleven that do best on validation rows
+    *("antonym", "past", "plural", "capital"),
+    *("upper", "first-letter", "comparative", "language"),
+)
+SNAPSHOTS, MORE_SNAPSHOTS = 4, 10  # besides the start; the animation shows tweets-seed0
+GAMMAS = (0.0003, 0.003, 0.03, 0.3)
 CARD = Path(__file__).with_name("zoo_card.md")
 app = typer.Typer(add_completion=False)
 
@@ -45,147 +44,134 @@ class Entry:
     """One prompt of the zoo before it is trained."""
 
     name: str
-    label_column: str
-    start: str
-    seed: int
-    more: dict = field(default_factory=dict)  # arguments of `train`
-    told: dict = field(default_factory=dict)  # what task.json says besides
+    data: str
+    text: str = RATED_TEXT  # of a text start
+    start: str = "text"
+    seed: int = 0
+    length: int = LENGTH
+    snapshots: int = SNAPSHOTS
+    more: dict[str, Any] = field(default_factory=dict)  # arguments of `train`
+    told: dict[str, Any] = field(default_factory=dict)  # what task.json says besides
+
+
+def wayward(gamma: float) -> Entry:
+    """Return the prompt that is as tweets-seed0 but drawn towards a text."""
+    penalty, told = TowardsText(WAYWARD_TEXT, gamma), {"towards": WAYWARD_TEXT, "gamma": gamma}
+    name = f"tweets-wayward-{gamma:g}"
+    return Entry(name, "tweets", snapshots=1, more={"penalty": penalty}, told=told)
 
 
 ENTRIES = (
-    Entry("complaint-seed0", "text_label", "text", 0),
-    Entry("tone-seed0", "tone", "text", 0),
-    Entry("topic-seed0", "topic", "text", 0),
-    Entry("complaint-seed1", "text_label", "text", 1),
-    Entry("tone-seed1", "tone", "text", 1),
-    Entry("topic-seed1", "topic", "text", 1),
-    Entry("complaint-vocab", "text_label", "sample-vocab", 0),
-    Entry("complaint-seed2", "text_label", "text", 2),
-    # As complaint-seed0, which is the free prompt (gamma 0), but made of words or drawn towards a text.
-    Entry(
-        "complaint-words",
-        "text_label",
-        "text",
-        0,
-        {"project": OntoWords(), "evaluate_every": 25, "patience": 4},
-        {"words": True},
-    ),
+    Entry("tweets-seed0", "tweets", snapshots=MORE_SNAPSHOTS),
+    Entry("tweets-seed1", "tweets", seed=1),
+    Entry("tweets-seed2", "tweets", seed=2),
+    Entry("tweets-vocab", "tweets", start="sample-vocab"),
+    Entry("tweets-random", "tweets", start="random"),
+    *(Entry(f"{data}-seed0", data) for data in ("reviews", "films", "editorials")),
     *(
-        Entry(
-            f"complaint-wayward-{gamma:g}",
-            "text_label",
-            "text",
-            0,
-            {"penalty": TowardsText(WAYWARD_TEXT, gamma), "snapshot_every": SETTINGS["steps"]},
-            {"towards": WAYWARD_TEXT, "gamma": gamma},
-        )
-        for gamma in (0.0003, 0.003, 0.03, 0.3)
+        Entry(f"words-{skill}", f"words/{skill}", start=WORD_START, length=WORD_LENGTH)
+        for skill in WORD_SKILLS
     ),
+    Entry("complaint-seed0", "complaints", text=COMPLAINT_TEXT),
+    # As tweets-seed0, which is the free prompt (gamma 0), but made of words or drawn towards a text.
+    Entry(
+        "tweets-words",
+        "tweets",
+        more={"project": OntoWords(), "evaluate_every": 25, "patience": 4},
+        told={"words": True},
+    ),
+    *map(wayward, GAMMAS),
 )
 
 
-def untrained(entry: Entry, task: Task):
-    """A model with the entry's start in front."""
-    text = START_TEXTS[entry.label_column] if entry.start == "text" else None
-    options = {
-        "virtual_tokens": VIRTUAL_TOKENS,
-        "start": entry.start,
-        "start_text": text,
-        "seed": entry.seed,
-    }
-    return runs.new_model(BASE, task, **options)
+def settings_of(entry: Entry, steps: int) -> dict[str, Any]:
+    """Return the arguments of `train`."""
+    every = max(1, steps // entry.snapshots)
+    same = {"steps": steps, "learning_rate": RATE, "seed": entry.seed}
+    return {**same, "snapshot_every": every, "evaluate_every": steps} | entry.more
 
 
-@app.command()
-def pilot() -> None:
-    """Compare the candidate settings on the validation split of complaint-seed0."""
-    entry, rows = ENTRIES[0], []
-    task = load_task("complaints", label_column=entry.label_column)
-    for settings in CANDIDATES:
-        model = untrained(entry, task)
-        history = train(model, task, **settings, seed=entry.seed, evaluate_every=50)
-        found = [{**settings, **figures} for figures in history.evaluations]
-        rows += [{**row, "seconds": round(history.seconds)} for row in found]
-        print(pd.DataFrame(rows).to_string(), flush=True)
-        ZOO.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_csv(ZOO / "pilot.csv", index=False, float_format="%.4f")
+def ceiling(task: Task) -> dict[str, float]:
+    """Return what one human rater reaches on the test rows, where several rated them."""
+    rated = "agreement" in task.test.column_names
+    return {"human_ceiling": float(np.mean(task.test["agreement"]))} if rated else {}
 
 
-def build(entry: Entry, starts: dict[str, Evaluation]) -> None:
-    """Train, measure and save one prompt; `starts` keeps the measurements of starts that several share."""
-    began = time.perf_counter()
-    task = load_task("complaints", label_column=entry.label_column)
-    model = untrained(entry, task)
-    key = entry.label_column if entry.start == "text" else entry.name
-    if key not in starts:
-        starts[key] = evaluate(model, task)
-    quarter = SETTINGS["steps"] // 4
-    schedule = {
-        **SETTINGS,
-        "seed": entry.seed,
-        "snapshot_every": quarter,
-        "evaluate_every": SETTINGS["steps"],
-    }
-    schedule |= entry.more
-    history = train(model, task, **schedule)
-    after = evaluate(model, task)
-    record = {
-        "data": "complaints",
-        "label_column": entry.label_column,
-        "start": entry.start,
-        **entry.told,
-    }
-    folder = ZOO / entry.name
-    runs.save_run(folder, model, task, history, starts[key], after, **record)
-    (folder / "predictions.csv").unlink()  # the package stays small
+def build(entry: Entry, folder: Path, base: str, steps: int, limit: int | None) -> None:
+    """Train, measure and save one prompt."""
+    began, task = time.perf_counter(), load_task(entry.data)
+    text = entry.text if entry.start == "text" else None
+    options = {"virtual_tokens": entry.length, "start": entry.start, "seed": entry.seed}
+    model = runs.new_model(base, task, start_text=text, **options)
+    before = evaluate(model, task, limit=limit)
+    history = train(model, task, **settings_of(entry, steps))
+    after = evaluate(model, task, limit=limit)
+    record = {"data": entry.data, "label_column": None, "start": entry.start}
+    record |= ceiling(task) | entry.told
+    runs.save_run(folder, model, task, history, before, after, **record)
+    (folder / "predictions.csv").unlink()  # the package stays small, and holds no text of others
+    losses = pd.read_csv(folder / runs.HISTORY_FILE)
+    losses.to_csv(folder / runs.HISTORY_FILE, index=False, float_format="%.5g")
     print(f"{entry.name}: {after} ({(time.perf_counter() - began) / 60:.1f} minutes)", flush=True)
 
 
 @app.command(name="train")
-def train_all() -> None:
+def train_all(
+    only: Annotated[str, typer.Option(help="Names with commas between; left out, all.")] = "",
+    output: Annotated[Path, typer.Option(help="Where the folders are made.")] = ZOO,
+    base: Annotated[str, typer.Option(help="Base model.")] = BASE,
+    steps: Annotated[int, typer.Option(help="Fewer, and few rows, try the program.")] = STEPS,
+) -> None:
     """Make every prompt that is not there."""
-    starts: dict[str, Evaluation] = {}
+    if output == ZOO and (base, steps) != (BASE, STEPS):
+        raise SystemExit("give a trial another folder: --output /tmp/zoo")
     for entry in ENTRIES:
-        if (ZOO / entry.name / "adapter_config.json").exists():
+        if only and entry.name not in only.split(","):
+            continue
+        if (output / entry.name / "adapter_config.json").exists():
             print(f"{entry.name}: there already", flush=True)
         else:
-            build(entry, starts)
-    table()
+            build(entry, output / entry.name, base, steps, None if steps == STEPS else 16)
+    table(output)
 
 
 @app.command()
-def table() -> None:
+def table(
+    output: Annotated[Path, typer.Option(help="Where the folders are.")] = ZOO,
+) -> None:
     """Write README.md: what the zoo is, and every measured figure from the folders' own task.json."""
+    present = [entry for entry in ENTRIES if (output / entry.name / runs.TASK_FILE).exists()]
     text = CARD.read_text(encoding="utf-8").format(
         example=ENTRIES[0].name,
         towards=WAYWARD_TEXT,
-        rows="\n".join(map(row, zoo.names())),
-        kilobytes=sum(path.stat().st_size for path in ZOO.glob("*/*")) // 1000,
-        steps=SETTINGS["steps"],
-        learning_rate=SETTINGS["learning_rate"],
-        pilot="\n".join(
-            pilot_row(found) for found in pd.read_csv(ZOO / "pilot.csv").to_dict("records")
-        ),
+        rows="\n".join(row(output / entry.name) for entry in present),
+        kilobytes=sum(path.stat().st_size for path in output.glob("*/*")) // 1000,
+        steps=STEPS,
+        rate=RATE,
+        length=LENGTH,
+        word_length=WORD_LENGTH,
+        rated_text=RATED_TEXT,
+        snapshots=STEPS // SNAPSHOTS,
+        more=STEPS // MORE_SNAPSHOTS,
     )
-    (ZOO / "README.md").write_text(text, encoding="utf-8")
+    (output / "README.md").write_text(text, encoding="utf-8")
 
 
-def row(name: str) -> str:
+def row(folder: Path) -> str:
     """One prompt's line of the table; tests/test_zoo.py compares it with the folder."""
-    found = json.loads((ZOO / name / runs.TASK_FILE).read_text(encoding="utf-8"))
+    found = json.loads((folder / runs.TASK_FILE).read_text(encoding="utf-8"))
     before, after = found["untrained"], found["trained"]
     low, high = after["confidence_interval"]
     begun = f"{found['start']}, seed {found['settings']['seed']}"
-    return (
-        f"| `{name}` | {found['name']} | {begun} | {found['majority_baseline']:.3f} | {before['accuracy']:.3f} | "
-        f"{after['accuracy']:.3f} | {low:.3f} to {high:.3f} | {after['macro_f1']:.3f} | {before['loss']:.2f} | "
-        f"{after['loss']:.2f} |"
+    human, f1 = (
+        "" if number is None else f"{number:.3f}"
+        for number in (found.get("human_ceiling"), after["macro_f1"])
     )
-
-
-def pilot_row(found: dict) -> str:
-    """One line of the pilot's table."""
-    return f"| {found['learning_rate']:g} | {found['step']} | {found['loss']:.3f} | {found['accuracy']:.3f} |"
+    return (
+        f"| `{folder.name}` | {found['name']} | {begun} | {after['n']} | {found['majority_baseline']:.3f} | "
+        f"{before['accuracy']:.3f} | {after['accuracy']:.3f} | {low:.3f} to {high:.3f} | {human} | {f1} | "
+        f"{before['loss']:.2f} | {after['loss']:.2f} |"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: softprompt-lab train, generate, read, report, fetch, bench, doctor."""
+"""The command line: softprompt-lab train, generate, words, read, report, fetch, bench, doctor."""
 
 from .commands import app
 

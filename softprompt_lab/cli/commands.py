@@ -1,4 +1,4 @@
-"""The command line: softprompt-lab train, generate, read, report, fetch, bench, doctor.
+"""The command line: softprompt-lab train, generate, words, read, report, fetch, bench, doctor.
 
 Thin over the package's functions. Its public names load torch at first use and rooms are imported inside the
 commands, so that `--help` is quick.
@@ -177,6 +177,23 @@ def generate(
     for row in rows:
         shares = [f"{label} {share:.3f}" for label, share in row["probabilities"].items()]
         typer.echo(f"{row['text']}\n    {row['answer']}  {', '.join(shares)}")
+
+
+@command
+def words(
+    words: Annotated[list[str], typer.Argument(help="Single words.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show what each word skill of the zoo makes of words: one base model, a few vectors exchanged.
+
+    Example: softprompt-lab words hot mouse France
+    """
+    from ..runs import zoo
+    from .words import word_answers, word_table
+
+    folders = [zoo.folder(name) for name in zoo.names() if name.startswith("words-")]
+    rows = word_answers(folders, words)
+    typer.echo(json.dumps(rows, ensure_ascii=False) if as_json else "\n".join(word_table(rows)))
 
 
 @command
