@@ -118,20 +118,16 @@ def evaluate(
         raise ValueError(
             f"there is nothing to measure: {split!r} of {task.name!r}, limit={limit}, has no rows."
         )
-    texts = rows[task.text_column]
     given = None if task.labels else [*rows[LABEL_COLUMN]]
-    examples = _examples(task, tokenizer, texts, max_length, given)
+    short = task.cut(tokenizer, rows[task.text_column], max_length, stacklevel=2)
+    examples = _examples(task, tokenizer, short, given)
     names, vectors, behind = _behind(model, examples, prompts, prompt_names)
     parts = score_labels(model, vectors, behind)
     if given:
-        longest = max(len(target.ids) for example in examples for target in example.targets)
-        numbers = [example.prompt for example in behind]
-        again = [*texts] * len(names)
-        parts += (
-            write_answers(
-                model, vectors, numbers, task, again, tokenizer, longest + MORE_TOKENS, max_length
-            ),
-        )
+        contexts = [ids for ids, _ in task.encode_whole(tokenizer, short, [None] * len(short))]
+        longest = max(len(example.targets[0].ids) for example in examples) + MORE_TOKENS
+        asked = [(row.prompt, ids) for row, ids in zip(behind, contexts * len(names), strict=True)]
+        parts += (write_answers(model, vectors, asked, tokenizer, longest),)
     cut = zip(*(np.split(np.array(part), len(names)) for part in parts), strict=True)
     evaluations = {
         name: _evaluation(task, rows, examples, *scored)
@@ -188,37 +184,30 @@ def same_answer(written: str, answer: str) -> bool:
 def write_answers(
     model: nn.Module,
     prompts: Sequence[Float[torch.Tensor, "_ D"]],
-    numbers: Sequence[int],
-    task: Task,
-    texts: Sequence[str],
+    asked: Sequence[tuple[int, list[int]]],
     tokenizer,
     max_new_tokens: int,
-    max_length: int = MAX_LENGTH,
 ) -> list[str]:
-    """Return what the model writes, greedily, until its end token, behind each text in the task's template.
+    """Return what the model writes, greedily, until its end token.
 
     Args:
-        numbers: one for each text, of the prompt that stands in front of it.
+        asked: of each row the number of its prompt, and its context as token ids.
     """
-    short = task.cut(tokenizer, texts, max_length, stacklevel=3)
-    contexts = [ids for ids, _ in task.encode_whole(tokenizer, short, [None] * len(short))]
     base_model, engine = _served(model)
     end = {"eos_token_id": end_token(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     options = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1, **end}
-    answers = [""] * len(contexts)
-    order = sorted(range(len(contexts)), key=lambda row: len(contexts[row]))
+    answers: dict[int, str] = {}
+    order = sorted(range(len(asked)), key=lambda row: len(asked[row][1]))
     for first in range(0, len(order), ROWS_PER_CALL):
         part = order[first : first + ROWS_PER_CALL]
-        ids, mask = pad_rows([contexts[row] for row in part], base_model.device)
-        fronts = [prompts[numbers[row]] for row in part]
+        numbers, contexts = zip(*(asked[row] for row in part), strict=True)
+        ids, mask = pad_rows(contexts, base_model.device)
+        fronts = [prompts[number] for number in numbers]
         with engine.inside(base_model):
             tokens = engine.generate(base_model, fronts, ids, mask, **options)
         new = tokens if base_model.config.is_encoder_decoder else tokens[:, ids.shape[1] :]
-        for row, text in zip(
-            part, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True
-        ):
-            answers[row] = text.strip()
-    return answers
+        answers |= zip(part, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True)
+    return [answers[row].strip() for row in range(len(asked))]
 
 
 def label_probabilities(
@@ -239,7 +228,9 @@ def label_probabilities(
     """
     if not task.labels:
         raise ValueError(f"{task.name!r} has free answers: there are no labels to compare.")
-    examples = _examples(task, tokenizer_of(model, tokenizer), texts, max_length)
+    tokenizer = tokenizer_of(model, tokenizer)
+    short = task.cut(tokenizer, texts, max_length, stacklevel=2)
+    examples = _examples(task, tokenizer, short)
     names, vectors, behind = _behind(model, examples, prompts)
     scores, _, _ = score_labels(model, vectors, behind)
     shares = np.split(torch.from_numpy(scores).softmax(dim=1).numpy(), len(names))
@@ -374,13 +365,12 @@ def tokenizer_of(model: nn.Module, tokenizer=None) -> Any:
 
 
 def _examples(
-    task: Task, tokenizer, texts: Sequence[str], max_length: int, given: Sequence[str] | None = None
+    task: Task, tokenizer, short: Sequence[str], given: Sequence[str] | None = None
 ) -> list[Example]:
     """Return each text with every label of the task, or its own answer of those `given`, as a target.
 
     A token that `generate` forces is not measured.
     """
-    short = task.cut(tokenizer, texts, max_length, stacklevel=3)
     count = 1 if given else len(task.labels)
     repeated = [text for text in short for _ in range(count)]
     rows = task.encode_whole(tokenizer, repeated, given or [*task.labels] * len(short))

@@ -298,6 +298,7 @@ def answers(
     max_length: int = MAX_LENGTH,
 ) -> list[str]:
     """Return what the model writes after each text in its template, greedily, until its end token."""
-    prompts, numbers = model.prompts_of_rows(None, len(texts)), [0] * len(texts)
-    how = (model.tokenizer, max_new_tokens, max_length)
-    return write_answers(model, prompts, numbers, task, texts, *how)
+    tokenizer = model.tokenizer
+    asked = [(0, task.encode(tokenizer, text, max_length=max_length)[0]) for text in texts]
+    prompts = model.prompts_of_rows(None, len(texts))
+    return write_answers(model, prompts, asked, tokenizer, max_new_tokens)
