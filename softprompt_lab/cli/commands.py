@@ -285,7 +285,7 @@ def report(
 @command
 def fetch(
     name: Annotated[
-        str, typer.Argument(help="smollm2, tweets, reviews, films, editorials, or all of them.")
+        str, typer.Argument(help="smollm2, tweets, reviews, films, editorials, or all.")
     ] = "smollm2",
     force: Annotated[bool, typer.Option(help="Fetch again even if it is whole.")] = False,
     archive: Annotated[

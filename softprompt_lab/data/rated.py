@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from scipy.sparse import csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -196,11 +196,10 @@ def _groups(words: list[list[str]], sources: pd.Series) -> np.ndarray:
     both = (counted @ counted.T).tocoo()  # different words that two texts share
     sizes = both.diagonal()
     alike = both.data >= ALIKE * (sizes[both.row] + sizes[both.col] - both.data)
-    near = csr_array((alike, (both.row, both.col)), shape=both.shape)
-    codes = pd.factorize(sources)[0]
-    first = np.unique(codes, return_index=True)[1][codes]  # the first row of each row's source
-    source = csr_array((np.ones_like(first), (np.arange(len(first)), first)), shape=both.shape)
-    return connected_components(near + source, directed=False)[1]
+    codes, names = pd.factorize(sources)
+    links = alike[alike], (codes[both.row[alike]], codes[both.col[alike]])  # between sources
+    graph = coo_array(links, shape=(len(names), len(names)))
+    return connected_components(graph, directed=False)[1][codes]
 
 
 def _quota(size: int, shares: pd.Series) -> Counter[str]:
