@@ -1,12 +1,12 @@
 """The lists of word skills: sizes, shares, and no stem that stands on both sides of a split."""
 
+import ast
 import csv
 import re
 import tomllib
 from collections import Counter
 from importlib.resources import files
 from itertools import combinations
-from os.path import commonprefix
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,18 @@ CLASSES = {"first-letter", "language", "category", "profession"}  # many words, 
 NAMES = {"capital", "language", "profession"}
 SMALL_WORDS = {"and", "the", "of", "de", "da", "la", "el"}
 # what names have in common that does not say which country, capital or person
-SMALL_WORDS |= {"city", "islands", "new", "north", "port", "republic", "saint", "san", "south", "united"}
+SMALL_WORDS |= {
+    "city",
+    "islands",
+    "new",
+    "north",
+    "port",
+    "republic",
+    "saint",
+    "san",
+    "south",
+    "united",
+}
 
 
 def rows(skill: str) -> list[dict[str, str]]:
@@ -55,12 +66,11 @@ def same_stem(one: str, other: str) -> bool:
     letters at least) or ends with it (of two).
     """
     short, long = sorted((one, other), key=len)
-    start, end = commonprefix([short, long]), commonprefix([short[::-1], long[::-1]])
     return (
-        len(start) >= 4
-        or len(end) >= 5
-        or long.endswith(short)
+        (len(short) >= 4 and short[:4] == long[:4])
+        or (len(short) >= 5 and short[-5:] == long[-5:])
         or (len(short) >= 3 and long.startswith(short))
+        or long.endswith(short)
     )
 
 
@@ -89,7 +99,11 @@ def regular(skill: str, word: str, answer: str) -> str:
         return "more"
     if answer == (word[:-1] if vowel else word) + ending:
         return "regular"
-    changed = {word + word[-1] + ending, word + "es", word[:-1] + f"i{'e' * (skill == 'plural')}{ending}"}
+    changed = {
+        word + word[-1] + ending,
+        word + "es",
+        word[:-1] + f"i{'e' * (skill == 'plural')}{ending}",
+    }
     return "spelling" if answer in changed else "irregular"
 
 
@@ -100,9 +114,12 @@ def test_a_list_has_its_sizes_and_no_word_twice(skill):
     assert Counter(row["split"] for row in lines) == FEWER.get(skill, SIZES)
     assert max(Counter(row["word"].casefold() for row in lines).values()) == 1
     for row in lines:
-        assert all(row.values()) and None not in row
+        assert None not in row
+        assert all(row.values())
         assert all(value == value.strip() for value in row.values())
-        assert skill == "first-letter" or row["word"] != row["answer"] or skill in ("past", "plural")
+        assert (
+            skill == "first-letter" or row["word"] != row["answer"] or skill in ("past", "plural")
+        )
         assert skill in NAMES or row["word"] == row["word"].lower()
         assert skill in NAMES | {"upper"} or row["answer"] == row["answer"].lower()
 
@@ -143,7 +160,11 @@ def test_a_planted_leak_is_found(skill, one, other):
         ("antonym", ("hot", "cold"), ("big", "small")),
         ("language", ("Mexico", "Spanish"), ("Chile", "Spanish")),
         ("comparative", ("careful", "more careful"), ("famous", "more famous")),
-        ("capital", ("Bosnia and Herzegovina", "Sarajevo"), ("Trinidad and Tobago", "Port of Spain")),
+        (
+            "capital",
+            ("Bosnia and Herzegovina", "Sarajevo"),
+            ("Trinidad and Tobago", "Port of Spain"),
+        ),
         ("capital", ("United States", "Washington"), ("United Kingdom", "London")),
     ],
 )
@@ -157,7 +178,9 @@ def test_strangers_are_no_leak(skill, one, other):
 
 @pytest.mark.parametrize("skill", ["past", "plural", "comparative"])
 def test_the_splits_hold_the_kinds_of_forms_in_the_same_shares(skill):
-    kinds = Counter((row["split"], regular(skill, row["word"], row["answer"])) for row in rows(skill))
+    kinds = Counter(
+        (row["split"], regular(skill, row["word"], row["answer"])) for row in rows(skill)
+    )
     for kind in {kind for _, kind in kinds}:
         shares = [kinds[split, kind] / size for split, size in SIZES.items()]
         assert max(shares) - min(shares) <= 0.05, (kind, shares)
@@ -202,3 +225,14 @@ def test_ten_wordings_each_show_the_text_once(file, names):
         wordings = entry["wordings"]
         assert len(wordings) == len({re.sub(r"\s+", " ", one.casefold()) for one in wordings}) == 10
         assert all(one.count("{text}") == 1 for one in wordings)
+
+
+def test_the_wordings_of_complaints_are_those_of_its_benchmark():
+    table = tomllib.loads((BENCHMARKS / "wordings.toml").read_text(encoding="utf-8"))
+    tree = ast.parse((BENCHMARKS / "complaints.py").read_text(encoding="utf-8"))
+    (value,) = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "WORDINGS"
+    ]
+    assert table["complaints"]["wordings"] == list(ast.literal_eval(value))
