@@ -158,11 +158,11 @@ def test_texts_are_tidy_and_rows_that_do_not_fit_their_ratings_are_left_out(fetc
 
 
 def by_hand(single: list[int]) -> float:
-    """The share of raters whose sign, a 0 taken as negative, is that of the mean of the others."""
-    agree = 0
+    """The share of raters whose sign is that of the mean of the others; who gives a 0 is right half the time."""
+    agree = 0.0
     for place, rating in enumerate(single):
         others = single[:place] + single[place + 1 :]
-        agree += (rating > 0) == (sum(others) / len(others) > 0)
+        agree += 0.5 if rating == 0 else (rating > 0) == (sum(others) / len(others) > 0)
     return agree / len(single)
 
 

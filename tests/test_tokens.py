@@ -246,7 +246,9 @@ def test_labels_that_are_the_same_tokens_are_refused():
             lambda task=task: train(model, task, steps=1),
             lambda task=task: evaluate(model, task),
         ):
-            said = f"{labels[0]!r} and {labels[1]!r} as the tokens" if all(labels) else "as no token"
+            said = (
+                f"{labels[0]!r} and {labels[1]!r} as the tokens" if all(labels) else "as no token"
+            )
             with pytest.raises(ValueError, match=said):
                 use()
     with pytest.warns(UserWarning, match=r"does not know all of the labels \['好'\]"):

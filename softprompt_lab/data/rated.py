@@ -136,13 +136,16 @@ def _labelled(table: pd.DataFrame, cut: float, labels: Labels) -> pd.DataFrame:
 
     def classes(ratings):
         if len(labels) == 2:
-            return (ratings > 0).astype(int)  # a single 0 is not positive
+            return (ratings > 0).astype(int)
         return (ratings >= cut).astype(int) + (ratings > -cut)
 
     def agreement(ratings: list[int]) -> float:
         single = np.array(ratings)
         others = (single.sum() - single) / (len(single) - 1)
-        return float(np.mean(classes(single) == classes(others)))
+        same = (classes(single) == classes(others)).astype(float)
+        if len(labels) == 2:
+            same[single == 0] = 0.5  # who sees neither has to guess
+        return float(same.mean())
 
     if len(labels) == 2:
         table = table[(table["rating"].abs() >= cut) & (table["rating"] != 0)]
