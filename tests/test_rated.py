@@ -223,7 +223,7 @@ def test_the_cut_and_the_names_of_two_labels(fetched):
         ({"labels": tuple("abcd")}, "two different names"),
         ({"cut": 3.9}, "0 rows are negative"),
         ({"cut": float("nan")}, "0 rows are negative"),
-        ({"text_column": "text"}, "has its own text column"),
+        ({"text_column": "text"}, "has its own columns"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(fetched, options, message):
@@ -338,8 +338,11 @@ def test_words_are_read_from_their_csv(tmp_path, monkeypatch):
     (tmp_path / "words").mkdir()
     table = "word,answer,split\nhot,cold,train\nnull,full,train\nup,down,validation\nin,out,test\n"
     (tmp_path / "words" / "antonym.csv").write_text(table)
+    told = '[antonym]\ninstruction = "Write the opposite."\n'
+    (tmp_path / "words" / "words.toml").write_text(told)
     monkeypatch.setattr(loading, "ASSETS", tmp_path)
     task = load_task("words/antonym")
+    assert task.instruction == "Write the opposite."
     assert (task.name, task.labels, task.text_column) == ("words/antonym", (), "word")
     assert task.prompt("hot") == "hot -> "
     assert task.train.to_dict() == {"word": ["hot", "null"], "text_label": ["cold", "full"]}
