@@ -246,7 +246,7 @@ def read_wordings(folder: Path) -> dict[str, list[str]]:
     for file, prefix in (("wordings.toml", ""), ("wordings_words.toml", "words/")):
         if (folder / file).exists():
             for name, listed in tomllib.loads((folder / file).read_text(encoding="utf-8")).items():
-                found[prefix + name.removeprefix(prefix)] = listed
+                found[prefix + name] = listed["wordings"]
     return found
 
 
