@@ -223,7 +223,8 @@ def measure(base, name: str, wordings: Sequence[str], quick: bool) -> list[dict[
     rows = measure_wordings(base, task, wordings, limit)
     best = task.with_template(best_on_validation(pd.DataFrame(rows))["detail"])
     model = untrained(base, task, 1, "sample-vocab", 0)  # takes the examples' vectors in its place
-    for template, asked in ((OWN, task), (BEST, best)):
+    templates = {BEST: best} | ({} if task.labels else {OWN: task})  # a word's own is not a wording
+    for template, asked in templates.items():
         counts = EXAMPLES.get(kind, EXAMPLES["rated"])
         rows += measure_examples(model, asked, template, counts, limit)
     rows += measure_prompts(base, task, name, quick)
@@ -246,7 +247,7 @@ def read_wordings(folder: Path) -> dict[str, list[str]]:
     for file, prefix in (("wordings.toml", ""), ("wordings_words.toml", "words/")):
         if (folder / file).exists():
             for name, listed in tomllib.loads((folder / file).read_text(encoding="utf-8")).items():
-                found[prefix + name.removeprefix(prefix)] = listed
+                found[prefix + name] = listed["wordings"]
     return found
 
 

@@ -176,7 +176,7 @@ def test_the_report_says_what_the_lines_say(table):
 
 
 def test_a_task_without_wordings_is_named_before_anything_is_measured(tmp_path):
-    (tmp_path / "wordings_words.toml").write_text('antonym = ["{text} is not "]\n')
+    (tmp_path / "wordings_words.toml").write_text('[antonym]\nwordings = ["{text} is not "]\n')
     assert tasks.read_wordings(tmp_path) == {"words/antonym": ["{text} is not "]}
     given = ["run", "--base", "tiny", "--tasks", "shop"]
     given += ["--output", str(tmp_path), "--wordings", str(tmp_path)]

@@ -1,6 +1,7 @@
 """What the chapters define agrees with the package's functions and classes, and with the benchmark."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import peft
@@ -44,10 +45,12 @@ def literal(path: Path, name: str):
 
 
 def test_the_benchmark_measures_the_ten_wordings_of_the_chapter():
-    benchmark = SOURCES.parents[1] / "benchmarks" / "complaints.py"
+    benchmark = SOURCES.parents[1] / "benchmarks" / "wordings.toml"
     wordings = literal(SOURCES / "01_hard_prompts.py", "wordings")
     assert len(set(wordings)) == 10
-    assert wordings == list(literal(benchmark, "WORDINGS"))
+    assert (
+        wordings == tomllib.loads(benchmark.read_text(encoding="utf-8"))["complaints"]["wordings"]
+    )
 
 
 # --- chapter 02, concatenation
