@@ -1,6 +1,5 @@
 """The lists of word skills: sizes, shares, and no stem that stands on both sides of a split."""
 
-import ast
 import csv
 import re
 import tomllib
@@ -225,14 +224,3 @@ def test_ten_wordings_each_show_the_text_once(file, names):
         wordings = entry["wordings"]
         assert len(wordings) == len({re.sub(r"\s+", " ", one.casefold()) for one in wordings}) == 10
         assert all(one.count("{text}") == 1 for one in wordings)
-
-
-def test_the_wordings_of_complaints_are_those_of_its_benchmark():
-    table = tomllib.loads((BENCHMARKS / "wordings.toml").read_text(encoding="utf-8"))
-    tree = ast.parse((BENCHMARKS / "complaints.py").read_text(encoding="utf-8"))
-    (value,) = [
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "WORDINGS"
-    ]
-    assert table["complaints"]["wordings"] == list(ast.literal_eval(value))

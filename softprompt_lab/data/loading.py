@@ -62,7 +62,7 @@ def load_task(
         >>> task.labels, len(task.train)
         (('complaint', 'no complaint'), 50)
     """
-    name, path = str(name_or_path), user_path(name_or_path)
+    name, path, known = str(name_or_path), user_path(name_or_path), loaders()
     options = {"cut": cut, "labels": labels}
     options = {key: value for key, value in options.items() if value is not None}
     if options and name not in KINDS:
@@ -71,10 +71,14 @@ def load_task(
         columns = (text_column or "text", label_column or "label")
         splits = split_rows(read_labelled(path, *columns, answers), seed, str(path), answers)
         task = _task(path.stem, splits, columns[0], answers)
+    elif name not in known:
+        raise LabError(
+            f"there is no task {name!r}; choose one of: {', '.join(known)}, or give a .csv or .jsonl file."
+        )
     elif text_column is not None or answers:
         raise ValueError(f"{name} has its own columns; text_column= and answers= are for files.")
     else:
-        task = _load_named(name, label_column, seed, **options)
+        task = known[name](name, _labelling(name, label_column), seed, **options)
     return task if template is None else task.with_template(template)
 
 
@@ -99,20 +103,15 @@ def _task(
     return Task(name, *datasets, text_column, labels, template)
 
 
-def _load_named(name: str, labelling: str | None, seed: int, **options: Any) -> Task:
-    """Return the task that has a name, with one of its labellings as `text_label`."""
-    known = loaders()
-    if name not in known:
-        raise LabError(
-            f"there is no task {name!r}; choose one of: {', '.join(known)}, or give a .csv or .jsonl file."
-        )
+def _labelling(name: str, labelling: str | None) -> str:
+    """Return the labelling that was asked for, or the first that a task has."""
     labellings = LABELLINGS.get(name, (LABEL_COLUMN,))
     labelling = labelling or labellings[0]
     if labelling not in labellings:
         raise LabError(
             f"{name} has no labelling {labelling!r}; choose one of: {', '.join(labellings)}."
         )
-    return known[name](name, labelling, seed, **options)
+    return labelling
 
 
 def _load_shipped(name: str, labelling: str, seed: int) -> Task:
