@@ -514,7 +514,7 @@ def figure_of(tasks: Mapping[str, pd.DataFrame]) -> Figure:
             best, y + HEIGHTS[WORDING], marker="o", label="best wording on validation rows", **ring
         )
         mean, n = parts[TRAINED]["accuracy"].mean(), int(parts[TRAINED]["n"].iloc[0])
-        ends, told = wilson_interval(round(mean * n), n), "95 % interval of their mean, from n"
+        ends, told = wilson_interval(round(mean * n), n), "95 % interval of the trained mean"
         ax.hlines(y + HEIGHTS[TRAINED], *ends, color=BLUE, linewidth=1.4, label=told)
         said.append(f"{drawable(name)}: best wording {best:.0%}, trained {mean:.0%}")
     charts.name_rows(ax, [name.removeprefix("words/") for name in tasks])
