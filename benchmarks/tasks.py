@@ -513,7 +513,9 @@ def figure_of(tasks: Mapping[str, pd.DataFrame]) -> Figure:
         ax.plot(
             best, y + HEIGHTS[WORDING], marker="o", label="best wording on validation rows", **ring
         )
-        mean = parts[TRAINED]["accuracy"].mean()
+        mean, n = parts[TRAINED]["accuracy"].mean(), int(parts[TRAINED]["n"].iloc[0])
+        ends, told = wilson_interval(round(mean * n), n), "95 % interval of the trained mean"
+        ax.hlines(y + HEIGHTS[TRAINED], *ends, color=BLUE, linewidth=1.4, label=told)
         said.append(f"{drawable(name)}: best wording {best:.0%}, trained {mean:.0%}")
     charts.name_rows(ax, [name.removeprefix("words/") for name in tasks])
     charts.words_beside(ax, [f"n = {rows['n'].max():.0f}" for rows in tasks.values()])
