@@ -54,11 +54,10 @@ class Arm(NamedTuple):
 CENTRE = Arm()
 ARMS = (
     CENTRE,
-    *(Arm(rate=rate) for rate in (0.01, 0.1, 0.3)),
-    *(Arm(steps=steps) for steps in (50, 200)),
-    *(Arm(P=length) for length in (4, 20)),
+    *(Arm(rate=rate) for rate in (0.01, 0.1)),
     *(Arm(start=start) for start in ("sample-vocab", "random")),
-    Arm(batch=16),
+    *(Arm(P=length) for length in (4, 20)),
+    *(Arm(steps=steps) for steps in (50, 200)),
 )
 KEY = ["task", *Arm._fields, "seed"]
 MEASURED = ["accuracy", "exact", "loss", "n", "majority", "seconds", "dtype", "base", "stopped"]
