@@ -40,6 +40,23 @@ def model(tiny) -> SoftPromptModel:
 # ---------------------------------------------------------------------------------------------- paired differences
 
 
+@pytest.mark.parametrize(
+    ("written", "answer", "begins"),
+    [
+        ("cold, and so on", "cold", True),
+        ('"Cold".', "Cold", True),
+        ("colder", "cold", False),
+        ("New Delhi is", "New Delhi", True),
+        ("New", "New Delhi", False),
+        ("", "cold", False),
+        ("St. George's", "St. George's", True),
+    ],
+)
+def test_an_answer_of_the_bare_model_may_go_on(written, answer, begins):
+    """The first words count, without the marks around them."""
+    assert tasks.begins_with(written, answer) is begins
+
+
 def test_the_paired_interval_is_that_of_a_loop():
     """Rows drawn again and again, with repeats, by hand; the tail of the sums with signs exchanged."""
     shuffler = random.Random(1)

@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from datasets import Dataset, load_dataset
