@@ -1,6 +1,8 @@
 """Evaluations of several prompts on the same rows, beside each other: differences with intervals, and votes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,8 @@ from ..model import SoftPromptModel
 from ..tasks import Task
 
 RESAMPLES = 2_000  # of the rows, for an interval
+Kept = dict[tuple, Evaluation]  # by split, limit and the prompt's numbers
+_KEPT: ContextVar[Kept] = ContextVar("kept")
 
 
 def compared(one: Evaluation, other: Evaluation) -> dict[str, float | int]:
@@ -56,12 +60,40 @@ def evaluate_each(
     prompts: Sequence[torch.Tensor],
     limit: int | None = None,
 ) -> list[Evaluation]:
-    """Return the evaluation of every prompt, in their order; equal prompts are measured once."""
-    contents = [prompt.detach().float().cpu().numpy().tobytes() for prompt in prompts]
-    names = [str(contents.index(content)) for content in contents]  # the number of the first equal
-    once = dict(zip(names, prompts, strict=True))
-    found = evaluate(model, task, split, prompts=once, limit=limit)
-    return [found[name] for name in names]
+    """Return the evaluation of every prompt, in their order; equal prompts are measured once (see `keeping`)."""
+    kept = _KEPT.get({})
+    contents = [  # -0.0 is 0.0
+        (split, limit, (prompt.detach().float().cpu() + 0.0).numpy().tobytes())
+        for prompt in prompts
+    ]
+    once = dict(zip(contents, prompts, strict=True))
+    names = {str(n): each for n, each in enumerate(once) if each not in kept}
+    if names:
+        new = {name: once[content] for name, content in names.items()}
+        found = evaluate(model, task, split, prompts=new, limit=limit)
+        kept |= {names[name]: each for name, each in found.items()}
+    return [kept[content] for content in contents]
+
+
+@contextmanager
+def keeping(kept: Kept) -> Iterator[None]:
+    """Measure no prompt of one model and task again that `kept` holds, and add to it what is measured."""
+    before = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+
+
+def with_levels(table: pd.DataFrame, task: Task, split: str, found: Evaluation) -> pd.DataFrame:
+    """Return a table of measures with what they are read beside: n, majority and ceiling of the rows measured.
+
+    `ceiling`: how often one human rater agrees with the label, the mean of the column "agreement" over those rows; NaN
+    for a task without it.
+    """
+    rows = task.split(split)
+    agreed = rows["agreement"][: found.n] if "agreement" in rows.column_names else [np.nan]
+    return table.assign(n=found.n, majority=found.majority_baseline, ceiling=np.mean(agreed))
 
 
 def vote(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
