@@ -198,9 +198,8 @@ def cells(
         ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colors.to_rgb(faces[y, x]), **BOX))
         weight = "bold" if bold is not None and bold.iloc[y, x] else "normal"
         place, side = (0.5, "center") if notes is None else (0.05, "left")
-        word = drawable(str(word), 12)
-        look = {"va": "center", "fontsize": min(8, 76 / max(len(word), 1)), "weight": weight}
-        ax.text(x + place, y + 0.5, word, ha=side, **look)
+        look = {"va": "center", "fontsize": 8, "weight": weight}
+        ax.text(x + place, y + 0.5, drawable(str(word), 12), ha=side, **look)
         if notes is not None:
             look = {"va": "center", "fontsize": 7, "alpha": 0.75}
             ax.text(x + 0.95, y + 0.5, notes.iloc[y, x], ha="right", **look)

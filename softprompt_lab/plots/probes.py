@@ -161,6 +161,9 @@ def interpolation_figure(
     fig, axes = _along(table, "at", names, live=at is not None)
     top = min(axes["loss"].get_ylim()[1], HIGHEST * own["loss"].max())
     axes["loss"].set_ylim(0, top)
+    for line in [*axes["loss"].lines]:  # a level out of sight has no place in the legend
+        if min(line.get_ydata()) > top:
+            line.remove()
     straight = figure.LOOKS[4] | {"marker": "", "label": "straight between the ends"}
     for measure, ax in axes.items():
         ax.plot([0, 1], own[measure].iloc[[0, -1]], **straight)

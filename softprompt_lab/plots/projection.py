@@ -75,7 +75,8 @@ def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbe
     of the same training without the projection. At most `MOST_WORDS` virtual tokens are shown.
     """
     steps = evenly(way["step"], MOST_STEPS)
-    fig, (left, right) = panels(2, 9.5, 1.2 + 0.27 * max(len(steps), 7), width_ratios=(1, 1.6))
+    height = 1.2 + 0.27 * max(len(steps), 7)
+    fig, (left, right) = panels(2, 12.0, height, width_ratios=(1, 2.2))
     lines, ends = {"words": losses} | dict(others), []
     for name, look in looks_of(lines).items():
         mean = running_mean(lines[name], max(1, len(lines[name]) // 10))

@@ -47,8 +47,8 @@ def introduction(subject: Subject) -> str:
         probes = f"they say how the loss changes and no accuracy, which takes {plots.FEWEST_ROWS}"
     return (
         f"{len(subject.prompt)} virtual tokens in front of {base}, trained on {run.task.name}: accuracy "
-        f"{trained['accuracy']:.1%} on {trained['n']} test rows{few} (95 % interval {low:.1%} to {high:.1%}; always the "
-        f"commonest answer {run.record['majority_baseline']:.1%}). The probes below measure each prompt on the same "
+        f"{trained['accuracy']:.1%} on {trained['n']} test rows{few} (95 % interval {low:.1%} to {high:.1%}; always "
+        f"the commonest answer {run.record['majority_baseline']:.1%}). The probes below measure each prompt on the same "
         f"{subject.rows} test rows: {probes}."
     )
 
