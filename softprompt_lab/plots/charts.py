@@ -114,7 +114,7 @@ def level_lines(ax: Axes, values: Mapping[str, float], upright: bool = False) ->
 
 def levels_of(table: pd.DataFrame, **more: float) -> dict[str, float]:
     """Return what the accuracies of a table are read beside, by name."""
-    majority, ceiling = table[["majority", "ceiling"]].iloc[0]
+    majority, ceiling = table.reindex(columns=["majority", "ceiling"]).iloc[0]
     return {"majority": majority, "human rater": ceiling} | more
 
 

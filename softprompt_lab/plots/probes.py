@@ -162,7 +162,7 @@ def interpolation_figure(
     top = min(axes["loss"].get_ylim()[1], HIGHEST * own["loss"].max())
     axes["loss"].set_ylim(0, top)
     for line in [*axes["loss"].lines]:  # a level out of sight has no place in the legend
-        if min(line.get_ydata()) > top:
+        if line.get_label() == "no prompt" and line.get_ydata()[0] > top:
             line.remove()
     straight = figure.LOOKS[4] | {"marker": "", "label": "straight between the ends"}
     for measure, ax in axes.items():

@@ -126,7 +126,7 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
     )
     measure, form = ("accuracy", "{:.1%}") if "accuracy" in measures else ("loss", "{:.2f}")
     points = [
-        f"gamma {row.gamma:g}: {form.format(getattr(row, measure))}, {row.share:.0%} of the words, "
+        f"gamma {row.gamma:g}: {measure} {form.format(getattr(row, measure))}, {row.share:.0%} of the words, "
         f"distance {row.distance:.2g}"
         for row in rows.itertuples()
     ]

@@ -108,8 +108,8 @@ def trajectory_figure(
 def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Figure:
     """Return the last snapshot of the prompt's way, animated: the way is played twice and rests there.
 
-    It shows in a page without a kernel; where animations are not played, the last snapshot is seen. Where the prompt goes
-    so far that the words are one point, they are drawn apart too.
+    It shows in a page without a kernel; where animations are not played, the last snapshot is seen. Where the prompt
+    goes so far that the words are one point, they are drawn apart too.
     """
     steps, frames, places = evenly(points["step"], PICTURES), [], ["x", "y"]
     near = 1.2 * backdrop[places].agg(["min", "max"])

@@ -48,8 +48,8 @@ def introduction(subject: Subject) -> str:
     return (
         f"{len(subject.prompt)} virtual tokens in front of {base}, trained on {run.task.name}: accuracy "
         f"{trained['accuracy']:.1%} on {trained['n']} test rows{few} (95 % interval {low:.1%} to {high:.1%}; always "
-        f"the commonest answer {run.record['majority_baseline']:.1%}). The probes below measure each prompt on the same "
-        f"{subject.rows} test rows: {probes}."
+        f"the commonest answer {run.record['majority_baseline']:.1%}). The probes below measure each prompt on the "
+        f"same {subject.rows} test rows: {probes}."
     )
 
 
