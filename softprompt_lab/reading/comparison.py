@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy.stats import bootstrap
 
 from ..evaluation import Evaluation, evaluate
 from ..model import SoftPromptModel
-from ..tasks import Task
+from ..tasks import LABEL_COLUMN, Task
 
 RESAMPLES = 2_000  # of the rows, for an interval
 Kept = dict[tuple, Evaluation]  # by split, limit and the prompt's numbers
@@ -85,15 +86,25 @@ def keeping(kept: Kept) -> Iterator[None]:
         _KEPT.reset(before)
 
 
-def with_levels(table: pd.DataFrame, task: Task, split: str, found: Evaluation) -> pd.DataFrame:
-    """Return a table of measures with what they are read beside: n, majority and ceiling of the rows measured.
+def refuse_answers(what: str) -> NoReturn:
+    """Raise ValueError for a task with free answers, where labels are compared."""
+    raise ValueError(
+        f"{what} is among the labels of a task; this one has free answers, which no list of labels holds. Look at the "
+        "answers in evaluate(...).predictions."
+    )
 
-    `ceiling`: how often one human rater agrees with the label, the mean of the column "agreement" over those rows; NaN
-    for a task without it.
+
+def levels(task: Task, split: str, limit: int | None = None) -> dict[str, float | int]:
+    """Return what an accuracy on the first rows of a split is read beside: n, majority and ceiling of these rows.
+
+    `majority` is right who always gives the commonest answer of the training split, and as `ceiling` one human rater:
+    the mean of the column "agreement", NaN for a task without it.
     """
     rows = task.split(split)
-    agreed = rows["agreement"][: found.n] if "agreement" in rows.column_names else [np.nan]
-    return table.assign(n=found.n, majority=found.majority_baseline, ceiling=np.mean(agreed))
+    truth = pd.Series(rows[LABEL_COLUMN][:limit])
+    agreed = rows["agreement"][:limit] if "agreement" in rows.column_names else [np.nan]
+    commonest = pd.Series(task.train[LABEL_COLUMN]).mode()[0]
+    return {"n": len(truth), "majority": (truth == commonest).mean(), "ceiling": np.mean(agreed)}
 
 
 def vote(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
@@ -102,7 +113,12 @@ def vote(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     Columns: text, label, mean_probability (the label with the highest mean probability over the prompts) and
     majority_vote (the label that most prompts choose, Lester et al. 2021, section 6; among equals the one with the
     higher mean probability). `(table["majority_vote"] == table["label"]).mean()` is the vote's accuracy.
+
+    Raises:
+        ValueError: the answers are free text.
     """
+    if any(each.macro_f1 is None for each in evaluations.values()):
+        refuse_answers("a vote")
     tables = [each.predictions for each in evaluations.values()]
     scores = np.stack([table.filter(like="log p(").to_numpy() for table in tables])
     labels = [name[len("log p(") : -1] for name in tables[0].filter(like="log p(")]

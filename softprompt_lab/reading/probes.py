@@ -11,7 +11,7 @@ are the same everywhere:
     loss_low, loss_high     its 95 % interval, paired over the rows (`compared`)
     accuracy_change, accuracy_low, accuracy_high    the same of the accuracy; negative is worse
     n, majority, ceiling    rows of the task; of these rows the accuracy of the commonest label, and that of one human
-                            rater (`comparison.with_levels`)
+                            rater (`comparison.levels`)
 
 The intervals cover the choice of rows, not that of the training run, and each stands alone: among twenty that show
 nothing one lies beside zero by chance. A prompt that was never trained shortened, reordered or scaled may fail for
@@ -33,7 +33,7 @@ from torch.nn import functional
 from ..evaluation import Evaluation
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .comparison import compared, evaluate_each, with_levels
+from .comparison import compared, evaluate_each, levels
 from .controls import prompt_and_start
 from .neighbours import random_control
 
@@ -66,7 +66,7 @@ def _measured(
         for case, one in zip(cases, found, strict=True)
     )
     table = table.astype({name: "Int64" for name in COUNTS if name in table})
-    return with_levels(table, task, split, found[0])
+    return table.assign(**levels(task, split, limit))
 
 
 def _mean(found: Sequence[Evaluation], shares: Mapping[int, float]) -> Evaluation:

@@ -48,7 +48,7 @@ def spot(subject: Subject) -> Measured:
     early = curves[(curves["measure"] == "validation_loss") & (curves["step"] == first)]
     means = early.groupby("kind")["value"].mean()
     numbers = {"first": first, "last": last, "early": means, "own": means[source]}
-    numbers |= {"source": source, "target": curves["target"].iloc[0]}
+    numbers |= {"source": source.removeprefix("from "), "target": curves["target"].iloc[0]}
     figure = plots.transfer_curves(curves, ["loss", "validation_loss"])
     return figure, numbers | {"end": loss.loc[last], "gain": -loss.loc[last, "mean"]}
 

@@ -10,7 +10,6 @@ from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 
@@ -179,11 +178,10 @@ class Subject:
         """Whether an accuracy of so many rows is a result."""
         return self.rows >= plots.FEWEST_ROWS
 
-    @cached_property
+    @property
     def levels(self) -> str:
         """What an accuracy on these rows is to be read beside, in words."""
-        (own,) = self.measure(reading.evaluate_each, prompts=[self.prompt])
-        beside = reading.with_levels(pd.DataFrame({"": [0]}), self.run.task, "test", own).iloc[0]
+        beside = reading.levels(self.run.task, "test", self.limit)
         human = "" if isnan(beside["ceiling"]) else f", one human rater {beside['ceiling']:.0%}"
         return f"always the commonest answer {beside['majority']:.0%}{human}"
 
