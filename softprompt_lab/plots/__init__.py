@@ -1,7 +1,8 @@
 # ruff: noqa: F401 - the imports are the names that the room offers
 """Every static figure of the course: plain arrays and tables in, a `Figure` with alt text out."""
 
-from .charts import FEWEST_ROWS, curves_figure
+from .accuracies import FEWEST_ROWS
+from .charts import curves_figure
 from .figure import Figure
 from .inputs import concatenation_diagram, letters_figure
 from .lens import attention_bias_figure, attention_mass_figure, lens_figure, read_back_figure

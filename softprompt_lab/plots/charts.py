@@ -10,14 +10,12 @@ from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from .figure import BLACK, LEVELS, SKY, Figure, Numbers, array, drawable, looks_of, styled
+from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of, styled
 
 SHADES = colors.LinearSegmentedColormap.from_list("shades", ["#FFFFFF", SKY])
 SHADES = SHADES.with_extremes(bad="white")
 CHANGED = "#FBF3C0"  # behind a word that is not the one before
 BOX = {"edgecolor": "#C8C8C8", "linewidth": 0.6, "clip_on": False}
-FEWEST_ROWS = 200  # of an accuracy: its interval is 14 points wide at a half
-ONE_LINE = 0.005  # of an accuracy: nearer levels could not be told apart
 SLANTED = {"rotation": 45, "ha": "right", "va": "center", "rotation_mode": "anchor"}
 
 
@@ -75,47 +73,6 @@ def mark_rows(ax: Axes, groups: Mapping[str, Numbers]) -> None:
     name_rows(ax, groups)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-
-
-# --- accuracies -----------------------------------------------------------------------------------------------
-
-
-def drawn(table: pd.DataFrame, measures: Mapping[str, str], live: bool = False) -> dict[str, str]:
-    """Return the measures (column -> title) that are drawn: an accuracy from `FEWEST_ROWS` rows on.
-
-    From fewer it is no result, though a widget may show it (`live`), with its interval and the number of rows.
-    """
-    few = table["n"].min() < FEWEST_ROWS and not live
-    return {
-        name: title
-        for name, title in measures.items()
-        if not (few and title.startswith("accuracy"))
-    }
-
-
-def measured_on(table: pd.DataFrame) -> str:
-    """Return how many rows were measured, and what was left out because they are few, in words."""
-    rows = table["n"].iloc[0]
-    few = f"; no accuracy, which takes {FEWEST_ROWS} rows" if rows < FEWEST_ROWS else ""
-    return f"n = {rows} rows; lines through marks are 95 % intervals{few}"
-
-
-def level_lines(ax: Axes, values: Mapping[str, float], upright: bool = False) -> None:
-    """Draw levels, each in its style of `LEVELS`; those that lie on each other are one line with all their names."""
-    at: dict[float, list[str]] = {}
-    for name, value in values.items():
-        if not np.isnan(value):
-            place = next((known for known in at if abs(known - value) < ONE_LINE), value)
-            at.setdefault(place, []).append(name)
-    for value, names in at.items():
-        draw = ax.axvline if upright else ax.axhline
-        draw(value, label=" and ".join(names), zorder=1, **LEVELS[names[0]])
-
-
-def levels_of(table: pd.DataFrame, **more: float) -> dict[str, float]:
-    """Return what the accuracies of a table are read beside, by name."""
-    majority, ceiling = table.reindex(columns=["majority", "ceiling"]).iloc[0]
-    return {"majority": majority, "human rater": ceiling} | more
 
 
 # --- lines ----------------------------------------------------------------------------------------------------

@@ -6,17 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from . import figure
-from .charts import (
-    dot_rows,
-    dots,
-    drawn,
-    level_lines,
-    levels_of,
-    measured_on,
-    name_rows,
-    panels,
-)
-from .figure import BLACK, DOTTED, GREY, LEVELS, Figure, drawable, percent, styled
+from .accuracies import drawn, level_lines, measured
+from .charts import dot_rows, dots, name_rows, panels
+from .figure import BLACK, DOTTED, GREY, Figure, drawable, percent, styled
 
 MEASURES = {"loss": "loss (nats a token)", "accuracy": "accuracy"}
 NAMES = {
@@ -75,22 +67,19 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str]) -> Figure:
             rows = table[table["part"] == part]
             _kinds_beside(ax, rows, rows["virtual_token"].astype(float), measure, upright=True)
             ax.axhline(0, color=GREY, linewidth=0.6)
-        if measure == "accuracy":
-            whole = nothing["accuracy"] - nothing["accuracy_change"]
-            beside = levels_of(table, **{"no prompt": nothing["accuracy"]})
-            level_lines(row[-1], {name: level - whole for name, level in beside.items()})
-            percent(*(ax.yaxis for ax in row))
-        elif part == "one alone":  # elsewhere it would lie far above all else
-            ax.axhline(nothing["loss_change"], label="no prompt", **LEVELS["no prompt"])
+        if (
+            measure == "accuracy" or part == "one alone"
+        ):  # elsewhere it would lie far above all else
+            level, whole = nothing[measure], nothing[measure] - nothing[f"{measure}_change"]
+            level_lines(row[-1], measure, table, {"no prompt": level}, less=whole)
         row[0].set_ylabel(f"change of {name}".replace(" (", "\n("))
     names = [f"{at} {drawable(word, 10)}" for at, word in enumerate(words)]
     for top, below, part in zip(axes[0], axes[-1], parts, strict=True):
         top.set_title(PARTS[part])
         below.set_xticks(range(len(names)), names, rotation=60, fontsize=8)
         below.set_xlabel("virtual token")
-    fig.legend_below(title=measured_on(table))
-    fig.alt = _ablation_alt(table, nothing)
-    return fig
+    percent(*(ax.yaxis for ax in axes[1:].flat))
+    return measured(fig, table, _ablation_alt(table, nothing))
 
 
 def _ablation_alt(table: pd.DataFrame, nothing: pd.Series) -> str:
@@ -108,7 +97,7 @@ def _ablation_alt(table: pd.DataFrame, nothing: pd.Series) -> str:
         f"Effect of each of {len(own)} virtual tokens. Left out, virtual token {most['virtual_token']:.0f} costs most: "
         f"the loss changes by {most['loss_change']:+.3f}; {clear} intervals of {len(own)} leave out zero. A random "
         f"vector in place of one changes it by {random.min():+.3f} to {random.max():+.3f}. {alone}"
-        f"No prompt at all changes it by {nothing['loss_change']:+.3f}; {measured_on(table)}."
+        f"No prompt at all changes it by {nothing['loss_change']:+.3f}."
     )
 
 
@@ -132,17 +121,15 @@ def shuffling_figure(table: pd.DataFrame) -> Figure:
         name_rows(ax, orders)
     percent(*(ax.xaxis for ax in axes[1:]))
     axes[0].set_ylabel("order")
-    fig.legend_below(3, measured_on(table))
     means = moved.groupby("kind", sort=False)["loss_change"].agg(["mean", "min", "max"])
     parts = [
         f"{NAMES[kind].capitalize()}: mean {row['mean']:+.3f}, from {row['min']:+.3f} to {row['max']:+.3f}."
         for kind, row in means.iterrows()
     ]
-    fig.alt = (
-        f"Change of the loss in {len(orders)} other orders of the virtual tokens, {measured_on(table)}. "
-        f"{' '.join(parts)}"
+    alt = (
+        f"Change of the loss in {len(orders)} other orders of the virtual tokens. {' '.join(parts)}"
     )
-    return fig
+    return measured(fig, table, alt, 3)
 
 
 @styled
@@ -159,55 +146,47 @@ def interpolation_figure(
     own = table[table["kind"] == "prompt"].set_index("at").sort_index()
     names = NAMES | {"random": f"to random vectors (mean loss there {random.mean():.2f})"}
     fig, axes = _along(table, "at", names, live=at is not None)
-    top = min(axes["loss"].get_ylim()[1], HIGHEST * own["loss"].max())
-    axes["loss"].set_ylim(0, top)
-    for line in [*axes["loss"].lines]:  # a level out of sight has no place in the legend
+    top = min(axes[0].get_ylim()[1], HIGHEST * own["loss"].max())
+    axes[0].set_ylim(0, top)
+    for line in [*axes[0].lines]:  # a level out of sight has no place in the legend
         if line.get_label() == "no prompt" and line.get_ydata()[0] > top:
             line.remove()
     straight = figure.LOOKS[4] | {"marker": "", "label": "straight between the ends"}
-    for measure, ax in axes.items():
+    for ax, measure in zip(axes, MEASURES, strict=False):
         ax.plot([0, 1], own[measure].iloc[[0, -1]], **straight)
         if at is not None:
             ax.axvline(at, color=GREY, linewidth=3, alpha=0.6, label="here")
         ax.set_xlabel(f"way from {drawable(ends[0], 24)} (0) to {drawable(ends[1], 24)} (1)")
-    fig.legend_below(3, measured_on(table))
     top = own["loss_change"].idxmax()
-    fig.alt = (
-        f"Loss and accuracy at {len(own)} points between two prompts. Loss {own['loss'].iloc[0]:.3f} at the first, "
+    alt = (
+        f"Measures at {len(own)} points between two prompts. Loss {own['loss'].iloc[0]:.3f} at the first, "
         f"{own['loss'].iloc[-1]:.3f} at the second; highest above the straight line by {own['loss_change'].max():.3f} "
-        f"at {top:.2f}. Random ends of the same norms and distance: loss {random.min():.3f} to {random.max():.3f}; "
-        f"{measured_on(table)}."
+        f"at {top:.2f}. Random ends of the same norms and distance: loss {random.min():.3f} to {random.max():.3f}."
     )
-    return fig
+    return measured(fig, table, alt, 3, live=at is not None)
 
 
 @styled
 def scaling_figure(table: pd.DataFrame) -> Figure:
     """Draw loss and accuracy of the prompt times each factor, as `reading.scaling` measured them."""
     fig, axes = _along(table, "factor", NAMES)
-    for ax in axes.values():
+    for ax in axes:
         ax.axvline(1, color=BLACK, linewidth=0.6)
         ax.set_xlabel("factor (0: vectors of zeros)")
-    fig.legend_below(title=measured_on(table))
     own = table[table["kind"] == "prompt"].set_index("factor")["loss"]
     random = table[table["kind"] == "random"].groupby("factor")["loss"].mean()
-    fig.alt = (
-        f"Loss and accuracy of the prompt times {len(own)} factors. Lowest loss {own.min():.3f} at factor "
+    alt = (
+        f"Measures of the prompt times {len(own)} factors. Lowest loss {own.min():.3f} at factor "
         f"{own.idxmin():g}; {own.loc[1.0]:.3f} at 1, {own.iloc[0]:.3f} at {own.index[0]:g}, {own.iloc[-1]:.3f} at "
-        f"{own.index[-1]:g}. Random vectors of the same norms: {random.min():.3f} to {random.max():.3f}; "
-        f"{measured_on(table)}."
+        f"{own.index[-1]:g}. Random vectors of the same norms: {random.min():.3f} to {random.max():.3f}."
     )
-    return fig
+    return measured(fig, table, alt)
 
 
 def _along(
     table: pd.DataFrame, x: str, names: Mapping[str, str], live: bool = False
-) -> tuple[Figure, dict[str, Axes]]:
-    """Draw loss and accuracy over a column: each random draw, the start and the prompt, these two with intervals.
-
-    Returns:
-        The figure, and the axes of each measure that is drawn.
-    """
+) -> tuple[Figure, list[Axes]]:
+    """Draw loss and accuracy over a column: each random draw, the start and the prompt, these two with intervals."""
     measures = drawn(table, MEASURES, live)
     fig, axes = panels(len(measures), 8.5, 3.6)
     nothing = table[table["kind"] == "no prompt"].iloc[0]
@@ -220,18 +199,13 @@ def _along(
             if kind != "random":
                 ax.vlines(own[x], *ends, color=LOOKS[kind]["color"], linewidth=1.4)
             ax.plot(own[x], values, label=names[kind], **LOOKS[kind])
-        level_lines(
-            ax,
-            {"no prompt": nothing[measure]}
-            if measure == "loss"
-            else levels_of(table, **{"no prompt": nothing[measure]}),
-        )
+        level_lines(ax, measure, table, {"no prompt": nothing[measure]})
         ax.set_ylabel(name)
         ax.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10])
     for ax in axes[1:]:
         ax.set_ylim(0, 1.03)
         percent(ax.yaxis)
-    return fig, dict(zip(measures, axes, strict=True))
+    return fig, axes
 
 
 @styled
@@ -246,15 +220,11 @@ def board_figure(table: pd.DataFrame) -> Figure:
         dot_rows(ax, table["name"], *_levels(table, measure), table["kind"].map(LOOKS))
         ax.axvline(table[measure].iloc[0], **DOTTED)
         ax.set_xlabel(name)
-    level_lines(axes[1], levels_of(table), upright=True)
-    fig.legend_below(title=measured_on(table).partition(";")[0])
+    level_lines(axes[1], "accuracy", table, {}, upright=True)
     percent(axes[1].xaxis)
     axes[0].set_xlim(left=0)
     axes[1].set_xlim(0, 1.03)
     values = "; ".join(
         f"{row.name}: {row.loss:.3f} and {row.accuracy:.1%}" for row in table.itertuples()
     )
-    fig.alt = (
-        f"Dots with 95 % intervals on {table['n'].iloc[0]} rows. Loss and accuracy of {values}."
-    )
-    return fig
+    return measured(fig, table, f"Loss and accuracy of {values}.", live=True)

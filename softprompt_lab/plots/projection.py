@@ -5,19 +5,8 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .charts import (
-    changing_words,
-    dot_rows,
-    dots,
-    drawn,
-    evenly,
-    level_lines,
-    levels_of,
-    measured_on,
-    panels,
-    running_mean,
-    words_beside,
-)
+from .accuracies import drawn, level_lines, measured
+from .charts import changing_words, dot_rows, dots, evenly, panels, running_mean, words_beside
 from .figure import GREY, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 MOST_WORDS, MOST_STEPS = 8, 8  # virtual tokens and snapshots whose words `search_figure` shows
@@ -52,19 +41,16 @@ def gap_figure(table: pd.DataFrame) -> Figure:
         dot_rows(ax, names, rows[column], (rows[f"{column}_low"], rows[f"{column}_high"]), looks)
         ax.set_xlabel(title.replace(" (", "\n("))
         ax.locator_params(axis="x", nbins=4)  # the panels are narrow
-        if column == "accuracy":
-            level_lines(ax, levels_of(table), upright=True)
-        else:
+        level_lines(ax, column, table, {}, upright=True)
+        if column != "accuracy":
             ax.axvline(0, color=GREY, linewidth=0.8)
     percent(*(ax.xaxis for ax in axes[:-1]))
     words_beside(axes[-1], rows["text"])
-    fig.legend_below(title=measured_on(table))
     said = [
         f"{name}: loss {row.loss:.2f}" + (f", accuracy {row.accuracy:.1%}" * ("gap" in measures))
         for name, row in zip(names, rows.itertuples(), strict=True)
     ]
-    fig.alt = f"Dots: {', '.join(measures.values())}; {measured_on(table)}. {'; '.join(said)}."
-    return fig
+    return measured(fig, table, f"Dots: {', '.join(measures.values())}. {'; '.join(said)}.")
 
 
 @styled
@@ -121,9 +107,6 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
             percent(ax.yaxis)
         else:
             ax.set_ylim(bottom=0)
-    fig.legend_below(
-        5, measured_on(table) if selected is None else f"n = {table['n'].iloc[0]} rows"
-    )
     measure, form = ("accuracy", "{:.1%}") if "accuracy" in measures else ("loss", "{:.2f}")
     points = [
         f"gamma {row.gamma:g}: {measure} {form.format(getattr(row, measure))}, {row.share:.0%} of the words, "
@@ -132,15 +115,11 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
     ]
     others = table[table["kind"] != "gamma"].itertuples()
     reached = ", ".join(f"{row.kind} {form.format(getattr(row, measure))}" for row in others)
-    fig.alt = (
-        f"{measure.capitalize()} and likeness to the text over gamma, {measured_on(table)}. {'; '.join(points)}. "
-        f"The same {measure} of {reached}."
-    )
-    return fig
+    alt = f"Likeness to the text over gamma. {'; '.join(points)}. The {measure} of {reached}."
+    return measured(fig, table, alt, 5, live=selected is not None)
 
 
 def _controls(ax: Axes, table: pd.DataFrame, column: str) -> None:
     """Draw what the controls reach in a column as lines."""
     controls = table[table["kind"] != "gamma"].set_index("kind")[column]
-    levels = controls.rename({"text": "the text itself"}).to_dict()
-    level_lines(ax, levels_of(table, **levels) if column == "accuracy" else levels)
+    level_lines(ax, column, table, controls.rename({"text": "the text itself"}).to_dict())

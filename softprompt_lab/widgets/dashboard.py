@@ -8,6 +8,7 @@ from threading import Event, Thread
 from typing import Any
 
 import ipywidgets
+import pandas as pd
 import torch
 
 from .. import plots
