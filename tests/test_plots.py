@@ -299,6 +299,15 @@ def test_gaps_of_few_rows_are_those_of_the_loss_and_equal_words_are_one_line():
     assert "n = 199 rows" in few.get_supxlabel()
 
 
+def test_there_are_no_half_steps():
+    """On the axes of a short training."""
+    way = pd.DataFrame({"step": [0, 2], "virtual_token": [0, 0], "token": ["a", "b"]})
+    axes = [*plots.training_curve([3.0, 2.0], [EVALUATIONS[0], EVALUATIONS[1] | {"step": 2}]).axes]
+    axes += plots.search_figure([3.0, 2.0], way, {}).axes[:1]
+    for ax in axes:
+        assert all(tick == round(tick) for tick in ax.get_xticks())
+
+
 def test_penalties_are_drawn_beside_the_loss():
     figure = plots.training_curve(LOSSES, penalties=[1.0, 0.5, 0.25, 0.125])
     assert figure.axes[0].lines[2].get_ydata().tolist() == [1.0, 0.5, 0.25, 0.125]

@@ -30,7 +30,7 @@ LOOKS = list(  # of lines
 DOTTED = {"color": BLACK, "linestyle": ":", "linewidth": 1.4}  # a level to compare with
 LEVELS = {  # what an accuracy is read beside
     "majority": DOTTED,
-    "human rater": {"color": GREY, "linestyle": "-", "linewidth": 1.4},
+    "human rater": {"color": BLACK, "linestyle": (0, (8, 2)), "linewidth": 1.0},
     "no prompt": {"color": PURPLE, "linestyle": "--", "linewidth": 1.4},
     "the text itself": {"color": GREEN, "linestyle": "-.", "linewidth": 1.4},
     "random vectors": {"color": ORANGE, "linestyle": (0, (1, 3)), "linewidth": 2.2},

@@ -70,6 +70,7 @@ def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbe
         left.plot(mean.index, mean, label=drawable(name), **(look | {"marker": ""}))
     left.set(xlabel="step", ylabel="training loss (nats a token)")
     left.set_ylim(bottom=0)
+    left.locator_params(axis="x", integer=True)
     left.legend()
     words = way.pivot(index="step", columns="virtual_token", values="token").loc[steps]
     changing_words(right, words.iloc[:, :MOST_WORDS], axis=0)
