@@ -52,6 +52,7 @@ def interpolation(subject: Subject) -> Measured:
     own, chance = found.get_group("prompt").iloc[0], found["barrier"].mean()["random"]
     figure = plots.interpolation_figure(table, (first, "prompt"))
     numbers = {"first": first, "own": own, "chance": chance, "points": table["at"].nunique()}
+    numbers |= {"end": table.loc[(table["kind"] == "random") & (table["at"] == 1), "loss"].mean()}
     return figure, numbers
 
 
