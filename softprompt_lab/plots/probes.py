@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from . import figure
 from .accuracies import drawn, level_lines, measured
 from .charts import dot_rows, dots, name_rows, panels
-from .figure import BLACK, DOTTED, GREY, Figure, drawable, percent, styled
+from .figure import BLACK, GREY, Figure, drawable, percent, styled
 
 MEASURES = {"loss": "loss (nats a token)", "accuracy": "accuracy"}
 NAMES = {
@@ -218,7 +218,7 @@ def board_figure(table: pd.DataFrame) -> Figure:
     fig, axes = panels(2, 8.5, 1.1 + 0.42 * len(table), sharey=True)
     for ax, (measure, name) in zip(axes, MEASURES.items(), strict=True):
         dot_rows(ax, table["name"], *_levels(table, measure), table["kind"].map(LOOKS))
-        ax.axvline(table[measure].iloc[0], **DOTTED)
+        ax.axvline(table[measure].iloc[0], color=GREY, linewidth=0.8)
         ax.set_xlabel(name)
     level_lines(axes[1], "accuracy", table, {}, upright=True)
     percent(axes[1].xaxis)
