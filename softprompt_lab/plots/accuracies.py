@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from .figure import LEVELS, Figure
 
 FEWEST_ROWS = 200  # of an accuracy: its interval is 14 points wide at a half
-ONE_LINE = 0.005  # of an accuracy: nearer levels could not be told apart
+ONE_LINE = 0.012  # of an accuracy: nearer levels could not be told apart
 
 
 def drawn(table: pd.DataFrame, measures: Mapping[str, str], live: bool = False) -> dict[str, str]:
