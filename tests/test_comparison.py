@@ -1,6 +1,8 @@
 """Evaluations beside each other: differences and votes against loops one can read."""
 
+import math
 import random
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -88,3 +90,33 @@ def test_equal_prompts_are_measured_once(model, monkeypatch):
     assert len(measured) == 2
     assert first is again
     assert none.loss != first.loss
+
+
+def test_levels_are_those_of_the_rows_measured_and_no_others():
+    """By loops: the label that is commonest in training for every row, and the mean agreement of the raters."""
+    agreement = [0.5 + 0.01 * row for row in range(len(TASK.test))]
+    rated, n = replace(TASK, test=TASK.test.add_column("agreement", agreement)), 7
+    labels = [*TASK.train["text_label"]]
+    commonest = max(sorted({*labels}), key=labels.count)
+    right = [label == commonest for label in TASK.test["text_label"]]
+    found = reading.levels(rated, "test", n)
+    assert found["n"] == n
+    assert found["majority"] == pytest.approx(sum(right[:n]) / n)
+    assert found["ceiling"] == pytest.approx(sum(agreement[:n]) / n)
+    assert math.isnan(reading.levels(TASK, "test", n)["ceiling"])
+    assert reading.levels(rated, "test")["majority"] == pytest.approx(sum(right) / len(right))
+
+
+def test_what_is_kept_is_not_measured_again(model):
+    """The same vectors on the same rows, whoever asks; on other rows they are."""
+    prompt, kept = model.prompt.detach(), {}
+    with reading.keeping(kept):
+        first = reading.evaluate_each(model, TASK, "test", [prompt, 0 * prompt, -0.0 * prompt], 4)
+        again = reading.evaluate_each(model, TASK, "test", [prompt.clone()], 4)
+        (more,) = reading.evaluate_each(model, TASK, "test", [prompt], 5)
+    assert first[0] is again[0]
+    assert first[1] is first[2]
+    assert (first[0].n, more.n, len(kept)) == (4, 5, 3)
+    (anew,) = reading.evaluate_each(model, TASK, "test", [prompt], 4)
+    assert anew is not first[0]
+    assert anew.loss == first[0].loss

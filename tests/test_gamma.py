@@ -49,7 +49,7 @@ def test_it_opens_at_the_least_gamma_and_says_what_was_measured(slider, model):
     )
     assert f"mean squared distance {first.distance:.2g}" in slider.status.value
     assert f"no prompt {bare.accuracy:.1%}" in slider.status.value
-    assert 'alt="Accuracy and likeness' in slider.picture.value
+    assert 'alt="Likeness to the text over gamma. gamma 0: accuracy' in slider.picture.value
 
 
 def test_a_move_changes_words_distances_and_picture(slider, model):

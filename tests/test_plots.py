@@ -11,8 +11,8 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 from words import walk, word_tokenizer, word_vectors
 
-from softprompt_lab import plots, reading
-from softprompt_lab.plots.figure import drawable
+from softprompt_lab import load_base_model, plots, reading
+from softprompt_lab.plots.figure import GREY, drawable
 
 WORDS, TOKENIZER = word_vectors(), word_tokenizer()
 LOSSES = [3.0, 2.0, 1.5, 1.25]
@@ -80,7 +80,7 @@ def gaps() -> pd.DataFrame:
     gap = [f"{name}{end}" for name in ("gap", "loss_gap") for end in ("", "_low", "_high")]
     return pd.DataFrame(
         rows, columns=["kind", "metric", "text", "accuracy", "low", "high", "loss", "against", *gap]
-    )
+    ).assign(n=200, majority=0.7, ceiling=0.95)
 
 
 def wayward() -> pd.DataFrame:
@@ -94,7 +94,7 @@ def wayward() -> pd.DataFrame:
     ]
     return pd.DataFrame(
         rows, columns=["kind", "gamma", "accuracy", "low", "high", "distance", "share"]
-    )
+    ).assign(n=200, majority=0.7, ceiling=0.95, loss=1.0)
 
 
 FIGURES = {
@@ -246,7 +246,7 @@ def test_gaps_are_drawn_with_their_intervals_beside_the_words():
     assert [0.2, 0.4] in intervals_of(lost)
     assert [0, 0] in [list(line.get_xdata()) for line in lost.lines]
     assert r"the \$5 parcel" in [text.get_text() for text in figure.axes[2].texts]
-    assert "prompt's words, cosine 60.0% (+30.0% lost against the prompt)" in figure.alt
+    assert "prompt's words, cosine: loss 0.80, accuracy 60.0%" in figure.alt
 
 
 def test_a_changed_word_is_shaded():
@@ -275,12 +275,37 @@ def test_gammas_stand_among_their_controls():
         "the text itself": 0.6,
         "random vectors": 0.5,
         "no prompt": 0.45,
-        "gamma 0": 0.9,
+        "majority": 0.7,
+        "human rater": 0.95,
     }
     assert share.lines[0].get_ydata().tolist() == [0.0, 0.75]
     assert [patch.get_x() for patch in share.patches] == pytest.approx([0.65])
     assert "gamma 0.1: accuracy 85.0%, 75% of the words" in figure.alt
     assert not plots.wayward_figure(wayward()).axes[1].patches
+    few = plots.wayward_figure(wayward().assign(n=199))
+    assert few.axes[0].get_title(loc="left").startswith("loss")
+    assert "n = 199 rows" in few.legends[0].get_title().get_text()
+
+
+def test_gaps_of_few_rows_are_those_of_the_loss_and_equal_words_are_one_line():
+    table = gaps()
+    same = table.iloc[[1]].assign(metric="l2")
+    figure = plots.gap_figure(pd.concat([table[:2], same, table[2:]], ignore_index=True))
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["prompt", "prompt's words, cosine = l2", "no prompt"]
+    assert {"majority", "human rater"} <= {line.get_label() for line in figure.axes[0].lines}
+    few = plots.gap_figure(table.assign(n=199))
+    assert [ax.get_xlabel() for ax in few.axes] == ["loss gained\n(nats a token)"]
+    assert "n = 199 rows" in few.get_supxlabel()
+
+
+def test_there_are_no_half_steps():
+    """On the axes of a short training."""
+    way = pd.DataFrame({"step": [0, 2], "virtual_token": [0, 0], "token": ["a", "b"]})
+    axes = [*plots.training_curve([3.0, 2.0], [EVALUATIONS[0], EVALUATIONS[1] | {"step": 2}]).axes]
+    axes += plots.search_figure([3.0, 2.0], way, {}).axes[:1]
+    for ax in axes:
+        assert all(tick == round(tick) for tick in ax.get_xticks())
 
 
 def test_penalties_are_drawn_beside_the_loss():
@@ -412,6 +437,32 @@ def test_the_animation_ends_and_rests_on_the_last_snapshot():
     assert np.array_equal(first, np.asarray(picture.convert("RGB")))
 
 
+def test_the_words_behind_an_animation_are_seen():
+    """Their grey is in the picture, and drawn apart where the prompt goes so far that they are one point."""
+    points, backdrop = way()
+    grey = np.array(mpl.colors.to_rgb(GREY)) * 255
+    for times, panels in ((1, 1), (100, 2)):
+        moved = points.assign(x=times * points["x"], y=times * points["y"])
+        figure = plots.animate_trajectory(moved, backdrop)
+        assert len(figure.axes) == panels
+        pixels = np.asarray(Image.open(io.BytesIO(figure.png())).convert("RGB"), dtype=float)
+        assert (np.abs(pixels - grey).max(axis=-1) < 12).sum() > 100
+    near = figure.axes[1]
+    low, high = near.get_xlim()
+    assert low <= backdrop["x"].min() < backdrop["x"].max() <= high
+    assert "words of the vocabulary" in near.get_legend_handles_labels()[1]
+
+
+def test_every_token_of_a_vocabulary_is_drawn_apart_from_every_other():
+    """As itself or as its escape, never as a formula."""
+    _, tokenizer = load_base_model("tiny")
+    every = [reading.readable_token(number, tokenizer) for number in range(len(tokenizer))]
+    shown = [drawable(word) for word in every]
+    assert len({*shown}) == len(tokenizer)
+    assert not any(mpl.cbook.is_math_text(word) for word in shown)
+    assert [word.replace(r"\$", "$") for word in shown] == every
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -419,11 +470,14 @@ def test_the_animation_ends_and_rests_on_the_last_snapshot():
         ("$5", r"\$5"),
         ("嗨", r"\u55e8"),
         ("🚚", r"\U0001f69a"),
+        ("e\u0301", r"e\u0301"),  # a mark would change the letter before it
+        ("\u05d0b", r"\u05d0b"),  # from right to left
         ("x" * 80, "x" * 59 + "…"),
     ],
 )
 def test_any_token_can_be_drawn(text, shown, recwarn):
     assert drawable(text) == shown
+    assert not mpl.cbook.is_math_text(shown)
     figure = plots.wording_spread({text: 0.5, "other": 0.6})
     assert len(figure.png()) > 1000
     assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from softprompt_lab import plots
-from softprompt_lab.plots.figure import styled
+from softprompt_lab.plots.figure import LEVELS, styled
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,9 @@ def measures(loss: float, change: float, accuracy: float = 0.75) -> dict[str, fl
         "accuracy_change": -change,
         "accuracy_low": -change - 0.2,
         "accuracy_high": -change + 0.2,
-        "n": 20,
+        "n": 200,
+        "majority": 0.7,
+        "ceiling": 0.95,
     }
 
 
@@ -183,7 +185,63 @@ def test_the_board_figure_draws_a_line_for_each_prompt():
     assert [[1.5, 1]] in drawn
     assert [[1.4, 1], [1.6, 1]] in segments_of(figure.axes[0])
     assert "1 of 2: 1.500 and 75.0%" in figure.alt
-    assert "20 rows" in figure.alt
+    assert "200 rows" in figure.alt
+
+
+FEW = {
+    "ablation": lambda few: plots.ablation_figure(few(ablation()), ["·late", "b"]),
+    "shuffling": lambda few: plots.shuffling_figure(few(shuffling())),
+    "interpolation": lambda few: plots.interpolation_figure(few(along("at")), ("a", "b")),
+    "scaling": lambda few: plots.scaling_figure(few(along("factor"))),
+}
+
+
+@pytest.mark.parametrize("name", list(FEW))
+def test_an_accuracy_is_drawn_from_200_rows_on(name):
+    """From fewer the loss alone, with n and its interval; a widget's figures (`at`) may show both."""
+    most, few = (FEW[name](lambda table, n=n: table.assign(n=n)) for n in (200, 199))
+    for figure, accuracies in ((most, True), (few, False)):
+        titles = [ax.get_xlabel() + ax.get_ylabel() for ax in figure.axes]
+        assert any("accuracy" in title for title in titles) == accuracies
+    (legend,) = few.legends
+    said = "n = 199 rows; lines through marks are 95 % intervals; no accuracy, which takes 200 rows"
+    assert legend.get_title().get_text() == said
+    assert said in few.alt
+    live = plots.interpolation_figure(along("at").assign(n=16), ("a", "b"), at=0.25)
+    assert len(live.axes) == 2
+    assert "n = 16 rows" in live.legends[0].get_title().get_text()
+
+
+def levels(ax) -> dict[str, float]:
+    """The level lines of some axes by label."""
+    named = [line for line in ax.lines if line.get_label()[0] != "_"]
+    return {line.get_label(): line.get_ydata()[0] for line in named if len(line.get_ydata()) == 2}
+
+
+def test_an_accuracy_stands_beside_the_majority_and_a_human_rater():
+    """Of the rows measured; a change beside how far they are from the whole prompt's accuracy."""
+    accuracy = FIGURES["scaling"]().axes[1]
+    assert {"majority": 0.7, "human rater": 0.95, "no prompt": 0.75}.items() <= levels(
+        accuracy
+    ).items()
+    lost = levels(FIGURES["ablation"]().axes[3])  # the whole prompt has 0.75 + 3
+    assert lost["majority"] == pytest.approx(0.7 - 3.75)
+    without = along("factor").assign(ceiling=np.nan)
+    assert "human rater" not in levels(plots.scaling_figure(without).axes[1])
+
+
+def test_levels_on_each_other_are_one_line_with_all_names_and_others_differ_in_grey_too():
+    table = along("factor").assign(majority=0.75)
+    assert levels(plots.scaling_figure(table).axes[1])["no prompt and majority"] == 0.75
+    assert len({str(look["linestyle"]) for look in LEVELS.values()}) == len(LEVELS)
+
+
+def test_a_level_out_of_sight_is_in_no_legend():
+    table = along("at")
+    table.loc[table["kind"] == "no prompt", "loss"] = 100.0
+    loss, accuracy = plots.interpolation_figure(table, ("a", "b")).axes
+    assert "no prompt" not in loss.get_legend_handles_labels()[1]
+    assert "no prompt" in accuracy.get_legend_handles_labels()[1]
 
 
 def test_kinds_differ_by_marker_and_line_too():

@@ -61,7 +61,8 @@ def test_the_board_opens_with_the_whole_prompt_named_by_its_nearest_words(board)
     assert "4 of 4 virtual tokens" in board.status.value
     assert "3 rows of validation" in board.status.value
     assert 'aria-live="polite"' in board.status.value
-    assert 'alt="Dots with 95 % intervals on 3 rows' in board.picture.value
+    assert 'alt="Loss and accuracy of whole prompt' in board.picture.value
+    assert "(n = 3 rows; lines through marks are 95 % intervals)" in board.picture.value
 
 
 def test_the_board_says_what_ablation_says(board):

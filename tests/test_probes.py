@@ -80,7 +80,11 @@ def test_ablation_equals_a_loop_over_models_of_each_subset(model):
         **{(kind, part): 3 for kind in prompts for part in ("without one", "one alone")},
         **{("random", part): 3 for part in ("without one", "one alone")},
     }
-    assert table.columns.tolist() == ["part", "virtual_token", "kind", "draw", *MEASURES]
+    columns = ["part", "virtual_token", "kind", "draw", *MEASURES, "majority", "ceiling"]
+    assert table.columns.tolist() == columns
+    one = reading.ablation(model, TASK, start=start, draws=1, parts=["without one"])
+    left = table[table["part"] != "one alone"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(one, left)
 
 
 def test_the_random_rows_of_an_ablation_hold_vectors_of_the_same_norm(model):

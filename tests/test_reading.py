@@ -183,20 +183,22 @@ def test_what_cannot_be_read_is_refused(change, message):
 
 
 class Pieces:
-    """A tokenizer that knows four pieces of vocabulary."""
+    """A tokenizer that knows a few pieces of vocabulary."""
 
-    PIECES = ("Ġword", "▁word", "<0x0A>", "Ċ")
+    PIECES = ("Ġword", "▁word", "<0x0A>", "Ċ", "Ã", "Ãĥ", "Ġà¤", "Â·", "\\")
 
     def convert_ids_to_tokens(self, i):
         return self.PIECES[i]
 
     def decode(self, ids):
-        return (" word", "", "\ufffd", "\n")[ids[0]]
+        return (" word", "", "\ufffd", "\n", "\ufffd", "Ã", " \ufffd", "·", "\\")[ids[0]]
 
 
 def test_tokens_are_readable():
-    shown = [inspect.unwrap(neighbours.readable_token)(i, Pieces()) for i in range(4)]
-    assert shown == ["·word", "·word", "<0x0A>", r"\n"]
+    """A byte that is no character looks like no letter, and a point or backslash like no space or escape."""
+    shown = [inspect.unwrap(neighbours.readable_token)(i, Pieces()) for i in range(9)]
+    assert shown[:4] == ["·word", "·word", "<0x0A>", r"\n"]
+    assert shown[4:] == ["<0xC3>", "Ã", "·<0xE0><0xA4>", r"\xb7", r"\\"]
 
 
 def test_the_random_control_has_the_prompts_norms_and_no_words():

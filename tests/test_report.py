@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -15,8 +16,9 @@ from typer.testing import CliRunner
 from softprompt_lab import evaluate, load_task, reading, report, train
 from softprompt_lab.cli import commands as cli
 from softprompt_lab.errors import LabError
-from softprompt_lab.reading import OntoWords, TowardsText
+from softprompt_lab.reading import OntoWords, TowardsText, comparison
 from softprompt_lab.runs import saved as runs
+from softprompt_lab.runs import zoo
 
 TEXT = "What is the tone?"
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # one subject for all
@@ -120,12 +122,62 @@ def test_the_sentences_are_the_numbers_of_the_tables(subject, done):
         run.model, run.task, start=subject.start, split="test", limit=4
     )
     rows = table.drop_duplicates("kind").set_index("kind")
-    whole, words = (rows.loc[kind, "accuracy"] for kind in ("prompt", "prompt's words"))
-    assert f"from {whole:.0%} to {words:.0%}" in said["Discretisation gap"]
+    gap = rows.loc["prompt's words", "loss_gap"]
+    assert f"loss changes by {gap:+.2f} nats on 4 rows" in said["Discretisation gap"]
     movement = np.median((subject.prompt - subject.start).norm(dim=-1))
     assert f"is {movement:.2f} away from its start" in said["Movement"]
     mean = subject.prompt.norm(dim=-1).mean()
     assert f"to {mean:.2f};" in said["Norms"]
+
+
+def test_an_accuracy_is_said_of_200_rows_beside_the_majority(subject, done):
+    """Of fewer none, not even a change of one."""
+    few = [section for section in done if section.name.startswith("probes.")]
+    assert not [section.shows for section in few if "accuracy" in section.shows]
+    assert "say how the loss changes and no accuracy" in report.introduction(subject)
+    enough = report.Subject(subject.run, {}, 200, subject.given)
+    labels, task = enough.run.task.test["text_label"][:200], enough.run.task
+    commonest = max({*task.train["text_label"]}, key=[*task.train["text_label"]].count)
+    majority = sum(label == commonest for label in labels) / 200
+    beside = f"always the commonest answer {majority:.0%}"
+    assert beside in report.introduction(enough)
+    table = enough.measure(reading.discretisation_gap, start=enough.start, draws=1)
+    rows = table.drop_duplicates("kind").set_index("kind")["accuracy"]
+    whole, words = rows["prompt"], rows["prompt's words"]
+    assert (
+        f"from {whole:.0%} to {words:.0%} ({beside})" in report.probes.discretisation(enough).shows
+    )
+
+
+def test_no_prompt_is_measured_twice(subject, monkeypatch):
+    """Neither for two instruments nor for two kinds of one of them."""
+    measured = []
+
+    def counted(model, task, split, *, prompts, limit):
+        measured.extend(prompts.values())
+        return evaluate(model, task, split, prompts=prompts, limit=limit)
+
+    monkeypatch.setattr(comparison, "evaluate", counted)
+    fresh = report.Subject(subject.run, subject.others, 2, subject.given)
+    report.probes.scaling(fresh)
+    first = len(measured)
+    report.probes.scaling(fresh)
+    report.probes.shuffling(fresh)
+    assert (
+        len(measured) == first + 9
+    )  # the start, four orders of two; not the prompt, not no prompt
+    numbers = {tuple(prompt.flatten().tolist()) for prompt in measured}
+    assert len(numbers) == len(measured)
+
+
+def test_the_task_of_spot_is_the_one_of_its_file(subject, tmp_path, monkeypatch):
+    curves = pd.read_csv(zoo.SPOT)
+    curves["kind"] = curves["kind"].replace(r"^from .*", "from tweets", regex=True)
+    curves.assign(target="reviews").to_csv(tmp_path / "spot.csv", index=False)
+    monkeypatch.setattr(zoo, "SPOT", tmp_path / "spot.csv")
+    assert report.beside.spot(subject).shows.startswith(
+        "reviews, learned from the prompt of tweets, has"
+    )
 
 
 def test_the_html_page_holds_every_figure_with_its_alt_text_and_asks_no_server(subject, done):

@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model."
 )
 VIRTUAL_TOKENS = 20  # of `train`, and of the step that `bench` times
+PROBED = "Test rows that each probe measures; of fewer than 200 no accuracy is drawn."
 ROUNDS = 5  # of `bench`: steps of each
 MAX_LENGTH = 128  # `tasks.MAX_LENGTH`, without its imports
 TYPED = {"n": "\n", "t": "\t", "\\": "\\"}  # behind a backslash
@@ -254,7 +255,7 @@ def report(
     beside: Annotated[
         list[str] | None, typer.Option(help="Another prompt for the same base; repeatable.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=2, help="Test rows that each probe measures.")] = 24,
+    limit: Annotated[int, typer.Option(min=2, help=PROBED)] = 200,  # an interval takes two
 ) -> None:
     """Write one page with every instrument's figure, its control and what it shows of a saved prompt."""
     output = output or [Path("report.html")]

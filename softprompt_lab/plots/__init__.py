@@ -1,6 +1,7 @@
 # ruff: noqa: F401 - the imports are the names that the room offers
 """Every static figure of the course: plain arrays and tables in, a `Figure` with alt text out."""
 
+from .accuracies import FEWEST_ROWS
 from .charts import curves_figure
 from .figure import Figure
 from .inputs import concatenation_diagram, letters_figure

@@ -6,6 +6,7 @@ again what a colour says. No pyplot: a figure is shown once, by the cell that re
 
 import io
 import threading
+import unicodedata
 from collections.abc import Callable, Iterable
 from functools import cache, wraps
 from itertools import cycle
@@ -27,6 +28,13 @@ LOOKS = list(  # of lines
     )
 )
 DOTTED = {"color": BLACK, "linestyle": ":", "linewidth": 1.4}  # a level to compare with
+LEVELS = {  # what an accuracy is read beside
+    "majority": DOTTED,
+    "human rater": {"color": BLACK, "linestyle": (0, (8, 2)), "linewidth": 1.0},
+    "no prompt": {"color": PURPLE, "linestyle": "--", "linewidth": 1.4},
+    "the text itself": {"color": GREEN, "linestyle": "-.", "linewidth": 1.4},
+    "random vectors": {"color": ORANGE, "linestyle": (0, (1, 3)), "linewidth": 2.2},
+}
 DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
@@ -71,15 +79,17 @@ class Figure(figure.Figure):
         image.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
-    def legend_below(self, columns: int = 4) -> None:
+    def legend_below(self, columns: int = 4, title: str | None = None) -> None:
         """Put one legend under all panels: every label once, in the order in which they were drawn."""
         labelled = [ax.get_legend_handles_labels() for ax in self.axes]
         entries = {
             label: handle for parts in labelled for handle, label in zip(*parts, strict=True)
         }
         if entries:
-            look = {"loc": "outside lower center", "ncols": columns}
+            look = {"loc": "outside lower center", "ncols": columns, "title": title}
             self.legend(list(entries.values()), list(entries), **look)
+        elif title:
+            self.supxlabel(title, fontsize=10)
 
 
 def styled(draw: Callable) -> Callable:
@@ -100,9 +110,20 @@ def _glyphs() -> frozenset[int]:
     return frozenset(font_manager.get_font(path).get_charmap())
 
 
+def _alone(character: str) -> bool:
+    """Return whether a character is drawn as itself, whatever stands beside it."""
+    leftward = unicodedata.bidirectional(character) in ("R", "AL")
+    return (
+        ord(character) in _glyphs() and not leftward and unicodedata.category(character)[0] != "M"
+    )
+
+
 def drawable(text: str, longest: int = 60) -> str:
-    r"""Return `text` as the figures' font can draw it: other characters as \u escapes, cut to `longest`."""
-    shown = "".join(c if ord(c) in _glyphs() else c.encode("unicode_escape").decode() for c in text)
+    r"""Return `text` as the figures' font can draw it: other characters as \u escapes, cut to `longest`.
+
+    So are marks, which would change the letter before them, and letters that are written from right to left.
+    """
+    shown = "".join(c if _alone(c) else c.encode("unicode_escape").decode() for c in text)
     shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
     return shown.replace("$", r"\$")
 

@@ -39,7 +39,7 @@ def lens_figure(frame: pd.DataFrame) -> Figure:
     drawn = first[(last - first["position"] < PLACES_DRAWN) & first["layer"].isin(layers)]
     grids = dict(iter(drawn.groupby("kind", sort=False)))
     widths = [len(grid) // len(layers) for grid in grids.values()]
-    size = (0.9 + 0.78 * sum(widths), 1.7 + 0.26 * len(layers))
+    size = (0.9 + 0.88 * sum(widths), 1.7 + 0.26 * len(layers))
     fig, axes = panels(len(grids), *size, width_ratios=widths)
     for ax, (kind, grid) in zip(axes, grids.items(), strict=True):
         _lens_grid(ax, grid)
@@ -122,12 +122,13 @@ def _mass_lines(ax: Axes, frame: pd.DataFrame) -> None:
     kind_lines({"mass": ax}, prompted, "layer")
     own = frame[frame["kind"] == "prompt"].groupby("layer")[["mass", "mass_sd"]].mean()
     low, high = own["mass"] - own["mass_sd"], own["mass"] + own["mass_sd"]
-    look = {"color": SKY, "alpha": 0.35, "linewidth": 0}
-    ax.fill_between(own.index, low, high, label="prompt: ± 1 sd of a head over texts", **look)
+    ax.fill_between(own.index, low, high, color=SKY, alpha=0.35, linewidth=0)
     sink = frame[frame["kind"] == "no prompt"].groupby("layer")["first"].mean()
     ax.plot(sink.index, sink, color=GREY, linewidth=1, label="no prompt: first token")
     ax.axhline(frame["uniform"].max(), color=BLACK, linestyle=(0, (1, 3)), label="all places alike")
-    ax.set(title="mean over heads, the predicting token", ylabel="attention", ylim=(0, None))
+    texts = frame["n"].iloc[0]
+    ax.set_title(f"mean over heads, n = {texts} texts\nband: prompt ± 1 sd over texts")
+    ax.set(ylabel="attention", ylim=(0, None))
     percent(ax.yaxis)
 
 
@@ -138,7 +139,7 @@ def attention_bias_figure(frame: pd.DataFrame) -> Figure:
     `frame`: of `reading.attention_as_bias`. Left: |bias| / (|bias| + |rest|), mean over heads; right: `moved`.
     """
     table = frame.assign(share=frame["bias"] / (frame["bias"] + frame["rest"]))
-    columns = {"share": "bias / (bias + rest), norms", "moved": "distance / norm without a prompt"}
+    columns = {"share": "bias / (bias + rest), norms", "moved": "distance / norm"}
     titles = ("what the prompt adds to a head's output", "how far the text's own part has moved")
     fig = curves_figure(table, "layer", columns)
     for ax, title in zip(fig.axes, titles, strict=True):

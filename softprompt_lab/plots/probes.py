@@ -6,8 +6,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from . import figure
+from .accuracies import drawn, level_lines, measured
 from .charts import dot_rows, dots, name_rows, panels
-from .figure import BLACK, DOTTED, GREY, Figure, drawable, percent, styled
+from .figure import BLACK, GREY, Figure, drawable, percent, styled
 
 MEASURES = {"loss": "loss (nats a token)", "accuracy": "accuracy"}
 NAMES = {
@@ -56,40 +57,47 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str]) -> Figure:
     all others against the whole prompt. `words`: a name for each virtual token, such as its nearest word.
     """
     nothing = table.loc[table["part"] == "nothing"].iloc[0]
-    fig = Figure(figsize=(max(8.0, 1.5 + 0.62 * len(words)), 5.2))
-    axes = fig.subplots(2, 2, sharex=True)
-    for row, (measure, name) in zip(axes, MEASURES.items(), strict=True):
-        for ax, part in zip(row, PARTS, strict=True):
+    parts = [part for part in PARTS if part in set(table["part"])]
+    measures = drawn(table, MEASURES)
+    size = (max(8.0, 1.5 + 0.31 * len(words) * len(parts)), 1.6 + 1.8 * len(measures))
+    fig = Figure(figsize=size)
+    axes = fig.subplots(len(measures), len(parts), sharex=True, squeeze=False)
+    for row, (measure, name) in zip(axes, measures.items(), strict=True):
+        for ax, part in zip(row, parts, strict=True):
             rows = table[table["part"] == part]
             _kinds_beside(ax, rows, rows["virtual_token"].astype(float), measure, upright=True)
             ax.axhline(0, color=GREY, linewidth=0.6)
-        row[1].axhline(nothing[f"{measure}_change"], label="no prompt", **DOTTED)
+        if (
+            measure == "accuracy" or part == "one alone"
+        ):  # elsewhere it would lie far above all else
+            level, whole = nothing[measure], nothing[measure] - nothing[f"{measure}_change"]
+            level_lines(row[-1], measure, table, {"no prompt": level}, less=whole)
         row[0].set_ylabel(f"change of {name}".replace(" (", "\n("))
     names = [f"{at} {drawable(word, 10)}" for at, word in enumerate(words)]
-    for top, below, title in zip(*axes, PARTS.values(), strict=True):
-        top.set_title(title)
+    for top, below, part in zip(axes[0], axes[-1], parts, strict=True):
+        top.set_title(PARTS[part])
         below.set_xticks(range(len(names)), names, rotation=60, fontsize=8)
         below.set_xlabel("virtual token")
-        percent(below.yaxis)
-    fig.legend_below()
-    fig.alt = _ablation_alt(table, nothing)
-    return fig
+    percent(*(ax.yaxis for ax in axes[1:].flat))
+    return measured(fig, table, _ablation_alt(table, nothing))
 
 
 def _ablation_alt(table: pd.DataFrame, nothing: pd.Series) -> str:
     """Return what an ablation found, in words."""
     parts = table.set_index(["kind", "part"]).sort_index()
-    own, alone = (parts.loc[("prompt", part)] for part in PARTS)
+    own = parts.loc[("prompt", "without one")]
     random = parts.loc[("random", "without one"), "loss_change"]
     most = own.sort_values("loss_change").iloc[-1]
-    best = alone.sort_values("loss_change").iloc[0]
+    alone = ""
+    if ("prompt", "one alone") in parts.index:
+        best = parts.loc[("prompt", "one alone")].sort_values("loss_change").iloc[0]
+        alone = f"The best alone is virtual token {best['virtual_token']:.0f}, {best['loss_change']:+.3f}; "
     clear = ((own["loss_low"] > 0) | (own["loss_high"] < 0)).sum()
     return (
         f"Effect of each of {len(own)} virtual tokens. Left out, virtual token {most['virtual_token']:.0f} costs most: "
         f"the loss changes by {most['loss_change']:+.3f}; {clear} intervals of {len(own)} leave out zero. A random "
-        f"vector in place of one changes it by {random.min():+.3f} to {random.max():+.3f}. The best alone is "
-        f"virtual token {best['virtual_token']:.0f}, {best['loss_change']:+.3f}; no prompt at all "
-        f"{nothing['loss_change']:+.3f}."
+        f"vector in place of one changes it by {random.min():+.3f} to {random.max():+.3f}. {alone}"
+        f"No prompt at all changes it by {nothing['loss_change']:+.3f}."
     )
 
 
@@ -100,8 +108,9 @@ def shuffling_figure(table: pd.DataFrame) -> Figure:
     orders = moved["name"].unique().tolist()
     levels = table[table["name"] == "as trained"].groupby("kind", sort=False)["loss"].mean()
     names = {kind: f"{NAMES[kind]} (loss {level:.2f} in order)" for kind, level in levels.items()}
-    fig, axes = panels(2, 8.5, 1.6 + 0.3 * len(orders), sharey=True)
-    for ax, (measure, name) in zip(axes, MEASURES.items(), strict=True):
+    measures = drawn(table, MEASURES)
+    fig, axes = panels(len(measures), 8.5, 1.8 + 0.3 * len(orders), sharey=True)
+    for ax, (measure, name) in zip(axes, measures.items(), strict=True):
         _kinds_beside(ax, moved, moved["name"].map(orders.index), measure, names)
         for kind, mean in moved.groupby("kind")[f"{measure}_change"].mean().items():
             look = LOOKS[kind]
@@ -110,18 +119,17 @@ def shuffling_figure(table: pd.DataFrame) -> Figure:
         ax.set_xlabel(f"change of {name}")
         ax.locator_params(axis="x", nbins=5)
         name_rows(ax, orders)
-    percent(axes[1].xaxis)
+    percent(*(ax.xaxis for ax in axes[1:]))
     axes[0].set_ylabel("order")
-    fig.legend_below(3)
     means = moved.groupby("kind", sort=False)["loss_change"].agg(["mean", "min", "max"])
     parts = [
         f"{NAMES[kind].capitalize()}: mean {row['mean']:+.3f}, from {row['min']:+.3f} to {row['max']:+.3f}."
         for kind, row in means.iterrows()
     ]
-    fig.alt = (
+    alt = (
         f"Change of the loss in {len(orders)} other orders of the virtual tokens. {' '.join(parts)}"
     )
-    return fig
+    return measured(fig, table, alt, 3)
 
 
 @styled
@@ -137,22 +145,25 @@ def interpolation_figure(
     random = table[table["kind"] == "random"].groupby("draw")["loss"].last()
     own = table[table["kind"] == "prompt"].set_index("at").sort_index()
     names = NAMES | {"random": f"to random vectors (mean loss there {random.mean():.2f})"}
-    fig, axes = _along(table, "at", names)
-    axes[0].set_ylim(0, min(axes[0].get_ylim()[1], HIGHEST * own["loss"].max()))
+    fig, axes = _along(table, "at", names, live=at is not None)
+    top = min(axes[0].get_ylim()[1], HIGHEST * own["loss"].max())
+    axes[0].set_ylim(0, top)
+    for line in [*axes[0].lines]:  # a level out of sight has no place in the legend
+        if line.get_label() == "no prompt" and line.get_ydata()[0] > top:
+            line.remove()
     straight = figure.LOOKS[4] | {"marker": "", "label": "straight between the ends"}
-    for ax, measure in zip(axes, MEASURES, strict=True):
+    for ax, measure in zip(axes, MEASURES, strict=False):
         ax.plot([0, 1], own[measure].iloc[[0, -1]], **straight)
         if at is not None:
             ax.axvline(at, color=GREY, linewidth=3, alpha=0.6, label="here")
         ax.set_xlabel(f"way from {drawable(ends[0], 24)} (0) to {drawable(ends[1], 24)} (1)")
-    fig.legend_below(3)
     top = own["loss_change"].idxmax()
-    fig.alt = (
-        f"Loss and accuracy at {len(own)} points between two prompts. Loss {own['loss'].iloc[0]:.3f} at the first, "
+    alt = (
+        f"Measures at {len(own)} points between two prompts. Loss {own['loss'].iloc[0]:.3f} at the first, "
         f"{own['loss'].iloc[-1]:.3f} at the second; highest above the straight line by {own['loss_change'].max():.3f} "
         f"at {top:.2f}. Random ends of the same norms and distance: loss {random.min():.3f} to {random.max():.3f}."
     )
-    return fig
+    return measured(fig, table, alt, 3, live=at is not None)
 
 
 @styled
@@ -162,35 +173,38 @@ def scaling_figure(table: pd.DataFrame) -> Figure:
     for ax in axes:
         ax.axvline(1, color=BLACK, linewidth=0.6)
         ax.set_xlabel("factor (0: vectors of zeros)")
-    fig.legend_below()
     own = table[table["kind"] == "prompt"].set_index("factor")["loss"]
     random = table[table["kind"] == "random"].groupby("factor")["loss"].mean()
-    fig.alt = (
-        f"Loss and accuracy of the prompt times {len(own)} factors. Lowest loss {own.min():.3f} at factor "
+    alt = (
+        f"Measures of the prompt times {len(own)} factors. Lowest loss {own.min():.3f} at factor "
         f"{own.idxmin():g}; {own.loc[1.0]:.3f} at 1, {own.iloc[0]:.3f} at {own.index[0]:g}, {own.iloc[-1]:.3f} at "
         f"{own.index[-1]:g}. Random vectors of the same norms: {random.min():.3f} to {random.max():.3f}."
     )
-    return fig
+    return measured(fig, table, alt)
 
 
-def _along(table: pd.DataFrame, x: str, names: Mapping[str, str]) -> tuple[Figure, list[Axes]]:
+def _along(
+    table: pd.DataFrame, x: str, names: Mapping[str, str], live: bool = False
+) -> tuple[Figure, list[Axes]]:
     """Draw loss and accuracy over a column: each random draw, the start and the prompt, these two with intervals."""
-    fig, axes = panels(2, 8.5, 3.4)
+    measures = drawn(table, MEASURES, live)
+    fig, axes = panels(len(measures), 8.5, 3.6)
     nothing = table[table["kind"] == "no prompt"].iloc[0]
     ways = (
         table[table["kind"] != "no prompt"].sort_values(x).groupby(["kind", "draw"], dropna=False)
     )
-    for ax, (measure, name) in zip(axes, MEASURES.items(), strict=True):
+    for ax, (measure, name) in zip(axes, measures.items(), strict=True):
         for (kind, _), own in ways:
             values, ends = _levels(own, measure)
             if kind != "random":
                 ax.vlines(own[x], *ends, color=LOOKS[kind]["color"], linewidth=1.4)
             ax.plot(own[x], values, label=names[kind], **LOOKS[kind])
-        ax.axhline(nothing[measure], label="no prompt", **DOTTED)
+        level_lines(ax, measure, table, {"no prompt": nothing[measure]})
         ax.set_ylabel(name)
         ax.locator_params(axis="x", nbins=6, steps=[1, 2, 5, 10])
-    axes[1].set_ylim(0, 1.03)
-    percent(axes[1].yaxis)
+    for ax in axes[1:]:
+        ax.set_ylim(0, 1.03)
+        percent(ax.yaxis)
     return fig, axes
 
 
@@ -204,15 +218,13 @@ def board_figure(table: pd.DataFrame) -> Figure:
     fig, axes = panels(2, 8.5, 1.1 + 0.42 * len(table), sharey=True)
     for ax, (measure, name) in zip(axes, MEASURES.items(), strict=True):
         dot_rows(ax, table["name"], *_levels(table, measure), table["kind"].map(LOOKS))
-        ax.axvline(table[measure].iloc[0], **DOTTED)
+        ax.axvline(table[measure].iloc[0], color=GREY, linewidth=0.8)
         ax.set_xlabel(name)
+    level_lines(axes[1], "accuracy", table, {}, upright=True)
     percent(axes[1].xaxis)
     axes[0].set_xlim(left=0)
     axes[1].set_xlim(0, 1.03)
     values = "; ".join(
         f"{row.name}: {row.loss:.3f} and {row.accuracy:.1%}" for row in table.itertuples()
     )
-    fig.alt = (
-        f"Dots with 95 % intervals on {table['n'].iloc[0]} rows. Loss and accuracy of {values}."
-    )
-    return fig
+    return measured(fig, table, f"Loss and accuracy of {values}.", live=True)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 
+from .accuracies import drawn, level_lines, measured
 from .charts import changing_words, dot_rows, dots, evenly, panels, running_mean, words_beside
-from .figure import DOTTED, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
+from .figure import GREY, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 MOST_WORDS, MOST_STEPS = 8, 8  # virtual tokens and snapshots whose words `search_figure` shows
 GAPS = {  # column: title; with _low and _high its interval
@@ -15,6 +16,7 @@ GAPS = {  # column: title; with _low and _high its interval
     "loss_gap": "loss gained (nats a token)",
 }
 LIKENESS = {  # column: title
+    "loss": "loss (nats a token)",  # in place of an accuracy of too few rows
     "accuracy": "accuracy",
     "share": "nearest words that are the text's",
     "distance": "mean squared distance",
@@ -28,24 +30,27 @@ def gap_figure(table: pd.DataFrame) -> Figure:
     Bars are 95 % intervals; of a gap that touches the line at 0 nothing is known to be lost.
     """
     rows = table.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
-    names = [f"{row.kind}, {row.metric}" if row.metric else row.kind for row in rows.itertuples()]
+    metrics = rows.groupby(["kind", "text"], sort=False)["metric"].transform(" = ".join)
+    names = rows["kind"].where(rows["metric"] == "", rows["kind"] + ", " + metrics)
+    rows, names = rows[first := ~rows.duplicated(["kind", "text", "loss"])], names[first]
     looks = rows["kind"].map(looks_of(rows["kind"]))
-    fig, axes = panels(len(GAPS), 9.5, 1.2 + 0.27 * len(rows), sharey=True)
-    for ax, (column, title) in zip(axes, GAPS.items(), strict=True):
+    measures = drawn(table, GAPS)
+    size = (5.5 + 2.2 * len(measures), 1.4 + 0.27 * len(rows))
+    fig, axes = panels(len(measures), *size, sharey=True)
+    for ax, (column, title) in zip(axes, measures.items(), strict=True):
         dot_rows(ax, names, rows[column], (rows[f"{column}_low"], rows[f"{column}_high"]), looks)
-        ax.set_xlabel(title)
+        ax.set_xlabel(title.replace(" (", "\n("))
         ax.locator_params(axis="x", nbins=4)  # the panels are narrow
-    for ax in axes[1:]:
-        ax.axvline(0, **DOTTED)
-    percent(axes[0].xaxis, axes[1].xaxis)
+        level_lines(ax, column, table, {}, upright=True)
+        if column != "accuracy":
+            ax.axvline(0, color=GREY, linewidth=0.8)
+    percent(*(ax.xaxis for ax in axes[:-1]))
     words_beside(axes[-1], rows["text"])
-    lost = [
-        f"{name} {row.accuracy:.1%}"
-        + (f" ({row.gap:+.1%} lost against the {row.against})" if row.against else "")
+    said = [
+        f"{name}: loss {row.loss:.2f}" + (f", accuracy {row.accuracy:.1%}" * ("gap" in measures))
         for name, row in zip(names, rows.itertuples(), strict=True)
     ]
-    fig.alt = f"Dots with 95 % intervals: accuracy, accuracy lost, loss gained. {'; '.join(lost)}."
-    return fig
+    return measured(fig, table, f"Dots: {', '.join(measures.values())}. {'; '.join(said)}.")
 
 
 @styled
@@ -56,7 +61,8 @@ def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbe
     of the same training without the projection. At most `MOST_WORDS` virtual tokens are shown.
     """
     steps = evenly(way["step"], MOST_STEPS)
-    fig, (left, right) = panels(2, 9.5, 1.2 + 0.27 * max(len(steps), 7), width_ratios=(1, 1.6))
+    height = 1.2 + 0.27 * max(len(steps), 7)
+    fig, (left, right) = panels(2, 12.0, height, width_ratios=(1, 2.2))
     lines, ends = {"words": losses} | dict(others), []
     for name, look in looks_of(lines).items():
         mean = running_mean(lines[name], max(1, len(lines[name]) // 10))
@@ -64,6 +70,7 @@ def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbe
         left.plot(mean.index, mean, label=drawable(name), **(look | {"marker": ""}))
     left.set(xlabel="step", ylabel="training loss (nats a token)")
     left.set_ylim(bottom=0)
+    left.locator_params(axis="x", integer=True)
     left.legend()
     words = way.pivot(index="step", columns="virtual_token", values="token").loc[steps]
     changing_words(right, words.iloc[:, :MOST_WORDS], axis=0)
@@ -83,35 +90,37 @@ def wayward_figure(table: pd.DataFrame, selected: float | None = None) -> Figure
     `selected`: a gamma to mark.
     """
     rows = table[table["kind"] == "gamma"].sort_values("gamma").reset_index(drop=True)
-    fig, axes = panels(len(LIKENESS), 9.5, 3.0)
+    measures = dict([*drawn(table, LIKENESS, live=selected is not None).items()][-3:])
+    fig, axes = panels(len(measures), 9.5, 3.4)
     look = LOOKS[0]
-    dots(axes[0], rows["accuracy"], (rows["low"], rows["high"]), rows.index, upright=True, **look)
-    for ax, (column, title) in zip(axes, LIKENESS.items(), strict=True):
+    if "accuracy" in measures:
+        ends = rows["low"], rows["high"]
+        dots(axes[0], rows["accuracy"], ends, rows.index, upright=True, **look)
+    for ax, (column, title) in zip(axes, measures.items(), strict=True):
         ax.plot(rows.index, rows[column], linewidth=0.8, label="trained", **look)
         _controls(ax, table, column)
         ax.set_xticks(rows.index, [f"{gamma:g}" for gamma in rows["gamma"]], rotation=45)
         ax.set(title=title, xlabel="gamma")
         for x in rows.index[rows["gamma"] == selected]:
             ax.axvspan(x - 0.35, x + 0.35, color=SKY, alpha=0.4, zorder=0)
-        ax.set_ylim((0, None) if column == "distance" else (-0.03, 1.03))
-    percent(axes[0].yaxis, axes[1].yaxis)
-    fig.legend_below(5)
+        if column in ("accuracy", "share"):
+            ax.set_ylim(-0.03, 1.03)
+            percent(ax.yaxis)
+        else:
+            ax.set_ylim(bottom=0)
+    measure, form = ("accuracy", "{:.1%}") if "accuracy" in measures else ("loss", "{:.2f}")
     points = [
-        f"gamma {row.gamma:g}: accuracy {row.accuracy:.1%}, {row.share:.0%} of the words, distance {row.distance:.2g}"
+        f"gamma {row.gamma:g}: {measure} {form.format(getattr(row, measure))}, {row.share:.0%} of the words, "
+        f"distance {row.distance:.2g}"
         for row in rows.itertuples()
     ]
     others = table[table["kind"] != "gamma"].itertuples()
-    reached = ", ".join(f"{row.kind} {row.accuracy:.1%}" for row in others)
-    fig.alt = (
-        f"Accuracy and likeness to the text over gamma. {'; '.join(points)}. Accuracy of {reached}."
-    )
-    return fig
+    reached = ", ".join(f"{row.kind} {form.format(getattr(row, measure))}" for row in others)
+    alt = f"Likeness to the text over gamma. {'; '.join(points)}. The {measure} of {reached}."
+    return measured(fig, table, alt, 5, live=selected is not None)
 
 
 def _controls(ax: Axes, table: pd.DataFrame, column: str) -> None:
-    """Draw what the controls reach in a column as lines, the free prompt (gamma 0) among them."""
-    names = table["kind"].replace({"gamma": "gamma 0", "text": "the text itself"})
-    controls = table[(table["kind"] != "gamma") | (table["gamma"] == 0)].groupby(names, sort=False)
-    levels = controls[column].first().dropna()
-    for (name, level), look in zip(levels.items(), LOOKS[1:], strict=False):
-        ax.axhline(level, label=name, color=look["color"], linestyle=look["linestyle"])
+    """Draw what the controls reach in a column as lines."""
+    controls = table[table["kind"] != "gamma"].set_index("kind")[column]
+    level_lines(ax, column, table, controls.rename({"text": "the text itself"}).to_dict())

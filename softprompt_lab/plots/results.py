@@ -41,6 +41,8 @@ def training_curve(
         fig.alt += _held_out(ax, *right, pd.DataFrame(evaluations), majority)
     ax.legend()
     ax.set_ylim(bottom=0)
+    for each in fig.axes:
+        each.locator_params(axis="x", integer=True)
     fig.alt += "."
     return fig
 

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from .charts import changing_words, curves_figure, evenly, kind_lines, panels
-from .figure import BLUE, VERMILLION, Figure, drawable, styled
+from .figure import BLUE, GREY, VERMILLION, Figure, drawable, styled
 
-STEPS_DRAWN, TOKENS_DRAWN = 4, 20  # snapshots and virtual tokens in a table of words
+STEPS_DRAWN, TOKENS_DRAWN = 5, 20  # snapshots and virtual tokens in a table of words
 PICTURES, SECONDS = 12, 4.0  # of an animation
+ENLARGED = 3.0  # times as far as the words reach: from there on they are drawn apart too
 MEASURES = {"norm": "norm", "distance": "distance to the start", "cosine": "cosine with the start"}
 
 
@@ -60,8 +61,8 @@ def _paths(ax: Axes, points: pd.DataFrame, backdrop: pd.DataFrame, step: int) ->
 
     The prompt's later points are there too, without colour, so that the limits are those of every step.
     """
-    look = {"color": "#B0B0B0", "marker": ".", "markersize": 2, "linestyle": "none", "zorder": 0}
-    ax.plot(backdrop["x"], backdrop["y"], **look)
+    look = {"color": GREY, "marker": ".", "markersize": 3, "linestyle": "none", "zorder": 0}
+    ax.plot(backdrop["x"], backdrop["y"], label="words of the vocabulary", **look)
     for _, path in points[points["step"] <= step].sort_values("step").groupby("virtual_token"):
         ax.plot(path["x"], path["y"], color=BLUE, linewidth=0.8)
     start, now = (points[points["step"] == at] for at in (points["step"].min(), step))
@@ -87,7 +88,6 @@ def trajectory_figure(
     """
     fig, (left, right) = panels(2, 8.5, 3.6, width_ratios=(1.2, 1))
     _paths(left, points, backdrop, int(points["step"].max()))
-    left.plot([], [], ".", color="#B0B0B0", label="word embeddings")
     left.set_title("paths of the virtual tokens")
     first, second = (f"direction {k} ({share:.0%})" for k, share in enumerate(explained, 1))
     left.set(xlabel=first, ylabel=second)
@@ -108,15 +108,21 @@ def trajectory_figure(
 def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Figure:
     """Return the last snapshot of the prompt's way, animated: the way is played twice and rests there.
 
-    It shows in a page without a kernel; where animations are not played, the last snapshot is seen.
+    It shows in a page without a kernel; where animations are not played, the last snapshot is seen. Where the prompt
+    goes so far that the words are one point, they are drawn apart too.
     """
-    steps, frames = evenly(points["step"], PICTURES), []
+    steps, frames, places = evenly(points["step"], PICTURES), [], ["x", "y"]
+    near = 1.2 * backdrop[places].agg(["min", "max"])
+    apart = bool((points[places].abs().max() > ENLARGED * near.abs().max()).all())
     for step in steps:
-        fig, (ax,) = panels(1, 5.0, 3.8)
+        fig, axes = panels(1 + apart, 5.0 + 3.2 * apart, 3.8)
         fig.set_dpi(80)
-        _paths(ax, points, backdrop, step)
-        ax.set_title(f"step {step}")
-        fig.legend_below(2)
+        for ax, title in zip(axes, (f"step {step}", "where the words are"), strict=False):
+            _paths(ax, points, backdrop, step)
+            ax.set_title(title)
+        if apart:
+            axes[1].set(xlim=near[places[0]], ylim=near[places[1]])
+        fig.legend_below(3)
         frames.append(Image.open(io.BytesIO(fig.png())).convert("RGB"))
     # one palette for all: only what moves is stored again
     palette, buffer = frames[-1].quantize(24, Image.Quantize.MAXCOVERAGE), io.BytesIO()

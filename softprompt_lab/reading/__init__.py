@@ -19,7 +19,7 @@ wayward       trainings of prompts that look like a text, one for each weight
 
 from .attention import SplitAttention, attention_as_bias, attention_mass, split_attention
 from .clusters import READINGS, SCALINGS, cluster_purity, metric_agreement
-from .comparison import compared, vote
+from .comparison import compared, evaluate_each, keeping, levels, vote
 from .lens import logit_lens
 from .neighbours import (
     nearest_tokens,

@@ -1,6 +1,9 @@
 """Evaluations of several prompts on the same rows, beside each other: differences with intervals, and votes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -9,9 +12,11 @@ from scipy.stats import bootstrap
 
 from ..evaluation import Evaluation, evaluate
 from ..model import SoftPromptModel
-from ..tasks import Task
+from ..tasks import LABEL_COLUMN, Task
 
 RESAMPLES = 2_000  # of the rows, for an interval
+Kept = dict[tuple, Evaluation]  # by split, limit and the prompt's numbers
+_KEPT: ContextVar[Kept] = ContextVar("kept")
 
 
 def compared(one: Evaluation, other: Evaluation) -> dict[str, float | int]:
@@ -56,12 +61,50 @@ def evaluate_each(
     prompts: Sequence[torch.Tensor],
     limit: int | None = None,
 ) -> list[Evaluation]:
-    """Return the evaluation of every prompt, in their order; equal prompts are measured once."""
-    contents = [prompt.detach().float().cpu().numpy().tobytes() for prompt in prompts]
-    names = [str(contents.index(content)) for content in contents]  # the number of the first equal
-    once = dict(zip(names, prompts, strict=True))
-    found = evaluate(model, task, split, prompts=once, limit=limit)
-    return [found[name] for name in names]
+    """Return the evaluation of every prompt, in their order; equal prompts are measured once (see `keeping`)."""
+    kept = _KEPT.get({})
+    contents = [  # -0.0 is 0.0
+        (split, limit, (prompt.detach().float().cpu() + 0.0).numpy().tobytes())
+        for prompt in prompts
+    ]
+    once = dict(zip(contents, prompts, strict=True))
+    names = {str(n): each for n, each in enumerate(once) if each not in kept}
+    if names:
+        new = {name: once[content] for name, content in names.items()}
+        found = evaluate(model, task, split, prompts=new, limit=limit)
+        kept |= {names[name]: each for name, each in found.items()}
+    return [kept[content] for content in contents]
+
+
+@contextmanager
+def keeping(kept: Kept) -> Iterator[None]:
+    """Measure no prompt of one model and task again that `kept` holds, and add to it what is measured."""
+    before = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+
+
+def refuse_answers(what: str) -> NoReturn:
+    """Raise ValueError for a task with free answers, where labels are compared."""
+    raise ValueError(
+        f"{what} is among the labels of a task; this one has free answers, which no list of labels holds. Look at the "
+        "answers in evaluate(...).predictions."
+    )
+
+
+def levels(task: Task, split: str, limit: int | None = None) -> dict[str, float | int]:
+    """Return what an accuracy on the first rows of a split is read beside: n, majority and ceiling of these rows.
+
+    `majority` is right who always gives the commonest answer of the training split, and as `ceiling` one human rater:
+    the mean of the column "agreement", NaN for a task without it.
+    """
+    rows = task.split(split)
+    truth = pd.Series(rows[LABEL_COLUMN][:limit])
+    agreed = rows["agreement"][:limit] if "agreement" in rows.column_names else [np.nan]
+    commonest = pd.Series(task.train[LABEL_COLUMN]).mode()[0]
+    return {"n": len(truth), "majority": (truth == commonest).mean(), "ceiling": np.mean(agreed)}
 
 
 def vote(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
@@ -70,7 +113,12 @@ def vote(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     Columns: text, label, mean_probability (the label with the highest mean probability over the prompts) and
     majority_vote (the label that most prompts choose, Lester et al. 2021, section 6; among equals the one with the
     higher mean probability). `(table["majority_vote"] == table["label"]).mean()` is the vote's accuracy.
+
+    Raises:
+        ValueError: the answers are free text.
     """
+    if any(each.macro_f1 is None for each in evaluations.values()):
+        refuse_answers("a vote")
     tables = [each.predictions for each in evaluations.values()]
     scores = np.stack([table.filter(like="log p(").to_numpy() for table in tables])
     labels = [name[len("log p(") : -1] for name in tables[0].filter(like="log p(")]

@@ -4,6 +4,7 @@ Khashabi et al. 2022 (arXiv 2112.08348) warn that the nearest words of a prompt 
 read every table beside `random_control` and beside the start.
 """
 
+import codecs
 from collections.abc import Mapping
 
 import pandas as pd
@@ -12,28 +13,48 @@ from jaxtyping import Float
 from scipy.stats import percentileofscore
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from .search import Metric, nearest
 
 CONTROL_SEED = 7_046_029_254  # far from the seeds that start a prompt
 RANDOM, WORDS = "random", "words"  # the kinds of the controls' rows
+BYTES = {sign: byte for byte, sign in bytes_to_unicode().items()}  # of byte-level vocabularies
+
+
+def _in_brackets(error: UnicodeDecodeError) -> tuple[str, int]:
+    """Return the bytes that are no character as `<0xE2>`, and where to go on."""
+    return "".join(f"<0x{byte:02X}>" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("in brackets", _in_brackets)
 
 
 def readable_token(token_id: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a token as one word to look at: a space as ·, other white space and control signs as escapes.
+    r"""Return a token as one word to look at, a different one for each token.
 
-    Ids behind the tokenizer's last one (many models pad their vocabulary) become `<id>`.
+    A space becomes ·; a · and a backslash of its own, other white space and control signs become Python's escapes; a
+    byte that is no whole character `<0xE2>`; an id behind the tokenizer's last one (many models pad their vocabulary)
+    `<id>`.
     """
     piece = tokenizer.convert_ids_to_tokens(token_id)
     if piece is None:
         return f"<{token_id}>"
     text = piece.replace("▁", " ") if "▁" in piece else tokenizer.decode([token_id])
-    if "\ufffd" in text or not text:  # part of a character: show the piece itself
-        text = piece
+    if (
+        "\ufffd" in text or not text
+    ):  # part of a character, which a byte-level piece spells in signs
+        spelled = BYTES.keys() >= set(piece)
+        text = bytes(map(BYTES.get, piece)).decode(errors="in brackets") if spelled else piece
     shown = (
-        c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text
+        "·"
+        if c == " "
+        else c
+        if c.isprintable() and c not in r"\·"
+        else c.encode("unicode_escape").decode()
+        for c in text
     )
-    return "".join(shown).replace(" ", "·")
+    return "".join(shown)
 
 
 def nearest_tokens(

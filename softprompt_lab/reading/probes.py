@@ -10,7 +10,8 @@ are the same everywhere:
                             positive is worse
     loss_low, loss_high     its 95 % interval, paired over the rows (`compared`)
     accuracy_change, accuracy_low, accuracy_high    the same of the accuracy; negative is worse
-    n                       rows of the task
+    n, majority, ceiling    rows of the task; of these rows the accuracy of the commonest label, and that of one human
+                            rater (`comparison.levels`)
 
 The intervals cover the choice of rows, not that of the training run, and each stands alone: among twenty that show
 nothing one lies beside zero by chance. A prompt that was never trained shortened, reordered or scaled may fail for
@@ -32,11 +33,12 @@ from torch.nn import functional
 from ..evaluation import Evaluation
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .comparison import compared, evaluate_each
+from .comparison import compared, evaluate_each, levels
 from .controls import prompt_and_start
 from .neighbours import random_control
 
 FACTORS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
+PARTS = ("without one", "one alone")  # of an ablation
 COUNTS = ("virtual_token", "draw")  # whole numbers, missing where they mean nothing
 
 
@@ -63,7 +65,8 @@ def _measured(
         case.columns | compared(one, _mean(found, case.references))
         for case, one in zip(cases, found, strict=True)
     )
-    return table.astype({name: "Int64" for name in COUNTS if name in table})
+    table = table.astype({name: "Int64" for name in COUNTS if name in table})
+    return table.assign(**levels(task, split, limit))
 
 
 def _mean(found: Sequence[Evaluation], shares: Mapping[int, float]) -> Evaluation:
@@ -115,6 +118,7 @@ def ablation(
     *,
     start: Float[torch.Tensor, "_ D"] | None = None,
     draws: int = 3,
+    parts: Sequence[str] = PARTS,
 ) -> pd.DataFrame:
     """Measure the prompt without each virtual token, and each virtual token alone.
 
@@ -132,6 +136,7 @@ def ablation(
     Args:
         start: the untrained prompt, ablated the same way.
         draws: of random vectors; 2 P (1 + draws) prompts are measured, and 2 P more with a start.
+        parts: one of the two alone takes half the time.
 
     Raises:
         ValueError: an unknown split, or a start of another shape.
@@ -145,8 +150,10 @@ def ablation(
             cases.append(Case(vectors, {"part": "whole", "virtual_token": None} | kind, whole))
         for place in range(len(prompt)):
             rest = take_out(prompt, [place], vectors) if random else take_out(vectors, [place])
-            for part, left in (("without one", rest), ("one alone", vectors[[place]])):
-                cases.append(Case(left, {"part": part, "virtual_token": place} | kind, whole))
+            left = dict(zip(PARTS, (rest, vectors[[place]]), strict=True))
+            for part in parts:
+                columns = {"part": part, "virtual_token": place} | kind
+                cases.append(Case(left[part], columns, whole))
     return _measured(model, task, [*cases, _bare(prompt, part="nothing")], split, limit)
 
 

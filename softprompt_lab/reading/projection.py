@@ -18,7 +18,7 @@ from ..embedding import text_start
 from ..evaluation import Evaluation
 from ..model import SoftPromptModel
 from ..tasks import Task
-from .comparison import compared, evaluate_each
+from .comparison import compared, evaluate_each, levels
 from .controls import prompt_and_start
 from .neighbours import random_control, random_words, readable_token
 from .search import METRICS, Metric, nearest
@@ -126,7 +126,8 @@ def discretisation_gap(
         metric of the words (where two give the same words, these are measured once and stand in both rows), text (empty
         where the vectors are no words), accuracy with its 95 % interval low to high (Wilson), loss, and how much worse
         that is than what the row is measured `against`, the prompt or the start: gap, gap_low, gap_high of accuracy
-        lost, loss_gap, loss_gap_low, loss_gap_high of loss gained (paired bootstrap).
+        lost, loss_gap, loss_gap_low, loss_gap_high of loss gained (paired bootstrap); n, majority and ceiling of the
+        rows (`comparison.levels`).
 
     Raises:
         ValueError: as `nearest` and `evaluate`.
@@ -152,7 +153,7 @@ def discretisation_gap(
         if kind != against:
             line |= {"against": against} | _gaps(one, references[against])
         lines.append(line)
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).assign(**levels(task, split, limit))
 
 
 def _figures(found: Evaluation) -> dict[str, float]:
@@ -214,7 +215,8 @@ def wayward_table(
     Returns:
         kind ("gamma", and the controls "text" itself, "random vectors" of the norms of the least gamma's prompt, "no
         prompt"), gamma, accuracy with its 95 % interval low to high, loss, distance (`distance_to` the text), share (of
-        virtual tokens whose nearest word, by L2, is the text's at their place), words.
+        virtual tokens whose nearest word, by L2, is the text's at their place), words; n, majority and ceiling of the
+        rows (`comparison.levels`).
 
     Raises:
         ValueError: a text without a token, and as `nearest` and `evaluate`.
@@ -237,4 +239,4 @@ def wayward_table(
             line["share"] = (ids == expected).double().mean().item()
             line["words"] = words_of(ids, model.tokenizer)
         lines.append(line)
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).assign(**levels(task, split, limit))

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from scipy.spatial.distance import jensenshannon
 from torch.nn import functional
 
+from ..batch import takes
 from ..engine.locks import lock
 from ..model import SoftPromptModel
 from ..tasks import Task
@@ -173,11 +174,11 @@ def next_token_distributions(
     base_model = check_decoder(model)
     texts = task.split(split)[task.text_column][:limit]
     named = {str(number): each.to(model.device) for number, each in enumerate(prompts)}
-    found = []
+    found, only = [], {"logits_to_keep": 1} if takes(base_model, "logits_to_keep") else {}
     with lock(base_model):
-        for text in texts:
+        for text in texts:  # (K, V) each
             embeddings = behind_each(base_model, named, task.encode(model.tokenizer, text)[0])
-            logits = base_model(inputs_embeds=embeddings, use_cache=False).logits[:, -1]  # (K, V)
+            logits = base_model(inputs_embeds=embeddings, use_cache=False, **only).logits[:, -1]
             found.append(logits.float().log_softmax(dim=-1).cpu())
     return torch.stack(found, dim=1)
 

@@ -8,6 +8,8 @@ from .. import plots, reading
 from ..runs import zoo
 from .section import Measured, Subject, instrument
 
+TEXTS = 16  # behind which the next words of all prompts are compared
+
 
 @instrument
 def similarity(subject: Subject) -> Measured:
@@ -21,7 +23,8 @@ def similarity(subject: Subject) -> Measured:
 def behaviour(subject: Subject) -> Measured:
     """Do prompts of one task do the same?"""
     table = _next_tokens(subject)
-    return plots.similarity_matrices(table, "divergence"), _relations(subject, table, "divergence")
+    numbers = _relations(subject, table, "divergence") | {"texts": min(TEXTS, subject.rows)}
+    return plots.similarity_matrices(table, "divergence"), numbers
 
 
 @instrument
@@ -38,12 +41,15 @@ def vectors_and_behaviour(subject: Subject) -> Measured:
 def spot(subject: Subject) -> Measured:
     """Is a prompt of another task a better start than words?"""
     curves = pd.read_csv(zoo.SPOT)
-    gain = reading.transfer_gain(curves, "from complaint", "text")
+    (source,) = [kind for kind in curves["kind"].unique() if kind.startswith("from ")]
+    gain = reading.transfer_gain(curves, source, "text")
     loss = gain[gain["measure"] == "validation_loss"].set_index("step")
     first, last = loss.index.min(), curves["step"].max()
     early = curves[(curves["measure"] == "validation_loss") & (curves["step"] == first)]
-    numbers = {"first": first, "last": last, "early": early.groupby("kind")["value"].mean()}
-    figure = plots.transfer_curves(curves, ["loss", "validation_loss", "validation_accuracy"])
+    means = early.groupby("kind")["value"].mean()
+    numbers = {"first": first, "last": last, "early": means, "own": means[source]}
+    numbers |= {"source": source.removeprefix("from "), "target": curves["target"].iloc[0]}
+    figure = plots.transfer_curves(curves, ["loss", "validation_loss"])
     return figure, numbers | {"end": loss.loc[last], "gain": -loss.loc[last, "mean"]}
 
 
@@ -57,7 +63,9 @@ def _nearness(subject: Subject) -> pd.DataFrame:
 def _next_tokens(subject: Subject) -> pd.DataFrame:
     """Return how alike the prompts' next words are, behind the subject's own texts."""
     family = subject.family
-    return subject.measure(reading.next_token_similarity, family.prompts, family.starts)
+    texts = {"split": "test", "limit": min(TEXTS, subject.rows)}
+    run, given = subject.run, (family.prompts, family.starts)
+    return reading.next_token_similarity(run.model, run.task, *given, **texts)
 
 
 def _relations(subject: Subject, table: pd.DataFrame, measure: str) -> dict[str, pd.DataFrame]:

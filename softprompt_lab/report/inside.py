@@ -28,8 +28,8 @@ def logit_lens(subject: Subject) -> Measured:
 def attention_mass(subject: Subject) -> Measured:
     """How much does the text look at the prompt?"""
     table = reading.attention_mass(subject.run.model, _texts(subject, 16), start=subject.start)
-    rows = table.groupby("kind", sort=False)
-    return plots.attention_mass_figure(table), {"mean": rows[["mass", "first", "uniform"]].mean()}
+    mean = table.groupby("kind", sort=False)[["mass", "first", "uniform"]].mean()
+    return plots.attention_mass_figure(table), {"mean": mean, "texts": table["n"].iloc[0]}
 
 
 @instrument

@@ -9,13 +9,14 @@ from jinja2 import Environment, FileSystemLoader
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from .. import plots
 from .section import INSTRUMENTS, Section, Subject
 
 TITLE = "{name}: what did the vectors learn?"
 BEFORE = (
     "Every instrument of `softprompt_lab.reading` on one trained prompt: its figure, its control, a sentence that is "
     "put together from the numbers, and what it does not show. Written by `softprompt-lab report`; run anew it takes "
-    "about six minutes on two cores."
+    "under ten minutes on two cores."
 )
 
 
@@ -34,16 +35,21 @@ def sections(subject: Subject) -> Iterator[Section]:
 
 
 def introduction(subject: Subject) -> str:
-    """What the prompt is and how well it does."""
+    """What the prompt is, how well it does, and what is measured below."""
     run, trained = subject.run, subject.run.record["trained"]
     low, high = trained["confidence_interval"]
     config = run.model.prompt_config
     base = " at revision ".join(filter(None, (config.base_model_name_or_path, config.revision)))
+    few = f", fewer than the {plots.FEWEST_ROWS} of a result" * (trained["n"] < plots.FEWEST_ROWS)
+    if subject.enough:
+        probes = f"their accuracies stand beside this: {subject.levels}"
+    else:
+        probes = f"they say how the loss changes and no accuracy, which takes {plots.FEWEST_ROWS}"
     return (
-        f"{len(subject.prompt)} virtual tokens in front of {base}, trained "
-        f"on {run.task.name}: accuracy {trained['accuracy']:.1%} on {trained['n']} test rows (95 % interval {low:.1%} "
-        f"to {high:.1%}; majority class {run.record['majority_baseline']:.1%}). The probes here measure the first "
-        f"{subject.limit} of these rows, so their intervals are wide."
+        f"{len(subject.prompt)} virtual tokens in front of {base}, trained on {run.task.name}: accuracy "
+        f"{trained['accuracy']:.1%} on {trained['n']} test rows{few} (95 % interval {low:.1%} to {high:.1%}; always "
+        f"the commonest answer {run.record['majority_baseline']:.1%}). The probes below measure each prompt on the "
+        f"same {subject.rows} test rows: {probes}."
     )
 
 

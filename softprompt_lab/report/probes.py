@@ -1,42 +1,45 @@
 """What the vectors do: the task is measured with other vectors in their places."""
 
 from .. import plots, reading
-from ..evaluation import evaluate
 from .section import Measured, Subject, instrument
 
 
 @instrument
 def discretisation(subject: Subject) -> Measured:
     """Do the nearest words do what the vectors do?"""
-    table = subject.measure(reading.discretisation_gap, start=subject.start)
+    table = subject.measure(reading.discretisation_gap, start=subject.start, draws=1)
     rows = table.drop_duplicates("kind").set_index("kind")
-    words = rows.loc["prompt's words"]
+    words, whole = rows.loc["prompt's words"], rows.loc["prompt"]
     finding = "no difference was found"
-    if words["loss_gap_low"] > 0:
+    if words["loss_gap_low"] > 0 or words["loss_gap_high"] < 0:
         finding = "the words do not do what the vectors do"
-    numbers = {"whole": rows.loc["prompt"], "words": words, "finding": finding}
+    accuracies = ""
+    if subject.enough:
+        accuracies = f"; the accuracy goes from {whole['accuracy']:.0%} to {words['accuracy']:.0%} ({subject.levels})"
+    numbers = {"words": words, "finding": finding, "accuracies": accuracies}
     return plots.gap_figure(table), numbers
 
 
 @instrument
 def ablation(subject: Subject) -> Measured:
     """Which virtual tokens can the prompt not do without?"""
-    table = subject.measure(reading.ablation, start=subject.start, draws=1)
+    table = subject.measure(reading.ablation, draws=1, parts=["without one"])
     one = table[(table["part"] == "without one") & (table["kind"] == "prompt")]
     worst = one.loc[one["loss_change"].idxmax()]
     nearest = reading.nearest_tokens(subject.prompt, subject.words, subject.run.model.tokenizer, 1)
     words, place = nearest["token"].tolist(), int(worst["virtual_token"])
-    numbers = {"worst": place, "word": words[place], "rise": worst["loss_change"]}
+    random = table.loc[table["kind"] == "random", "loss_change"]
+    numbers = {"place": place, "word": words[place], "worst": worst, "random": random.mean()}
     return plots.ablation_figure(table, words), numbers | {"sure": (one["loss_low"] > 0).sum()}
 
 
 @instrument
 def shuffling(subject: Subject) -> Measured:
     """Does their order matter?"""
-    table = subject.measure(reading.shuffling, times=6, start=subject.start)
+    table = subject.measure(reading.shuffling, times=3, start=subject.start, draws=0)
     moved = table[table["name"] != "as trained"]
-    mean = moved.groupby("kind")["loss_change"].mean()
-    return plots.shuffling_figure(table), {"mean": mean}
+    moved = moved.groupby("kind")["loss_change"].agg(["min", "max"])
+    return plots.shuffling_figure(table), {"moved": moved, "orders": table["name"].nunique() - 1}
 
 
 @instrument
@@ -44,20 +47,23 @@ def interpolation(subject: Subject) -> Measured:
     """What lies between this prompt and another seed's?"""
     first = "start" if subject.other_seed is None else "other seed"
     ends = (subject.kinds[first], subject.prompt)
-    table = subject.measure(reading.interpolation, *ends, 7, draws=2)
+    table = subject.measure(reading.interpolation, *ends, 5, draws=1)
     found = reading.barrier(table).groupby("kind")
     own, chance = found.get_group("prompt").iloc[0], found["barrier"].mean()["random"]
     figure = plots.interpolation_figure(table, (first, "prompt"))
-    return figure, {"first": first, "own": own, "chance": chance}
+    numbers = {"first": first, "own": own, "chance": chance, "points": table["at"].nunique()}
+    numbers |= {"end": table.loc[(table["kind"] == "random") & (table["at"] == 1), "loss"].mean()}
+    return figure, numbers
 
 
 @instrument
 def scaling(subject: Subject) -> Measured:
     """Does their length matter?"""
-    table = subject.measure(reading.scaling, start=subject.start, draws=1)
+    table = subject.measure(reading.scaling, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0), draws=1)
     loss = table[table["kind"] == "prompt"].set_index("factor")["loss"].sort_index()
     numbers = {"whole": loss[1.0], "least": loss.iloc[0], "most": loss.iloc[-1]}
     numbers |= {"low": loss.index[0], "high": loss.index[-1], "best": loss.idxmin()}
+    numbers |= {"factors": len(loss)}
     return plots.scaling_figure(table), numbers
 
 
@@ -68,11 +74,11 @@ def search(subject: Subject) -> Measured:
     snapshots = {step: kept.float() for step, kept in words.snapshots.items()}
     way = reading.trajectory(snapshots, subject.words, run.model.tokenizer)
     prompts = {"prompt": subject.prompt, "start": subject.start, "words": words.model.prompt}
-    scores = {
-        name: f"{found.accuracy:.0%} (loss {found.loss:.2f} nats)"
-        for name, found in subject.measure(evaluate, prompts=prompts).items()
-    }
+    found = subject.measure(reading.evaluate_each, prompts=[*prompts.values()])
+    form = "{0.loss:.2f} nats" + ", accuracy {0.accuracy:.0%}" * subject.enough
+    scores = {name: form.format(one) for name, one in zip(prompts, found, strict=True)}
     free = {"the same training, free": run.history["loss"]}
+    scores |= {"levels": f" ({subject.levels})" * subject.enough}
     return plots.search_figure(words.history["loss"], way, free), scores
 
 
@@ -84,7 +90,12 @@ def wayward(subject: Subject) -> Measured:
     text = next(iter(others.values())).record["towards"]
     table = subject.measure(reading.wayward_table, text, {0.0: subject.prompt} | prompts)
     drawn = table[table["gamma"] > 0].sort_values("gamma")
-    numbers = {"text": text, "nearest": drawn.loc[drawn["share"].idxmax()]}
-    numbers |= {"free": table.loc[table["gamma"] == 0, "accuracy"].iloc[0]}
-    numbers |= {"alone": table.loc[table["kind"] == "text", "accuracy"].iloc[0]}
+    nearest = drawn.loc[drawn["share"].idxmax()]
+    numbers = {"text": text, "nearest": nearest}
+    measure, form = ("accuracy", "{:.0%}") if subject.enough else ("loss", "{:.2f} nats")
+    others = {"near": nearest["gamma"], "free": 0.0}
+    found = {name: table.loc[table["gamma"] == at, measure] for name, at in others.items()}
+    found |= {"alone": table.loc[table["kind"] == "text", measure]}
+    numbers |= {name: form.format(values.iloc[0]) for name, values in found.items()}
+    numbers |= {"measure": measure, "levels": f"; {subject.levels}" * subject.enough}
     return plots.wayward_figure(table), numbers

@@ -6,18 +6,19 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 
-from .. import plots
+from .. import plots, reading
 from ..errors import LabError
 from ..runs import zoo
 from ..runs.saved import SavedRun, saved_run
 
-ROWS = 24  # of the test split that a probe measures each prompt on: a minute or two on smollm2
+ROWS = 200  # of the test split that a probe measures each prompt on: the fewest that an accuracy is drawn of
 FEWEST = 4  # prompts of one shape that can be told apart from chance beside each other
 TEXTS = Path(__file__).with_name("instruments.toml")
 INSTRUMENTS: dict[str, dict[str, str]] = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
@@ -83,12 +84,14 @@ class Subject:
         others: of the same shape, by name; those of the same task are its other seeds.
         limit: rows of the test split for each measured prompt.
         given: how the prompt was asked for, a folder or zoo:NAME.
+        kept: what was measured: instruments measure the same prompts.
     """
 
     run: SavedRun
     others: Mapping[str, SavedRun] = field(default_factory=dict)
     limit: int = ROWS
     given: str = ""
+    kept: dict = field(default_factory=dict)
 
     @cached_property
     def prompt(self) -> Float[torch.Tensor, "P D"]:
@@ -150,8 +153,9 @@ class Subject:
 
     @property
     def large_family(self) -> bool:
-        """Whether there are enough prompts of this shape to compare."""
-        return len(self.family.prompts) >= FEWEST
+        """Whether there are enough prompts of this shape to compare, of several tasks, one with several seeds."""
+        prompts, tasks = len(self.family.prompts), len({*self.family.tasks.values()})
+        return prompts >= FEWEST and 1 < tasks < prompts
 
     @property
     def of_the_zoo(self) -> bool:
@@ -161,7 +165,25 @@ class Subject:
     def measure(self, probe: Callable, *arguments: Any, **more: Any) -> Any:
         """Return what a probe finds with the subject's model on the first rows of its test split."""
         run = self.run
-        return probe(run.model, run.task, *arguments, split="test", limit=self.limit, **more)
+        with reading.keeping(self.kept):
+            return probe(run.model, run.task, *arguments, split="test", limit=self.limit, **more)
+
+    @property
+    def rows(self) -> int:
+        """How many rows each prompt is measured on."""
+        return min(self.limit, len(self.run.task.test))
+
+    @property
+    def enough(self) -> bool:
+        """Whether an accuracy of so many rows is a result."""
+        return self.rows >= plots.FEWEST_ROWS
+
+    @property
+    def levels(self) -> str:
+        """What an accuracy on these rows is to be read beside, in words."""
+        beside = reading.levels(self.run.task, "test", self.limit)
+        human = "" if isnan(beside["ceiling"]) else f", one human rater {beside['ceiling']:.0%}"
+        return f"always the commonest answer {beside['majority']:.0%}{human}"
 
 
 def instrument(measure: Callable[[Subject], Measured]) -> Callable[[Subject], Section]:
@@ -171,7 +193,7 @@ def instrument(measure: Callable[[Subject], Measured]) -> Callable[[Subject], Se
     @wraps(measure)
     def section(subject: Subject) -> Section:
         figure, numbers = measure(subject)
-        numbers |= {"P": len(subject.prompt), "limit": subject.limit}
+        numbers |= {"P": len(subject.prompt), "rows": subject.rows}
         texts = {part: text.format(**numbers) for part, text in INSTRUMENTS[name].items()}
         return Section(name, inspect.getdoc(measure), figure, **texts)
 

@@ -65,7 +65,7 @@ class AblationBoard(Instrument):
             {"name": name, "kind": kind} | reading.compared(found, whole)
             for name, kind, found in lines
         ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).assign(**reading.levels(self._task, "validation", self._limit))
 
     def _measure(self, off: frozenset[int], random: bool = False) -> Evaluation:
         """Measure the prompt without the virtual tokens that are off, or with random vectors there."""

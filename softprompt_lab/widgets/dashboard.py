@@ -13,8 +13,8 @@ import torch
 
 from .. import plots
 from ..model import SoftPromptModel
-from ..reading import nearest_tokens_of
-from ..tasks import LABEL_COLUMN, Task
+from ..reading import levels, nearest_tokens_of
+from ..tasks import Task
 from ..training import TrainingHistory, train
 from .frame import Content, Instrument, button, control, neighbour_tables, running_loop
 
@@ -172,8 +172,7 @@ class TrainingDashboard(Instrument):
             last = history.evaluations[-1]
             words += f", accuracy {last['accuracy']:.0%} at step {last['step']} on {len(self._task.validation)} rows"
         words += f"; {history.seconds / len(history.losses):.2f} s a step."
-        commonest = pd.Series(self._task.train[LABEL_COLUMN]).mode().iloc[0]
-        majority = (pd.Series(self._task.validation[LABEL_COLUMN]) == commonest).mean()
+        majority = levels(self._task, "validation")["majority"]
         return Content(words, history.plot(majority), neighbour_tables(self.neighbours()))
 
     def neighbours(self, k: int = 1) -> dict[str, pd.DataFrame]:

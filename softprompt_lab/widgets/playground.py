@@ -10,6 +10,7 @@ import torch
 from .. import plots
 from ..evaluation import label_probabilities
 from ..model import SoftPromptModel
+from ..reading.comparison import refuse_answers
 from ..tasks import Task
 from .frame import Content, Instrument, as_table, control, side_by_side
 
@@ -26,6 +27,9 @@ class Playground(Instrument):
         task: template and labels; or, by prompt, the task that it was trained on: the bare base model then answers
             for each task.
         text: the message at the beginning; left out, the task's first test text.
+
+    Raises:
+        ValueError: a task with free answers.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class Playground(Instrument):
         prompts = {name: model.prompt_by_name(name) for name in model.prompts}
         self._prompts = {name: prompt.detach().clone() for name, prompt in prompts.items()}
         tasks = dict.fromkeys(prompts, task) if isinstance(task, Task) else dict(task)
+        if not all(task.labels for task in tasks.values()):
+            refuse_answers("the playground's choice")
         self._tasks = tasks
         self._answers = cache(self._answer)  # going back over a word costs nothing
         first = next(iter(tasks.values()))
