@@ -214,16 +214,6 @@ def _similarity_lines() -> list[str]:
             for name in ("same task", "other task")
         ]
         lines.append(f"| {measure} | {kind} | {' | '.join(shown)} |")
-    lines += [
-        "",
-        "Do pairs that are near in vectors do the same? Rank correlation over the pairs of prompts:",
-        "",
-    ]
-    for measure in ("pooled cosine", "aligned cosine", "pooled cosine, centred"):
-        found = reading.association(table, table, (measure, "divergence"))
-        lines.append(
-            f"- {measure} and divergence: {found.spearman:+.2f} (p = {found.p:.3f} by relabelling)"
-        )
     return [*lines, ""]
 
 

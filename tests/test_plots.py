@@ -98,10 +98,6 @@ def wayward() -> pd.DataFrame:
 
 
 FIGURES = {
-    "agreement": lambda: plots.metric_agreement_figure(reading.metric_agreement(PROMPTS, WORDS, 5)),
-    "purity": lambda: plots.cluster_purity_figure(
-        reading.cluster_purity(PROMPTS, WORDS, TOKENIZER, 4)
-    ),
     "norm quantiles": lambda: plots.marks_figure(
         reading.norms_table(PROMPTS, WORDS), {"quantile": "share that is no longer"}
     ),
@@ -163,7 +159,7 @@ def test_the_same_figure_gives_the_same_bytes():
 
 
 LABELLED = ["training", "accuracy", "wording", "norms", "scores", "trajectory", "shares"]
-LABELLED += ["purity", "norm quantiles", "words by step", "movement"]
+LABELLED += ["norm quantiles", "words by step", "movement"]
 
 
 @pytest.mark.parametrize("name", LABELLED)
@@ -341,45 +337,6 @@ def test_a_nearer_word_is_darker_by_any_metric():
         ax = plots.neighbour_figure({"prompt": frame}, metric=metric).axes[0]
         shade = [sum(patch.get_facecolor()[:3]) for patch in ax.patches]
         assert shade[0] <= shade[1] <= shade[2], metric
-
-
-def test_the_agreement_figure_holds_every_pair():
-    table = reading.metric_agreement(PROMPTS, WORDS, 5)
-    figure = plots.metric_agreement_figure(table)
-    readings = list(dict.fromkeys([*table["one"], *table["other"]]))
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == readings[1:]
-    for ax, (_, own) in zip(figure.axes, table.groupby("kind", sort=False), strict=False):
-        shown = {}
-        for text in ax.texts:
-            x, y = (int(at) for at in text.get_position())
-            shown[readings[x], readings[y + 1]] = text.get_text()
-        assert shown == {
-            (row.one, row.other): f"{100 * row.agreement:.0f}" for row in own.itertuples()
-        }
-    assert len(figure.axes) == 6
-    assert not figure.axes[5].texts  # five kinds
-    least = table["agreement"].min()
-    assert f"{least:.2f}" in figure.alt.split("Least")[1]
-
-
-def test_rows_of_marks_hold_the_values_and_their_means():
-    table = reading.cluster_purity(PROMPTS, WORDS, TOKENIZER, 4)
-    left, right = plots.cluster_purity_figure(table).axes
-    for ax, column in ((left, "cosine"), (right, "same_word")):
-        for line, mean, (_, own) in zip(
-            ax.lines, ax.collections, table.groupby("kind", sort=False), strict=False
-        ):
-            assert list(line.get_xdata()) == own[column].tolist()
-            assert mean.get_segments()[0][0][0] == pytest.approx(own[column].mean())
-    assert [label.get_text() for label in left.get_yticklabels()] == [
-        "prompt",
-        "start",
-        "random",
-        "words",
-    ]
-    assert list(right.lines[-1].get_xdata()) == [0.25, 0.25]
-    assert len({line.get_marker() for line in left.lines}) == 4
 
 
 def test_words_by_step_mark_what_changed():

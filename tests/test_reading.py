@@ -4,7 +4,6 @@ import inspect
 import itertools
 import math
 
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,10 +11,11 @@ from hypothesis import strategies as st
 from words import WORDS, word_tokenizer, word_vectors
 
 from softprompt_lab import reading
-from softprompt_lab.reading import clusters, neighbours, search
+from softprompt_lab.reading import neighbours, search
 
 TOKENIZER = word_tokenizer()
-METRICS, SCALINGS = reading.METRICS, reading.SCALINGS
+METRICS = reading.METRICS
+SCALINGS = {"raw": {}, "centred": {"centered": True}, "standardised": {"standardised": True}}
 
 
 def plain_scores(vector: list[float], word: list[float], metric: str) -> float:
@@ -258,69 +258,6 @@ def test_one_table_of_the_prompt_and_what_it_is_held_against():
         assert own["token"].tolist() == alone["token"].tolist()
         assert own["virtual_token"].tolist() == alone["virtual_token"].tolist()
         assert own["score"].tolist() == pytest.approx(alone["score"].tolist(), abs=1e-5)
-
-
-def test_agreement_of_metrics_against_sets():
-    words = word_vectors(width=8) * torch.linspace(0.2, 3, 18)[:, None] + 0.5
-    prompts = {"prompt": words[:4] + 0.3, "start": words[:4]}
-    table = reading.metric_agreement(prompts, words, k=5)
-    assert len(table) == 5 * 28  # kinds; pairs of eight readings
-    assert set(table["kind"]) == {"prompt", "start", "random", "words", "random around the mean"}
-    assert table["agreement"].between(0, 1).all()
-    one = reading.nearest(prompts["prompt"], words, 5, "cosine")[1].tolist()
-    other = reading.nearest(prompts["prompt"], words, 5, "l2", standardised=True)[1].tolist()
-    expected = sum(len(set(a) & set(b)) / 5 for a, b in zip(one, other, strict=True)) / 4
-    row = table[
-        (table.kind == "prompt")
-        & (table.one == "cosine, raw")
-        & (table.other == "l2, standardised")
-    ]
-    assert row["agreement"].item() == pytest.approx(expected)
-
-
-def test_metrics_agree_where_they_must():
-    """On words of one length all three, raw; of all words every choice of all words."""
-    words = torch.nn.functional.normalize(word_vectors(), dim=1)
-    prompts = {"prompt": words[2:5] + 0.2}
-    table = reading.metric_agreement(prompts, words, 4)
-    raw = table[table["one"].str.endswith("raw") & table["other"].str.endswith("raw")]
-    assert len(raw) == 4 * 3
-    assert (raw["agreement"] == 1).all()
-    assert (reading.metric_agreement(prompts, words, len(words))["agreement"] == 1).all()
-
-
-def test_purity_of_copies_is_1_and_of_orthogonal_words_0():
-    words = torch.eye(18)
-    words[3:7] = words[3]
-    table = reading.cluster_purity(
-        {"prompt": 2 * words[[3, 4]], "other": words[[10]]}, words, TOKENIZER, k=4
-    )
-    cosine = table.set_index(["kind", "virtual_token"])["cosine"]
-    assert cosine[("prompt", 0)] == cosine[("prompt", 1)] == pytest.approx(1.0)
-    # the other's word, and the three lowest ids of those at right angles
-    assert cosine[("other", 0)] == pytest.approx(0.0, abs=1e-6)
-    assert table["kind"].value_counts(sort=False).to_dict() == {
-        "prompt": 2,
-        "other": 1,
-        "random": 2,
-        "words": 2,
-    }
-    assert (table["same_word"] == 0.25).all()  # no word comes twice
-    assert table["tokens"][0] == " ".join(WORDS[3:7])
-
-
-def test_purity_against_a_plain_loop_and_the_same_word():
-    words = word_vectors()
-    table = reading.cluster_purity({"prompt": words[:3] + 0.1}, words, TOKENIZER, k=3)
-    for row, ids in enumerate(reading.nearest(words[:3] + 0.1, words, 3)[1].tolist()):
-        pairs = [
-            float(torch.cosine_similarity(words[a], words[b], dim=0))
-            for a, b in itertools.combinations(ids, 2)
-        ]
-        assert table["cosine"][row] == pytest.approx(sum(pairs) / 3, abs=1e-5)
-    share = clusters._largest_share
-    assert share(pd.Series(["·Word", "word", "WORD", "words"])) == 0.75
-    assert share(pd.Series(["·a"] * 4)) == 1.0
 
 
 def test_norms_beside_the_vocabulary():

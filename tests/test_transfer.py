@@ -161,18 +161,6 @@ def test_seeds_of_a_task_stand_beside_tasks():
     ].tolist() == pytest.approx([0.2, 0.1, 0.3, 2])
 
 
-def test_association_of_measures_that_rank_alike_is_1_and_rarer_by_chance_with_more_prompts():
-    names = [f"p{i}" for i in range(6)]
-    rng = np.random.default_rng(0)
-    values = {(x, y): rng.random() for i, x in enumerate(names) for y in names[i:]}
-    other = pairs_of({pair: -(number**3) for pair, number in values.items()}, "n")
-    found = reading.association(pairs_of(values), other, ("m", "n"))
-    assert found.spearman == pytest.approx(-1)
-    assert found.p < 0.05
-    assert len(found.pairs) == 15
-    assert found.pairs["other"].tolist() == pytest.approx([-(x**3) for x in found.pairs["one"]])
-
-
 def test_curves_and_gains_are_differences_of_the_runs_of_a_number():
     def history(*losses: float) -> pd.DataFrame:
         steps = range(1, len(losses) + 1)
@@ -222,16 +210,8 @@ def curves() -> pd.DataFrame:
     )
 
 
-def associated() -> reading.Association:
-    table = of_six()
-    return reading.association(table, table, ("pooled cosine", "aligned cosine"))
-
-
 FIGURES = {
     "matrices": lambda: plots.similarity_matrices(of_six(), "pooled cosine"),
-    "association": lambda: plots.association_figure(
-        associated(), TASK_OF, ("pooled cosine", "aligned cosine")
-    ),
     "curves": lambda: plots.transfer_curves(curves(), ["loss"]),
 }
 

@@ -7,9 +7,7 @@ from .figure import Figure
 from .inputs import concatenation_diagram, letters_figure
 from .lens import attention_bias_figure, attention_mass_figure, lens_figure, read_back_figure
 from .neighbours import (
-    cluster_purity_figure,
     marks_figure,
-    metric_agreement_figure,
     neighbour_figure,
     neighbour_scores,
     norms_histogram,
@@ -29,4 +27,4 @@ from .trajectories import (
     trajectory_figure,
     trajectory_words_figure,
 )
-from .transfer import association_figure, similarity_matrices, transfer_curves
+from .transfer import similarity_matrices, transfer_curves

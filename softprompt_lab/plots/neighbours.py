@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colors, ticker
 
-from .charts import SHADES, cells, in_words, mark_rows, matrices, panels
+from .charts import SHADES, cells, in_words, mark_rows, panels
 from .figure import DOTTED, GREY, SKY, Figure, Numbers, array, drawable, styled
 
 TOKENS_DRAWN = 20  # virtual tokens in a table of neighbours
@@ -102,37 +102,4 @@ def marks_figure(table: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
         ax.label_outer()
         said.append(f"{name}: {in_words(groups[column].mean())}")
     fig.alt = f"Marks, one for each virtual token. Means of the {'; '.join(said)}."
-    return fig
-
-
-@styled
-def cluster_purity_figure(table: pd.DataFrame) -> Figure:
-    """Draw `cluster_purity`: how alike the k nearest tokens of each virtual token are, one row of marks a kind."""
-    k = table["tokens"].iloc[0].count(" ") + 1
-    shares = {"cosine": f"cosine between {k} nearest tokens", "same_word": "share that is one word"}
-    fig = marks_figure(table, shares)
-    fig.axes[1].axvline(1 / k, label="none twice", **DOTTED)
-    fig.axes[1].set_xlim(0, 1.04)
-    fig.legend_below()
-    return fig
-
-
-@styled
-def metric_agreement_figure(table: pd.DataFrame) -> Figure:
-    """Draw `metric_agreement`: for each kind a triangle of the shares that each pair of readings has in common."""
-    readings = list(dict.fromkeys([*table["one"], *table["other"]]))
-    means = table.groupby("kind", sort=False)["agreement"].mean()
-    tables = {}
-    for kind, own in table.groupby("kind", sort=False):
-        shares = 100 * own.pivot(index="other", columns="one", values="agreement")
-        title = f"{drawable(kind)}\nmean {means[kind]:.0%}"
-        tables[title] = shares.reindex(index=readings[1:], columns=readings[:-1])
-    fig = matrices(tables, ".0f", colors.Normalize(0, 100))
-    fig.supxlabel("% of the nearest tokens that two readings share", fontsize=9)
-    least, most = (table.loc[at] for at in table["agreement"].agg(["idxmin", "idxmax"]))
-    fig.alt = (
-        f"Triangles: the share of nearest tokens that two readings have in common, mean over all pairs: "
-        f"{in_words(means)}. Least: {least.one} and {least.other} on {least.kind}, {least.agreement:.2f}; "
-        f"most: {most.one} and {most.other} on {most.kind}, {most.agreement:.2f}."
-    )
     return fig

@@ -4,7 +4,6 @@
 comparison    several evaluations of the same rows: changes with intervals, votes
 neighbours    the nearest tokens of every virtual token, and norms
 search        how they are found, exactly, in a large vocabulary
-clusters      whether metrics agree on them, and whether they belong together
 trajectories  the way through training, beside a random walk
 projection    the prompt as words: the discretisation gap, PEZ, prompts drawn towards a text
 probes        ablation, shuffling, interpolation, scaling
@@ -18,7 +17,6 @@ wayward       trainings of prompts that look like a text, one for each weight
 """
 
 from .attention import SplitAttention, attention_as_bias, attention_mass, split_attention
-from .clusters import READINGS, SCALINGS, cluster_purity, metric_agreement
 from .comparison import compared, evaluate_each, keeping, levels, vote
 from .lens import logit_lens
 from .neighbours import (
@@ -54,8 +52,6 @@ from .trajectories import (
     trajectory,
 )
 from .transfer import (
-    Association,
-    association,
     by_relation,
     learning_curves,
     next_token_distributions,

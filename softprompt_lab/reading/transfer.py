@@ -10,7 +10,6 @@ two seeds of one task are the yardstick for two tasks (`by_relation`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -28,7 +27,6 @@ from .controls import behind_each, check_decoder
 from .neighbours import random_control
 
 Vectors = Mapping[str, torch.Tensor]  # name -> (P, D)
-RELABELLINGS = 2_000  # of the prompts, for a permutation test
 
 # ---------------------------------------------------------------------------------------------------- vectors
 
@@ -197,49 +195,6 @@ def by_relation(table: pd.DataFrame, task_of: Mapping[str, str]) -> pd.DataFrame
     pairs = pairs.assign(relation=np.where(same, "same task", "other task"))
     groups = pairs.groupby(["kind", "measure", "relation"], sort=False)["value"]
     return groups.agg(mean="mean", lowest="min", highest="max", pairs="size").reset_index()
-
-
-@dataclass(frozen=True)
-class Association:
-    """Whether pairs that are alike in one way are alike in another.
-
-    Attributes:
-        pairs: kind, first, second, one, other, of every kind that both tables hold; none of a prompt with itself.
-        spearman: correlation of the ranks of the two values over the pairs of trained prompts.
-        p: share of the relabellings of the prompts that give a correlation as far from 0 (Mantel 1967): pairs that
-            share a prompt are not independent, so the textbook's value for as many pairs would be too small.
-    """
-
-    pairs: pd.DataFrame
-    spearman: float
-    p: float
-
-
-def association(one: pd.DataFrame, other: pd.DataFrame, measures: tuple[str, str]) -> Association:
-    """Compare a measure of one table with a measure of another over the pairs of prompts.
-
-    The two tables hold the same prompts.
-    """
-    keys = ["kind", "first", "second"]
-    sides = [
-        table[table["measure"] == measure].set_index(keys)["value"]
-        for table, measure in zip((one, other), measures, strict=True)
-    ]
-    pairs = pd.concat(sides, axis=1, keys=["one", "other"], join="inner").reset_index()
-    pairs = pairs[pairs["first"] != pairs["second"]].reset_index(drop=True)
-    own = pairs[pairs["kind"] == "prompt"]
-    names = list(dict.fromkeys([*own["first"], *own["second"]]))
-    first, second = (own[side].map(names.index).to_numpy() for side in ("first", "second"))
-    ranks, others = own["one"].rank().to_numpy(), np.zeros((len(names), len(names)))
-    others[first, second] = others[second, first] = own["other"].rank()
-
-    def correlation(order: np.ndarray) -> float:
-        return float(np.corrcoef(ranks, others[order[first], order[second]])[0, 1])
-
-    spearman, generator = correlation(np.arange(len(names))), np.random.default_rng(0)
-    drawn = [correlation(generator.permutation(len(names))) for _ in range(RELABELLINGS)]
-    as_far = int((np.abs(drawn) >= abs(spearman) - 1e-12).sum())
-    return Association(pairs, spearman, (as_far + 1) / (RELABELLINGS + 1))
 
 
 def learning_curves(runs: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:

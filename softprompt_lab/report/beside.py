@@ -28,16 +28,6 @@ def behaviour(subject: Subject) -> Measured:
 
 
 @instrument
-def vectors_and_behaviour(subject: Subject) -> Measured:
-    """Does nearness of vectors tell likeness of behaviour?"""
-    measures = ("aligned cosine", "divergence")
-    found = reading.association(_nearness(subject), _next_tokens(subject), measures)
-    names = ("aligned cosine", "divergence of the next word, bits")
-    figure = plots.association_figure(found, subject.family.tasks, names)
-    return figure, {"prompts": len(subject.family.prompts), "found": found}
-
-
-@instrument
 def spot(subject: Subject) -> Measured:
     """Is a prompt of another task a better start than words?"""
     curves = pd.read_csv(zoo.SPOT)

@@ -21,29 +21,6 @@ def neighbours(subject: Subject) -> Measured:
 
 
 @instrument
-def metric_agreement(subject: Subject) -> Measured:
-    """Do the nearest words depend on the metric?"""
-    table = reading.metric_agreement(subject.kinds, subject.words)
-    mean = table[table["one"] != table["other"]].groupby("kind", sort=False)["agreement"].mean()
-    figure = plots.metric_agreement_figure(table)
-    return figure, {"mean": mean, "rest": _controls(mean, "{} {:.0%}")}
-
-
-@instrument
-def purity(subject: Subject) -> Measured:
-    """Do the nearest words of a virtual token belong together?"""
-    table = reading.cluster_purity(subject.kinds, subject.words, subject.run.model.tokenizer)
-    mean = table.groupby("kind", sort=False)["cosine"].mean()
-    figure = plots.cluster_purity_figure(table)
-    return figure, {"mean": mean, "rest": _controls(mean, "{} {:.2f}")}
-
-
-def _controls(mean: pd.Series, form: str) -> str:
-    """Return the means of all kinds but the prompt in words."""
-    return ", ".join(form.format(*pair) for pair in mean.drop("prompt").items())
-
-
-@instrument
 def norm_quantiles(subject: Subject) -> Measured:
     """Are the virtual tokens as long as words?"""
     table = reading.norms_table(subject.kinds, subject.words)
