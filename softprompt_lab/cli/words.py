@@ -32,16 +32,17 @@ def word_answers(
         raise LabError(f"prompts of word skills with one template are needed, not {templates}.")
     prompts = [run.model.prompt.detach() for run in runs]
     prompts.append(prompts[0][:0])  # of the bare model
-    numbers = [number for number in range(len(prompts)) for _ in words]
-    again = [*words] * len(prompts)
     model, task = runs[0].model, runs[0].task
-    answers = write_answers(model, prompts, numbers, task, again, tokenizer, NEW_TOKENS)
+    contexts = {word: task.encode(tokenizer, word)[0] for word in words}
+    cells = [(number, word) for number in range(len(prompts)) for word in words]
+    asked = [(number, contexts[word]) for number, word in cells]
+    answers = write_answers(model, prompts, asked, tokenizer, NEW_TOKENS)
     skills = [*(run.name.removeprefix("words-") for run in runs), BARE]
     trained = [set(run.task.train.to_dict().get(run.task.text_column, [])) for run in runs]
     trained.append(set())
     return [
         {"skill": skills[n], "word": word, "answer": answer, "trained_on": word in trained[n]}
-        for n, word, answer in zip(numbers, again, answers, strict=True)
+        for (n, word), answer in zip(cells, answers, strict=True)
     ]
 
 
