@@ -51,7 +51,6 @@ VIRTUAL_TOKENS = {
     "words": 4,
     "complaints": 8,
 }  # the rest is what `train` does by itself
-START = {"rated": "text", "words": "sample-vocab", "complaints": "text"}
 EXAMPLES = {"rated": (4, 8, 16), "words": (5, 20), "complaints": (4, 8, 16)}
 MAX_LENGTH = 256  # tokens of a wording, a text and a label, so that no wording costs a text its end
 RESAMPLES = 9_999
@@ -215,13 +214,13 @@ def measure_examples(
 def measure_prompts(base, task: Task, name: str, quick: bool) -> list[dict]:
     """Measure starts, and the prompts that training makes of them with the package's defaults."""
     kind, limit = group(name), QUICK["limit"] if quick else None
-    length, start = VIRTUAL_TOKENS.get(kind, 8), START.get(kind, "text")
+    length, start = VIRTUAL_TOKENS.get(kind, 8), "text"
     how, rows = {"max_length": MAX_LENGTH, "limit": limit}, []
     few = {"steps": QUICK["steps"]} if quick else {}
     for seed in SEEDS:
         model = untrained(base, task, length, start, seed)
         more = {"seed": seed, "tokens": length + tokens_beside(task, model.tokenizer)}
-        if seed == SEEDS[0] or start != "text":  # which is the same for every seed
+        if seed == SEEDS[0]:  # a text start is the same for every seed
             rows.append(line(START_KIND, start, evaluate(model, task, **how), **more))
         history = train(model, task, seed=seed, progress=False, **few)
         found = evaluate(model, task, **how)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from softprompt_lab import Task, evaluate, load_task, train
+from softprompt_lab import Evaluation, Task, evaluate, load_task, train
 from softprompt_lab.reading import OntoWords, TowardsText
 from softprompt_lab.runs import saved as runs
 from softprompt_lab.runs import zoo
@@ -28,14 +28,14 @@ RATED_TEXT = (
 )
 COMPLAINT_TEXT = "Is this a complaint or no complaint?"  # of 8 tokens too
 WAYWARD_TEXT = "Please write a poem about the sea."  # of 8 tokens too, and of no use to the task
-WORD_START = "sample-vocab"
-WORD_SKILLS = (  # the eight of eleven that do best on validation rows
-    *("antonym", "past", "plural", "capital"),
-    *("upper", "first-letter", "comparative", "language"),
+WORD_SKILLS = (  # the eight of eleven that do best on validation rows, by benchmarks/sweep.py
+    *("antonym", "past", "plural", "first-letter"),
+    *("comparative", "language", "category", "profession"),
 )
 SNAPSHOTS, MORE_SNAPSHOTS = 4, 10  # besides the start; the animation shows tweets-seed0
 GAMMAS = (0.0003, 0.003, 0.03, 0.3)
 CARD = Path(__file__).with_name("zoo_card.md")
+STARTS: dict[tuple, Evaluation] = {}  # measured already
 app = typer.Typer(add_completion=False)
 
 
@@ -45,7 +45,7 @@ class Entry:
 
     name: str
     data: str
-    text: str = RATED_TEXT  # of a text start
+    text: str = RATED_TEXT  # of a text start; empty for the task's instruction
     start: str = "text"
     seed: int = 0
     length: int = LENGTH
@@ -69,7 +69,7 @@ ENTRIES = (
     Entry("tweets-random", "tweets", start="random"),
     *(Entry(f"{data}-seed0", data) for data in ("reviews", "films", "editorials")),
     *(
-        Entry(f"words-{skill}", f"words/{skill}", start=WORD_START, length=WORD_LENGTH)
+        Entry(f"words-{skill}", f"words/{skill}", text="", length=WORD_LENGTH)
         for skill in WORD_SKILLS
     ),
     Entry("complaint-seed0", "complaints", text=COMPLAINT_TEXT),
@@ -103,7 +103,8 @@ def build(entry: Entry, folder: Path, base: str, steps: int, limit: int | None) 
     text = entry.text if entry.start == "text" else None
     options = {"virtual_tokens": entry.length, "start": entry.start, "seed": entry.seed}
     model = runs.new_model(base, task, start_text=text, **options)
-    before = evaluate(model, task, limit=limit)
+    same = (entry.data, text, entry.length, text is None and entry.name)  # of one start
+    before = STARTS[same] = STARTS.get(same) or evaluate(model, task, limit=limit)
     history = train(model, task, **settings_of(entry, steps))
     after = evaluate(model, task, limit=limit)
     record = {"data": entry.data, "label_column": None, "start": entry.start}
