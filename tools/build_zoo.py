@@ -23,10 +23,9 @@ ZOO = zoo.FOLDER
 BASE = "smollm2"
 STEPS, RATE = 100, 0.03  # of benchmarks/sweep.py; both are what `train` does by itself
 LENGTH, WORD_LENGTH = 8, 4
-RATED_TEXT = (
-    "Is the sentiment here positive or negative?"  # exactly 8 tokens: the start is all of its text
+COMPLAINT_TEXT = (
+    "Is this a complaint or no complaint?"  # of exactly 8 tokens: the start is all of its text
 )
-COMPLAINT_TEXT = "Is this a complaint or no complaint?"  # of 8 tokens too
 WAYWARD_TEXT = "Please write a poem about the sea."  # of 8 tokens too, and of no use to the task
 WORD_SKILLS = (  # the eight of eleven that do best on validation rows, by benchmarks/sweep.py
     *("antonym", "past", "plural", "first-letter"),
@@ -45,7 +44,7 @@ class Entry:
 
     name: str
     data: str
-    text: str = RATED_TEXT  # of a text start; empty for the task's instruction
+    text: str = ""  # of a text start; empty for the task's instruction
     start: str = "text"
     seed: int = 0
     length: int = LENGTH
@@ -68,10 +67,7 @@ ENTRIES = (
     Entry("tweets-vocab", "tweets", start="sample-vocab"),
     Entry("tweets-random", "tweets", start="random"),
     *(Entry(f"{data}-seed0", data) for data in ("reviews", "films", "editorials")),
-    *(
-        Entry(f"words-{skill}", f"words/{skill}", text="", length=WORD_LENGTH)
-        for skill in WORD_SKILLS
-    ),
+    *(Entry(f"words-{skill}", f"words/{skill}", length=WORD_LENGTH) for skill in WORD_SKILLS),
     Entry("complaint-seed0", "complaints", text=COMPLAINT_TEXT),
     # As tweets-seed0, which is the free prompt (gamma 0), but made of words or drawn towards a text.
     Entry(

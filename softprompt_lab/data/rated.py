@@ -76,11 +76,10 @@ def load_rated(
     order = np.argsort(groups[pd.factorize(table["source"])[0]], kind="stable")
     splits = _split(name, table.iloc[order], labels, seed)
     datasets = [Dataset.from_pandas(splits[split], preserve_index=False) for split in SPLITS]
-    called = KINDS[name][1]
-    *most, last = labels
-    instruction = f"Is this {called.lower()} {', '.join(most)} or {last}?"
-    template = f"{called} : {{text}} Label : "
-    return Task(name, *datasets, "text", labels, template, instruction)
+    last, *most = labels
+    asked = f"Is the sentiment here {', '.join(reversed(most))} or {last}?"
+    template = f"{KINDS[name][1]} : {{text}} Label : "
+    return Task(name, *datasets, "text", labels, template, asked)
 
 
 def human_ceiling(task: Task, split: str = "test") -> float:
