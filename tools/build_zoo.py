@@ -147,7 +147,6 @@ def table(
         rate=RATE,
         length=LENGTH,
         word_length=WORD_LENGTH,
-        rated_text=RATED_TEXT,
         snapshots=STEPS // SNAPSHOTS,
         more=STEPS // MORE_SNAPSHOTS,
     )
