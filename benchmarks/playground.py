@@ -31,7 +31,7 @@ def boards() -> dict[str, Playground]:
     )
     for name in ("second", "third"):
         tiny.add_prompt(name, PromptTuningConfig(num_virtual_tokens=8))
-    names = ("complaint-seed0", "complaint-seed1", "tone-seed0")
+    names = ("tweets-seed0", "tweets-seed1", "films-seed0")
     first = zoo.load(names[0])
     smollm2, tasks = first.model, {"default": first.task}
     for name in names[1:]:
