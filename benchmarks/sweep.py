@@ -2,6 +2,7 @@
 
     python benchmarks/sweep.py run                # what is not in sweep.csv yet; stop it and start it again at will
     python benchmarks/sweep.py run --part 1/2     # half of it, while another process does --part 2/2
+    python benchmarks/sweep.py unseen             # files that the sweep has not seen: the default beside tuning by hand
     python benchmarks/sweep.py report             # sweep.md from what is there
 
 A star around a centre: each arm differs from it in one setting. Every task and arm is trained from three seeds. The
@@ -11,7 +12,9 @@ centre of all tasks comes first. `--base tiny --tasks shop --quick --output /tmp
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
@@ -84,14 +87,16 @@ def untrained(base, task: Task, length: int, start: str, seed: int) -> SoftPromp
 # ------------------------------------------------------------------------------------------------------- running
 
 
-def measure(base, task: Task, arm: Arm, seed: int, quick: bool) -> dict[str, Any]:
-    """Train one prompt and measure it on the validation rows; a loss that is not finite is written down as such."""
+def measure(
+    base, task: Task, arm: Arm, seed: int, quick: bool, split: str = "validation"
+) -> dict[str, Any]:
+    """Train one prompt and measure it; a loss that is not finite is written down as such."""
     began, steps = time.perf_counter(), QUICK["steps"] if quick else arm.steps
     try:
         model = untrained(base, task, arm.P, arm.start, seed)
         settings = {"steps": steps, "learning_rate": arm.rate, "batch_size": arm.batch}
         train(model, task, **settings, seed=seed, snapshot_every=steps, progress=False)
-        found = evaluate(model, task, "validation", limit=QUICK["limit"] if quick else None)
+        found = evaluate(model, task, split, limit=QUICK["limit"] if quick else None)
     except LabError as error:
         return {"seconds": time.perf_counter() - began, "stopped": str(error).partition(". ")[0]}
     return {
@@ -162,6 +167,72 @@ def run(
         figures = found["stopped"] or f"accuracy {found['accuracy']:.3f}, loss {found['loss']:.3f}"
         told = f"{number} of {len(todo)}: {name}, {label(arm)}, seed {seed}"
         print(f"{told}: {figures} ({found['seconds']:.0f} s)", flush=True)
+
+
+# --------------------------------------------------------------------------------------------------- unseen files
+
+TUNING = [Arm(*of) for of in product((0.01, 0.03, 0.1), (100, 200), (CENTRE.P, 20))]
+UNSEEN = ("topic", "tone")  # labellings of the 600 complaints that no task here has
+
+
+def files(folder: Path) -> dict[str, Task]:
+    """Write CSV files as a user would have them, and return their tasks as the command line loads them."""
+    parts = [pd.read_csv(path) for path in sorted((ASSETS / "complaints").glob("*.csv"))]
+    rows, tasks = pd.concat(parts), {}
+    for labelling in UNSEEN:
+        path = folder / f"{labelling}.csv"
+        table = rows[["Tweet text", labelling]].set_axis(["text", "label"], axis=1)
+        table.to_csv(path, index=False)
+        tasks[labelling] = load_task(path)
+    return tasks
+
+
+@app.command()
+def unseen(
+    base: Annotated[str, typer.Option(help="Base model.")] = "smollm2",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or fastest.")] = "fastest",
+    quick: Annotated[bool, typer.Option(help="Two steps, few rows: does it run?")] = False,
+    output: Annotated[Path, typer.Option(help="Folder for sweep_unseen.csv.")] = FOLDER,
+) -> None:
+    """Measure the default on files that are no task here, beside the arm that is best on their validation rows."""
+    loaded, path, rows = load_base_model(base, dtype=dtype), output / "sweep_unseen.csv", []
+    with TemporaryDirectory() as folder:
+        tasks = files(Path(folder))
+    for name, task in tasks.items():
+        tuned = {
+            arm: measure(loaded, task, arm, SEEDS[0], quick)
+            for arm in TUNING[: 2 if quick else None]
+        }
+        best = max(
+            tuned, key=lambda arm: (tuned[arm].get("accuracy", 0), -tuned[arm].get("loss", 0))
+        )
+        for kind, arm in (("default", CENTRE), ("tuned by hand", best)):
+            for seed in SEEDS:
+                found = measure(loaded, task, arm, seed, quick, "test")
+                rows.append({"file": name, "kind": kind, **arm._asdict(), "seed": seed, **found})
+                print(rows[-1], flush=True)
+    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.5g")
+
+
+def unseen_lines(table: pd.DataFrame) -> list[str]:
+    """Return what the default reaches on test rows of the files, beside tuning by hand."""
+    means = table.pivot_table("accuracy", "file", "kind", sort=False)
+    found = table.assign(arm=table[[*Arm._fields]].apply(lambda row: label(Arm(*row)), axis=1))
+    arms = found[found["kind"] == "tuned by hand"].groupby("file")["arm"].first()
+    majority = table.groupby("file")["majority"].first()
+    behind = 100 * (means["tuned by hand"] - means["default"])
+    shown = means.assign(majority=majority, **{"tuned arm": arms, "default behind, points": behind})
+    seeds, n = table["seed"].nunique(), table["n"].min()
+    return [
+        "## Files that the sweep has not seen",
+        "",
+        f"The 600 complaints with labels that are no task here, as a user's CSV file. Tuned by hand: the best of "
+        f"{len(TUNING)} arms (rate x steps x length) on the file's validation rows. Accuracy on {n:.0f} test rows, "
+        f"mean over {seeds} seeds.",
+        "",
+        *markdown(shown),
+        "",
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------ reporting
@@ -291,6 +362,8 @@ def report(
 ) -> None:
     """Write sweep.md from sweep.csv."""
     text = text_of(pd.read_csv(output / "sweep.csv"))
+    if (output / "sweep_unseen.csv").exists():
+        text += "\n".join(unseen_lines(pd.read_csv(output / "sweep_unseen.csv")))
     print(text)
     (output / "sweep.md").write_text(text, encoding="utf-8")
 

@@ -281,3 +281,17 @@ def test_the_arms_are_compared_by_groups_that_weigh_the_same(monkeypatch):
     text = sweep.text_of(table)
     assert "Best on the mean over the groups: **centre** (0.600" in text
     assert f"{len(centre) * (len(sweep.ARMS) - 2)} runs are missing" in text
+
+
+def test_a_file_that_the_sweep_has_not_seen(tmp_path):
+    """The program runs, and its lines compare the means over the seeds."""
+    given = ["unseen", "--base", "tiny", "--dtype", "float32", "--quick", "--output", str(tmp_path)]
+    done = CliRunner().invoke(sweep.app, given)
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "sweep_unseen.csv")
+    assert Counter(table["kind"]) == {"default": 6, "tuned by hand": 6}
+    assert set(table["n"]) == {16}
+    table["accuracy"] = [0.5, 0.6, 0.7, 0.6, 0.6, 0.75] * 2
+    (line,) = (line for line in sweep.unseen_lines(table) if line.startswith("| tone"))
+    assert "| 0.600 | 0.650 |" in line
+    assert line.endswith("| 5.000 |")
