@@ -172,7 +172,7 @@ def run(
 # --------------------------------------------------------------------------------------------------- unseen files
 
 TUNING = [Arm(*of) for of in product((0.01, 0.03, 0.1), (100, 200), (CENTRE.P, 20))]
-UNSEEN = ("topic", "tone")  # labellings of the 600 complaints that no task here has
+UNSEEN = ("topic", "tone")  # labellings of the 600 complaints that the sweep has not seen
 
 
 def files(folder: Path) -> dict[str, Task]:
@@ -226,7 +226,7 @@ def unseen_lines(table: pd.DataFrame) -> list[str]:
     return [
         "## Files that the sweep has not seen",
         "",
-        f"The 600 complaints with labels that are no task here, as a user's CSV file. Tuned by hand: the best of "
+        f"The 600 complaints with labels that the sweep has not seen, as a user's CSV file. Tuned by hand: the best of "
         f"{len(TUNING)} arms (rate x steps x length) on the file's validation rows. Accuracy on {n:.0f} test rows, "
         f"mean over {seeds} seeds.",
         "",

@@ -234,6 +234,12 @@ def generation_argument(base_model: nn.Module, kwargs: Mapping[str, Any], name: 
     return next((value for value in values if value is not None), None)
 
 
+def positions_of(base_model: nn.Module) -> int | None:
+    """Return how many positions a base model has, or None where it has no number for them."""
+    shape = base_model.config.get_text_config(decoder=True)
+    return getattr(shape, "max_position_embeddings", None)
+
+
 def lengths_of_new_text(
     base_model: nn.Module, kwargs: dict[str, Any], text: Bool[torch.Tensor, "B T"], virtual: int
 ) -> dict[str, Any]:
@@ -265,8 +271,7 @@ def lengths_of_new_text(
         generation_argument(base_model, kwargs, "max_new_tokens") or 1,
         int(text.sum(1).max()),
     )
-    shape = base_model.config.get_text_config(decoder=True)
-    limit = getattr(shape, "max_position_embeddings", None)
+    limit = positions_of(base_model)
     if limit is not None and virtual + tokens + new - 1 > limit:  # the last new token is never read
         raise ValueError(
             f"{virtual} virtual tokens, {tokens} tokens of text and max_new_tokens={new} do not fit: the base model "

@@ -1,5 +1,6 @@
 """How good is a prompt: labels ranked or answers written, with interval, baseline and every prediction."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +13,17 @@ from jaxtyping import Bool, Float
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 from torch import nn
+from transformers import GenerationConfig
 
-from .batch import IGNORE, Example, PlainEngine, Target, distinct_prompts, pad_rows
+from .batch import (
+    IGNORE,
+    Example,
+    PlainEngine,
+    Target,
+    distinct_prompts,
+    pad_rows,
+    positions_of,
+)
 from .config import HEAD_MODULES, TaskType
 from .model import SoftPromptModel, ask_about_vectors, default_engine
 from .tasks import (
@@ -26,6 +36,7 @@ from .tasks import (
 )
 
 ROWS_PER_CALL = 64  # that are generated together
+BEGINNING = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")  # of what is written
 MORE_TOKENS = 4  # than the longest answer has: the same words may be other tokens
 
 
@@ -35,7 +46,7 @@ class Evaluation:
 
     Attributes:
         accuracy: share of rows whose true label has the highest score among the labels. Where answers are free text,
-            share of rows whose answer, written greedily, is the right one (`same_answer`).
+            share of rows whose answer, written greedily, is the right one, whatever follows on a new line.
         macro_f1: mean over the labels of F1, so that a rare label counts as much as a common one; None where answers
             are free text.
         exact_match: share of rows whose true label is the model's first choice over the *whole vocabulary*; naming
@@ -127,7 +138,10 @@ def evaluate(
         contexts = [ids for ids, _ in task.encode_whole(tokenizer, short, [None] * len(short))]
         longest = max(len(example.targets[0].ids) for example in examples) + MORE_TOKENS
         asked = [(row.prompt, ids) for row, ids in zip(behind, contexts * len(names), strict=True)]
-        parts += (write_answers(model, vectors, asked, tokenizer, longest),)
+        written = write_answers(model, vectors, asked, tokenizer, longest)
+        ids = [example.targets[0].ids for example in examples] * len(names)
+        can = tokenizer.batch_decode(ids, skip_special_tokens=True)  # all that it could write
+        parts += (written, [*map(same_answer, written, given * len(names), can)])
     cut = zip(*(np.split(np.array(part), len(names)) for part in parts), strict=True)
     evaluations = {
         name: _evaluation(task, rows, examples, *scored)
@@ -144,6 +158,7 @@ def _evaluation(
     matches: Bool[np.ndarray, "N K"],
     losses: Float[np.ndarray, "N K"],
     written: np.ndarray | None = None,
+    same: np.ndarray | None = None,
 ) -> Evaluation:
     """Return the figures of some rows from what `score_labels` found, and the answers written where they are free."""
     truth, every = np.array(rows[LABEL_COLUMN]), np.arange(len(rows))
@@ -154,8 +169,7 @@ def _evaluation(
         correct, exact = answers == truth, matches[every, right]
         macro_f1 = f1_score(truth, answers, labels=task.labels, average="macro", zero_division=0)
     else:
-        right, answers = np.zeros(len(rows), dtype=int), written
-        correct = exact = np.array([*map(same_answer, written, truth)])
+        right, answers, correct, exact = np.zeros(len(rows), dtype=int), written, same, same
     tokens = [len(e.targets[n].supervised) for e, n in zip(examples, right, strict=True)]
     figures = {"label": truth, "prediction": answers, "correct": correct}
     table = pd.DataFrame({"text": rows[task.text_column], **figures})
@@ -173,11 +187,20 @@ def _evaluation(
     )
 
 
-def same_answer(written: str, answer: str) -> bool:
-    """Return whether a written text begins with the lines of an answer, but for spaces, quotes and end marks around."""
-    lines = written.strip().split("\n")[: 1 + answer.strip().count("\n")]
-    one, other = (" ".join(text.split()).strip(" \"'.,;:!?") for text in ("\n".join(lines), answer))
-    return one == other if other else written.strip() == answer.strip()
+def same_answer(written: str, *answers: str) -> bool:
+    """Return whether a written text begins with all lines of one of some answers.
+
+    Spaces, quotation marks around and a full stop at the end do not count.
+    """
+
+    def words(text: str) -> str:
+        text = " ".join(unicodedata.normalize("NFC", text).split())
+        return text.strip("\"'").removesuffix(".").strip("\"'")
+
+    def lines(answer: str) -> str:
+        return "\n".join(written.strip().split("\n")[: 1 + answer.strip().count("\n")])
+
+    return any(words(lines(answer)) == words(answer) for answer in answers)
 
 
 @torch.no_grad()
@@ -188,14 +211,15 @@ def write_answers(
     tokenizer,
     max_new_tokens: int,
 ) -> list[str]:
-    """Return what the model writes, greedily, until its end token.
+    """Return what the model writes, greedily, until its end token; the base model's own ways to generate do not count.
 
     Args:
         asked: of each row the number of its prompt, and its context as token ids.
     """
     base_model, engine = _served(model)
+    own, apart = base_model.generation_config, base_model.config.is_encoder_decoder
     end = {"eos_token_id": end_token(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    options = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1, **end}
+    begin = {name: getattr(own, name, None) for name in BEGINNING}
     answers: dict[int, str] = {}
     order = sorted(range(len(asked)), key=lambda row: len(asked[row][1]))
     for first in range(0, len(order), ROWS_PER_CALL):
@@ -203,9 +227,16 @@ def write_answers(
         numbers, contexts = zip(*(asked[row] for row in part), strict=True)
         ids, mask = pad_rows(contexts, base_model.device)
         fronts = [prompts[number] for number in numbers]
+        read = 0 if apart else max(map(len, fronts)) + ids.shape[1]
+        room = (positions_of(base_model) or read + max_new_tokens) - read + 1
+        options = {"max_new_tokens": max(1, min(max_new_tokens, room)), "do_sample": False}
         with engine.inside(base_model):
-            tokens = engine.generate(base_model, fronts, ids, mask, **options)
-        new = tokens if base_model.config.is_encoder_decoder else tokens[:, ids.shape[1] :]
+            base_model.generation_config = GenerationConfig(**begin, **end)
+            try:
+                tokens = engine.generate(base_model, fronts, ids, mask, **options)
+            finally:
+                base_model.generation_config = own
+        new = tokens if apart else tokens[:, ids.shape[1] :]
         answers |= zip(part, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True)
     return [answers[row].strip() for row in range(len(asked))]
 

@@ -63,9 +63,11 @@ class Task:
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """Every label, or where answers are free text each that a training row has."""
-        known = LABEL_COLUMN in self.train.column_names  # a saved task has no rows
-        return self.labels or tuple(dict.fromkeys(self.train[LABEL_COLUMN] if known else ()))
+        """Every label, or where answers are free text each that a row of a split has."""
+        known = [rows for rows in map(self.split, SPLITS) if LABEL_COLUMN in rows.column_names]
+        return self.labels or tuple(
+            dict.fromkeys(answer for rows in known for answer in rows[LABEL_COLUMN])
+        )
 
     def prompt(self, text: str) -> str:
         """Return the text in its template, the label left open."""
@@ -146,7 +148,7 @@ class Task:
             fits = bisect_right(lengths, max_length, key=lambda length: tokens([text[:length]])[0])
             if not fits:
                 raise ValueError(
-                    f"max_length={max_length} is too short: template and label {longest!r} take {tokens([''])[0]} "
+                    f"max_length={max_length} is too short: template and label {longest[:60]!r} take {tokens([''])[0]} "
                     "tokens, without any text."
                 )
             return text[: fits - 1]

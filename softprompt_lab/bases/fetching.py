@@ -131,6 +131,8 @@ def fetch(name: str = "smollm2", *, force: bool = False, archive: str | Path | N
     """
     source, folder = source_of(name)
     if is_fetched(name) and not force:
+        if archive is not None:  # which is not silently passed over
+            _check_sum(name, source, Path(archive).expanduser())
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,8 @@ from ..errors import LabError
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model."
 )
-VIRTUAL_TOKENS = 20  # of `train`, and of the step that `bench` times
+VIRTUAL_TOKENS = 8  # of `train`
+BENCH_TOKENS = 20  # virtual tokens of the step that `bench` times
 PROBED = "Test rows that each probe measures; of fewer than 200 no accuracy is drawn."
 ROUNDS = 5  # of `bench`: steps of each
 MAX_LENGTH = 128  # `tasks.MAX_LENGTH`, without its imports
@@ -154,7 +155,9 @@ def generate(
     base: Base = None,
     template: Template = None,
     max_length: MaxLength = MAX_LENGTH,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 10,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer, in tokens; by default the task's.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer texts with a saved prompt; where the labels are known, with the probability of each."""
@@ -164,7 +167,8 @@ def generate(
 
     path = zoo.located(folder)
     task, model = runs.saved_task(path, template), runs.saved_model(path, base)
-    answers = runs.answers(model, task, texts, max_new_tokens, max_length)
+    most = max_new_tokens or runs.answer_length(path)
+    answers = runs.answers(model, task, texts, most, max_length)
     known = None
     if task.labels:
         known = label_probabilities(model, task, texts, max_length=max_length).to_dict("records")
@@ -177,7 +181,9 @@ def generate(
         return
     for row in rows:
         shares = [f"{label} {share:.3f}" for label, share in row["probabilities"].items()]
-        typer.echo(f"{row['text']}\n    {row['answer']}  {', '.join(shares)}")
+        typer.echo(
+            f"{row['text']}\n    {'  '.join(filter(None, (row['answer'], ', '.join(shares))))}"
+        )
 
 
 @command
@@ -320,9 +326,9 @@ def bench(
         task.encode(tokenizer, *text, max_length=speed.TUTORIAL_LENGTH)
         for text in islice(cycle(texts), batch_size)
     ]
-    step = f"a step of {batch_size} rows behind {VIRTUAL_TOKENS} virtual tokens"
+    step = f"a step of {batch_size} rows behind {BENCH_TOKENS} virtual tokens"
     typer.echo(f"Base model {base} in {dtype_name(base_model.dtype)}: {step}")
-    seconds = speed.alternate(speed.step_functions(base_model, VIRTUAL_TOKENS, pairs), ROUNDS)
+    seconds = speed.alternate(speed.step_functions(base_model, BENCH_TOKENS, pairs), ROUNDS)
     for name, median in seconds.items():
         typer.echo(f"{name:30}{median:.3f} s, {median / seconds[speed.OURS]:.2f} times ours")
 

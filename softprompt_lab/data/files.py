@@ -302,9 +302,16 @@ def split_rows(
         LabError: `source` has too few rows or labels.
     """
     counts = table[LABEL_COLUMN].value_counts()
+    labels = len(counts) > 1 and counts.min() >= LEAST_OF_A_LABEL
     if answers and len(table) < LEAST_ANSWERS:
         raise LabError(f"{source} has {len(table)} rows; at least {LEAST_ANSWERS} are needed.")
-    if not answers and (len(counts) < 2 or counts.min() < LEAST_OF_A_LABEL):
+    if answers and labels:
+        warnings.warn(
+            f"{source} has {len(counts)} different answers, each on {counts.min()} rows or more: if they are labels, "
+            "leave out answers=True (--answers), and they are compared with each other.",
+            stacklevel=3,
+        )
+    if not answers and not labels:
         advice = ""
         if counts.min() < LEAST_OF_A_LABEL:
             advice = " If they are free answers and no labels, say answers=True (--answers)."

@@ -44,7 +44,8 @@ def load_task(
             get one too.
         text_column, label_column: the columns of your own file, by default "text" and "label". For a task that has
             a name `label_column` chooses one of its labellings.
-        template: holds `{text}` once; by default "{text column} : {text} Label : ".
+        template: holds `{text}` once; for a file by default "{text column} : {text} Label : ", with "Answer" in place
+            of "Label" where answers are free.
         seed: of the split of your own file (60 / 15 / 25 %, stratified) or of fetched texts; for "shop" another seed
             takes other training and validation rows.
         answers: whether your file's labels are free answers, one for each text, that the model is to write.
@@ -74,7 +75,7 @@ def load_task(
         raise LabError(
             f"there is no task {name!r}; choose one of: {', '.join(known)}, or give a .csv or .jsonl file."
         )
-    elif text_column is not None or answers:
+    elif text_column is not None or (answers and known[name] is not _load_words):
         raise ValueError(f"{name} has its own columns; text_column= and answers= are for files.")
     else:
         task = known[name](name, _labelling(name, label_column), seed, **options)

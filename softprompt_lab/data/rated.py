@@ -64,9 +64,16 @@ def load_rated(
         LabError: not fetched yet, and no network.
         ValueError: labels that are not two or three different words, or a cut that leaves too few rows of one.
     """
+    usable = isinstance(labels, list | tuple) and all(isinstance(one, str) for one in labels)
+    if (
+        not usable
+        or len({*map(str.strip, labels)} - {""}) != len(labels)
+        or len(labels) not in (2, 3)
+    ):
+        raise ValueError(f"labels={labels!r}; give two different names, or three, as a list.")
+    if not isinstance(cut, int | float) or not cut >= 0:
+        raise ValueError(f"cut={cut!r}; it must be a number of at least 0.")
     labels = tuple(labels)
-    if len({*labels} - {""}) != len(labels) or len(labels) not in (2, 3):
-        raise ValueError(f"labels={labels!r}; give two different names, or three.")
     table = _labelled(rated_texts(name), cut, labels)
     for label in labels:
         rows = sum(table[LABEL_COLUMN] == label)

@@ -89,8 +89,7 @@ def keeping(kept: Kept) -> Iterator[None]:
 def refuse_answers(what: str) -> NoReturn:
     """Raise ValueError for a task with free answers, where labels are compared."""
     raise ValueError(
-        f"{what} is among the labels of a task; this one has free answers, which no list of labels holds. Look at the "
-        "answers in evaluate(...).predictions."
+        f"{what} compares labels, and this task has free answers: look at them in evaluate(...).predictions."
     )
 
 

@@ -28,7 +28,7 @@ from ..config import PromptTuningConfig
 from ..data.loading import RAFT, load_task, loaders
 from ..embedding import class_label_start
 from ..errors import AdapterError, LabError
-from ..evaluation import Evaluation, write_answers
+from ..evaluation import MORE_TOKENS, Evaluation, write_answers
 from ..model import SoftPromptModel
 from ..saving import atomic_write, load_adapter, plain_file, read_json_object, user_path
 from ..tasks import MAX_LENGTH, Task
@@ -40,6 +40,7 @@ HISTORY_FILE = "history.csv"
 HISTORY_KINDS = {"step": int, "loss": float, "validation_loss": float, "validation_accuracy": float}
 TASK_FIELDS = {"name": str, "text_column": str, "template": str, "labels": list}
 CLASS_LABELS = "class-labels"  # a start that PEFT has no name for; its other rows are sampled
+NEW_TOKENS = 10  # of an answer, where a folder does not say how long its answers are
 MAX_BYTES = 1_000_000_000  # of a history or of snapshots, which are read whole
 
 
@@ -48,7 +49,7 @@ def new_model(
     task: Task,
     *,
     task_type: str = "CAUSAL_LM",
-    virtual_tokens: int = 20,
+    virtual_tokens: int = 8,
     start: str = "text",
     start_text: str | None = None,
     seed: int = 0,
@@ -63,6 +64,10 @@ def new_model(
         LabError: a base model that is not there.
         ValueError: an unknown start or task type, or a prompt length that cannot be.
     """
+    if start == CLASS_LABELS and not task.labels:
+        raise ValueError(
+            f"start={start!r}: {task.name} has free answers and no labels; choose text."
+        )
     kind = "sample-vocab" if start == CLASS_LABELS else start
     config = PromptTuningConfig(
         num_virtual_tokens=virtual_tokens,
@@ -80,6 +85,12 @@ def new_model(
 
 
 # --------------------------------------------------------------------------------------------------- writing
+
+
+def longest_answer(task: Task, tokenizer: Any) -> int:
+    """Return the tokens of the longest label or free answer, with its end token."""
+    rows = task.encode_whole(tokenizer, [""] * len(task.answers), task.answers)
+    return max(len(ids) for _, ids in rows)
 
 
 def save_run(
@@ -104,6 +115,7 @@ def save_run(
         "text_column": task.text_column,
         "labels": list(task.labels),
         "template": task.template,
+        "longest_answer": longest_answer(task, model.tokenizer),
         "dtype": dtype_name(model.base_model.dtype),
         **record,
         "settings": settings | {"seconds": round(history.seconds, 1)},
@@ -174,6 +186,12 @@ def saved_task(folder: Path, template: str | None = None) -> Task:
     labels = tuple(saved.get("labels", ()))
     name, column = saved.get("name", folder.name), saved.get("text_column", "text")
     return Task(name, rows, rows, rows, column, labels, template or saved["template"])
+
+
+def answer_length(folder: Path) -> int:
+    """Return how many tokens an answer of a saved prompt may have: a few more than the longest of its task."""
+    longest = _read_task_file(folder).get("longest_answer")
+    return longest + MORE_TOKENS if isinstance(longest, int) and longest > 0 else NEW_TOKENS
 
 
 def _read_task_file(folder: Path) -> dict[str, Any]:
@@ -294,11 +312,12 @@ def answers(
     model: SoftPromptModel,
     task: Task,
     texts: Sequence[str],
-    max_new_tokens: int = 10,
+    max_new_tokens: int = NEW_TOKENS,
     max_length: int = MAX_LENGTH,
 ) -> list[str]:
     """Return what the model writes after each text in its template, greedily, until its end token."""
     tokenizer = model.tokenizer
-    asked = [(0, task.encode(tokenizer, text, max_length=max_length)[0]) for text in texts]
+    short = task.cut(tokenizer, texts, max_length, stacklevel=2)
+    asked = [(0, ids) for ids, _ in task.encode_whole(tokenizer, short, [None] * len(short))]
     prompts = model.prompts_of_rows(None, len(texts))
     return write_answers(model, prompts, asked, tokenizer, max_new_tokens)

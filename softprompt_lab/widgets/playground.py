@@ -40,7 +40,7 @@ class Playground(Instrument):
         self._prompts = {name: prompt.detach().clone() for name, prompt in prompts.items()}
         tasks = dict.fromkeys(prompts, task) if isinstance(task, Task) else dict(task)
         if not all(task.labels for task in tasks.values()):
-            refuse_answers("the playground's choice")
+            refuse_answers("the playground")
         self._tasks = tasks
         self._answers = cache(self._answer)  # going back over a word costs nothing
         first = next(iter(tasks.values()))
