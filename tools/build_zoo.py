@@ -22,6 +22,7 @@ from softprompt_lab.runs import zoo
 ZOO = zoo.FOLDER
 BASE = "smollm2"
 STEPS, RATE = 100, 0.03  # of benchmarks/sweep.py; both are what `train` does by itself
+WORDS_RATE = 0.3  # a prompt of words: at 0.1, 1 and 3 the validation loss is higher, at 0.03 no word changes
 LENGTH, WORD_LENGTH = 8, 4
 COMPLAINT_TEXT = (
     "Is this a complaint or no complaint?"  # of exactly 8 tokens: the start is all of its text
@@ -73,7 +74,12 @@ ENTRIES = (
     Entry(
         "tweets-words",
         "tweets",
-        more={"project": OntoWords(), "evaluate_every": 25, "patience": 4},
+        more={
+            "project": OntoWords(),
+            "learning_rate": WORDS_RATE,
+            "evaluate_every": 25,
+            "patience": 4,
+        },
         told={"words": True},
     ),
     *map(wayward, GAMMAS),
@@ -145,6 +151,7 @@ def table(
         kilobytes=sum(path.stat().st_size for path in output.glob("*/*")) // 1000,
         steps=STEPS,
         rate=RATE,
+        words_rate=WORDS_RATE,
         length=LENGTH,
         word_length=WORD_LENGTH,
         snapshots=STEPS // SNAPSHOTS,
