@@ -144,9 +144,10 @@ class Subject:
 
     @cached_property
     def family(self) -> Family:
-        """The prompt and the others that were trained for a task alone, not as words or towards a text."""
-        runs = {self.run.name: self.run}
-        runs |= {name: run for name, run in self.others.items() if run.free}
+        """The prompt and the others that began alike and were trained for a task alone, not towards words or a text."""
+        runs, kind = {self.run.name: self.run}, self.run.record.get("start")
+        others = self.others.items()
+        runs |= {name: run for name, run in others if run.free and run.record.get("start") == kind}
         prompts = {name: vectors_of(run) for name, run in runs.items()}
         starts = {name: run.start.float() for name, run in runs.items() if run.start is not None}
         return Family(prompts, starts, {name: run.task.name for name, run in runs.items()})
