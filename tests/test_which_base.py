@@ -158,7 +158,7 @@ def test_the_command_line_trains_and_answers_at_a_revision(hub, tmp_path):
     assert result.exit_code == 0, result.output
     assert load_adapter(tmp_path / "out")[0].revision == "v1"
     expected = runs.saved_model(tmp_path / "out")
-    answer = runs.answer(expected, runs.saved_task(tmp_path / "out"), "text 1", 3)
+    (answer,) = runs.answers(expected, runs.saved_task(tmp_path / "out"), ["text 1"], 3)
     for base in ([], ["--base", NAME], ["--base", place(hub, "v1")]):
         result = run("generate", tmp_path / "out", "text 1", "--max-new-tokens", 3, "--json", *base)
         assert json.loads(result.stdout)[0]["answer"] == answer
