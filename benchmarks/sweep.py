@@ -58,7 +58,7 @@ CENTRE = Arm()
 ARMS = (
     CENTRE,
     *(Arm(rate=rate) for rate in (0.01, 0.1)),
-    *(Arm(start=start) for start in ("sample-vocab", "random")),
+    Arm(start="sample-vocab"),
     *(Arm(P=length) for length in (4, 20)),
     *(Arm(steps=steps) for steps in (50, 200)),
 )
