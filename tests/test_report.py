@@ -91,7 +91,7 @@ def done(subject) -> list:
 
 def test_every_instrument_has_its_part(subject, done):
     """One for each function of the three parts; those that need other prompts too."""
-    assert len(done) == len(report.instruments_for(subject)) == 21
+    assert len(done) == len(report.instruments_for(subject)) == 18
     for section in done:
         name = section.name
         assert section.figure.alt, name
@@ -111,7 +111,7 @@ def test_who_stands_beside(subject):
     assert subject.of_words.name == "words"
     assert list(subject.wayward) == [0.1, 10.0]
     alone = report.Subject(subject.run, {}, 4)
-    assert len(report.instruments_for(alone)) == 16
+    assert len(report.instruments_for(alone)) == 14
 
 
 def test_the_sentences_are_the_numbers_of_the_tables(subject, done):
