@@ -9,6 +9,7 @@ Each part writes a .csv beside this file; `report` makes the text of them.
 """
 
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from softprompt_lab import (
     evaluate,
     load_base_model,
     load_task,
-    plots,
     reading,
     train,
 )
 from softprompt_lab.config import PromptTuningConfig
+from softprompt_lab.plots.charts import curves_figure
+from softprompt_lab.plots.figure import Figure
 from softprompt_lab.runs import saved as runs
 from softprompt_lab.runs import zoo
 
@@ -53,8 +55,31 @@ app = typer.Typer(
 
 
 def curves_file(name: str) -> Path:
-    """Where the learning curves on a base model are kept; those on smollm2 beside the zoo, for its page."""
-    return zoo.SPOT if name == "smollm2" else FOLDER / f"transfer_{name}_curves.csv"
+    """Where the learning curves on a base model are kept."""
+    return FOLDER / f"transfer_{name}_curves.csv"
+
+
+def learning_curves(runs: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """Histories (`TrainingHistory.to_pandas`) of trainings from several starts as one long table.
+
+    `runs`: by the kind of start ("text", "random", "from complaint", ...) one history a seed, in the same order of
+    seeds. Columns: kind, run (from 0), step, measure ("loss", "validation_loss", "validation_accuracy"), value.
+    """
+    every = {(kind, run): each for kind, own in runs.items() for run, each in enumerate(own)}
+    long = pd.concat(every, names=["kind", "run"]).reset_index(["kind", "run"])
+    return long.melt(["kind", "run", "step"], var_name="measure").dropna(ignore_index=True)
+
+
+def transfer_curves(curves: pd.DataFrame, measures: Sequence[str]) -> Figure:
+    """Draw trainings from several starts: the mean over the runs, the range between them shaded, one panel a measure.
+
+    `curves`: of `learning_curves`.
+    """
+    wide = curves.pivot(index=["kind", "run", "step"], columns="measure", values="value")
+    table = wide.reindex(curves["kind"].unique(), level="kind").reset_index()
+    units = {"loss": "loss (nats a token)", "validation_loss": "validation loss (nats a token)"}
+    columns = {name: units.get(name, name.replace("_", " ")) for name in measures}
+    return curves_figure(table, "step", columns, band=0.0)
 
 
 # ------------------------------------------------------------------------------------------------ similarity
@@ -119,7 +144,7 @@ def _trained(
 def _tabled(histories: dict[str, list[pd.DataFrame]], tests: list[dict], name: str) -> None:
     """Write the curves of a part and what its prompts are worth at the end."""
     curves = pd.concat(
-        [reading.learning_curves(each).assign(target=key) for key, each in histories.items()]
+        [learning_curves(each).assign(target=key) for key, each in histories.items()]
     )
     curves.to_csv(curves_file(name), index=False, float_format="%.5f")
     pd.DataFrame(tests).to_csv(
@@ -257,24 +282,23 @@ def report() -> None:
         f"Written by `python benchmarks/transfer.py report` ({settings}). {VIRTUAL_TOKENS} virtual tokens.",
         "",
     ]
-    lines += _similarity_lines()
+    if (FOLDER / "transfer_similarity.csv").exists():
+        lines += _similarity_lines()
     lines += [
         'Below, "from X" starts at a prompt that was trained on X. From the target itself, by another seed, is the '
         "yardstick; the untrained starts are what it has to beat. Loss in nats a token, validation on "
         f"{VALIDATION_ROWS} rows; test on 400 rows of smollm2's and {TINY_TEST_ROWS} of tiny's.",
         "",
     ]
-    lines += _spot_lines(
-        "smollm2", f"SPoT on smollm2: `{SMOLLM2_TARGET}` in {SMOLLM2_TRAINING['steps']} steps"
-    )
+    if curves_file("smollm2").exists():
+        steps = SMOLLM2_TRAINING["steps"]
+        lines += _spot_lines("smollm2", f"SPoT on smollm2: `{SMOLLM2_TARGET}` in {steps} steps")
+        figure = transfer_curves(pd.read_csv(curves_file("smollm2")), ["loss", "validation_loss"])
+        (FOLDER / "transfer.png").write_bytes(figure.png())
     lines += _spot_lines(
         "tiny", f"SPoT on tiny: skills of the shop language in {TINY_TRAINING['steps']} steps"
     )
     (FOLDER / "transfer.md").write_text("\n".join(lines), encoding="utf-8")
-    curves = pd.read_csv(curves_file("smollm2"))
-    (FOLDER / "transfer.png").write_bytes(
-        plots.transfer_curves(curves, ["loss", "validation_loss"]).png()
-    )
     print("\n".join(lines))
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -18,7 +17,6 @@ from softprompt_lab.cli import commands as cli
 from softprompt_lab.errors import LabError
 from softprompt_lab.reading import OntoWords, TowardsText, comparison
 from softprompt_lab.runs import saved as runs
-from softprompt_lab.runs import zoo
 
 TEXT = "What is the tone?"
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # one subject for all
@@ -168,16 +166,6 @@ def test_no_prompt_is_measured_twice(subject, monkeypatch):
     )  # the start, four orders of two; not the prompt, not no prompt
     numbers = {tuple(prompt.flatten().tolist()) for prompt in measured}
     assert len(numbers) == len(measured)
-
-
-def test_the_task_of_spot_is_the_one_of_its_file(subject, tmp_path, monkeypatch):
-    curves = pd.read_csv(zoo.SPOT)
-    curves["kind"] = curves["kind"].replace(r"^from .*", "from tweets", regex=True)
-    curves.assign(target="reviews").to_csv(tmp_path / "spot.csv", index=False)
-    monkeypatch.setattr(zoo, "SPOT", tmp_path / "spot.csv")
-    assert report.beside.spot(subject).shows.startswith(
-        "reviews, learned from the prompt of tweets, has"
-    )
 
 
 def test_the_html_page_holds_every_figure_with_its_alt_text_and_asks_no_server(subject, done):

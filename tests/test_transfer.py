@@ -1,7 +1,5 @@
 """Similarities of prompts: against plain loops, cases with known answers, and their controls."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,24 +159,6 @@ def test_seeds_of_a_task_stand_beside_tasks():
     ].tolist() == pytest.approx([0.2, 0.1, 0.3, 2])
 
 
-def test_curves_and_gains_are_differences_of_the_runs_of_a_number():
-    def history(*losses: float) -> pd.DataFrame:
-        steps = range(1, len(losses) + 1)
-        empty = [math.nan] * len(losses)
-        return pd.DataFrame(
-            {"step": steps, "loss": losses, "validation_loss": empty, "validation_accuracy": empty}
-        )
-
-    curves = reading.learning_curves(
-        {"text": [history(3.0, 2.0), history(4.0, 2.0)], "spot": [history(2.0, 1.0)] * 2}
-    )
-    assert set(curves["measure"]) == {"loss"}
-    gain = reading.transfer_gain(curves, "spot", "text").set_index("step")
-    assert gain["mean"].tolist() == [-1.5, -1.0]
-    assert gain["deviation"].tolist() == pytest.approx([math.sqrt(0.5), 0])
-    assert gain["runs"].tolist() == [2, 2]
-
-
 # ---------------------------------------------------------------------------------------------------- figures
 
 
@@ -192,27 +172,8 @@ def of_six() -> pd.DataFrame:
     return reading.vector_similarity(moved, starts=starts)
 
 
-def curves() -> pd.DataFrame:
-    """Two runs from each of two starts."""
-
-    def history(speed: float) -> pd.DataFrame:
-        steps = np.arange(1, 21)
-        empty = np.full(20, math.nan)
-        columns = {
-            "loss": 3 * np.exp(-speed * steps),
-            "validation_loss": empty,
-            "validation_accuracy": empty,
-        }
-        return pd.DataFrame({"step": steps, **columns})
-
-    return reading.learning_curves(
-        {"text": [history(0.1), history(0.2)], "from tone": [history(0.3), history(0.4)]}
-    )
-
-
 FIGURES = {
     "matrices": lambda: plots.similarity_matrices(of_six(), "pooled cosine"),
-    "curves": lambda: plots.transfer_curves(curves(), ["loss"]),
 }
 
 
@@ -236,11 +197,3 @@ def test_every_pair_is_written_once_in_its_cell_and_can_be_read_in_grey():
         assert abs(shade - ink) > 0.4
     different = chosen[chosen["first"] != chosen["second"]]["value"].mean()
     assert f"prompt {different:.2f}" in figure.alt
-
-
-def test_the_curves_show_the_mean_and_the_range_of_the_runs():
-    (ax,) = FIGURES["curves"]().axes
-    line = ax.lines[0].get_ydata()
-    assert line[0] == pytest.approx((3 * math.exp(-0.1) + 3 * math.exp(-0.2)) / 2)
-    edges = ax.collections[0].get_paths()[0].vertices[:, 1]
-    assert edges.max() == pytest.approx(3 * math.exp(-0.1))

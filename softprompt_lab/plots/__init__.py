@@ -27,4 +27,4 @@ from .trajectories import (
     trajectory_figure,
     trajectory_words_figure,
 )
-from .transfer import similarity_matrices, transfer_curves
+from .transfer import similarity_matrices

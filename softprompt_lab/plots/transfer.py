@@ -1,11 +1,9 @@
 """Figures of prompts beside each other: similarity matrices, vectors against behaviour, learning from other starts."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib import colors
 
-from .charts import curves_figure, in_words, matrices
+from .charts import in_words, matrices
 from .figure import Figure, drawable, styled
 
 
@@ -28,15 +26,3 @@ def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
     size = max(map(len, tables.values()))
     fig.alt = f"Matrices of {measure}, {size} prompts. Mean of the pairs: {means}."
     return fig
-
-
-def transfer_curves(curves: pd.DataFrame, measures: Sequence[str]) -> Figure:
-    """Draw trainings from several starts: the mean over the runs, the range between them shaded, one panel a measure.
-
-    `curves`: of `reading.learning_curves`.
-    """
-    wide = curves.pivot(index=["kind", "run", "step"], columns="measure", values="value")
-    table = wide.reindex(curves["kind"].unique(), level="kind").reset_index()
-    units = {"loss": "loss (nats a token)", "validation_loss": "validation loss (nats a token)"}
-    columns = {name: units.get(name, name.replace("_", " ")) for name in measures}
-    return curves_figure(table, "step", columns, band=0.0)

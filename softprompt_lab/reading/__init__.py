@@ -53,9 +53,7 @@ from .trajectories import (
 )
 from .transfer import (
     by_relation,
-    learning_curves,
     next_token_distributions,
     next_token_similarity,
-    transfer_gain,
     vector_similarity,
 )

@@ -195,26 +195,3 @@ def by_relation(table: pd.DataFrame, task_of: Mapping[str, str]) -> pd.DataFrame
     pairs = pairs.assign(relation=np.where(same, "same task", "other task"))
     groups = pairs.groupby(["kind", "measure", "relation"], sort=False)["value"]
     return groups.agg(mean="mean", lowest="min", highest="max", pairs="size").reset_index()
-
-
-def learning_curves(runs: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
-    """Histories (`TrainingHistory.to_pandas`) of trainings from several starts as one long table.
-
-    `runs`: by the kind of start ("text", "random", "from complaint", ...) one history a seed, in the same order of
-    seeds. Columns: kind, run (from 0), step, measure ("loss", "validation_loss", "validation_accuracy"), value.
-    """
-    every = {(kind, run): each for kind, own in runs.items() for run, each in enumerate(own)}
-    long = pd.concat(every, names=["kind", "run"]).reset_index(["kind", "run"])
-    return long.melt(["kind", "run", "step"], var_name="measure").dropna(ignore_index=True)
-
-
-def transfer_gain(curves: pd.DataFrame, kind: str, against: str) -> pd.DataFrame:
-    """What a start gains over another at each step: differences of the runs of the same number.
-
-    Columns: measure, step, mean, deviation (over the runs; nan for one), runs. A gain in loss is negative, in accuracy
-    positive. With two or three runs read the deviation first.
-    """
-    wide = curves.pivot(index=["measure", "step", "run"], columns="kind", values="value")
-    gains = (wide[kind] - wide[against]).dropna()
-    groups = gains.groupby(["measure", "step"], sort=False)
-    return groups.agg(mean="mean", deviation="std", runs="size").reset_index()

@@ -5,7 +5,6 @@ from functools import lru_cache
 import pandas as pd
 
 from .. import plots, reading
-from ..runs import zoo
 from .section import Measured, Subject, instrument
 
 TEXTS = 16  # behind which the next words of all prompts are compared
@@ -25,22 +24,6 @@ def behaviour(subject: Subject) -> Measured:
     table = _next_tokens(subject)
     numbers = _relations(subject, table, "divergence") | {"texts": min(TEXTS, subject.rows)}
     return plots.similarity_matrices(table, "divergence"), numbers
-
-
-@instrument
-def spot(subject: Subject) -> Measured:
-    """Is a prompt of another task a better start than words?"""
-    curves = pd.read_csv(zoo.SPOT)
-    (source,) = [kind for kind in curves["kind"].unique() if kind.startswith("from ")]
-    gain = reading.transfer_gain(curves, source, "text")
-    loss = gain[gain["measure"] == "validation_loss"].set_index("step")
-    first, last = loss.index.min(), curves["step"].max()
-    early = curves[(curves["measure"] == "validation_loss") & (curves["step"] == first)]
-    means = early.groupby("kind")["value"].mean()
-    numbers = {"first": first, "last": last, "early": means, "own": means[source]}
-    numbers |= {"source": source.removeprefix("from "), "target": curves["target"].iloc[0]}
-    figure = plots.transfer_curves(curves, ["loss", "validation_loss"])
-    return figure, numbers | {"end": loss.loc[last], "gain": -loss.loc[last, "mean"]}
 
 
 def _nearness(subject: Subject) -> pd.DataFrame:

@@ -158,11 +158,6 @@ class Subject:
         prompts, tasks = len(self.family.prompts), len({*self.family.tasks.values()})
         return prompts >= FEWEST and 1 < tasks < prompts
 
-    @property
-    def of_the_zoo(self) -> bool:
-        """Whether the prompt came with the package."""
-        return self.given.startswith(zoo.PREFIX)
-
     def measure(self, probe: Callable, *arguments: Any, **more: Any) -> Any:
         """Return what a probe finds with the subject's model on the first rows of its test split."""
         run = self.run

@@ -14,8 +14,6 @@ from .saved import SavedRun, saved_run
 
 PREFIX = "zoo:"  # what a name has in front where a folder could be meant
 FOLDER = Path(__file__).parents[1] / "assets" / "zoo"
-# `reading.learning_curves` of a task from several starts, one "from" another's prompts, of `benchmarks/transfer.py`
-SPOT = FOLDER / "spot.csv"
 
 
 def names() -> list[str]:
