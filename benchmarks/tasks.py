@@ -389,14 +389,15 @@ def comparison_table(found: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
 
 def verdict(found: Mapping[str, dict[str, Any]]) -> str:
     """Return in a sentence on how many tasks the trained prompts are above, below, or not to be told apart."""
-    above = [name for name, line in found.items() if line["low"] > 0]
-    below = [name for name, line in found.items() if line["high"] < 0]
+    sure = {name: line for name, line in found.items() if line["p"] < 0.05}
+    above = [name for name, line in sure.items() if line["low"] > 0]
+    below = [name for name, line in sure.items() if line["high"] < 0]
     rest = [name for name in found if name not in above + below]
     parts = {"above": above, "below": below, "not to be told apart": rest}
     said = "; ".join(
         f"{kind} on {len(names)} ({', '.join(names)})" for kind, names in parts.items() if names
     )
-    return f"Of {len(found)} tasks the trained prompts are {said}: the 95 % interval says so."
+    return f"Of {len(found)} tasks the trained prompts are {said}: by the 95 % interval, and p below 0.05."
 
 
 def details(rows: pd.DataFrame) -> pd.DataFrame:
