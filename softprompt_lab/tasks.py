@@ -136,7 +136,7 @@ class Task:
         self, tokenizer, texts: Sequence[str], max_length: int, label: str | None = None
     ) -> list[str]:
         """Return as much of each text as leaves room for the longest answer, so that it stays the same for all."""
-        ids_of = self._label_ids(tokenizer, [*self.answers, label or ""])
+        ids_of = self.label_ids(tokenizer, [*self.answers, label or ""])
         longest = max(ids_of, key=lambda label: len(ids_of[label]))
 
         def tokens(texts: Sequence[str]) -> list[int]:
@@ -159,14 +159,14 @@ class Task:
             for text, count in zip(texts, counts, strict=True)
         ]
 
-    def _label_ids(self, tokenizer, labels: Sequence[str]) -> dict[str, list[int]]:
+    def label_ids(self, tokenizer, labels: Sequence[str]) -> dict[str, list[int]]:
         """Return the token ids of labels behind an empty text."""
         rows = self.encode_whole(tokenizer, [""] * len(labels), labels)
         return {label: ids for label, (_, ids) in zip(labels, rows, strict=True)}
 
     def _check_labels(self, tokenizer, stacklevel: int) -> None:
         """Raise ValueError for labels that are the same tokens; warn of those with tokens that are unknown."""
-        ids = self._label_ids(tokenizer, self.answers) if self.answers else {}
+        ids = self.label_ids(tokenizer, self.answers) if self.answers else {}
         if silent := [label for label in ids if len(ids[label]) < 2]:
             raise ValueError(
                 f"the tokenizer writes the labels {silent[:20]} as no token: use other words."

@@ -87,12 +87,6 @@ def new_model(
 # --------------------------------------------------------------------------------------------------- writing
 
 
-def longest_answer(task: Task, tokenizer: Any) -> int:
-    """Return the tokens of the longest label or free answer, with its end token."""
-    rows = task.encode_whole(tokenizer, [""] * len(task.answers), task.answers)
-    return max(len(ids) for _, ids in rows)
-
-
 def save_run(
     folder: Path,
     model: SoftPromptModel,
@@ -115,7 +109,7 @@ def save_run(
         "text_column": task.text_column,
         "labels": list(task.labels),
         "template": task.template,
-        "longest_answer": longest_answer(task, model.tokenizer),
+        "longest_answer": max(map(len, task.label_ids(model.tokenizer, task.answers).values())),
         "dtype": dtype_name(model.base_model.dtype),
         **record,
         "settings": settings | {"seconds": round(history.seconds, 1)},
