@@ -15,7 +15,7 @@ from softprompt_lab import (
     plots,
     reading,
 )
-from softprompt_lab.reading.wayward import train_wayward
+from softprompt_lab.runs.saved import SavedRun
 from softprompt_lab.widgets import (
     AblationBoard,
     GammaSlider,
@@ -95,19 +95,26 @@ def test_a_reading_of_texts_asks_for_no_labels(read):
     assert len(read())
 
 
+def drawn_run(gamma: float | None) -> SavedRun:
+    """A run that was drawn towards a text, or the free one."""
+    record = {} if gamma is None else {"towards": "a", "gamma": gamma}
+    return SavedRun("run", model(), task(), {}, None, record)
+
+
 @pytest.mark.parametrize(
     "opened",
     [
         lambda: AblationBoard(model(), task()),
-        lambda: PromptInterpolation(model(), task(), *ends(), points=2),
-        lambda: GammaSlider(model(), task(), "a", {0.0: ends()[1]}),
+        lambda: PromptInterpolation(model(), model(), task()),
+        lambda: GammaSlider(drawn_run(None), [drawn_run(0.1)]),
         lambda: TrainingDashboard(model(), task(), steps=1),
     ],
 )
 def test_a_widget_shows_free_answers(opened):
     widget = opened()
+    widget.fill()
     assert "alert" not in widget.status.value, widget.status.value
-    assert widget.static_figure().alt
+    assert widget.picture.value
     widget.close()
 
 
@@ -117,11 +124,6 @@ def test_a_training_in_the_dashboard_measures_free_answers():
     assert dashboard.wait(60)
     assert "accuracy" in dashboard.content().status
     dashboard.close()
-
-
-def test_a_wayward_training_takes_free_answers():
-    found = train_wayward(model(), task(), "a", (0.0,), steps=1, batch_size=2, progress=False)
-    assert list(found) == [0.0]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ pytestmark += [pytest.mark.xdist_group("browser")]  # one at a time
 def test_the_explorer_is_moved_by_keyboard(lab):
     page = lab.run(
         "explorer",
-        "from words import walk, word_tokenizer, word_vectors\n"
+        "from words import walked, word_vectors\n"
         "from softprompt_lab.widgets import NeighbourExplorer\n"
-        "words = word_vectors(width=16)\n"
-        "NeighbourExplorer(walk(words), words, word_tokenizer(), k=3)",
+        "NeighbourExplorer(walked(word_vectors(width=16)), k=3)",
     )
     widget = widget_of(page)
     table = widget.locator("table").first

@@ -1,13 +1,11 @@
 """The training dashboard and the playground without a front end: what they show, what they survive, what they leave."""
 
 import asyncio
-import io
 import threading
+import time
 
 import pytest
 import torch
-from IPython.core.formatters import DisplayFormatter
-from PIL import Image
 
 from softprompt_lab import (
     PromptTuningConfig,
@@ -16,7 +14,8 @@ from softprompt_lab import (
     load_task,
     train,
 )
-from softprompt_lab.evaluation import label_probabilities
+from softprompt_lab.evaluation import evaluate, label_probabilities
+from softprompt_lab.runs.saved import SavedRun
 from softprompt_lab.widgets import Playground, TrainingDashboard
 from softprompt_lab.widgets.playground import NO_PROMPT
 
@@ -51,13 +50,14 @@ def dashboard(base, task):
         batch_size=4,
         snapshot_every=2,
     )
+    made.fill()
     yield made
     made.close()
 
 
 def stop_behind(dashboard, step: int) -> threading.Event:
     """An event that is set when so many steps are done; the run waits there until it is resumed."""
-    reached, after, post = threading.Event(), dashboard._after_step, dashboard._post
+    reached, after, post = threading.Event(), dashboard._after_step, dashboard.post
 
     def look(history):
         if len(history.losses) == step:
@@ -69,7 +69,7 @@ def stop_behind(dashboard, step: int) -> threading.Event:
         if len(dashboard.history.losses) == step:
             reached.set()
 
-    dashboard._after_step, dashboard._post = look, posted
+    dashboard._after_step, dashboard.post = look, posted
     return reached
 
 
@@ -178,14 +178,54 @@ def test_closing_in_mid_training_ends_the_thread(dashboard):
     dashboard.close()  # twice is once
 
 
-def test_without_a_front_end_it_is_a_figure_before_and_after(dashboard):
-    for says in ("Nearest tokens by cosine", "Line chart over 6 steps"):
-        data, metadata = DisplayFormatter().format(dashboard)
-        assert Image.open(io.BytesIO(data["image/png"])).width > 300
-        assert metadata["image/png"]["alt"] == data["text/plain"]
-        assert data["text/plain"].startswith(says)
-        dashboard.begin()
-        assert dashboard.wait(120)
+def test_a_pause_is_not_counted(dashboard):
+    """The seconds are those of training, in the sentence and in the history."""
+    reached = stop_behind(dashboard, 2)
+    began = time.perf_counter()
+    dashboard.start.click()
+    assert reached.wait(120)
+    time.sleep(1.0)
+    dashboard.pause.click()
+    assert dashboard.wait(120)
+    assert dashboard.history.seconds < time.perf_counter() - began - 1.0
+
+
+def test_one_dashboard_trains_a_model_at_a_time(dashboard, task):
+    """A second one, as the cell run again makes it, ends the run and begins where that one began."""
+    reached = stop_behind(dashboard, 2)
+    first = dashboard.model.prompt.detach().clone()
+    dashboard.start.click()
+    assert reached.wait(120)
+    second = TrainingDashboard(dashboard.model, task, steps=STEPS, batch_size=4, validation_rows=8)
+    assert not dashboard.running
+    assert "Another dashboard took over. Ended at step 2" in dashboard.status.value
+    second.fill()
+    assert "The run of the dashboard before this one was ended. Not started." in second.status.value
+    assert not torch.equal(second.model.prompt, first), "two steps moved it"
+    second.begin()
+    torch.testing.assert_close(second._start, first)
+    assert second.wait(120)
+    assert second.history.snapshots[0].equal(first)
+    del dashboard._after_step  # the one that stops
+    dashboard.begin()  # the other way round
+    assert dashboard.wait(120)
+    second.close()
+
+
+def test_a_cell_run_again_ends_the_run_on_its_old_model(dashboard, base, task, monkeypatch):
+    """The cell makes a new model; the old one is on no page any more."""
+    reached = stop_behind(dashboard, 2)
+    dashboard._cell = "a cell"
+    dashboard.start.click()
+    assert reached.wait(120)
+    monkeypatch.setattr("softprompt_lab.widgets.dashboard.cell_id", lambda: "another cell")
+    other = TrainingDashboard(model_of(base), task, steps=1)
+    assert dashboard.running, "another cell's model is another run"
+    monkeypatch.setattr("softprompt_lab.widgets.dashboard.cell_id", lambda: "a cell")
+    again = TrainingDashboard(model_of(base), task, steps=1)
+    assert not dashboard.running
+    other.close()
+    again.close()
 
 
 # ------------------------------------------------------------------------------------------------ playground
@@ -196,6 +236,7 @@ def playground(base, task):
     model = model_of(base)
     model.add_prompt("other", PromptTuningConfig(num_virtual_tokens=2))
     made = Playground(model, task, text="where is my parcel ?")
+    made.fill()
     yield made
     made.close()
 
@@ -204,7 +245,7 @@ def test_the_shares_are_those_of_each_prompt_alone(playground, base, task):
     text = "where is my parcel ?"
     (table,) = playground.current().values()
     assert list(table.index) == ["default", "other", NO_PROMPT]
-    model = playground._model
+    model = playground._runs[0].model
     for name in ("default", "other"):
         model.set_prompt(name)
         expected = label_probabilities(model, task, [text]).loc[text]
@@ -231,16 +272,44 @@ def test_a_message_and_a_box_change_what_is_shown(playground):
     )
 
 
-def test_prompts_of_several_tasks_answer_for_their_own(playground, task):
+def test_prompts_of_several_tasks_answer_for_their_own(base, task):
     tone = load_task("shop", label_column="tone")
-    both = Playground(playground._model, {"default": task, "other": tone}, text="thanks !")
+    runs = [
+        SavedRun(name, model_of(base), of, {}, None, {"seed": 0})
+        for name, of in (("a run", task), ("another", tone))
+    ]
+    both = Playground(runs, text="thanks !")
     tables = both.current()
     assert {name: list(table.index) for name, table in tables.items()} == {
-        task.name: ["default", NO_PROMPT],
-        tone.name: ["other", NO_PROMPT],
+        task.name: ["a run", NO_PROMPT],
+        tone.name: ["another", NO_PROMPT],
     }
     assert all(table.sum(axis=1).to_numpy() == pytest.approx(1) for table in tables.values())
     both.close()
-    lacking = Playground(playground._model, {"default": task})
-    assert "KeyError: &#x27;other&#x27;" in lacking.status.value
-    lacking.close()
+
+
+def test_an_example_is_clicked_and_the_last_is_one_that_the_prompt_gets_wrong(
+    playground, base, task
+):
+    model = playground._runs[0].model
+    found = evaluate(model, task, prompts={"": model.prompt_by_name("default")}, limit=40)[""]
+    wrong = found.predictions[~found.predictions["correct"]].iloc[0]
+    *others, last = playground.examples
+    assert last.description.startswith("answered wrongly: ")
+    assert last.tooltip == f"{wrong['text']} (its label is {wrong['label']})"
+    assert [each.tooltip for each in others] == task.test[task.text_column][: len(others)]
+    last.click()
+    assert playground.text.value == wrong["text"]
+    (table,) = playground.current().values()
+    assert table.loc["default"].idxmax() == wrong["prediction"] != wrong["label"]
+
+
+def test_an_empty_message_has_no_answer(playground):
+    playground.text.value = "  "
+    assert "Type a message, or click an example." in playground.status.value
+    assert playground.picture.value == playground.table.value == ""
+
+
+def test_a_message_that_is_cut_is_said(playground):
+    playground.text.value = "where is my parcel ? " * 200
+    assert "loses its end" in playground.status.value or "lose their end" in playground.status.value

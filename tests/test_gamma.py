@@ -1,21 +1,20 @@
 """The gamma slider without a front end, and in a browser."""
 
-import io
-
+import pandas as pd
 import pytest
+import torch
 from browser import keep, picture_of, wait_for_another_picture, widget_of
-from IPython.core.formatters import DisplayFormatter
-from PIL import Image
 from test_checkpoints import fresh, rows
 
-from softprompt_lab import reading
+from softprompt_lab import LabError, reading
 from softprompt_lab.embedding import text_start
+from softprompt_lab.runs import zoo
+from softprompt_lab.runs.saved import SavedRun
 from softprompt_lab.widgets import GammaSlider
 
 pytestmark = pytest.mark.slow
 
 TEXT = "abc"
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def prompts_of(model) -> dict:
@@ -31,9 +30,23 @@ def model():
     return fresh()
 
 
+def runs_of(model) -> list[SavedRun]:
+    """The prompts of `prompts_of` as runs: the free one first."""
+    made = []
+    for gamma, prompt in sorted(prompts_of(model).items()):
+        own = fresh()
+        with torch.no_grad():
+            own.prompt.copy_(prompt)
+        record = {"towards": TEXT, "gamma": gamma} if gamma else {}
+        made.append(SavedRun(f"gamma {gamma:g}", own, rows(), {}, None, record))
+    return made
+
+
 @pytest.fixture
 def slider(model):
-    made = GammaSlider(model, rows(), TEXT, prompts_of(model))
+    free, *drawn = runs_of(model)
+    made = GammaSlider(free, drawn)
+    made.fill()
     yield made
     made.close()
 
@@ -89,13 +102,6 @@ def test_an_error_is_shown_in_the_widget(slider, monkeypatch):
     assert slider.status.value == '<p role="alert">RuntimeError: no &lt;room&gt; left</p>'
 
 
-def test_without_a_front_end_the_output_is_the_static_figure(slider):
-    data, metadata = DisplayFormatter().format(slider)
-    assert data[VIEW]["model_id"] == slider.model_id
-    assert Image.open(io.BytesIO(data["image/png"])).width > 300
-    assert metadata["image/png"]["alt"] == data["text/plain"] == slider.static_figure().alt
-
-
 def test_the_slider_has_a_label_and_closing_stops_it(slider):
     assert slider.gamma.description == "gamma"
     slider.close()
@@ -105,9 +111,25 @@ def test_the_slider_has_a_label_and_closing_stops_it(slider):
     slider.close()  # twice is once
 
 
-def test_a_text_without_a_token_is_refused(model):
-    with pytest.raises(ValueError, match="start text '' has no token"):
-        GammaSlider(model, rows(), "", prompts_of(model))
+def test_prompts_that_were_not_drawn_to_one_text_are_refused(model):
+    free, one, other = runs_of(model)
+    other.record["towards"] = "def"
+    for drawn in ([], [free], [one, other]):
+        with pytest.raises(LabError, match=r"no prompts that were drawn towards one text for"):
+            GammaSlider(free, drawn)
+
+
+def test_the_zoo_ships_what_the_slider_shows():
+    """Nothing is measured: every gamma of the folders is a line of the table, with the folder's own accuracy."""
+    table = pd.read_csv(zoo.FOLDER / "tweets-seed0" / "wayward.csv")
+    lines = table[table["kind"] == "gamma"].set_index("gamma")
+    drawn = {name: record for name, record in zoo.records("tweets").items() if "towards" in record}
+    assert sorted(lines.index) == [0, *sorted(record["gamma"] for record in drawn.values())]
+    for record in drawn.values():
+        shipped = lines.loc[record["gamma"], "accuracy"]
+        assert shipped == pytest.approx(record["trained"]["accuracy"], abs=0.003)
+    assert set(table["kind"]) == {"gamma", "text", "random vectors", "no prompt"}
+    assert (table["n"] == 400).all()
 
 
 @pytest.mark.browser
@@ -116,19 +138,11 @@ def test_a_text_without_a_token_is_refused(model):
 def test_the_slider_is_moved_by_mouse_and_keyboard(lab):
     page = lab.run(
         "gamma",
-        "import torch\n"
-        "from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task\n"
-        "from softprompt_lab.reading.wayward import train_wayward\n"
+        "from test_checkpoints import fresh\n"
+        "from test_gamma import runs_of\n"
         "from softprompt_lab.widgets import GammaSlider\n"
-        "base, tokenizer = load_base_model('tiny')\n"
-        "task = load_task('shop', label_column='complaint')\n"
-        "torch.manual_seed(0)\n"
-        "config = PromptTuningConfig(8, prompt_tuning_init='SAMPLE_VOCAB')\n"
-        "model = SoftPromptModel(base, config, tokenizer=tokenizer)\n"
-        "text = 'What is the tone?'\n"
-        "options = {'steps': 30, 'batch_size': 8, 'learning_rate': 0.1, 'progress': False}\n"
-        "prompts = train_wayward(model, task, text, (0, 0.1, 100), **options)",
-        "GammaSlider(model, task, text, prompts, limit=40)",
+        "free, *drawn = runs_of(fresh())\n"
+        "GammaSlider(free, drawn)",
     )
     widget = widget_of(page)
     widget.get_by_text("gamma 0: accuracy").wait_for()
@@ -138,9 +152,9 @@ def test_the_slider_is_moved_by_mouse_and_keyboard(lab):
     handle = widget.locator(".widget-slider", has_text="gamma").locator(".noUi-handle")
     handle.focus()
     page.keyboard.press("ArrowRight")
-    widget.get_by_text("gamma 0.1: accuracy").wait_for()
+    widget.get_by_text("gamma 0.999: accuracy").wait_for()
     wait_for_another_picture(page, widget, before)
-    assert "·tone" in widget.locator("table").inner_text()
+    assert "word of the text" in widget.locator("table").inner_text()
     keep(page, "gamma_0.1")
 
     before = picture_of(widget)
@@ -149,7 +163,7 @@ def test_the_slider_is_moved_by_mouse_and_keyboard(lab):
     page.mouse.down()
     page.mouse.move(track["x"] + track["width"], place["y"] + place["height"] / 2, steps=5)
     page.mouse.up()
-    widget.get_by_text("gamma 100: accuracy").wait_for()
+    widget.get_by_text("gamma 1: accuracy").wait_for()
     wait_for_another_picture(page, widget, before)
     assert widget.locator("[role=alert]").count() == 0
     keep(page, "gamma_100")

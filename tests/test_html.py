@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 import softprompt_lab
 from softprompt_lab import PromptTuningConfig, evaluate, nearest_tokens
 from softprompt_lab.adapters.card import adapter_card
+from softprompt_lab.runs.saved import SavedRun
 from softprompt_lab.tasks import Task
 from softprompt_lab.widgets import NeighbourExplorer
 
@@ -86,7 +88,10 @@ def test_a_page_that_is_attacked_is_not_harmless():
 def test_the_explorer_shows_tokens_as_they_are_written(tokenizer):
     """Table, caption, status, error and the picture's alt text."""
     words = torch.eye(len(tokenizer))
-    explorer = NeighbourExplorer({0: words[:4], 10: words[:4]}, words, tokenizer, k=2)
+    model = SimpleNamespace(word_embeddings=words, tokenizer=tokenizer)
+    run = SavedRun("attack", model, None, {0: words[:4], 10: words[:4]}, None, {})
+    explorer = NeighbourExplorer(run, k=2)
+    explorer.fill()
     table = Page(explorer.table.value)
     assert table.harmless()
     assert all(attack.replace(" ", "·") in table.words for attack in ATTACKS)

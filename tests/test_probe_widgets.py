@@ -1,36 +1,42 @@
 """The ablation board and the way between two prompts without a front end, and in a browser."""
 
-import io
+import asyncio
 
 import pytest
 import torch
 from bag_of_words import bag_model, task_of_bytes
 from browser import keep, picture_of, wait_for_another_picture, widget_of
 from families import byte_tokenizer
-from IPython.core.formatters import DisplayFormatter
-from PIL import Image
+from words import outputs_of
 
 from softprompt_lab import reading
+from softprompt_lab.runs.saved import SavedRun
 from softprompt_lab.widgets import AblationBoard, PromptInterpolation, ablation_board
 
 pytestmark = pytest.mark.slow
 
 TASK = task_of_bytes()
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture
 def board():
     made = AblationBoard(bag_model(inert=2), TASK, limit=3)
+    made.fill()
     yield made
     made.close()
 
 
 @pytest.fixture
 def way():
-    made = PromptInterpolation(bag_model(), TASK, *ends(), ("one", "two"), points=3, limit=3)
+    made = PromptInterpolation(run("one", 1), run("two", 2), limit=3)
+    made.fill()
     yield made
     made.close()
+
+
+def run(name: str, seed: int, rows: int = 4) -> SavedRun:
+    """A run whose prompt is made of word vectors."""
+    return SavedRun(name, bag_model(rows, seed=seed), TASK, {}, None, {})
 
 
 def ends() -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,7 +117,7 @@ def test_an_error_is_shown_on_the_board(board, monkeypatch):
         patch.setattr(ablation_board, "evaluate", fail)
         board.toggles[0].value = False
         assert board.status.value == '<p role="alert">RuntimeError: no &lt;room&gt; left</p>'
-        assert board.picture.value == ""
+        assert "softprompt-old" in board.picture._dom_classes
     board.toggles[1].value = False
     assert "2 of 4 virtual tokens" in board.status.value
 
@@ -120,12 +126,12 @@ def test_an_error_is_shown_on_the_board(board, monkeypatch):
 
 
 def test_the_way_opens_at_the_first_prompt_and_ends_at_the_second(way):
-    table = reading.interpolation(bag_model(), TASK, *ends(), 3, limit=3, draws=1)
+    table = reading.interpolation(bag_model(), TASK, *ends(), 9, limit=3, draws=1)
     own = table[table["kind"] == "prompt"].set_index("at")
     seen = []
     for at in (0.0, 0.5, 1.0):
         way.at.value = at
-        assert f"At {at:.2f} of the way: loss {own.loc[at, 'loss']:.3f}" in way.status.value
+        assert f"At {at:.3g} of the way: loss {own.loc[at, 'loss']:.3f}" in way.status.value
         words = reading.nearest_tokens(
             reading.between(*ends(), at), bag_model().word_embeddings, byte_tokenizer(), 1
         )
@@ -153,29 +159,47 @@ def test_turning_is_measured_once_and_shown(way, monkeypatch):
     assert shown(way) == straight
 
 
-@pytest.mark.parametrize("change", [{"points": 1}, {"second": torch.zeros(3, 32)}])
-def test_a_way_that_cannot_be_gone_says_so(change):
-    first, second = ends()
-    way = PromptInterpolation(bag_model(), TASK, **{"first": first, "second": second} | change)
-    assert 'role="alert">ValueError: ' in way.status.value
-    way.close()
+def test_the_way_grows_while_it_is_measured(monkeypatch):
+    """In an event loop, as in a kernel: the ends first; nothing is measured twice."""
+    seen, asked = [], []
+    evaluate = reading.comparison.evaluate
+    monkeypatch.setattr(
+        reading.comparison,
+        "evaluate",
+        lambda *given, **more: asked.extend(more["prompts"]) or evaluate(*given, **more),
+    )
+
+    async def kernel():
+        made = PromptInterpolation(run("one", 1), run("two", 2), limit=3)
+        made.fill()
+        while not seen or "so far" in seen[-1] or "Measuring" in seen[-1]:
+            if made.status.value not in seen[-1:]:
+                seen.append(made.status.value)
+            await asyncio.sleep(0.001)
+        made.close()
+
+    asyncio.run(asyncio.wait_for(kernel(), 60))
+    assert "Measuring both ends" in seen[0]
+    assert len(asked) == 2 * 9 - 1 + 1, "both ways from one end, and no prompt"
+
+
+def test_two_shapes_have_no_way_between_them():
+    with pytest.raises(ValueError, match=r"shapes \(4, 32\) and \(3, 32\); they must be one"):
+        PromptInterpolation(run("one", 1), run("two", 2, rows=3))
 
 
 # --- both ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["board", "way"])
-def test_without_a_front_end_the_output_is_the_static_figure(name, request):
+def test_the_picture_is_kept_and_closed_is_closed(name, request):
     widget = request.getfixturevalue(name)
-    data, metadata = DisplayFormatter().format(widget)
-    assert data[VIEW]["model_id"] == widget.model_id
-    assert Image.open(io.BytesIO(data["image/png"])).width > 300
-    assert metadata["image/png"]["alt"] == data["text/plain"] == widget.static_figure().alt
+    assert widget.picture.value in outputs_of(widget)[-1]["text/html"]
     widget.close()
     before = shown(widget)
     control = widget.controls.children[0]
     control.value = False if name == "board" else 1.0
-    assert shown(widget) == before, "closed is closed"
+    assert shown(widget) == before
 
 
 # --- in a browser -------------------------------------------------------------------------------------------
@@ -229,25 +253,24 @@ def test_the_way_is_gone_by_keyboard_and_mouse(lab):
         "way",
         "from bag_of_words import bag_model, task_of_bytes\n"
         "from softprompt_lab.widgets import PromptInterpolation\n"
-        "first, second = bag_model().prompt, bag_model(seed=2).prompt\n"
-        "PromptInterpolation(bag_model(), task_of_bytes(), first, second, ('seed 1', 'seed 2'), points=11)",
+        "PromptInterpolation(bag_model(), bag_model(seed=2), task_of_bytes())",
     )
     widget = widget_of(page)
-    widget.get_by_text("At 0.00 of the way").wait_for()
+    widget.get_by_text("At 0 of the way").wait_for()
     assert "between two prompts" in widget.locator("img").get_attribute("alt")
     keep(page, "interpolation_at_the_first")
 
     before, slider = picture_of(widget), widget.locator(".widget-slider")
     slider.locator(".noUi-handle").focus()
-    for _ in range(5):
+    for _ in range(4):
         page.keyboard.press("ArrowRight")
-    widget.get_by_text("At 0.50 of the way").wait_for()
+    widget.get_by_text("At 0.5 of the way").wait_for()
     wait_for_another_picture(page, widget, before)
     keep(page, "interpolation_in_the_middle")
 
     before, place = picture_of(widget), slider.locator(".noUi-target").bounding_box()
     page.mouse.click(place["x"] + place["width"] - 1, place["y"] + place["height"] / 2)
-    widget.get_by_text("At 1.00 of the way").wait_for()
+    widget.get_by_text("At 1 of the way").wait_for()
     wait_for_another_picture(page, widget, before)
     before = picture_of(widget)
     widget.get_by_label("turn instead of going straight").check()

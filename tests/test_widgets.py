@@ -1,24 +1,20 @@
 """The neighbour explorer without a front end: what it shows, what it survives, what it leaves behind."""
 
-import io
-
 import pytest
-from IPython.core.formatters import DisplayFormatter
 from ipywidgets.widgets.widget_selection import TraitError
-from PIL import Image
-from words import walk, word_tokenizer, word_vectors
+from words import outputs_of, walk, walked, word_tokenizer, word_vectors
 
 from softprompt_lab import reading
 from softprompt_lab.widgets import NeighbourExplorer
 
 WORDS, TOKENIZER = word_vectors(), word_tokenizer()
 SNAPSHOTS = walk(WORDS)
-VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture
 def explorer():
-    made = NeighbourExplorer(SNAPSHOTS, WORDS, TOKENIZER, k=3)
+    made = NeighbourExplorer(walked(WORDS), k=3)
+    made.fill()
     yield made
     made.close()
 
@@ -86,17 +82,28 @@ def test_an_error_is_shown_in_the_widget(explorer, monkeypatch):
     explorer.step.value = 10
     assert explorer.status.value == '<p role="alert">RuntimeError: no &lt;room&gt; left</p>'
     assert explorer.table.value == ""
+    assert (
+        "softprompt-old" in explorer.picture._dom_classes
+    )  # the picture fades and keeps its place
     monkeypatch.undo()
     explorer.step.value = 20
     assert "Mean cosine" in explorer.status.value
+    assert "softprompt-old" not in explorer.picture._dom_classes
 
 
-def test_without_a_front_end_the_output_is_the_static_figure(explorer):
-    data, metadata = DisplayFormatter().format(explorer)
-    assert data[VIEW]["model_id"] == explorer.model_id
-    assert Image.open(io.BytesIO(data["image/png"])).width > 300
-    assert metadata["image/png"]["alt"] == data["text/plain"] == explorer.static_figure().alt
-    assert data["text/plain"].startswith("Nearest tokens by cosine, top 3. prompt at step 40:")
+def test_what_a_notebook_keeps_is_the_last_picture_with_its_words(explorer):
+    """The widget first, then the same without a widget, which follows every change and hides where the widget lives."""
+    view, kept = outputs_of(explorer)
+    assert view["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.model_id
+    assert view["text/plain"] == "NeighbourExplorer: run this cell in a notebook to use it."
+    assert kept["text/html"].count(explorer.picture.value) == 1
+    assert explorer.status.value in kept["text/html"]
+    assert explorer.table.value in kept["text/html"]
+    assert f"softprompt-{explorer.model_id}" in kept["text/html"]
+    assert f".softprompt-{explorer.model_id} {{ display: none; }}" in explorer.children[0].value
+    changed = outputs_of(explorer, lambda: setattr(explorer.metric, "value", "l2"))[-1]
+    assert "Mean L2 distance" in changed["text/html"]
+    assert changed["transient"] == "update"
 
 
 def test_closing_stops_it(explorer):
@@ -109,8 +116,16 @@ def test_closing_stops_it(explorer):
 
 
 def test_what_cannot_be_explored_is_refused():
-    with pytest.raises(ValueError, match="no snapshots"):
-        NeighbourExplorer({}, WORDS, TOKENIZER)
+    with pytest.raises(ValueError, match="a dict was given; give a run's folder, 'zoo:NAME' or a"):
+        NeighbourExplorer(SNAPSHOTS)
     for k in (0, 11):
         with pytest.raises(TraitError, match="Invalid selection"):
-            NeighbourExplorer(SNAPSHOTS, WORDS, TOKENIZER, k)
+            NeighbourExplorer(walked(WORDS), k=k)
+
+
+def test_a_prompt_without_snapshots_is_explored_as_it_is():
+    """Also with those that are passed beside a model."""
+    for given, steps in ((None, [0]), (SNAPSHOTS, [0, 10, 20, 30, 40])):
+        made = NeighbourExplorer(walked(WORDS, {}), given)
+        assert list(made.step.options) == steps
+        made.close()

@@ -1,6 +1,7 @@
 """Train the zoo: prompts for smollm2 on rated texts, word skills and a hard case, in softprompt_lab/assets/zoo.
 
 python tools/build_zoo.py train      # train and measure what is not there yet; about 40 minutes on two cores
+python tools/build_zoo.py series     # measure the prompts drawn towards a text beside their controls; 5 minutes
 python tools/build_zoo.py table      # write README.md from the folders
 """
 
@@ -15,9 +16,10 @@ import pandas as pd
 import typer
 
 from softprompt_lab import Evaluation, Task, evaluate, load_task, train
-from softprompt_lab.reading import OntoWords, TowardsText
+from softprompt_lab.reading import OntoWords, TowardsText, wayward_table
 from softprompt_lab.runs import saved as runs
 from softprompt_lab.runs import zoo
+from softprompt_lab.widgets.gamma import TABLE_FILE
 
 ZOO = zoo.FOLDER
 BASE = "smollm2"
@@ -136,6 +138,17 @@ def train_all(
         else:
             build(entry, output / entry.name, base, steps, None if steps == STEPS else 16)
     table(output)
+
+
+@app.command()
+def series() -> None:
+    """Write what the gamma slider shows: `reading.wayward_table` on all test rows, beside the free prompt."""
+    free = zoo.load(ENTRIES[0].name)
+    base = free.model.base_model, free.model.tokenizer
+    drawn = (zoo.load(wayward(gamma).name, *base).model.prompt for gamma in GAMMAS)
+    prompts = dict(zip((0.0, *GAMMAS), (free.model.prompt, *drawn), strict=True))
+    found = wayward_table(free.model, free.task, WAYWARD_TEXT, prompts)
+    found.to_csv(zoo.folder(free.name) / TABLE_FILE, index=False, float_format="%.5g")
 
 
 @app.command()

@@ -79,6 +79,12 @@ class Figure(figure.Figure):
         image.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
+    def html(self) -> str:
+        """TEMPORARY."""
+        import base64
+        import html
+        return f'<img class="softprompt-figure" src="data:image/png;base64,{base64.b64encode(self.png()).decode()}" alt="{html.escape(self.alt)}">'
+
     def legend_below(self, columns: int = 4, title: str | None = None) -> None:
         """Put one legend under all panels: every label once, in the order in which they were drawn."""
         labelled = [ax.get_legend_handles_labels() for ax in self.axes]

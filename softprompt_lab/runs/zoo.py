@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from ..errors import LabError
-from ..saving import user_path
-from .saved import SavedRun, saved_run
+from ..saving import read_json_object, user_path
+from .saved import TASK_FILE, SavedRun, saved_run
 
 PREFIX = "zoo:"  # what a name has in front where a folder could be meant
 FOLDER = Path(__file__).parents[1] / "assets" / "zoo"
@@ -30,6 +30,12 @@ def folder(name: str) -> Path:
     if name not in names():
         raise LabError(f"the zoo has no prompt {name!r}; choose one of: {', '.join(names())}.")
     return FOLDER / name
+
+
+def records(task: str) -> dict[str, dict[str, Any]]:
+    """What task.json says of each prompt that was trained on a task, by the prompt's name; no model is loaded."""
+    found = {name: read_json_object(FOLDER / name / TASK_FILE) for name in names()}
+    return {name: record for name, record in found.items() if record["name"] == task}
 
 
 def located(given: str) -> Path:

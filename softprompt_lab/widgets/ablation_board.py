@@ -8,9 +8,9 @@ import pandas as pd
 
 from .. import plots, reading
 from ..evaluation import Evaluation, evaluate
-from ..model import SoftPromptModel
 from ..tasks import Task
 from .frame import Content, Instrument, button, control
+from .source import Prompt, opened, vectors, with_rows
 
 BUTTONS = {"all": lambda on: True, "none": lambda on: False, "invert": lambda on: not on}
 
@@ -23,16 +23,24 @@ class AblationBoard(Instrument):
     is off. What was measured once comes back at once.
 
     Args:
+        prompt: a run's folder, "zoo:NAME", a run or a model.
+        task: of a model; a run has its own.
         limit: rows of the validation split that are measured; more take longer and tell more.
+
+    Example:
+        >>> from softprompt_lab.widgets import AblationBoard
+        >>> AblationBoard("zoo:tweets-seed0")  # doctest: +SKIP
     """
 
-    def __init__(self, model: SoftPromptModel, task: Task, limit: int = 16) -> None:
-        self._model, self._task, self._limit = model, task, limit
-        self._prompt = model.prompt.detach().float().clone()
+    def __init__(self, prompt: Prompt, task: Task | None = None, limit: int = 16) -> None:
+        run = opened(prompt, task)
+        model = self._model = run.model
+        self._task, self._limit = with_rows(run, "validation"), limit
+        self._prompt = vectors(run)
         self._random = reading.random_control(self._prompt)
         self._measured = cache(self._measure)  # what was measured once comes back at once
         nearest = reading.nearest_tokens(self._prompt, model.word_embeddings, model.tokenizer, 1)
-        layout = {"width": "9em"}
+        layout = {"width": "8.5em"}
         self.toggles = [
             control(ipywidgets.Checkbox, f"{place}: {word}", True, layout=layout)
             for place, word in enumerate(nearest["token"])

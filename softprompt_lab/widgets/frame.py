@@ -1,21 +1,46 @@
-"""What all widgets share: how controls are made, an announced status, a table, a picture; errors on the page."""
+"""What all widgets share: one page, controls, an announced status, tables; what stays when the kernel is gone."""
 
 import asyncio
-import base64
 import html
 from collections.abc import Callable, Mapping, Sequence
+from threading import Thread
 from typing import Any, NamedTuple
 
 import ipywidgets
 import pandas as pd
+from IPython.display import DisplayHandle, display
 
 from .. import plots, reading
 
 DELAY = 0.05  # seconds without a further change before a widget computes: one answer to a word typed fast
+WIDE = {"width": "min(40em, 100%)"}  # of a slider or a text
 LOOKS = {  # what controls of a kind have in common
     ipywidgets.Checkbox: {"indent": False, "layout": {"width": "auto"}},
-    ipywidgets.SelectionSlider: {"continuous_update": False},
+    ipywidgets.SelectionSlider: {"continuous_update": False, "layout": WIDE},
+    ipywidgets.Dropdown: {"layout": {"width": "auto"}},
 }
+# The picture has its place before it is there, so nothing jumps. A page without a kernel shows `.softprompt-still`, and
+# neither the error of a widget that is gone (it has no elements) nor controls that nothing answers (`nbconvert`'s body
+# is a notebook, JupyterLab's is not).
+STYLE = """<style>
+.softprompt-live { max-width: 62rem; --jp-widgets-inline-height: 26px; }
+.softprompt-live .widget-html, .softprompt-live .widget-html-content { line-height: 1.35; height: auto; }
+.softprompt-picture { height: 284px; overflow: auto; }
+.softprompt-picture img { max-height: 280px; max-width: 100%; min-width: min(26rem, 100%);
+  object-fit: contain; object-position: left; }
+.softprompt-controls { max-height: 110px; overflow: auto; }
+.softprompt-status { min-height: 2.7em; }
+.softprompt-status p { margin: 0; }
+.softprompt-table { max-height: 168px; overflow: auto; }
+.softprompt-tables { display: flex; gap: 1.5em; }
+.softprompt-tables td, .softprompt-tables th { padding: 0 .4em; white-space: nowrap; text-align: right; }
+.softprompt-tables caption { font-weight: bold; text-align: left; white-space: nowrap; }
+.softprompt-old { opacity: .35; }
+.softprompt-live button:disabled { opacity: .4; filter: grayscale(1); cursor: not-allowed; }
+.jp-OutputArea:has(.softprompt-still) .jp-OutputArea-output.jupyter-widgets:not(:has(*)) { display: none; }
+body.jp-Notebook .softprompt-live { display: none; }
+body.jp-Notebook .softprompt-still { display: block !important; }
+</style>"""
 
 
 def control(kind: type[ipywidgets.Widget], label: str, value: Any, **options: Any) -> Any:
@@ -26,7 +51,7 @@ def control(kind: type[ipywidgets.Widget], label: str, value: Any, **options: An
 
 def button(label: str, pressed: Callable[[], None], **options: Any) -> ipywidgets.Button:
     """Return a button that calls a function."""
-    made = ipywidgets.Button(description=label, **options)
+    made = ipywidgets.Button(description=label, **{"layout": {"width": "auto"}} | options)
     made.on_click(lambda _: pressed())
     return made
 
@@ -35,24 +60,72 @@ class Content(NamedTuple):
     """What a widget shows for the state of its controls.
 
     Attributes:
-        status: one sentence in plain words, read out by a screen reader when it changes.
-        figure: the picture; its alt text goes with it.
-        table: HTML under the status, of `as_table` and `side_by_side`.
+        status: one or two sentences in plain words, read out by a screen reader when they change.
+        figure: the picture, its alt text goes with it; None where there is nothing to draw yet.
+        table: HTML under the controls, of `tables`.
     """
 
     status: str
-    figure: plots.Figure
+    figure: plots.Figure | None
     table: str = ""
 
 
-class Instrument(ipywidgets.VBox):
+class Page(ipywidgets.VBox):
+    """A widget, and under it the same as plain HTML, which the notebook keeps: the living one hides it.
+
+    So a notebook that is opened on another day, or as a page of nbconvert, shows the last picture where the widget was.
+    """
+
+    _kept: DisplayHandle | None = None
+
+    def __init__(self, children: Sequence[ipywidgets.Widget]) -> None:
+        super().__init__(children=[ipywidgets.HTML(), *children])
+        self.add_class("softprompt-live")
+        hidden = f"<style>.softprompt-{self.model_id} {{ display: none; }}</style>"
+        self.children[0].value, self.children[0].layout.display = STYLE + hidden, "none"
+
+    def still(self) -> str:
+        """Return as HTML what is shown now."""
+        raise NotImplementedError
+
+    def fill(self) -> None:
+        """Compute what is shown first; the controls are on the page already."""
+
+    def keep(self) -> None:
+        """Bring what the notebook keeps up to date."""
+        if self._kept is not None:
+            self._kept.update({"text/html": self._page(), "text/plain": ""}, raw=True)
+
+    def _page(self) -> str:
+        return (
+            f'{STYLE}<div class="softprompt-still softprompt-{self.model_id}">{self.still()}</div>'
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The widget for a page that can show one, and for another one what to do."""
+        said = f"{type(self).__name__}: run this cell in a notebook to use it."
+        return super()._repr_mimebundle_(**kwargs) | {"text/plain": said}
+
+    def _ipython_display_(self) -> None:
+        """Show the widget at once, then its first picture, then what the notebook keeps."""
+        display(self._repr_mimebundle_(), raw=True)
+        self.fill()
+        self._kept = display(
+            {"text/html": self._page(), "text/plain": ""}, raw=True, display_id=True
+        )
+
+
+class Instrument(Page):
     """A widget over one function of the package: a subclass makes `controls` and says in `content` what they ask for.
 
-    Each control has a description, which is its label, and works by keyboard. Whatever goes wrong in `content` is
-    shown in the widget. In a page without a kernel or a widget manager the output is `static_figure`.
+    Each control has a description, which is its label, and works by keyboard. Whatever goes wrong in `content` is said
+    in the widget, whose picture then fades.
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _work: Thread | None = None
+    _seen: Content | None = None
+    _holder: Page | None = None  # a page whose part it is
 
     def __init__(
         self, controls: Sequence[ipywidgets.Widget], buttons: Sequence[ipywidgets.Widget] = ()
@@ -60,36 +133,62 @@ class Instrument(ipywidgets.VBox):
         """`controls`: a change of their value changes what is shown; `buttons` stand beside them."""
         layout = {"flex_flow": "row wrap"}
         self.controls = ipywidgets.HBox([*controls, *buttons], layout=layout)
-        self.status, self.table, self.picture = (ipywidgets.HTML() for _ in range(3))
-        super().__init__(children=[self.controls, self.status, self.table, self.picture])
-        for control in controls:
-            control.observe(self._changed, names="value")
-        self.refresh()
+        self.controls.add_class("softprompt-controls")
+        self.picture, self.status, self.table = parts = [ipywidgets.HTML() for _ in range(3)]
+        for part, name in zip(parts, ("picture", "status", "table"), strict=True):
+            part.add_class(f"softprompt-{name}")
+        super().__init__([self.picture, self.controls, self.status, self.table])
+        for each in controls:
+            each.observe(self._changed, names="value")
+        self._loop = running_loop()
+        self.announce("Computing …")
 
     def content(self) -> Content:
         """Return what the controls ask for."""
         raise NotImplementedError
 
-    def static_figure(self) -> plots.Figure:
-        """The same as one figure, for a page where no widget lives."""
-        return self.content().figure
+    def fill(self) -> None:
+        """Compute the first picture, where none is there."""
+        if self._seen is None:
+            self.refresh()
+
+    def still(self) -> str:
+        """Return picture, status and table as they are."""
+        return f"{self.picture.value}{self.status.value}{self.table.value}"
 
     def refresh(self) -> None:
         """Show what the controls ask for, or what went wrong."""
         self._timer = None
         try:
-            content = self.content()
-            picture = as_image(content.figure)
+            seen = self.content()
+            picture = seen.figure.html() if seen.figure else ""
         except Exception as error:  # whatever goes wrong belongs on the reader's screen
             self.announce(f"{type(error).__name__}: {error}", 'role="alert"')
-            self.table.value = self.picture.value = ""
-            return
-        self.announce(content.status)
-        self.table.value, self.picture.value = content.table, picture
+            self.picture.add_class("softprompt-old")
+            self.table.value = ""
+        else:
+            self._seen = seen
+            self.announce(seen.status)
+            self.picture.remove_class("softprompt-old")
+            self.table.value, self.picture.value = seen.table, picture
+        (self._holder or self).keep()
 
     def announce(self, status: str, role: str = 'aria-live="polite"') -> None:
         """Say something in the widget, which a screen reader reads out."""
         self.status.value = f"<p {role}>{html.escape(status)}</p>"
+
+    def in_background(self, work: Callable[[], Any]) -> None:
+        """Do what takes long in a thread, so that the controls answer; where no event loop runs, at once."""
+        if self._loop is None:
+            work()
+        else:
+            self._work = Thread(target=work, daemon=True)
+            self._work.start()
+
+    def post(self) -> None:
+        """From a thread: ask the kernel's thread, which alone changes the page, to refresh."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.refresh)
 
     def _changed(self, change: Any = None) -> None:
         """Refresh when nothing has changed for a moment; where no event loop runs, at once."""
@@ -110,44 +209,28 @@ class Instrument(ipywidgets.VBox):
                 part.close()
         super().close()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-        """The widget for a page that can show one, and the static figure for one that cannot."""
-        figure, metadata = self.static_figure()._repr_mimebundle_()
-        return {**super()._repr_mimebundle_(**kwargs), **figure}, metadata
-
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop of the kernel's thread; None where no kernel runs."""
+    """Return the event loop of the kernel's thread; None where no kernel runs."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
 
 
-def as_image(figure: plots.Figure) -> str:
-    """A figure as an image element with its alt text."""
-    data = base64.b64encode(figure.png()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(figure.alt)}" style="max-width:100%">'
+def tables(frames: Mapping[str, pd.DataFrame], corner: str) -> str:
+    """Return tables as HTML next to each other, every cell escaped: captions by name, `corner` names the index."""
+    parts = "".join(_table(frame, name, corner) for name, frame in frames.items())
+    return f'<div class="softprompt-tables">{parts}</div>'
 
 
-def side_by_side(tables: Sequence[str]) -> str:
-    """HTML tables next to each other where there is room."""
-    parts = "".join(f"<div>{table}</div>" for table in tables)
-    return f'<div style="display:flex;flex-wrap:wrap;gap:2em;overflow-x:auto">{parts}</div>'
-
-
-def as_table(frame: pd.DataFrame, caption: str, corner: str = "") -> str:
-    """A table as HTML, every cell escaped; the caption is its name for a screen reader, `corner` that of the index."""
+def _table(frame: pd.DataFrame, caption: str, corner: str) -> str:
+    """Return one table as HTML."""
     table = frame.rename_axis(index=None, columns=corner).to_html(border=0)
-    table = table.replace("<table ", '<table style="border-spacing:1em 0.2em" ', 1)
     return table.replace("<thead>", f"<caption>{html.escape(caption)}</caption><thead>", 1)
 
 
 def neighbour_tables(frames: Mapping[str, pd.DataFrame]) -> str:
-    """The tables of `nearest_tokens` as HTML next to each other, by their names."""
-    return side_by_side(
-        [
-            as_table(reading.neighbour_table(frame), name, "virtual token")
-            for name, frame in frames.items()
-        ]
-    )
+    """Return the tables of `nearest_tokens` as HTML next to each other, by their names."""
+    found = {name: reading.neighbour_table(frame) for name, frame in frames.items()}
+    return tables(found, "virtual token")

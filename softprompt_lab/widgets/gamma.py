@@ -1,57 +1,87 @@
 """The gamma slider: how far a prompt can be drawn to a text before it stops doing its task."""
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Sequence
 
 import ipywidgets
 import pandas as pd
-import torch
-from jaxtyping import Float
 
 from .. import plots, reading
 from ..embedding import text_start
-from ..model import SoftPromptModel
+from ..errors import LabError
+from ..runs import zoo
 from ..tasks import Task
-from .frame import Content, Instrument, as_table, control
+from .frame import Content, Instrument, control, tables
+from .source import Prompt, opened, vectors, with_rows
+
+TABLE_FILE = "wayward.csv"  # of a prompt of the zoo: `reading.wayward_table` on all test rows
 
 
 class GammaSlider(Instrument):
     """Prompts that were trained to look like a text, by the weight of the likeness: what they do, what they look like.
 
-    Control: gamma. Accuracies are measured when the widget opens, in one pass, beside those of the text itself, random
-    vectors and no prompt.
+    Control: gamma; 0 is the free prompt. The accuracies, beside those of the text itself, random vectors and no prompt,
+    come with the zoo; of other prompts they are measured in the background.
 
     Args:
-        prompts: by gamma, as `wayward.train_wayward(model, task, text)` returns them.
-        text: what they were drawn to.
+        prompt: the free prompt: a run's folder, "zoo:NAME", or a run.
+        drawn: runs that were trained with `penalty=TowardsText(text, gamma)`, all towards one text; by default those of
+            the zoo for the same task.
         limit: rows of the test split that are measured.
 
     Raises:
-        ValueError: a text without a token.
+        LabError: there are no such prompts, or not towards one text.
+
+    Example:
+        >>> from softprompt_lab.widgets import GammaSlider
+        >>> GammaSlider("zoo:tweets-seed0")  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        model: SoftPromptModel,
-        task: Task,
-        text: str,
-        prompts: Mapping[float, Float[torch.Tensor, "P D"]],
+        prompt: Prompt,
+        drawn: Sequence[Prompt] | None = None,
+        task: Task | None = None,
         limit: int | None = 100,
     ) -> None:
-        self._model = model
-        self._prompts = {gamma: prompts[gamma].detach().clone() for gamma in sorted(prompts)}
-        rows = len(next(iter(self._prompts.values())))
-        self._target = text_start(text, model.tokenizer, model.word_embeddings_module, rows)
-        measured = (model, task, text, self._prompts)
-        self._measured = cache(lambda: reading.wayward_table(*measured, split="test", limit=limit))
+        run = opened(prompt, task)
+        shipped = zoo.FOLDER / run.name / TABLE_FILE
+        self._table = pd.read_csv(shipped) if drawn is None and shipped.is_file() else None
+        if drawn is None:
+            found = zoo.records(run.task.name).items()
+            drawn = [zoo.PREFIX + name for name, record in found if "towards" in record]
+        runs = [opened(each) for each in drawn]
+        texts = {each.record.get("towards") for each in runs}
+        if len(texts) != 1 or None in texts:
+            raise LabError(
+                f"{run.name}: there are no prompts that were drawn towards one text for {run.task.name!r}; train some "
+                "with `penalty=reading.TowardsText(text, gamma)` and pass their folders as drawn=[...]."
+            )
+        (self.text,) = texts
+        self._run, self._limit, self._error = run, limit, None
+        by_gamma = {each.record["gamma"]: vectors(each) for each in runs} | {0.0: vectors(run)}
+        self._prompts = dict(sorted(by_gamma.items()))
+        rows = len(self._prompts[0.0])
+        self._target = text_start(
+            self.text, run.model.tokenizer, run.model.word_embeddings_module, rows
+        )
         gammas = [(f"{gamma:g}", gamma) for gamma in self._prompts]
-        least = gammas[0][1]
-        self.gamma = control(ipywidgets.SelectionSlider, "gamma", least, options=gammas)
+        self.gamma = control(ipywidgets.SelectionSlider, "gamma", 0.0, options=gammas)
         super().__init__([self.gamma])
+
+    def _measure(self) -> None:
+        """Measure the whole series, and show it."""
+        try:
+            task = with_rows(self._run, "test")
+            self._table = reading.wayward_table(
+                self._run.model, task, self.text, self._prompts, split="test", limit=self._limit
+            )
+        except Exception as error:  # shown in the widget
+            self._error = error
+        self.post()
 
     def current(self) -> pd.DataFrame:
         """Return the words that are shown: of each virtual token the text's, the nearest, and the L2 distances."""
-        words, tokenizer = self._model.word_embeddings, self._model.tokenizer
+        words, tokenizer = self._run.model.word_embeddings, self._run.model.tokenizer
         prompt = self._prompts[self.gamma.value].to(self._target)
         text, found = (
             reading.nearest_tokens(each, words, tokenizer, 1, "l2")
@@ -63,15 +93,22 @@ class GammaSlider(Instrument):
         return pd.DataFrame(columns)
 
     def content(self) -> Content:
-        """The curve with the chosen gamma marked, and the words beside the text's."""
-        table = self._measured()
+        """Return the curve with the chosen gamma marked, and the words beside the text's."""
+        if self._table is None and self._error is None and self._work is None:
+            self.in_background(self._measure)
+        if self._error is not None:
+            raise self._error
+        caption = "words of the text and of the prompt"
+        shown = tables({caption: self.current().round(2)}, "virtual token")
+        table = self._table
+        if table is None:
+            prompts = len(self._prompts) + 3
+            return Content(f"Measuring {prompts} prompts on {self._limit} test rows …", None, shown)
         by_kind = table[table["kind"] != "gamma"].set_index("kind")["accuracy"]
         (row,) = table[table["gamma"] == self.gamma.value].itertuples()
         status = (
             f"gamma {row.gamma:g}: accuracy {row.accuracy:.1%} (95 % interval {row.low:.1%} to {row.high:.1%}); "
             f"{row.share:.0%} of the nearest words are the text's, mean squared distance {row.distance:.2g}. "
-            f"The text itself {by_kind['text']:.1%}, no prompt {by_kind['no prompt']:.1%}."
+            f"The text itself {by_kind['text']:.1%}, no prompt {by_kind['no prompt']:.1%}. {row.n} test rows."
         )
-        caption = "words of the text and of the prompt"
-        shown = as_table(self.current().round(2), caption, "virtual token")
         return Content(status, plots.wayward_figure(table, self.gamma.value), shown)

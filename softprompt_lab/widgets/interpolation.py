@@ -1,61 +1,83 @@
 """The way between two prompts: a slider along it, with the task's measures and the nearest words at each point."""
 
-from collections.abc import Sequence
-from functools import cache
-
 import ipywidgets
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float
 
 from .. import plots, reading
-from ..model import SoftPromptModel
 from ..tasks import Task
 from .frame import Content, Instrument, control, neighbour_tables
+from .source import Prompt, opened, vectors, with_rows
+
+STAGES = (
+    2,
+    3,
+    5,
+    9,
+)  # points that are measured, the ends first: each stage halves the way once more
 
 
 class PromptInterpolation(Instrument):
     """Loss, accuracy and nearest words on the way from one prompt to another, beside a way to random vectors.
 
-    Controls: the place on the way, at points that are measured; a box that turns each virtual token instead of going
-    straight (`reading.between`). The whole way is measured when the widget opens.
+    Controls: the place on the way; a box that turns each virtual token instead of going straight (`reading.between`).
+    The way is measured in the background, and the curve grows meanwhile.
 
     Args:
-        first, second: (P, D), both of one shape.
-        names: what they are called.
-        points: places that are measured, the ends among them.
+        first, second: each a run's folder, "zoo:NAME", a run or a model; both of one shape and on one base model.
+        task: of a model; a run has its own, and the first one's counts.
         limit: rows of the validation split that are measured.
+
+    Example:
+        >>> from softprompt_lab.widgets import PromptInterpolation
+        >>> PromptInterpolation("zoo:tweets-seed0", "zoo:tweets-seed1")  # doctest: +SKIP
     """
 
     def __init__(
-        self,
-        model: SoftPromptModel,
-        task: Task,
-        first: Float[torch.Tensor, "_ D"],
-        second: Float[torch.Tensor, "_ D"],
-        names: Sequence[str] = ("first", "second"),
-        *,
-        points: int = 6,
-        limit: int = 16,
+        self, first: Prompt, second: Prompt, task: Task | None = None, *, limit: int = 16
     ) -> None:
-        self._model, self._task, self._names = model, task, tuple(names)
-        self._ends = [end.detach().float().to(model.device) for end in (first, second)]
-        self._measured = {"points": points, "split": "validation", "limit": limit, "draws": 1}
-        self.way = cache(self._way)  # what was measured once comes back at once
-        places = [(f"{at:.2f}", at) for at in np.linspace(0, 1, points).tolist()]
-        look = {"options": places, "layout": {"width": "36em"}}
-        label = f"way from {names[0]} to {names[1]}"
-        self.at = control(ipywidgets.SelectionSlider, label, 0.0, **look)
-        label = "turn instead of going straight"
-        self.spherical = control(ipywidgets.Checkbox, label, False)
+        runs = opened(first, task), opened(second)
+        self._model, self._task = runs[0].model, with_rows(runs[0], "validation")
+        self._ends = [vectors(run).to(self._model.device) for run in runs]
+        shapes = [tuple(end.shape) for end in self._ends]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"the prompts have shapes {shapes[0]} and {shapes[1]}; they must be one."
+            )
+        names = [run.name for run in runs]
+        self._names = (
+            names if names[0] != names[1] else [f"{name} ({n})" for n, name in enumerate(names, 1)]
+        )
+        self._measured = {"split": "validation", "limit": limit, "draws": 1}
+        self._ways: dict[bool, pd.DataFrame] = {}  # by `spherical`
+        self._asked: set[bool] = set()
+        self._evaluations: dict = {}
+        self._error: Exception | None = None
+        places = [(f"{at:.3g}", at) for at in np.linspace(0, 1, STAGES[-1]).tolist()]
+        label = f"way from {self._names[0]} to {self._names[1]}"
+        self.at = control(ipywidgets.SelectionSlider, label, 0.0, options=places)
+        self.spherical = control(ipywidgets.Checkbox, "turn instead of going straight", False)
         super().__init__([self.at, self.spherical])
 
-    def _way(self, spherical: bool) -> pd.DataFrame:
-        """What `reading.interpolation` finds on the whole way."""
-        self.announce("Measuring the whole way …")
-        given = (self._model, self._task, *self._ends)
-        return reading.interpolation(*given, spherical=spherical, **self._measured)
+    def _measure(self, spherical: bool) -> None:
+        """Measure the way, each time at more points, and show it each time."""
+        try:
+            for points in STAGES:
+                if self.comm is None:  # closed
+                    return
+                with reading.keeping(self._evaluations):
+                    self._ways[spherical] = reading.interpolation(
+                        self._model,
+                        self._task,
+                        *self._ends,
+                        points,
+                        spherical=spherical,
+                        **self._measured,
+                    )
+                self.post()
+        except Exception as error:  # shown in the widget
+            self._error = error
+            self.post()
 
     def words(self) -> dict[str, pd.DataFrame]:
         """Return the nearest token of every virtual token at the ends, here, and as far on the way to random."""
@@ -73,20 +95,33 @@ class PromptInterpolation(Instrument):
         }
 
     def content(self) -> Content:
-        """The curves with a marker, the measures here in words, and the nearest words."""
-        table, frames = self.way(self.spherical.value), self.words()
-        here = {
-            row["kind"]: row
-            for row in table.to_dict("records")
-            if row["kind"] != "no prompt" and np.isclose(row["at"], self.at.value)
-        }
+        """Return the curves with a marker, the measures here in words, and the nearest words."""
+        spherical = self.spherical.value
+        if spherical not in self._asked:
+            self._asked.add(spherical)
+            self.in_background(lambda: self._measure(spherical))
+        if self._error is not None:
+            raise self._error
+        words = neighbour_tables(self.words())
+        if spherical not in self._ways:
+            return Content("Measuring both ends …", None, words)
+        table = self._ways[spherical]
+        figure = plots.interpolation_figure(table, self._names, self.at.value)
+        return Content(self._said(table), figure, words)
+
+    def _said(self, table: pd.DataFrame) -> str:
+        """Return in words what was measured here."""
+        points = table[table["kind"] == "prompt"]["at"].nunique()
+        more = f" Measured at {points} of {STAGES[-1]} points so far." * (points < STAGES[-1])
+        lines = table[(table["kind"] != "no prompt") & np.isclose(table["at"], self.at.value)]
+        here = {row["kind"]: row for row in lines.to_dict("records")}
+        if not here:
+            return f"At {self.at.value:.3g} of the way nothing is measured yet.{more}"
         own, highest = here["prompt"], reading.barrier(table).iloc[0]
-        status = (
-            f"At {own['at']:.2f} of the way: loss {own['loss']:.3f}, {own['loss_change']:+.3f} from the straight line "
+        return (
+            f"At {own['at']:.3g} of the way: loss {own['loss']:.3f}, {own['loss_change']:+.3f} from the straight line "
             f"between the ends (95 % interval {own['loss_low']:+.3f} to {own['loss_high']:+.3f}), accuracy "
             f"{own['accuracy']:.1%}. As far on the way to random vectors: loss {here['random']['loss']:.3f}, accuracy "
             f"{here['random']['accuracy']:.1%}. Highest above the line: {highest['barrier']:.3f} at "
-            f"{highest['at']:.2f}. {own['n']} rows of validation."
+            f"{highest['at']:.3g}. {own['n']} rows of validation.{more}"
         )
-        figure = plots.interpolation_figure(table, self._names, self.at.value)
-        return Content(status, figure, neighbour_tables(frames))

@@ -7,39 +7,49 @@ import ipywidgets
 import pandas as pd
 import torch
 from jaxtyping import Float
-from transformers import PreTrainedTokenizerBase
 
 from .. import plots, reading
+from ..training import TrainingHistory
 from .frame import Content, Instrument, control, neighbour_tables
+from .source import Prompt, opened, vectors
 
 MOST_NEIGHBOURS = 10  # what the slider for k reaches
 METRICS = {"cosine": "cosine", "L2 distance": "l2", "dot product": "dot"}  # as a reader sees them
 
 
 class NeighbourExplorer(Instrument):
-    """Nearest tokens at any snapshot of training, beside random vectors of the same norms.
+    """Nearest tokens at any snapshot of training, beside the start and random vectors of the same norms.
 
     Controls: the step, the metric, centring, k.
+
+    Args:
+        prompt: a run's folder, "zoo:NAME", a run or a model.
+        snapshots: of a model, what `train` returned, or prompts by step; by default those that a run kept, and
+            without any the prompt as it is.
+
+    Example:
+        >>> from softprompt_lab.widgets import NeighbourExplorer
+        >>> NeighbourExplorer("zoo:tweets-seed0")  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        snapshots: Mapping[int, Float[torch.Tensor, "P D"]],
-        word_embeddings: Float[torch.Tensor, "V D"],
-        tokenizer: PreTrainedTokenizerBase,
+        prompt: Prompt,
+        snapshots: TrainingHistory | Mapping[int, Float[torch.Tensor, "P D"]] | None = None,
         k: int = 5,
     ) -> None:
-        if not snapshots:
-            raise ValueError("there are no snapshots to explore: train with snapshot_every=10.")
-        most = min(MOST_NEIGHBOURS, len(word_embeddings))
-        self._snapshots = {step: snapshots[step].detach() for step in sorted(snapshots)}
-        self._words, self._tokenizer, self._most = word_embeddings.detach(), tokenizer, most
+        run = opened(prompt)
+        kept = snapshots.snapshots if isinstance(snapshots, TrainingHistory) else snapshots
+        kept = kept or run.snapshots or {0: vectors(run)}
+        self._model = run.model
+        self._snapshots = {step: kept[step].detach() for step in sorted(kept)}
+        self._most = min(MOST_NEIGHBOURS, len(run.model.word_embeddings))
         self._neighbours = cache(self._find)  # what was seen once comes back at once
         steps = list(self._snapshots)
         mean = "subtract the mean of the vocabulary"
         self.step = control(ipywidgets.SelectionSlider, "training step", steps[-1], options=steps)
         self.metric = control(ipywidgets.Dropdown, "metric", "cosine", options=[*METRICS.items()])
-        ranks = list(range(1, most + 1))
+        ranks = list(range(1, self._most + 1))
         self.k = control(ipywidgets.SelectionSlider, "neighbours, k", k, options=ranks)
         self.centered = control(ipywidgets.Checkbox, mean, False)
         super().__init__([self.step, self.metric, self.k, self.centered])
@@ -48,7 +58,8 @@ class NeighbourExplorer(Instrument):
         """Return the nearest tokens of the prompt at `step`, of the start, and of random vectors."""
         start = next(iter(self._snapshots.values()))
         prompts = {f"prompt at step {step}": self._snapshots[step], "its start": start}
-        given = (self._words, self._tokenizer, self._most, metric, centered)
+        words = self._model.word_embeddings.detach()
+        given = (words, self._model.tokenizer, self._most, metric, centered)
         table = reading.nearest_tokens_of(prompts, *given)
         return dict(iter(table.groupby("kind", sort=False)))
 
@@ -58,7 +69,7 @@ class NeighbourExplorer(Instrument):
         return {name: frame[frame["rank"] <= self.k.value] for name, frame in found.items()}
 
     def content(self) -> Content:
-        """Scores as a picture, words as tables: of the prompt, its start and random vectors."""
+        """Return scores as a picture, words as tables: of the prompt, its start and random vectors."""
         frames = self.current()
         best = {name: frame.loc[frame["rank"] == 1, "score"] for name, frame in frames.items()}
         means = ", ".join(f"{name}: {scores.mean():.2f}" for name, scores in best.items())
@@ -66,7 +77,3 @@ class NeighbourExplorer(Instrument):
         status = f"Mean {metric} of the nearest token. {means}"
         figure = plots.neighbour_scores(best, self.metric.label)
         return Content(status, figure, neighbour_tables(frames))
-
-    def static_figure(self) -> plots.Figure:
-        """Return the same tables as a figure, at most three ranks wide, for a page where no widget lives."""
-        return plots.neighbour_figure(self.current(), k=3, metric=self.metric.value)

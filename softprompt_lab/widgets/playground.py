@@ -1,90 +1,152 @@
 """The playground: type a message, and see what the labels get behind several prompts and behind none."""
 
-from collections.abc import Mapping
-from functools import cache
+import warnings
+from collections.abc import Sequence
+from functools import cache, partial
 
 import ipywidgets
 import pandas as pd
 import torch
 
 from .. import plots
-from ..evaluation import label_probabilities
+from ..evaluation import evaluate, label_probabilities
 from ..model import SoftPromptModel
 from ..reading.comparison import refuse_answers
+from ..runs.saved import SavedRun
 from ..tasks import Task
-from .frame import Content, Instrument, as_table, control, side_by_side
+from .frame import Content, Instrument, button, control, tables
+from .source import Prompt, opened, vectors
 
 NO_PROMPT = "no prompt"
+EXAMPLES = 3  # test texts to click: the last is one that the first prompt gets wrong
+SEARCHED = 40  # test texts among which that one is looked for
+SHORT = 44  # characters of an example on its button
 
 
 class Playground(Instrument):
     """The probability of each label for a message, side by side behind each of the chosen prompts.
 
-    Controls: the message, and a box for each prompt. The bare base model is the control, always one of the choices.
+    Controls: the message, test texts to click, and a box for each prompt. The bare base model is the control, always
+    one of the choices; it answers for each task.
 
     Args:
-        model: the base model, and the prompts by name that can be chosen.
-        task: template and labels; or, by prompt, the task that it was trained on: the bare base model then answers
-            for each task.
-        text: the message at the beginning; left out, the task's first test text.
+        prompts: a run's folder, "zoo:NAME", a run or a model, or several of them on one base model; of a model every
+            named prompt.
+        task: of a model; a run has its own.
+        text: the message at the beginning; left out, the first test text.
 
     Raises:
         ValueError: a task with free answers.
+
+    Example:
+        >>> from softprompt_lab.widgets import Playground
+        >>> Playground(["zoo:tweets-seed0", "zoo:reviews-seed0"])  # doctest: +SKIP
     """
 
     def __init__(
-        self, model: SoftPromptModel, task: Task | Mapping[str, Task], text: str | None = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        task: Task | None = None,
+        text: str | None = None,
     ) -> None:
-        self._model = model
-        prompts = {name: model.prompt_by_name(name) for name in model.prompts}
-        self._prompts = {name: prompt.detach().clone() for name, prompt in prompts.items()}
-        tasks = dict.fromkeys(prompts, task) if isinstance(task, Task) else dict(task)
-        if not all(task.labels for task in tasks.values()):
+        given = prompts if isinstance(prompts, list | tuple) else [prompts]
+        self._runs = runs = [opened(each, task) for each in given]
+        self._prompts = {name: each for run in runs for name, each in _named(run).items()}
+        self._tasks = {name: run.task for run in runs for name in _named(run)}
+        if not all(task and task.labels for task in self._tasks.values()):
             refuse_answers("the playground")
-        self._tasks = tasks
         self._answers = cache(self._answer)  # going back over a word costs nothing
-        first = next(iter(tasks.values()))
-        if text is None:
-            text = first.test[0][first.text_column] if len(first.test) else ""
-        wide = {"rows": 3, "layout": {"width": "95%"}}
+        first = runs[0].task
+        texts = first.test[first.text_column][:EXAMPLES] if len(first.test) else []
+        self.examples = [button("", partial(self._take, number)) for number in range(len(texts))]
+        self._offer(texts)
+        text = text if text is not None else next(iter(texts), "")
+        wide = {"rows": 2, "layout": {"width": "min(62rem, 98%)"}}
         self.text = control(ipywidgets.Textarea, "message", text, **wide)
-        names = (*prompts, NO_PROMPT)
+        names = (*self._prompts, NO_PROMPT)
         self.chosen = {name: control(ipywidgets.Checkbox, name, True) for name in names}
-        super().__init__([self.text, *self.chosen.values()])
+        super().__init__([self.text, *self.chosen.values()], self.examples)
+
+    # ---------------------------------------------------------------------------------------------- examples
+
+    def fill(self) -> None:
+        """Answer the first message, then look for a test text that the first prompt gets wrong."""
+        super().fill()
+        if self.examples:
+            self.in_background(self._find_wrong)
+
+    def _offer(self, texts: Sequence[str], wrong: str = "") -> None:
+        """Put texts on the buttons."""
+        self._texts = list(texts)
+        for place, (each, text) in enumerate(zip(self.examples, texts, strict=True)):
+            said = "answered wrongly: " if wrong and place == len(texts) - 1 else ""
+            each.description = said + (text if len(text) <= SHORT else text[: SHORT - 1] + "…")
+            each.tooltip = text + wrong * bool(said)
+
+    def _take(self, number: int) -> None:
+        """Make an example the message."""
+        self.text.value = self._texts[number]
+
+    def _find_wrong(self) -> None:
+        """Put the first test text that the first prompt gets wrong on the last button."""
+        run = self._runs[0]
+        found = evaluate(run.model, run.task, prompts={"": vectors(run)}, limit=SEARCHED)[""]
+        wrong = found.predictions[~found.predictions["correct"]]
+        if len(wrong) and self.comm is not None:
+            row = wrong.iloc[0]
+            label = f" (its label is {row['label']})"
+            offer = partial(self._offer, [*self._texts[:-1], row["text"]], label)
+            offer() if self._loop is None else self._loop.call_soon_threadsafe(offer)
+
+    # ----------------------------------------------------------------------------------------------- answers
 
     def current(self) -> dict[str, pd.DataFrame]:
         """Return the tables that are shown: a task's name -> one line a chosen prompt, one column a label."""
         chosen = (name for name, box in self.chosen.items() if box.value)
-        return self._answers(self.text.value, tuple(chosen))
+        return self._answers(self.text.value, tuple(chosen))[0]
 
-    def _answer(self, text: str, names: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-        """Ask the model, once for each task."""
+    def _answer(
+        self, text: str, names: tuple[str, ...]
+    ) -> tuple[dict[str, pd.DataFrame], list[str]]:
+        """Ask the model, once for each task; return the tables, and what it warned of."""
         if not names:
             raise ValueError("no prompt is chosen; tick at least one box.")
-        tables = {}
-        for task in {task.name: task for task in self._tasks.values()}.values():
-            prompts = {
-                name: prompt
-                for name, prompt in self._prompts.items()
-                if name in names and self._tasks[name].name == task.name
-            }
-            if NO_PROMPT in names:
-                prompts[NO_PROMPT] = torch.zeros(0, self._model.prompt.shape[1])
-            if prompts:
-                found = label_probabilities(self._model, task, [text], prompts=prompts)
-                tables[task.name] = found.droplevel("text")
-        return tables
+        found, model = {}, self._runs[0].model
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for task in {task.name: task for task in self._tasks.values()}.values():
+                prompts = {
+                    name: prompt
+                    for name, prompt in self._prompts.items()
+                    if name in names and self._tasks[name].name == task.name
+                }
+                if NO_PROMPT in names:
+                    prompts[NO_PROMPT] = torch.zeros(0, model.prompt.shape[1])
+                if prompts:
+                    shares = label_probabilities(model, task, [text], prompts=prompts)
+                    found[task.name] = shares.droplevel("text")
+        return found, [str(warning.message) for warning in said]
 
     def content(self) -> Content:
-        """Return the shares as bars and as tables."""
-        tables = self.current()
+        """Return the shares as cells, and the likeliest label in words; a text that was cut is said."""
+        if not self.text.value.strip():
+            return Content("Type a message, or click an example.", None)
+        shares = self.current()
+        chosen = tuple(name for name, box in self.chosen.items() if box.value)
+        said = self._answers(self.text.value, chosen)[1]
         likeliest = "; ".join(
             f"{name}: {row.idxmax()} {row.max():.0%}"
-            for table in tables.values()
+            for table in shares.values()
             for name, row in table.iterrows()
         )
-        shown = [
-            as_table(table.map("{:.1%}".format), name, "prompt") for name, table in tables.items()
-        ]
-        status = f"Likeliest label. {likeliest}"
-        return Content(status, plots.answer_shares(tables), side_by_side(shown))
+        shown = {name: table.map("{:.1%}".format) for name, table in shares.items()}
+        status = " ".join([f"Likeliest label. {likeliest}.", *dict.fromkeys(said)])
+        return Content(status, plots.answer_shares(shares), tables(shown, "prompt"))
+
+
+def _named(run: SavedRun) -> dict[str, torch.Tensor]:
+    """Return a run's prompt by the run's name, or every prompt of a model by its own."""
+    model: SoftPromptModel = run.model
+    if run.record or run.snapshots or len(model.prompts) == 1:
+        return {run.name: vectors(run)}
+    return {name: model.prompt_by_name(name).detach().clone() for name in model.prompts}
