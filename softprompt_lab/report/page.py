@@ -58,10 +58,10 @@ def findings(subject: Subject, done: Sequence[Section]) -> list[str]:
         f"{len(of[Mark.DESCRIBES])} only describe",
         f"{len(of[Mark.FEW])} are asked of fewer than {plots.FEWEST_ROWS} rows.",
     ]
-    said = "; ".join(section.says for section in beating) or "none does"
+    said = f"{len(beating)} beat their control: {'; '.join(each.says for each in beating)}"
     return [
         accuracy(subject),
-        f"Of {len(done)} instruments {len(beating)} beat their control: {said}.",
+        f"Of {len(done)} instruments {said if beating else 'none beats its control'}.",
         f"The other {len(done) - len(beating)} prove nothing: {', '.join(counts)}",
     ]
 
@@ -70,13 +70,8 @@ def accuracy(subject: Subject) -> str:
     """Return how well the prompt does, beside always the commonest answer and one human rater, as a sentence."""
     record, trained = subject.run.record, subject.run.record["trained"]
     (low, high), majority = trained["confidence_interval"], record["majority_baseline"]
-    verdict = (
-        "more than"
-        if low > majority
-        else "less than"
-        if high < majority
-        else "not clearly more than"
-    )
+    above, below = low > majority, high < majority
+    verdict = "more than" if above else "less than" if below else "not clearly more than"
     few = f", fewer than the {plots.FEWEST_ROWS} of a result" * (trained["n"] < plots.FEWEST_ROWS)
     human = reading.levels(subject.run.task, "test", trained["n"])["ceiling"]
     rater = "" if isnan(human) else f"; one human rater reaches {human:.1%}"
