@@ -23,17 +23,7 @@ import softprompt_lab as lab
 
 from ..errors import LabError
 
-HELP = """Soft prompts on a frozen model: train one, use it, look into it.
-
-Examples, with the small base model that comes along:
-
-softprompt-lab train --data shop --base tiny --output my_prompt
-
-softprompt-lab generate my_prompt "the parcel with the lamp is lost. thanks"
-
-softprompt-lab read my_prompt
-"""
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=HELP)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 Texts, Model, Training, Stops = (  # options that a newcomer needs not, by what they are about
     functools.partial(typer.Option, rich_help_panel=panel)
     for panel in ("The texts", "The model", "The training", "Stopping and going on")
@@ -79,6 +69,20 @@ MaxLength = Annotated[
 ANSWERS = "The column of labels holds free answers: the model writes, and no labels compete."
 BaseType = Annotated[str, Model(help="Of the base: float32, bfloat16, or fastest on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+@app.callback()
+def softprompt_lab() -> None:
+    """Soft prompts on a frozen model: train one, use it, look into it.
+
+    Examples, with the small base model that comes along:
+
+    softprompt-lab train --data shop --base tiny --output my_prompt
+
+    softprompt-lab generate my_prompt "the parcel with the lamp is lost. thanks"
+
+    softprompt-lab read my_prompt
+    """
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
