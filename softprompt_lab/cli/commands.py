@@ -72,7 +72,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs in
 
 
 @app.callback()
-def softprompt_lab() -> None:
+def main() -> None:
     """Soft prompts on a frozen model: train one, use it, look into it.
 
     Examples, with the small base model that comes along:
