@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import typer
 from click.testing import Result
 from families import byte_tokenizer, save_byte_model
 from peft import PeftModel
@@ -61,6 +63,25 @@ RUN_FILES = {"task.json", "history.csv", "predictions.csv", "snapshots.safetenso
 def run(*arguments: object) -> Result:
     """`softprompt-lab ARGUMENTS` in this process."""
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def next_commands(said: str) -> list[list[str]]:
+    """What is printed under "Next", as a shell reads it."""
+    _, _, printed = said.partition("Next, for example:\n")
+    return [shlex.split(line) for line in printed.splitlines()]
+
+
+def help_of(*name: str) -> str:
+    """The help of a command as it reaches a pipe from a window of 80 columns."""
+    result = CliRunner().invoke(cli.app, [*name, "--help"], env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    return result.output
+
+
+def examples_of(said: str) -> list[list[str]]:
+    """The commands that a help shows, as a shell reads them."""
+    lines = [line.strip() for line in said.splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("softprompt-lab ")]
 
 
 def write_reviews(path: Path, rows: int) -> Path:
@@ -112,6 +133,38 @@ def test_train_prints_the_result_beside_its_baselines(options, tmp_path):
         assert row in result.output
     assert "3 steps in" in result.output
     assert f"Saved in {tmp_path / 'out'}" in result.output
+
+
+def test_commands_name_the_next_one_that_can_be_copied(options, trained, tmp_path):
+    """With the real folder, quoted; no report of rows that do not come with the package, nothing in JSON."""
+    folder = tmp_path / "my runs" / "it's one"
+    said = run("train", *options, "--output", folder).output
+    following = next_commands(said)
+    assert [words[1] for words in following] == ["generate", "read"]
+    for words in following:
+        assert words[2] == str(folder)
+        assert run(*words[1:]).exit_code == 0
+    (after_read,) = next_commands(run("read", folder).output)
+    assert after_read[1:3] == ["generate", str(folder)]
+    found = run("read", trained, "--json")
+    json.loads(found.stdout)
+    assert "Next" not in found.output
+    json.loads(run("train", *options, "--output", tmp_path / "out", "--json").stdout)
+
+
+def test_a_task_of_the_package_can_be_reported_on(base, tmp_path):
+    size = ["--steps", 1, "--batch-size", 1, "--virtual-tokens", 2, "--max-length", 300]
+    arguments = ["--data", "words/plural", "--base", base, *size, "--output", tmp_path / "run"]
+    following = next_commands(run("train", *arguments).output)
+    assert [words[1] for words in following] == ["generate", "read", "report"]
+    assert following[-1][2] == str(tmp_path / "run")
+
+
+def test_fetch_names_what_can_be_trained_on_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(fetching, "fetch", lambda name, **_: tmp_path)
+    for name, data in {"smollm2": "complaints", "all": "tweets", "films": "films"}.items():
+        (following,) = next_commands(run("fetch", name).output)
+        assert following == ["softprompt-lab", "train", "--data", data]
 
 
 def test_train_writes_pefts_files_and_its_record(trained, base):
@@ -287,7 +340,7 @@ def test_output_that_is_a_file(options, tmp_path):
     (tmp_path / "out").write_text("mine")
     result = run("train", *options, "--output", tmp_path / "out")
     assert result.exit_code == 1
-    assert "File exists" in result.stderr
+    assert result.stderr == f"{tmp_path / 'out'}: File exists.\n"
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -560,6 +613,48 @@ def test_help_is_quick_and_names_every_command():
     assert all(
         name in result.output for name in ("train", "generate", "read", "bench", "fetch", "doctor")
     )
+
+
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_80_columns_and_shows_examples(name):
+    """Nothing is cut, and every example is one that the command line understands."""
+    said = help_of(*filter(None, [name]))
+    assert max(map(len, said.splitlines())) <= 80
+    assert "…" not in said
+    examples = examples_of(said)
+    assert examples
+    for _, command, *arguments in examples:
+        assert name in ("", command)
+        COMMANDS[command].make_context(command, arguments)
+
+
+def test_a_newcomer_finds_first_what_matters():
+    """Of the twenty options of train, those of the data and the folder; the rest by what they are about."""
+    first, *panels = help_of("train").split("╰")[:-1]
+    found = [
+        line.split("--")[1].split()[0]
+        for line in first.splitlines()
+        if "│" in line and "--" in line
+    ]
+    assert found == ["data", "text-column", "label-column", "output", "json", "help"]
+    titles = ["The texts", "The model", "The training", "Stopping and going on"]
+    assert [title in panel for title, panel in zip(titles, panels, strict=True)] == [True] * 4
+
+
+@pytest.mark.slow
+def test_the_first_examples_run(tmp_path, monkeypatch):
+    """Those of `softprompt-lab --help`, one after the other in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    examples = examples_of(help_of())
+    assert [words[1] for words in examples] == ["train", "generate", "read"]
+    for words in examples:
+        result = run(*words[1:])
+        assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "my_prompt" / "task.json").read_text())
+    assert figures["trained"]["accuracy"] > figures["majority_baseline"] + 0.3  # worth looking at
 
 
 @pytest.mark.slow

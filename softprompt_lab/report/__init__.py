@@ -10,5 +10,5 @@ page     all of it as HTML, or as a notebook
 """
 
 from . import beside, inside, probes, vectors
-from .page import as_html, as_notebook, instruments_for, introduction, sections
-from .section import Section, Subject, subject_of
+from .page import as_html, as_notebook, findings, instruments_for, introduction, sections
+from .section import Mark, Section, Subject, subject_of

@@ -5,7 +5,7 @@ from functools import lru_cache
 import pandas as pd
 
 from .. import plots, reading
-from .section import Measured, Subject, instrument
+from .section import Mark, Measured, Subject, instrument
 
 TEXTS = 16  # behind which the next words of all prompts are compared
 
@@ -15,7 +15,10 @@ def similarity(subject: Subject) -> Measured:
     """Are prompts of one task near each other?"""
     measure = "aligned cosine"
     table = _nearness(subject)
-    return plots.similarity_matrices(table, measure), _relations(subject, table, measure)
+    found = _relations(subject, table, measure)
+    own = found["lowest"].loc["same task", "movement"]
+    mark = Mark.of(own > found["highest"].loc["other task", "movement"])
+    return plots.similarity_matrices(table, measure), found | {"mark": mark}
 
 
 @instrument
@@ -42,7 +45,8 @@ def _next_tokens(subject: Subject) -> pd.DataFrame:
 
 
 def _relations(subject: Subject, table: pd.DataFrame, measure: str) -> dict[str, pd.DataFrame]:
-    """Return the mean of one measure by relation (rows) and kind (columns)."""
+    """Return mean, lowest and highest of one measure, each by relation (rows) and kind (columns)."""
     found = reading.by_relation(table, subject.family.tasks)
     found = found[found["measure"] == measure]
-    return {"mean": found.pivot(index="relation", columns="kind", values="mean")}
+    found = found.set_index(["relation", "kind"])
+    return {name: found[name].unstack() for name in ("mean", "lowest", "highest")}

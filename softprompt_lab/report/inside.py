@@ -1,7 +1,7 @@
 """What the vectors do inside the frozen model: states, attention, and what it says of them."""
 
 from .. import plots, reading
-from .section import Measured, Subject, instrument
+from .section import Mark, Measured, Subject, instrument
 
 
 def _texts(subject: Subject, limit: int) -> list[list[int]]:
@@ -47,4 +47,7 @@ def bias(subject: Subject) -> Measured:
 def read_back(subject: Subject) -> Measured:
     """What does the frozen model say when the prompt is read back to it?"""
     table = reading.read_back(subject.run.model, subject.run.task, start=subject.start)
-    return plots.read_back_figure(table), {"mean": table.groupby("kind")["task_words"].mean()}
+    mean = table.groupby("kind")["task_words"].mean()
+    shares = table.groupby(["kind", "draw"])["task_words"].mean().drop(["prompt", "task text"])
+    mark = Mark.of(mean["prompt"] > shares.max())
+    return plots.read_back_figure(table), {"mean": mean, "mark": mark}

@@ -1,7 +1,7 @@
 """What the vectors do: the task is measured with other vectors in their places."""
 
 from .. import plots, reading
-from .section import Measured, Subject, instrument
+from .section import Mark, Measured, Subject, instrument
 
 
 @instrument
@@ -10,13 +10,11 @@ def discretisation(subject: Subject) -> Measured:
     table = subject.measure(reading.discretisation_gap, start=subject.start, draws=1)
     rows = table.drop_duplicates("kind").set_index("kind")
     words, whole = rows.loc["prompt's words"], rows.loc["prompt"]
-    finding = "no difference was found"
-    if words["loss_gap_low"] > 0 or words["loss_gap_high"] < 0:
-        finding = "the words do not do what the vectors do"
     accuracies = ""
     if subject.enough:
         accuracies = f"; the accuracy goes from {whole['accuracy']:.0%} to {words['accuracy']:.0%} ({subject.levels})"
-    numbers = {"words": words, "finding": finding, "accuracies": accuracies}
+    mark = Mark.of(words["loss_gap_low"] > 0, subject.rows)
+    numbers = {"words": words, "accuracies": accuracies, "mark": mark}
     return plots.gap_figure(table), numbers
 
 
@@ -28,9 +26,12 @@ def ablation(subject: Subject) -> Measured:
     worst = one.loc[one["loss_change"].idxmax()]
     nearest = reading.nearest_tokens(subject.prompt, subject.words, subject.run.model.tokenizer, 1)
     words, place = nearest["token"].tolist(), int(worst["virtual_token"])
-    random = table.loc[table["kind"] == "random", "loss_change"]
-    numbers = {"place": place, "word": words[place], "worst": worst, "random": random.mean()}
-    return plots.ablation_figure(table, words), numbers | {"sure": (one["loss_low"] > 0).sum()}
+    random = table[table["kind"] == "random"]
+    numbers = {"place": place, "word": words[place], "worst": worst}
+    numbers |= {"random": random["loss_change"].mean(), "sure": (one["loss_low"] > 0).sum()}
+    needed = (one["loss_low"].to_numpy() > 0) & (random["loss_low"].to_numpy() > 0)
+    numbers["mark"] = Mark.of(needed.mean() > 0.5, subject.rows)
+    return plots.ablation_figure(table, words), numbers
 
 
 @instrument
@@ -38,8 +39,11 @@ def shuffling(subject: Subject) -> Measured:
     """Does their order matter?"""
     table = subject.measure(reading.shuffling, times=3, start=subject.start, draws=0)
     moved = table[table["name"] != "as trained"]
+    low = moved.loc[moved["kind"] == "prompt", "loss_low"].min()
     moved = moved.groupby("kind")["loss_change"].agg(["min", "max"])
-    return plots.shuffling_figure(table), {"moved": moved, "orders": table["name"].nunique() - 1}
+    numbers = {"moved": moved, "orders": table["name"].nunique() - 1}
+    numbers["mark"] = Mark.of(low > max(0, moved.loc["start", "max"]), subject.rows)
+    return plots.shuffling_figure(table), numbers
 
 
 @instrument
@@ -63,7 +67,11 @@ def scaling(subject: Subject) -> Measured:
     loss = table[table["kind"] == "prompt"].set_index("factor")["loss"].sort_index()
     numbers = {"whole": loss[1.0], "least": loss.iloc[0], "most": loss.iloc[-1]}
     numbers |= {"low": loss.index[0], "high": loss.index[-1], "best": loss.idxmin()}
-    numbers |= {"factors": len(loss)}
+    ends = table[table["factor"].isin([0.5, 2.0])].sort_values("factor")
+    low = ends.loc[ends["kind"] == "prompt", "loss_low"].to_numpy()
+    chance = ends.loc[ends["kind"] == "random", "loss_change"].to_numpy()
+    mark = Mark.of((low > chance.clip(min=0)).any(), subject.rows)
+    numbers |= {"factors": len(loss), "mark": mark}
     return plots.scaling_figure(table), numbers
 
 
@@ -79,6 +87,8 @@ def search(subject: Subject) -> Measured:
     scores = {name: form.format(one) for name, one in zip(prompts, found, strict=True)}
     free = {"the same training, free": run.history["loss"]}
     scores |= {"levels": f" ({subject.levels})" * subject.enough}
+    _, start, chosen = found
+    scores["mark"] = Mark.of(reading.compared(chosen, start)["loss_high"] < 0, subject.rows)
     return plots.search_figure(words.history["loss"], way, free), scores
 
 
@@ -97,5 +107,8 @@ def wayward(subject: Subject) -> Measured:
     found = {name: table.loc[table["gamma"] == at, measure] for name, at in others.items()}
     found |= {"alone": table.loc[table["kind"] == "text", measure]}
     numbers |= {name: form.format(values.iloc[0]) for name, values in found.items()}
+    text = table[table["kind"] == "text"].iloc[0]
+    beats = nearest["share"] >= 0.5 and nearest["low"] > text["high"]
+    numbers |= {"mark": Mark.of(beats, subject.rows)}
     numbers |= {"measure": measure, "levels": f"; {subject.levels}" * subject.enough}
     return plots.wayward_figure(table), numbers

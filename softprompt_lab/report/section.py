@@ -2,9 +2,11 @@
 
 import base64
 import inspect
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property, wraps
 from math import isnan
 from pathlib import Path
@@ -19,10 +21,30 @@ from ..runs import zoo
 from ..runs.saved import SavedRun, saved_run
 
 ROWS = 200  # of the test split that a probe measures each prompt on: the fewest that an accuracy is drawn of
+DRAWS = 19  # of a cheap control: above all of them chance is one time in twenty
 FEWEST = 4  # prompts of one shape that can be told apart from chance beside each other
 TEXTS = Path(__file__).with_name("instruments.toml")
 INSTRUMENTS: dict[str, dict[str, str]] = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
-Measured = tuple[plots.Figure, dict[str, Any]]  # and numbers for the sentence
+Measured = tuple[
+    plots.Figure, dict[str, Any]
+]  # and numbers for the sentence, with "mark" where there is one
+LINK = re.compile(r"\[([^]]+)\]\(([^)]+)\)")  # as in Markdown: words, address
+
+
+class Mark(Enum):
+    """What an instrument's own numbers say of its control, by the rule in `instruments.toml`."""
+
+    BEATS = "✓ beats its control"
+    SHORT = "✗ does not beat its control"
+    DESCRIBES = "○ describes, no control to beat"
+    FEW = "? too few rows for a mark"
+
+    @classmethod
+    def of(cls, beats: bool, rows: int = plots.FEWEST_ROWS) -> "Mark":
+        """Return the mark of a comparison that was made on so many rows."""
+        if rows < plots.FEWEST_ROWS:
+            return cls.FEW
+        return cls.BEATS if beats else cls.SHORT
 
 
 @dataclass(frozen=True)
@@ -35,6 +57,10 @@ class Section:
         control: what stands beside the measurement.
         shows: what the figure shows of this prompt, with its numbers.
         caution: what it does not show.
+        rule: how the mark is decided, in one sentence.
+        says: a clause for the findings, where the control is beaten.
+        source: where the instrument comes from.
+        mark: of the numbers; in `instruments.toml` where they decide nothing.
         needs: what a subject must have for this instrument.
     """
 
@@ -45,7 +71,11 @@ class Section:
     control: str
     shows: str
     caution: str
+    rule: str = ""
+    says: str = ""
+    source: str = ""
     needs: str = "run"
+    mark: Mark = Mark.DESCRIBES
 
     @property
     def picture(self) -> str:
@@ -53,14 +83,18 @@ class Section:
         return base64.b64encode(self.figure.png()).decode()
 
     def _ipython_display_(self) -> None:
-        """In a notebook: the figure, and the three sentences as plain text."""
+        """In a notebook: the figure, and the sentences as plain text."""
         from IPython.display import display
 
         display(self.figure)
         print(self)
 
     def __str__(self) -> str:
-        return f"What it shows: {self.shows}\nControl: {self.control}\nWhat it does not show: {self.caution}"
+        text = (
+            f"What it shows: {self.shows}\nControl: {self.control}\nMark: {self.mark.value}. {self.rule}\n"
+            f"What it does not show: {self.caution}"
+        )
+        return LINK.sub(r"\1", text)
 
 
 class Family(NamedTuple):
@@ -190,8 +224,10 @@ def instrument(measure: Callable[[Subject], Measured]) -> Callable[[Subject], Se
     def section(subject: Subject) -> Section:
         figure, numbers = measure(subject)
         numbers |= {"P": len(subject.prompt), "rows": subject.rows}
+        numbers |= {"draws": DRAWS, "fewest": plots.FEWEST_ROWS}
         texts = {part: text.format(**numbers) for part, text in INSTRUMENTS[name].items()}
-        return Section(name, inspect.getdoc(measure), figure, **texts)
+        mark = numbers.get("mark") or Mark[texts["mark"]]
+        return Section(name, inspect.getdoc(measure), figure, **texts | {"mark": mark})
 
     return section
 

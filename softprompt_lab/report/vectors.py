@@ -3,9 +3,10 @@
 from functools import lru_cache
 
 import pandas as pd
+import torch
 
 from .. import plots, reading
-from .section import Measured, Subject, instrument
+from .section import DRAWS, Mark, Measured, Subject, instrument
 
 
 @instrument
@@ -17,7 +18,11 @@ def neighbours(subject: Subject) -> Measured:
     first = table[table["rank"] == 1].set_index(["kind", "virtual_token"])
     kept = (first.loc["prompt", "token_id"] == first.loc["start", "token_id"]).sum()
     figure = plots.neighbour_figure(frames, k=3 if len(frames) < 4 else 2)
-    return figure, {"kept": kept, "mean": first["score"].groupby("kind").mean()}
+    mean = first["score"].groupby("kind").mean()
+    drawn = torch.cat([reading.random_control(subject.prompt, draw) for draw in range(DRAWS)])
+    chance = reading.nearest(drawn, subject.words)[0][:, 0].reshape(DRAWS, -1).mean(dim=1)
+    mark = Mark.of(mean["prompt"] > max(mean["start"], chance.max()))
+    return figure, {"kept": kept, "mean": mean, "mark": mark}
 
 
 @instrument
@@ -36,7 +41,10 @@ def way(subject: Subject) -> Measured:
     table = _trajectories(subject)
     last = table[table["step"] == table["step"].max()]
     median = last.groupby("kind")[["distance", "cosine"]].median()
-    return plots.movement_figure(table), {"last": median}
+    start, walks = _walks(subject)
+    farthest = (walks - start).norm(dim=-1).quantile(0.5, dim=1).max()
+    mark = Mark.of(median.loc["prompt", "distance"] > farthest)
+    return plots.movement_figure(table), {"last": median, "mark": mark}
 
 
 @instrument
@@ -45,7 +53,20 @@ def way_in_words(subject: Subject) -> Measured:
     table = _trajectories(subject)
     ends = table[table["step"].isin([table["step"].min(), table["step"].max()])]
     changed = ends.groupby(["kind", "virtual_token"])["token_id"].nunique().gt(1)
-    return plots.trajectory_words_figure(table), {"changed": changed.groupby("kind").sum()}
+    changed = changed.groupby("kind").sum()
+    start, walks = _walks(subject)
+    words = reading.nearest(torch.cat([start[None], walks]).flatten(0, 1), subject.words)[1]
+    first, *others = words.reshape(-1, len(start))
+    mark = Mark.of(changed["prompt"] > max((other != first).sum() for other in others))
+    return plots.trajectory_words_figure(table), {"changed": changed, "mark": mark}
+
+
+@lru_cache(1)  # two instruments look at it
+def _walks(subject: Subject) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return where the prompt's way begins, (P, D), and where random walks of its steps end, (DRAWS, P, D)."""
+    way = subject.run.snapshots
+    walks = [reading.random_walk_control(way, draw) for draw in range(DRAWS)]
+    return way[min(way)].float(), torch.stack([walk[max(way)] for walk in walks])
 
 
 @lru_cache(1)  # two instruments look at it
