@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # Kind: icon, and the colour of the border, JupyterLab's or where there is none a darker one of the same hue.
 LOOKS = {
     "passed": ("✓", "var(--jp-success-color1, #2e7d32)"),
-    "not yet": ("✗", "var(--jp-warn-color1, #b45309)"),
+    "failed": ("✗", "var(--jp-warn-color1, #b45309)"),
     "not attempted": ("○", "var(--jp-ui-font-color2, #616161)"),
     "note": ("→", "var(--jp-brand-color1, #1565c0)"),
     "stopped": ("✗", "var(--jp-error-color1, #c62828)"),
@@ -53,14 +53,18 @@ class Card:
     def _repr_html_(self) -> str:
         """The card as HTML, every text in it escaped; it needs no script, so a saved page has it too."""
         icon, colour = LOOKS[self.kind]
-        parts = [f'<strong><span aria-hidden="true">{icon}</span> {html.escape(self.title)}</strong>']
+        parts = [
+            f'<strong><span aria-hidden="true">{icon}</span> {html.escape(self.title)}</strong>'
+        ]
         parts.append(f'<div style="white-space: pre-wrap">{html.escape(self.message)}</div>')
         if self.table is not None:
-            parts.append(self.table.to_html(border=0, index=False))
+            parts.append(self.table.to_html(border=0))
         if self.details:
             parts.append(f'<div style="{CODE}; font-size: 90%">{html.escape(self.details)}</div>')
         for summary, text in self.folded.items():
-            parts.append(f'<details><summary style="cursor: pointer">{html.escape(summary)}</summary>')
+            parts.append(
+                f'<details><summary style="cursor: pointer">{html.escape(summary)}</summary>'
+            )
             parts.append(f'<div style="{CODE}">{html.escape(text)}</div></details>')
         name, body = self.kind.replace(" ", "-"), "".join(parts)
         hidden = NEXT_HIDDEN if self.kind == "stopped" else ""
