@@ -162,7 +162,7 @@ def kept(tmp_path, monkeypatch) -> Path:
     """The file of progress of a test of its own, not there yet, without the tests' strictness."""
     monkeypatch.setenv("SOFTPROMPT_LAB_DATA", str(tmp_path / "mine"))
     monkeypatch.delenv("SOFTPROMPT_LAB_STRICT", raising=False)
-    record._warn_once.cache_clear()
+    record.warn_once.cache_clear()
     return tmp_path / "mine" / "progress.json"
 
 
@@ -202,7 +202,9 @@ def test_progress_outlives_a_failure_and_not_a_reset(kept, capsys, monkeypatch):
 def test_a_damaged_file_of_progress_is_said_and_put_aside(kept, content):
     kept.parent.mkdir()
     kept.write_bytes(content)
-    with pytest.warns(UserWarning, match=r"kept as progress.damaged.json; your progress starts"):
+    with pytest.warns(
+        UserWarning, match=r"kept as progress.damaged.json, and your progress starts"
+    ):
         assert check("02-1", concatenate_prompt)
     assert list(json.loads(kept.read_text())) == ["02-1"]
     assert kept.with_suffix(".damaged.json").read_bytes() == content

@@ -1,6 +1,6 @@
 """Cards: what a notebook shows of a check, a hint or an error, where a terminal prints text."""
 
-from .cards import Card, notebook_shell, show
+from .cards import Card
 from .errors import install
 
-__all__ = ["Card", "install", "notebook_shell", "show"]
+__all__ = ["Card", "install"]

@@ -4,8 +4,10 @@ import re
 import traceback
 from typing import Any
 
+from IPython import get_ipython
+
 from ..errors import LabError
-from .cards import Card, notebook_shell, show
+from .cards import Card
 
 PACKAGE = __name__.partition(".")[0]
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -19,10 +21,10 @@ def install() -> None:
     """Let the kernel of this notebook show our errors as cards; anywhere else, and the second time, do nothing.
 
     `_showtraceback` is where IPython lets a subclass put a finished traceback elsewhere. By then everything else is
-    done that follows an error (`%debug`, `%tb` and `%xmode` work as ever), and an error of others passes unchanged.
+    done that follows an error (`%debug` and `%xmode` work as ever), and an error of others passes unchanged.
     """
-    shell = notebook_shell()
-    if shell is None or getattr(shell._showtraceback, "__module__", "") == __name__:
+    shell = get_ipython()
+    if not hasattr(shell, "kernel") or getattr(shell._showtraceback, "__module__", "") == __name__:
         return
     plain = shell._showtraceback
 
@@ -32,8 +34,10 @@ def install() -> None:
         if message is None:
             plain(kind, error, lines)
             return
-        show(error_card(kind.__name__, message, "\n".join(lines)))
-        plain(kind, error, [f"{kind.__name__}: {error}"])
+        said, trace = f"{kind.__name__}: {error}", ANSI.sub("", "\n".join(lines))
+        folded = {"Traceback": trace}
+        Card(said, "stopped", "This cell stopped", message, kind.__name__, folded).show()
+        plain(kind, error, [said])
         shell._last_traceback = lines  # what a program hears that runs the notebook
 
     shell._showtraceback = show_traceback
@@ -51,9 +55,3 @@ def explanation(error: BaseException, names: dict[str, Any]) -> str | None:
     if isinstance(error, LabError) or (inside and isinstance(error, Exception)):
         return str(error)
     return f"{error}. {ABOVE}" if type(error) is NameError and raised_in is names else None
-
-
-def error_card(kind: str, message: str, lines: str) -> Card:
-    """Return the card of an error."""
-    title, folded = "This cell stopped", {"Traceback": ANSI.sub("", lines)}
-    return Card(f"{kind}: {message}", "stopped", title, message, kind, folded)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ..cards import Card
-from ..cards import show as show_card
 from ..errors import LabError
 from .comparison import difference, form, holds_tensors, plain, show
 from .record import record, show_progress
@@ -91,25 +90,18 @@ def exercise_ids(chapter: str) -> list[str]:
     return sorted(key for key in _REGISTRY if key.startswith(f"{chapter}-"))
 
 
-def find_exercise(exercise_id: str) -> Exercise:
-    """Return an exercise, or raise LabError with the ids of its chapter, or of all where there is no such chapter."""
-    if exercise_id not in tables():
-        chapter = str(exercise_id).partition("-")[0].zfill(2)
-        known = [key for key in tables() if key.startswith(f"{chapter}-")] or tables()
-        raise LabError(f"there is no exercise {exercise_id!r}; choose one of: {', '.join(known)}.")
-    exercise_ids(exercise_id.partition("-")[0])
-    return _REGISTRY[exercise_id]
-
-
-def _known(exercise_id: str) -> Exercise | None:
-    """Return an exercise; where there is none of that id, show which there are."""
-    try:
-        return find_exercise(exercise_id)
-    except LabError as error:
-        if settings().strict:
-            raise
-        show_card(Card(f"{error}", NOT_ATTEMPTED.name, "No such exercise", f"{error}"))
-        return None
+def find_exercise(exercise_id: str) -> Exercise | None:
+    """Return an exercise; where there is none of that id, show those of its chapter, or raise if checks are strict."""
+    chapter = str(exercise_id).partition("-")[0].zfill(2)
+    if exercise_id in tables():
+        exercise_ids(chapter)
+        return _REGISTRY[exercise_id]
+    known = [key for key in tables() if key.startswith(f"{chapter}-")] or tables()
+    text = f"there is no exercise {exercise_id!r}; choose one of: {', '.join(known)}."
+    if settings().strict:
+        raise LabError(text)
+    Card(text, NOT_ATTEMPTED.name, "No such exercise", text).show()
+    return None
 
 
 def check(exercise_id: str, answer: Any) -> Verdict:
@@ -118,7 +110,7 @@ def check(exercise_id: str, answer: Any) -> Verdict:
     A stub left alone is said to be not attempted. Nothing raises, unless SOFTPROMPT_LAB_STRICT=1 asks for an
     AssertionError at everything but a pass, which is how the solved notebooks are run; then nothing is kept.
     """
-    if (entry := _known(exercise_id)) is None:
+    if (entry := find_exercise(exercise_id)) is None:
         return NOT_ATTEMPTED
     verdict, message, called, cause = _judge(entry, tables()[exercise_id], answer)
     title = TITLES[verdict]
@@ -131,15 +123,15 @@ def check(exercise_id: str, answer: Any) -> Verdict:
     elif verdict is not NOT_ATTEMPTED:
         record(exercise_id, verdict)
     folded = {} if verdict else {"Hint": _hint(entry)}
-    show_card(Card(text, verdict.name, f"{title}: exercise {exercise_id}", message, called, folded))
+    Card(text, verdict.name, f"{title}: exercise {exercise_id}", message, called, folded).show()
     return verdict
 
 
 def hint(exercise_id: str) -> None:
     """Show the hint of an exercise."""
-    if entry := _known(exercise_id):
+    if entry := find_exercise(exercise_id):
         title, text = f"Hint for {exercise_id}", _hint(entry)
-        show_card(Card(f"{title}: {text}", "note", title, text))
+        Card(f"{title}: {text}", "note", title, text).show()
 
 
 def progress(*, reset: bool = False) -> None:
@@ -149,7 +141,7 @@ def progress(*, reset: bool = False) -> None:
 
 def _hint(entry: Exercise) -> str:
     """Return what stands below the first paragraph of the right answer's docstring."""
-    return inspect.getdoc(entry.right).partition("\n\n")[2]
+    return " ".join(inspect.getdoc(entry.right).partition("\n\n")[2].split())
 
 
 def _judge(entry: Exercise, table: dict, answer: Any) -> tuple[Verdict, str, str, Exception | None]:

@@ -11,14 +11,12 @@ import pandas as pd
 import platformdirs
 from filelock import FileLock
 
-from ..cards import Card, show
-from ..errors import AdapterError, LabError
+from ..cards import Card
+from ..errors import AdapterError
 from ..saving import atomic_write, read_json_object
 from .verdict import NOT_ATTEMPTED, PASSED, Verdict
 
-TRIED = "tried"  # beside "passed": the keys of an exercise in the file, each with the day
-PATIENCE = 5  # seconds that a check waits for another notebook's
-Done = dict[str, dict[str, str]]
+warn_once = cache(warnings.warn)
 
 
 def progress_file() -> Path:
@@ -32,75 +30,50 @@ def record(exercise_id: str, verdict: Verdict) -> None:
     path = progress_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock"), timeout=PATIENCE):  # two notebooks at once
-            done = _read(path)
+        with FileLock(path.with_suffix(".lock"), timeout=5):  # of two notebooks one waits
+            done = recorded(path)
             days = done.setdefault(exercise_id, {})
-            days[TRIED] = today = date.today().isoformat()
+            days["tried"] = today = date.today().isoformat()
             if verdict:
                 days.setdefault(PASSED.name, today)
             atomic_write(path, json.dumps(done, indent=1, sort_keys=True).encode())
     except OSError as error:
-        _warn_once(f"Your progress is not kept, because {path} cannot be written: {error}")
+        warn_once(f"Your progress is not kept, because {path} cannot be written: {error}")
 
 
-def recorded() -> Done:
-    """Return the days of what is kept: exercise -> "passed" or "tried" -> day."""
+def recorded(path: Path) -> dict[str, dict[str, str]]:
+    """Return exercise -> "passed", "tried" -> day; a file that is no progress is put aside with a warning."""
     try:
-        return _read(progress_file())
-    except OSError as error:
-        _warn_once(f"Your progress cannot be read: {error}")
-        return {}
-
-
-def _read(path: Path) -> Done:
-    """Return what a file of progress holds; one that is none is put aside with a warning."""
-    if not path.exists():
-        return {}
-    try:
-        done = read_json_object(path)
-        for exercise_id, days in done.items():
-            if not isinstance(days, dict) or not all(isinstance(day, str) for day in days.values()):
-                raise AdapterError(
-                    f"{path} says {days!r} of {exercise_id!r}, which is no progress."
-                )
-    except AdapterError as error:
+        done = read_json_object(path) if path.exists() else {}
+        for day in [day for days in done.values() for day in days.values()]:
+            date.fromisoformat(day)
+    except (AdapterError, AttributeError, TypeError, ValueError) as error:
         aside = path.with_suffix(".damaged.json")
         os.replace(path, aside)
         warnings.warn(
-            f"{error} It is kept as {aside.name}; your progress starts anew.", stacklevel=2
+            f"{path} is no record of progress ({error}); it is kept as {aside.name}, and your progress starts anew.",
+            stacklevel=2,
         )
         return {}
     return done
 
 
-@cache
-def _warn_once(text: str) -> None:
-    """Say something once, however often it is found."""
-    warnings.warn(text, stacklevel=2)
-
-
 def show_progress(exercises: list[str], reset: bool) -> None:
-    """Show which of the exercises are passed, tried and not attempted, as a card or a table of text.
-
-    Raises:
-        LabError: with `reset`, the file cannot be deleted.
-    """
+    """Show which of the exercises are passed, tried and not attempted, as a card or a table of text."""
     path = progress_file()
     if reset:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise LabError(f"{path} cannot be deleted: {error}. Delete it yourself.") from error
-    done = recorded()
+        path.unlink(missing_ok=True)
+    done = recorded(path)
     cells = {tuple(key.split("-")): _state(done.get(key, {})) for key in exercises}
-    table = pd.Series(cells).rename_axis(["chapter", "exercise"]).unstack(fill_value="")
+    table = pd.Series(cells).unstack(fill_value="").rename_axis(columns="chapter")
+    table = table.add_prefix("exercise ")
     passed = sum(PASSED.name in done.get(key, {}) for key in exercises)
     title = f"{passed} of {len(exercises)} exercises passed"
-    message = f"Kept in {path}. course.progress(reset=True) starts anew."
-    show(Card(f"{title}. {message}\n{table.to_string()}", "note", title, message, table=table))
+    message = f"Kept in {path}. `course.progress(reset=True)` starts anew."
+    Card(f"{title}. {message}\n{table.to_string()}", "note", title, message, table=table).show()
 
 
 def _state(days: dict[str, str]) -> str:
     """Return what is kept of an exercise in words."""
-    state = PASSED.name if PASSED.name in days else TRIED
+    state = PASSED.name if PASSED.name in days else "tried"
     return f"{state} {days[state]}" if state in days else NOT_ATTEMPTED.name
