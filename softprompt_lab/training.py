@@ -130,13 +130,10 @@ class TrainingHistory:
 
     def __repr__(self) -> str:
         """Its main figures in two lines."""
-        ends = (
-            f", loss {self.losses[0]:.3f}, at the end {self.losses[-1]:.3f}" if self.losses else ""
-        )
-        for found in self.evaluations[-1:]:
-            ends += f"; validation loss {found['loss']:.3f}, accuracy {found['accuracy']:.3f}"
-        said = f"TrainingHistory: {len(self.losses)} steps in {self.seconds:.1f} s{ends}"
-        return f"{said}\n  .plot() draws it, .to_pandas() has a line for each step"
+        ends = f", loss {self.losses[0]:.3f} to {self.losses[-1]:.3f}" if self.losses else ""
+        held = [f", validation accuracy {found['accuracy']:.3f}" for found in self.evaluations[-1:]]
+        said = f"{len(self.losses)} steps in {self.seconds:.1f} s{ends}{''.join(held)}"
+        return f"TrainingHistory: {said}\n  .plot() draws it, .to_pandas() has a line for each step"
 
     def to_pandas(self) -> pd.DataFrame:
         """One line a step: loss, penalty where there is one, and the validation figures of an evaluation."""

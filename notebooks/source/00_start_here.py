@@ -377,6 +377,8 @@ def prompt_bytes_of(P, D):
 # `course.hint("00-1")` in a cell of its own opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("00-1", prompt_bytes_of)
 
 # %% [markdown]
@@ -396,6 +398,8 @@ def shapes(B, P, T, D, V):
 # The figure of the six letters shows the way from left to right. `course.hint("00-2")` opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("00-2", shapes)
 
 # %% [markdown]
@@ -425,6 +429,8 @@ def majority_accuracy(train_labels, labels):
 # `course.hint("00-3")` opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("00-3", majority_accuracy)
 
 # %% [markdown]
