@@ -93,7 +93,7 @@ def test_errors_in_a_kernel(monkeypatch):
         "import importlib; importlib.reload(softprompt_lab)\n" + WRONG,
         "from softprompt_lab import course\ndef stub(x, prompt):\n    ...\ncourse.check('02-1', stub)",
         "course.hint('02-9')",
-        "print('still here')",
+        "print('for %debug:', type(sys.last_value), bool(sys.last_traceback))",
         allow_errors=True,
     )
     assert light[0].text == "False\n"
@@ -120,7 +120,7 @@ def test_errors_in_a_kernel(monkeypatch):
     assert "<summary" in card.data["text/html"]
     (card,) = unknown
     assert "02-1, 02-2, 02-3, 02-4" in card.data["text/html"]
-    assert ended[0].text == "still here\n"
+    assert ended[0].text == "for %debug: <class 'ValueError'> True\n"
 
 
 def test_a_program_that_runs_a_notebook_hears_of_our_errors():

@@ -147,7 +147,7 @@ def test_an_unknown_exercise_names_the_known_ones(ask, capsys, monkeypatch):
     ):
         assert not ask(name)
         printed = capsys.readouterr().out
-        assert printed.startswith(f"there is no exercise {name!r}; choose")
+        assert printed.startswith(f"There is no exercise {name!r}; choose")
         assert says in printed
     monkeypatch.setenv("SOFTPROMPT_LAB_STRICT", "1")
     with pytest.raises(LabError, match=r"'02-99'.*02-1"):

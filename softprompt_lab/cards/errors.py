@@ -34,8 +34,7 @@ def install() -> None:
         if message is None:
             plain(kind, error, lines)
             return
-        said, trace = f"{kind.__name__}: {error}", ANSI.sub("", "\n".join(lines))
-        folded = {"Traceback": trace}
+        said, folded = f"{kind.__name__}: {error}", {"Traceback": ANSI.sub("", "\n".join(lines))}
         Card(said, "stopped", "This cell stopped", message, kind.__name__, folded).show()
         plain(kind, error, [said])
         shell._last_traceback = lines  # what a program hears that runs the notebook

@@ -97,7 +97,7 @@ def find_exercise(exercise_id: str) -> Exercise | None:
         exercise_ids(chapter)
         return _REGISTRY[exercise_id]
     known = [key for key in tables() if key.startswith(f"{chapter}-")] or tables()
-    text = f"there is no exercise {exercise_id!r}; choose one of: {', '.join(known)}."
+    text = f"There is no exercise {exercise_id!r}; choose one of: {', '.join(known)}."
     if settings().strict:
         raise LabError(text)
     Card(text, NOT_ATTEMPTED.name, "No such exercise", text).show()
@@ -158,11 +158,9 @@ def _judge(entry: Exercise, table: dict, answer: Any) -> tuple[Verdict, str, str
 
 def _is_stub(answer: Any) -> bool:
     """Tell whether a function without a result is as it was shipped: its code moves constants, or refuses by itself."""
-    if not callable(answer):
-        return True
     code = getattr(inspect.unwrap(answer), "__code__", None)
     if code is None:
-        return False
+        return not callable(answer)
     operations = {instruction.opname for instruction in dis.get_instructions(code)}
     return "NotImplementedError" in code.co_names or operations <= IDLE
 
