@@ -161,9 +161,11 @@ def use_theme(page, theme):
 
 def test_cards_of_checks_and_errors(lab):
     """Passed, failed and not attempted differ in words, icon and colour; an error is one card, its traceback folded."""
-    page = lab.run("cards", CHECKS)
+    page = lab.run("cards", CHECKS, "print('never', 'reached')")
     stopped = page.locator(".softprompt-stopped")
     stopped.wait_for()
+    page.wait_for_function(READY)
+    assert page.get_by_text("never reached").count() == 0  # "Run All" stops at an error
     cards = page.locator("[class^=softprompt-]")
     titles = ("○ Not attempted yet", "✗ Not yet", "✓ Passed", "✗ This cell stopped")
     for text, title in zip(cards.all_inner_texts(), titles, strict=True):
