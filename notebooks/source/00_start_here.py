@@ -359,7 +359,7 @@ assert scores.shape == (1, model.prompt.shape[0] + ids.shape[1], model.word_embe
 # ## Exercises
 #
 # Write your answer where the cell says `...`, then run the check below it. A check of an answer that you have not
-# written says so and stops nothing. `course.progress()` in a cell of its own shows what you have passed in all chapters.
+# written says so and stops nothing. `course.progress()` in a cell of its own shows what you have passed so far.
 #
 # **00-1. How large is a prompt?** Return the bytes of P vectors of D numbers in float32. In words: count the numbers,
 # and take the bytes that each needs.
