@@ -164,6 +164,13 @@ class PromptTuningConfig:
                 "SoftPromptModel(base_model, config, tokenizer=tokenizer)."
             )
 
+    def __repr__(self) -> str:
+        """The call that makes it, without what is left at its default."""
+        given = self.to_dict()
+        kept = {field.name: field.default for field in fields(self)} | {"num_virtual_tokens": None}
+        said = [f"{name}={given[name]!r}" for name in kept if given[name] != kept[name]]
+        return f"{type(self).__name__}({', '.join(said)})"
+
     @property
     def total_virtual_tokens(self) -> int:
         """Rows of the saved tensor: P times the number of submodules."""

@@ -72,6 +72,9 @@ class Evaluation:
     predictions: pd.DataFrame
     end_scored: bool = False
 
+    def __repr__(self) -> str:
+        return f"Evaluation: {self}\n  .predictions has a line for each row"
+
     def __str__(self) -> str:
         low, high = self.confidence_interval
         ranked = "" if self.macro_f1 is None else f"macro-F1 {self.macro_f1:.3f}, "

@@ -308,7 +308,11 @@ class SoftPromptModel(nn.Module):
         return self.base_model._get_name()
 
     def __repr__(self) -> str:
-        return super().__repr__().replace(self._get_name(), type(self).__name__, 1)
+        """Its prompts and sizes in two lines; the tree of layers is the base model's."""
+        P, (trained, total) = len(self.prompt), self.trainable_parameters()
+        said = f"{len(self.prompts)} prompt(s) on {self._get_name()}, active {self.active_prompt!r}"
+        said += f" with {P} virtual tokens; {trained:,} of {total:,} parameters are trained"
+        return f"{type(self).__name__}: {said}\n  print(model.base_model) shows its layers"
 
     def train(self, mode: bool = True) -> "SoftPromptModel":
         """Set the mode of the prompt; the base model stays in eval mode, since its dropout would only add noise."""

@@ -1,6 +1,7 @@
 """Labelled text in three splits, and the template that shows a text to the model."""
 
 import re
+import textwrap
 import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -50,6 +51,13 @@ class Task:
             raise ValueError(f"template={self.template!r}; it must hold {{text}} exactly once.")
         for place in sorted({*re.findall(r"{+ *\w* *}+", self.template)} - {"{text}"}):
             warnings.warn(f"template: {place} is shown as it stands, not replaced.", stacklevel=3)
+
+    def __repr__(self) -> str:
+        """Its name, rows, labels and template in two lines."""
+        rows = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS)
+        said = f"labels {', '.join(self.labels)}" if self.labels else "answers in free text"
+        shown = [textwrap.shorten(text, 120) for text in (said, repr(self.template))]
+        return f"Task {self.name!r}: rows {rows}; {shown[0]}\n  template {shown[1]}"
 
     def split(self, name: str) -> Dataset:
         """Return the rows of "train", "validation" or "test"."""

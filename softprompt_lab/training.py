@@ -55,6 +55,9 @@ class Step(NamedTuple):
     penalty: float | None
     state: Callable[[], State]
 
+    def __repr__(self) -> str:
+        return f"Step {self.number}: loss {self.loss:.3f}"
+
 
 def training_steps(
     model: SoftPromptModel,
@@ -124,6 +127,13 @@ class TrainingHistory:
     seconds: float = 0.0
     best_step: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Its main figures in two lines."""
+        ends = f", loss {self.losses[0]:.3f} to {self.losses[-1]:.3f}" if self.losses else ""
+        held = [f", validation accuracy {found['accuracy']:.3f}" for found in self.evaluations[-1:]]
+        said = f"{len(self.losses)} steps in {self.seconds:.1f} s{ends}{''.join(held)}"
+        return f"TrainingHistory: {said}\n  .plot() draws it, .to_pandas() has a line for each step"
 
     def to_pandas(self) -> pd.DataFrame:
         """One line a step: loss, penalty where there is one, and the validation figures of an evaluation."""

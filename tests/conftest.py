@@ -5,11 +5,16 @@ Large libraries are imported where they are needed: the process that hands tests
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+DATA = (
+    tempfile.TemporaryDirectory()
+)  # no test writes into the user's progress, no kernel of a test either
+os.environ["SOFTPROMPT_LAB_DATA"] = DATA.name
 
 from jaxtyping import install_import_hook
 

@@ -127,3 +127,65 @@ def test_the_playground_answers_what_is_typed(lab):
     wait_for_another_picture(page, widget, before)
     assert widget.locator("[role=alert]").count() == 0
     keep(page, "playground_typed")
+
+
+CHECKS = """from softprompt_lab import concatenate_prompt, course, load_task
+def stub(x, prompt):
+    ...
+course.check("02-1", stub)
+def behind(x, prompt):
+    return concatenate_prompt(x.flip(1), prompt).flip(1)
+course.check("02-1", behind)
+course.check("02-1", concatenate_prompt)
+load_task("<b>$complain$</b>")"""
+COLOURS = """card => {  // relative luminances of text and ground, the border
+  const style = getComputedStyle(card), light = text => {
+    const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number);
+    return [r, g, b].map(c => c / 255).map(c => c <= .04 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+      .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  };
+  return [light(style.color), light(style.backgroundColor), style.borderLeftColor];
+}"""
+
+
+def use_theme(page, theme):
+    """Change JupyterLab's theme and wait for it."""
+    page.evaluate(
+        "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+        f"JupyterLab {theme}",
+    )
+    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
+    page.wait_for_timeout(1000)  # its style sheet
+
+
+def test_cards_of_checks_and_errors(lab):
+    """Passed, failed and not attempted differ in words, icon and colour; an error is one card, its traceback folded."""
+    page = lab.run("cards", CHECKS, "print('never', 'reached')")
+    stopped = page.locator(".softprompt-stopped")
+    stopped.wait_for()
+    page.wait_for_function(READY)
+    assert page.get_by_text("never reached").count() == 0  # "Run All" stops at an error
+    cards = page.locator("[class^=softprompt-]")
+    titles = ("○ Not attempted yet", "✗ Not yet", "✓ Passed", "✗ This cell stopped")
+    for text, title in zip(cards.all_inner_texts(), titles, strict=True):
+        assert text.startswith(title)
+    for theme in ("Dark", "Light"):
+        use_theme(page, theme)
+        borders = set()
+        for card in cards.all():
+            text, ground, border = card.evaluate(COLOURS)
+            dark, light = sorted((text, ground))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5
+            assert (ground > 0.5) == (theme == "Light")
+            borders.add(border)
+        assert len(borders) == 4
+        keep(page, f"cards_{theme.lower()}")
+    assert "there is no task '<b>$complain$</b>'" in stopped.inner_text()
+    assert page.get_by_text("LabError").filter(visible=True).count() == 1  # no second output
+    trace = stopped.get_by_text("most recent call last")
+    assert not trace.is_visible()
+    stopped.locator("summary").focus()
+    page.keyboard.press("Enter")
+    trace.wait_for()
+    assert "[0m" not in stopped.inner_text()
+    keep(page, "cards_unfolded")

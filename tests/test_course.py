@@ -1,10 +1,25 @@
-"""The course machinery: settings, checks that teach, hints, comparisons."""
+"""The course machinery: settings, checks that teach, hints, progress, comparisons."""
+
+import json
+import threading
+from datetime import date
+from pathlib import Path
 
 import pytest
 import torch
 
 from softprompt_lab import course
-from softprompt_lab.course import check, checks, compare, exercise, exercise_ids, hint, settings
+from softprompt_lab.course import (
+    check,
+    checks,
+    compare,
+    exercise,
+    exercise_ids,
+    hint,
+    progress,
+    record,
+    settings,
+)
 from softprompt_lab.embedding import concatenate_prompt
 from softprompt_lab.errors import LabError
 
@@ -71,7 +86,15 @@ def unwritten(x, prompt):
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("answer", [..., None, (..., 3), stub, unwritten, lambda x, prompt: ...])
+def begun(x, prompt):
+    """A stub that gives the reader a constant, as 01-2 does."""
+    z = 1.96  # noqa: F841
+
+
+STUBS = [..., None, (..., 3), stub, unwritten, begun, lambda x, prompt: ...]
+
+
+@pytest.mark.parametrize("answer", STUBS)
 def test_a_stub_left_alone_is_no_failure(answer, capsys, monkeypatch):
     monkeypatch.delenv("SOFTPROMPT_LAB_STRICT", raising=False)
     verdict = check("02-1", answer)
@@ -88,11 +111,128 @@ def test_a_solved_notebook_stops_at_a_check_that_does_not_pass(answer, monkeypat
     assert check("02-1", concatenate_prompt)
 
 
-def test_an_unknown_exercise_names_the_known_ones():
+def forgotten(x, prompt):
+    torch.cat([prompt.expand(len(x), -1, -1), x], dim=1)
+
+
+class Forgotten:
+    def __call__(self, x, prompt):
+        pass
+
+
+def unfit(x, prompt):
+    return x.unfit()
+
+
+def test_a_forgotten_return_is_no_stub(capsys, monkeypatch):
+    """Nor is an error of torch whose kind is that of a stub."""
+    for answer in (forgotten, Forgotten()):
+        assert check("02-1", answer) is course.FAILED
+        printed = capsys.readouterr().out
+        assert "not yet. Your function returns None: is there a `return`?" in printed
+    monkeypatch.setattr(
+        torch.Tensor, "unfit", lambda x: (_ for _ in ()).throw(NotImplementedError()), raising=False
+    )
+    assert check("02-1", unfit) is course.FAILED
+    assert "stopped with NotImplementedError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ask", [lambda name: check(name, 1), hint])
+def test_an_unknown_exercise_names_the_known_ones(ask, capsys, monkeypatch):
+    """In one sentence, and without a traceback; where checks are strict, as an error."""
+    for name, says in (
+        ("02-99", "one of: 02-1, 02-2, 02-3, 02-4."),
+        ("2-1", "one of: 02-1,"),
+        ("seven", "00-1, 00-2"),
+    ):
+        assert not ask(name)
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"There is no exercise {name!r}; choose")
+        assert says in printed
+    monkeypatch.setenv("SOFTPROMPT_LAB_STRICT", "1")
     with pytest.raises(LabError, match=r"'02-99'.*02-1"):
-        check("02-99", 1)
-    with pytest.raises(LabError, match="none"):
-        hint("77-1")
+        ask("02-99")
+
+
+# ---------------------------------------------------------------------------------------------------------- progress
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch) -> Path:
+    """The file of progress of a test of its own, not there yet, without the tests' strictness."""
+    monkeypatch.setenv("SOFTPROMPT_LAB_DATA", str(tmp_path / "mine"))
+    monkeypatch.delenv("SOFTPROMPT_LAB_STRICT", raising=False)
+    record.warn_once.cache_clear()
+    return tmp_path / "mine" / "progress.json"
+
+
+def test_progress_outlives_a_failure_and_not_a_reset(kept, capsys, monkeypatch):
+    """A pass keeps its day; a stub and a strict check leave nothing."""
+    check("02-1", stub)
+    assert not kept.exists()
+    check("02-1", concatenate_prompt)
+    monkeypatch.setattr(record, "date", type("Later", (date,), {"today": lambda: date(2090, 1, 2)}))
+    check("02-1", behind)
+    check("02-2", lambda ids, mask: ids)
+    today = date.today().isoformat()
+    assert json.loads(kept.read_text()) == {
+        "02-1": {"passed": today, "tried": "2090-01-02"},
+        "02-2": {"tried": "2090-01-02"},
+    }
+    monkeypatch.setenv("SOFTPROMPT_LAB_STRICT", "1")
+    check("02-4", checks.find_exercise("02-4").right)
+    capsys.readouterr()
+    progress()
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"1 of {len(IDS)} exercises passed. Kept in {kept}")
+    (line,) = [line for line in shown.splitlines() if line.startswith("02")]
+    assert line.split() == [
+        *("02", "passed", today, "tried", "2090-01-02"),
+        *("not", "attempted", "not", "attempted"),
+    ]
+    assert max(map(len, shown.splitlines()[1:])) <= 80
+    progress(reset=True)
+    assert capsys.readouterr().out.startswith("0 of ")
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff{", b"[1]", b'{"02-1": "passed"}', b'{"02-1": {"passed": 3}}']
+)
+def test_a_damaged_file_of_progress_is_said_and_put_aside(kept, content):
+    kept.parent.mkdir()
+    kept.write_bytes(content)
+    with pytest.warns(
+        UserWarning, match=r"kept as progress.damaged.json, and your progress starts"
+    ):
+        assert check("02-1", concatenate_prompt)
+    assert list(json.loads(kept.read_text())) == ["02-1"]
+    assert kept.with_suffix(".damaged.json").read_bytes() == content
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_disk_that_takes_nothing_stops_no_check(kept, recwarn):
+    """And is said once."""
+    kept.parent.write_text("a file where the folder would be")
+    assert check("02-1", concatenate_prompt)
+    assert check("02-1", concatenate_prompt)
+    assert [str(found.message).split(",")[0] for found in recwarn] == ["Your progress is not kept"]
+    progress()
+
+
+def test_two_notebooks_do_not_lose_each_others_lines(kept):
+    """Each reads again before it writes, while the other waits."""
+    names = [f"99-{number}" for number in range(24)]
+    tasks = [threading.Thread(target=record.record, args=(name, course.PASSED)) for name in names]
+    for task in tasks:
+        task.start()
+    for task in tasks:
+        task.join()
+    assert sorted(json.loads(kept.read_text())) == sorted(names)
+    assert {path.name for path in kept.parent.iterdir()} <= {"progress.json", "progress.lock"}
+
+
+# ------------------------------------------------------------------------------------------------ hints and exercises
 
 
 def test_a_hint_is_printed_on_demand(capsys):
@@ -115,7 +255,8 @@ def test_an_exercise_is_registered_by_its_id(monkeypatch, capsys):
     assert exercise_ids("99") == ["99-1"]
     assert check("99-1", 3)
     assert not check("99-1", 4)
-    assert "Your answer is 4. Right is 3." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.index("not yet. Right is 3.") < said.index("Your answer is 4.")
     hint("99-1")
     assert capsys.readouterr().out == "Hint for 99-1: Count to three.\n"
 

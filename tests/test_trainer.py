@@ -334,4 +334,4 @@ def test_smoothed_labels_are_those_of_the_next_token(base, tmp_path):
 
 def test_a_model_shows_its_own_name():
     """Trainer reads the base model's; a person reads ours."""
-    assert repr(model_of(gpt2())).startswith("SoftPromptModel(\n  (base_model): GPT2LMHeadModel(")
+    assert repr(model_of(gpt2())).startswith("SoftPromptModel: 1 prompt(s) on GPT2LMHeadModel, ")

@@ -359,7 +359,7 @@ assert scores.shape == (1, model.prompt.shape[0] + ids.shape[1], model.word_embe
 # ## Exercises
 #
 # Write your answer where the cell says `...`, then run the check below it. A check of an answer that you have not
-# written says so and stops nothing.
+# written says so and stops nothing. `course.progress()` in a cell of its own shows what you have passed so far.
 #
 # **00-1. How large is a prompt?** Return the bytes of P vectors of D numbers in float32. In words: count the numbers,
 # and take the bytes that each needs.
@@ -377,6 +377,8 @@ def prompt_bytes_of(P, D):
 # `course.hint("00-1")` in a cell of its own opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("00-1", prompt_bytes_of)
 
 # %% [markdown]
@@ -396,6 +398,8 @@ def shapes(B, P, T, D, V):
 # The figure of the six letters shows the way from left to right. `course.hint("00-2")` opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("00-2", shapes)
 
 # %% [markdown]
@@ -425,6 +429,8 @@ def majority_accuracy(train_labels, labels):
 # `course.hint("00-3")` opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("00-3", majority_accuracy)
 
 # %% [markdown]

@@ -458,6 +458,8 @@ def score(logits, context_length, label_ids):
 # `course.hint("01-1")` in a cell of its own opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("01-1", score)
 
 # %% [markdown]
@@ -468,6 +470,9 @@ course.check("01-1", score)
 
 
 # %%
+import math
+
+
 def interval(k, n):
     """Lower and upper end of the 95 % Wilson interval."""
     z = 1.96
@@ -483,6 +488,8 @@ def interval(k, n):
 # The first thing that the check tries is k = 0. Why? `course.hint("01-2")` opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("01-2", interval)
 
 # %% [markdown]
@@ -502,6 +509,8 @@ def calibrated_answers(scores, empty):
 # One line is enough. `course.hint("01-3")` opens a hint.
 
 # %%
+from softprompt_lab import course
+
 course.check("01-3", calibrated_answers)
 
 # %% [markdown]
@@ -511,6 +520,9 @@ course.check("01-3", calibrated_answers)
 
 
 # %%
+import math
+
+
 def rows_needed(h):
     """Fewest rows at which the half width of the Wilson interval at p = 1/2 is at most h."""
     z = 1.96
@@ -524,6 +536,8 @@ def rows_needed(h):
 # A derivation on paper takes three lines. `course.hint("01-4")` opens the first of them.
 
 # %%
+from softprompt_lab import course
+
 course.check("01-4", rows_needed)
 
 # %% [markdown]

@@ -518,6 +518,8 @@ def prepend(x, prompt):
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("02-1", prepend)
 
 # %% [markdown]
@@ -541,6 +543,8 @@ def text_first(ids, mask):
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("02-2", text_first)
 
 # %% [markdown]
@@ -553,6 +557,9 @@ course.check("02-2", text_first)
 
 
 # %%
+from torch.nn import functional
+
+
 def label_loss(logits, labels):
     """Mean cross-entropy of the labelled tokens, in nats."""
     ### BEGIN SOLUTION
@@ -567,6 +574,8 @@ def label_loss(logits, labels):
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("02-3", label_loss)
 
 # %% [markdown]
@@ -590,6 +599,8 @@ def prompt_gradient(g, P):
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("02-4", prompt_gradient)
 
 # %% [markdown]

@@ -551,6 +551,8 @@ def stretch(ids, rows):
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("03-1", stretch)
 
 # %% [markdown]
@@ -563,6 +565,9 @@ course.check("03-1", stretch)
 
 
 # %%
+import torch
+
+
 def scaled_random_start(word_embeddings, rows, generator):
     """(V, D) word embeddings -> (rows, D) random vectors of the words' scale."""
     ### BEGIN SOLUTION
@@ -576,6 +581,8 @@ def scaled_random_start(word_embeddings, rows, generator):
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("03-2", scaled_random_start)
 
 # %% [markdown]
@@ -588,6 +595,9 @@ course.check("03-2", scaled_random_start)
 
 
 # %%
+import torch
+
+
 def lookup_gradient(indices, g, rows):
     """Gradient at the looked-up vectors (B, P, D) -> gradient at the table (rows, D)."""
     ### BEGIN SOLUTION
@@ -600,6 +610,8 @@ def lookup_gradient(indices, g, rows):
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("03-3", lookup_gradient)
 
 # %% [markdown]

@@ -639,6 +639,8 @@ def cut(before, text, after, label, max_length):
 # The check sends short and long messages through it, and one for which no room is left.
 
 # %%
+from softprompt_lab import course
+
 course.check("04-1", cut)
 
 # %% [markdown]
@@ -656,6 +658,9 @@ course.check("04-1", cut)
 
 
 # %%
+import torch
+
+
 def positions(mask, virtual_tokens):
     """(B, T) mask -> (B, P+T) position numbers that count virtual and text tokens only."""
     ### BEGIN SOLUTION
@@ -668,6 +673,8 @@ def positions(mask, virtual_tokens):
 # The check has a row padded on the left, one padded on the right, and one without pads.
 
 # %%
+from softprompt_lab import course
+
 course.check("04-2", positions)
 
 # %% [markdown]
@@ -692,6 +699,8 @@ def wilson(correct, n, z=1.96):
 # The check tries all right and none right too, where the textbook formula gives an interval of width 0.
 
 # %%
+from softprompt_lab import course
+
 course.check("04-3", wilson)
 
 # %% [markdown]

@@ -562,6 +562,8 @@ def prompt_bytes(virtual_tokens: int, width: int, submodules: int = 1) -> int:
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("05-1", prompt_bytes)
 
 # %% [markdown]
@@ -579,6 +581,12 @@ course.check("05-1", prompt_bytes)
 
 
 # %%
+import json
+import struct
+
+import torch
+
+
 def read_safetensors(content: bytes) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file that holds float32 only."""
     ### BEGIN SOLUTION
@@ -598,6 +606,8 @@ def read_safetensors(content: bytes) -> dict[str, torch.Tensor]:
 # The check makes files with one and two tensors and reads them with your function.
 
 # %%
+from softprompt_lab import course
+
 course.check("05-2", read_safetensors)
 
 # %% [markdown]
@@ -616,6 +626,9 @@ course.check("05-2", read_safetensors)
 
 
 # %%
+import torch
+
+
 def faults(config: dict, prompt: torch.Tensor) -> list[str]:
     """What is wrong with an adapter; empty where nothing is."""
     ### BEGIN SOLUTION
@@ -637,6 +650,8 @@ def faults(config: dict, prompt: torch.Tensor) -> list[str]:
 # The check shows your doorkeeper eleven folders.
 
 # %%
+from softprompt_lab import course
+
 course.check("05-3", faults)
 
 # %% [markdown]
@@ -659,6 +674,8 @@ def equal_size_prompt(rank: int, layers: int) -> int:
 # the 20 virtual tokens of the next chapters.
 
 # %%
+from softprompt_lab import course
+
 course.check("05-4", equal_size_prompt)
 
 # %% [markdown]

@@ -488,6 +488,10 @@ plots.neighbour_figure(distances, k=3, metric="l2")
 
 
 # %%
+import torch
+from torch.nn import functional
+
+
 def nearest_ids(prompt: torch.Tensor, words: torch.Tensor, k: int) -> torch.Tensor:
     """(P, D), (V, D) -> (P, k): ids of the k nearest words by cosine."""
     ### BEGIN SOLUTION
@@ -500,6 +504,8 @@ def nearest_ids(prompt: torch.Tensor, words: torch.Tensor, k: int) -> torch.Tens
 # Check it:
 
 # %%
+from softprompt_lab import course
+
 course.check("06-1", nearest_ids)
 
 # %% [markdown]
@@ -509,6 +515,10 @@ course.check("06-1", nearest_ids)
 
 
 # %%
+import torch
+from torch.nn import functional
+
+
 def random_step_control(start: torch.Tensor, end: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """(P, D), (P, D) -> (P, D): the start after a random step, row by row as long as the real one."""
     ### BEGIN SOLUTION
@@ -521,6 +531,8 @@ def random_step_control(start: torch.Tensor, end: torch.Tensor, generator: torch
 # The check compares lengths and directions of the steps.
 
 # %%
+from softprompt_lab import course
+
 course.check("06-2", random_step_control)
 
 # %% [markdown]
@@ -531,6 +543,9 @@ course.check("06-2", random_step_control)
 
 
 # %%
+import math
+
+
 def distance_from_cosine(a: float, b: float, c: float) -> float:
     """The L2 distance of two vectors of lengths a and b whose cosine is c."""
     ### BEGIN SOLUTION
@@ -542,6 +557,8 @@ def distance_from_cosine(a: float, b: float, c: float) -> float:
 # The check puts pairs of vectors into your formula and measures their distance.
 
 # %%
+from softprompt_lab import course
+
 course.check("06-3", distance_from_cosine)
 
 # %% [markdown]
@@ -553,6 +570,9 @@ course.check("06-3", distance_from_cosine)
 
 
 # %%
+import math
+
+
 def cosine_after_step(word_length: float, step_length: float) -> float:
     """Cosine between w and w + s, where s stands at right angles to w."""
     ### BEGIN SOLUTION
@@ -564,6 +584,8 @@ def cosine_after_step(word_length: float, step_length: float) -> float:
 # The check takes random steps in 4,096 dimensions and compares.
 
 # %%
+from softprompt_lab import course
+
 course.check("06-4", cosine_after_step)
 
 # %% [markdown]

@@ -1,6 +1,6 @@
 """What the chapters need beside the package: settings, checks of exercises, hints, comparisons."""
 
-from .checks import check, exercise, exercise_ids, hint
+from .checks import check, exercise, exercise_ids, hint, progress
 from .comparison import compare
 from .settings import settings
 from .verdict import FAILED, NOT_ATTEMPTED, PASSED
@@ -14,5 +14,6 @@ __all__ = [
     "exercise",
     "exercise_ids",
     "hint",
+    "progress",
     "settings",
 ]

@@ -6,6 +6,7 @@ calls the reader's answer on a few cases and compares with the right one.
 """
 
 import copy
+import dis
 import importlib.util
 import inspect
 import tomllib
@@ -15,10 +16,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..cards import Card
 from ..errors import LabError
 from .comparison import difference, form, holds_tensors, plain, show
+from .record import record, show_progress
 from .settings import settings
 from .verdict import FAILED, NOT_ATTEMPTED, PASSED, Verdict
+
+TITLES = {PASSED: "Passed", FAILED: "Not yet", NOT_ATTEMPTED: "Not attempted yet"}
+# What the code of a function does that computes nothing, in Python 3.11 to 3.13: `...`, or a constant given a name.
+IDLE = {"RESUME", "NOP", "LOAD_CONST", "STORE_FAST", "RETURN_VALUE", "RETURN_CONST"}
 
 
 @dataclass(frozen=True)
@@ -83,57 +90,92 @@ def exercise_ids(chapter: str) -> list[str]:
     return sorted(key for key in _REGISTRY if key.startswith(f"{chapter}-"))
 
 
-def find_exercise(exercise_id: str) -> Exercise:
-    """Return an exercise, or raise LabError with the ids that its chapter has."""
-    known = exercise_ids(exercise_id.partition("-")[0])
-    if exercise_id not in known:
-        listed = ", ".join(known) or "none"
-        raise LabError(f"there is no exercise {exercise_id!r}; this chapter has {listed}.")
-    return _REGISTRY[exercise_id]
+def find_exercise(exercise_id: str) -> Exercise | None:
+    """Return an exercise; where there is none of that id, show those of its chapter, or raise if checks are strict."""
+    chapter = str(exercise_id).partition("-")[0].zfill(2)
+    if exercise_id in tables():
+        exercise_ids(chapter)
+        return _REGISTRY[exercise_id]
+    known = [key for key in tables() if key.startswith(f"{chapter}-")] or tables()
+    text = f"There is no exercise {exercise_id!r}; choose one of: {', '.join(known)}."
+    if settings().strict:
+        raise LabError(text)
+    Card(text, NOT_ATTEMPTED.name, "No such exercise", text).show()
+    return None
 
 
 def check(exercise_id: str, answer: Any) -> Verdict:
-    """Check the answer to an exercise, a function or a value, and print what was found.
+    """Check the answer to an exercise, a function or a value; show what was found, and keep it for `progress`.
 
-    A stub left alone prints that it was not attempted. Nothing raises, unless SOFTPROMPT_LAB_STRICT=1 asks
-    for an AssertionError at everything but a pass, which is how the solved notebooks are run.
+    A stub left alone is said to be not attempted. Nothing raises, unless SOFTPROMPT_LAB_STRICT=1 asks for an
+    AssertionError at everything but a pass, which is how the solved notebooks are run; then nothing is kept.
     """
-    entry, table, cause = find_exercise(exercise_id), tables()[exercise_id], None
-    verdict, message = PASSED, f"passed. {table['passed']}"
-    try:
-        complaints = (_complaint(entry, table, answer, case) for case in entry.cases)
-        complaint = next(filter(None, complaints), "")
-    except NotImplementedError:
-        verdict, complaint = NOT_ATTEMPTED, ""
-        message = "not attempted yet: write your answer above, then run this cell."
-    except Exception as error:  # the reader's code runs here: whatever it raises is explained
-        complaint, cause = f"Your answer stopped with {type(error).__name__}: {error}", error
-    if complaint:
-        hint_cell = f'For a hint run course.hint("{exercise_id}") in a cell of its own.'
-        verdict, message = FAILED, f"not yet. {complaint}\n{hint_cell}"
-    if settings().strict and not verdict:
-        raise AssertionError(f"{exercise_id} {message}") from cause
-    print(f"{exercise_id} {message}")
+    if (entry := find_exercise(exercise_id)) is None:
+        return NOT_ATTEMPTED
+    verdict, message, called, cause = _judge(entry, tables()[exercise_id], answer)
+    title = TITLES[verdict]
+    hint_cell = f'For a hint run course.hint("{exercise_id}") in a cell of its own.'
+    lines = [f"{exercise_id} {title.lower()}. {message}", called, hint_cell * (verdict is FAILED)]
+    text = "\n".join(filter(None, lines))
+    if settings().strict:
+        if not verdict:
+            raise AssertionError(text) from cause
+    elif verdict is not NOT_ATTEMPTED:
+        record(exercise_id, verdict)
+    folded = {} if verdict else {"Hint": _hint(entry)}
+    Card(text, verdict.name, f"{title}: exercise {exercise_id}", message, called, folded).show()
     return verdict
 
 
 def hint(exercise_id: str) -> None:
-    """Print the hint of an exercise: what stands below the first paragraph of its docstring."""
-    paragraphs = inspect.getdoc(find_exercise(exercise_id).right).partition("\n\n")
-    print(f"Hint for {exercise_id}: {paragraphs[2]}")
+    """Show the hint of an exercise."""
+    if entry := find_exercise(exercise_id):
+        title, text = f"Hint for {exercise_id}", _hint(entry)
+        Card(f"{title}: {text}", "note", title, text).show()
+
+
+def progress(*, reset: bool = False) -> None:
+    """Show which exercises you have passed and tried, and on which day; `reset` forgets all of it first."""
+    show_progress(sorted(tables()), reset)
+
+
+def _hint(entry: Exercise) -> str:
+    """Return what stands below the first paragraph of the right answer's docstring."""
+    return " ".join(inspect.getdoc(entry.right).partition("\n\n")[2].split())
+
+
+def _judge(entry: Exercise, table: dict, answer: Any) -> tuple[Verdict, str, str, Exception | None]:
+    """Return a verdict, what is to say, what was called and came back, and what the answer raised."""
+    try:
+        complaints = (_complaint(entry, table, answer, case) for case in entry.cases)
+        advice, called = next(filter(any, complaints), ("", ""))
+    except Exception as error:  # the reader's code runs here: whatever it raises is explained
+        if isinstance(error, NotImplementedError) and _is_stub(answer):
+            return NOT_ATTEMPTED, "Write your answer above, then run this cell.", "", None
+        return FAILED, f"Your answer stopped with {type(error).__name__}: {error}", "", error
+    return (FAILED, advice, called, None) if advice else (PASSED, table["passed"], "", None)
+
+
+def _is_stub(answer: Any) -> bool:
+    """Tell whether a function without a result is as it was shipped: its code moves constants, or refuses by itself."""
+    code = getattr(inspect.unwrap(answer), "__code__", None)
+    if code is None:
+        return not callable(answer)
+    operations = {instruction.opname for instruction in dis.get_instructions(code)}
+    return "NotImplementedError" in code.co_names or operations <= IDLE
 
 
 def _call(answer: Any, arguments: tuple) -> Any:
     """Return what an answer gives; NotImplementedError where it is a stub: `...`, None, or a tuple that holds one."""
     result = answer(*arguments) if callable(answer) else answer
     items = result if isinstance(result, tuple | list) else [result]
-    if any(item is ... or item is None for item in items):
+    if any(item is ... or item is None for item in items) and _is_stub(answer):
         raise NotImplementedError
     return result
 
 
-def _complaint(entry: Exercise, table: dict, answer: Any, case: tuple) -> str:
-    """Return what was given, what came back and advice, where an answer errs on a case; or nothing."""
+def _complaint(entry: Exercise, table: dict, answer: Any, case: tuple) -> tuple[str, str]:
+    """Return advice, and what was given and came back, where an answer errs on a case; else nothing twice."""
     given = copy.deepcopy(case)
     found = _call(answer, given)
     advice = _advice(entry, table, found, given, case)
@@ -142,11 +184,13 @@ def _complaint(entry: Exercise, table: dict, answer: Any, case: tuple) -> str:
     names = inspect.signature(entry.right).parameters
     arguments = ", ".join(f"{name}={show(x)}" for name, x in zip(names, case, strict=True))
     where = f"For {arguments} you return" if case else "Your answer is"
-    return f"{where} {show(found)}. {advice}" if advice else ""
+    return (advice, f"{where} {show(found)}.") if advice else ("", "")
 
 
 def _advice(entry: Exercise, table: dict, found: Any, given: tuple, case: tuple) -> str:
     """Return what is wrong with a result, or nothing."""
+    if found is None:
+        return "Your function returns None: is there a `return`?"
     right = entry.right(*copy.deepcopy(case))
     if not holds_tensors(right):
         found = plain(found)

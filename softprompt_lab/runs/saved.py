@@ -263,6 +263,14 @@ class SavedRun:
     history: pd.DataFrame | None
     record: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """What it is and how good, in two lines."""
+        size, trained = " x ".join(map(str, self.model.prompt.shape)), self.record.get("trained")
+        accuracy = trained.get("accuracy") if isinstance(trained, dict) else None
+        figure = f", test accuracy {accuracy:.3f}" if isinstance(accuracy, float) else ""
+        said = f"a prompt of {size} numbers for {self.task.name!r}{figure}"
+        return f"SavedRun {self.name!r}: {said}\n  .model, .task, .snapshots ({len(self.snapshots)}), .history, .record"
+
     @property
     def start(self) -> Float[torch.Tensor, "P D"] | None:
         """The prompt before training, None where it was not kept."""
