@@ -4,6 +4,8 @@ One palette (Okabe and Ito 2008, safe for colour-blind readers); markers, line s
 again what a colour says. No pyplot: a figure is shown once, by the cell that returns it.
 """
 
+import base64
+import html
 import io
 import threading
 import unicodedata
@@ -38,6 +40,11 @@ LEVELS = {  # what an accuracy is read beside
 DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
+SMALLEST = 0.7  # of a picture's width: a narrower page scrolls it, for smaller letters could not be read
+DARK = (  # whites become the page's dark grey and hues stay; the last name is VS Code's
+    "<style>:is([data-jp-theme-light=false],.vscode-dark) .softprompt-figure"
+    "{filter:invert(.92) hue-rotate(180deg)}</style>"
+)
 STYLE = {
     "figure.dpi": DPI,
     "figure.constrained_layout.use": True,
@@ -57,7 +64,7 @@ Numbers = Any  # a list, an array, a tensor or a column of numbers: whatever `ar
 
 
 class Figure(figure.Figure):
-    """A matplotlib figure without pyplot, which shows itself in a notebook as a PNG that carries its `alt` text.
+    """A matplotlib figure without pyplot, which shows itself in a notebook as a picture with its `alt` text.
 
     Attributes:
         animated: An animated PNG, to be shown in place of the picture.
@@ -67,7 +74,21 @@ class Figure(figure.Figure):
     animated = b""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+        return {"text/html": self.html(), "text/plain": self.alt}, {}
+
+    def html(self) -> str:
+        """Return the picture as an element of a page, with its bytes and its alt text: what a notebook shows.
+
+        JupyterLab would show an "image/png" without alt text. Under a dark theme the picture is dark; a notebook that
+        is not trusted drops the style for that, and nothing else. It shrinks to `SMALLEST`, then it is scrolled.
+        """
+        data, (width, height) = base64.b64encode(self.png()).decode(), self.bbox.size.astype(int)
+        return (
+            f'{DARK}<div style="overflow-x:auto"><img class="softprompt-figure" alt="{html.escape(self.alt)}" '
+            f'width="{width}" height="{height}" '
+            f'style="height:auto;max-width:100%;min-width:{SMALLEST * width:.0f}px" '
+            f'src="data:image/png;base64,{data}"></div>'
+        )
 
     def png(self) -> bytes:
         """Return the picture, the same bytes for the same figure."""
