@@ -40,7 +40,9 @@ LEVELS = {  # what an accuracy is read beside
 DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
-SMALLEST = 0.7  # of a picture's width: a narrower page scrolls it, for smaller letters could not be read
+SMALLEST = (
+    0.7  # of a picture's width: a narrower page scrolls it, for smaller letters could not be read
+)
 DARK = (  # whites become the page's dark grey and hues stay; the last name is VS Code's
     "<style>:is([data-jp-theme-light=false],.vscode-dark) .softprompt-figure"
     "{filter:invert(.92) hue-rotate(180deg)}</style>"
@@ -119,9 +121,19 @@ def styled(draw: Callable) -> Callable:
     @wraps(draw)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         with DRAWING, mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+            _whole_markers(drawn)
+            return drawn
 
     return wrapped
+
+
+def _whole_markers(fig: Figure) -> None:
+    """Let markers on the edge of their axes be seen whole; a line with a point beyond the axes stays cut."""
+    for ax in fig.axes:
+        for line in ax.lines:
+            points = np.ma.masked_invalid(line.get_xydata())
+            line.set_clip_on(bool(((points < ax.viewLim.min) | (points > ax.viewLim.max)).any()))
 
 
 @cache
@@ -159,6 +171,14 @@ def percent(*axes: Any) -> None:
     """Show fractions on each axis as percentages."""
     for axis in axes:
         axis.set_major_formatter(ticker.PercentFormatter(xmax=1, decimals=0))
+
+
+def whole_numbers(*axes: Any) -> None:
+    """Put few ticks on each axis, all at whole numbers: there is no step 5.7."""
+    for axis in axes:
+        axis.set_major_locator(
+            ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1)
+        )
 
 
 def looks_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
