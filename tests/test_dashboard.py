@@ -1,13 +1,12 @@
 """The training dashboard and the playground without a front end: what they show, what they survive, what they leave."""
 
 import asyncio
-import io
 import threading
 
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
-from PIL import Image
+from pictures import image_in
 
 from softprompt_lab import (
     PromptTuningConfig,
@@ -180,9 +179,10 @@ def test_closing_in_mid_training_ends_the_thread(dashboard):
 
 def test_without_a_front_end_it_is_a_figure_before_and_after(dashboard):
     for says in ("Nearest tokens by cosine", "Line chart over 6 steps"):
-        data, metadata = DisplayFormatter().format(dashboard)
-        assert Image.open(io.BytesIO(data["image/png"])).width > 300
-        assert metadata["image/png"]["alt"] == data["text/plain"]
+        data, _ = DisplayFormatter().format(dashboard)
+        picture, alt = image_in(data["text/html"])
+        assert picture.width > 300
+        assert alt == data["text/plain"]
         assert data["text/plain"].startswith(says)
         dashboard.begin()
         assert dashboard.wait(120)

@@ -1,11 +1,9 @@
 """The gamma slider without a front end, and in a browser."""
 
-import io
-
 import pytest
 from browser import keep, picture_of, wait_for_another_picture, widget_of
 from IPython.core.formatters import DisplayFormatter
-from PIL import Image
+from pictures import image_in
 from test_checkpoints import fresh, rows
 
 from softprompt_lab import reading
@@ -90,10 +88,11 @@ def test_an_error_is_shown_in_the_widget(slider, monkeypatch):
 
 
 def test_without_a_front_end_the_output_is_the_static_figure(slider):
-    data, metadata = DisplayFormatter().format(slider)
+    data, _ = DisplayFormatter().format(slider)
     assert data[VIEW]["model_id"] == slider.model_id
-    assert Image.open(io.BytesIO(data["image/png"])).width > 300
-    assert metadata["image/png"]["alt"] == data["text/plain"] == slider.static_figure().alt
+    picture, alt = image_in(data["text/html"])
+    assert picture.width > 300
+    assert alt == data["text/plain"] == slider.static_figure().alt
 
 
 def test_the_slider_has_a_label_and_closing_stops_it(slider):

@@ -1,14 +1,12 @@
 """The ablation board and the way between two prompts without a front end, and in a browser."""
 
-import io
-
 import pytest
 import torch
 from bag_of_words import bag_model, task_of_bytes
 from browser import keep, picture_of, wait_for_another_picture, widget_of
 from families import byte_tokenizer
 from IPython.core.formatters import DisplayFormatter
-from PIL import Image
+from pictures import image_in
 
 from softprompt_lab import reading
 from softprompt_lab.widgets import AblationBoard, PromptInterpolation, ablation_board
@@ -167,10 +165,11 @@ def test_a_way_that_cannot_be_gone_says_so(change):
 @pytest.mark.parametrize("name", ["board", "way"])
 def test_without_a_front_end_the_output_is_the_static_figure(name, request):
     widget = request.getfixturevalue(name)
-    data, metadata = DisplayFormatter().format(widget)
+    data, _ = DisplayFormatter().format(widget)
     assert data[VIEW]["model_id"] == widget.model_id
-    assert Image.open(io.BytesIO(data["image/png"])).width > 300
-    assert metadata["image/png"]["alt"] == data["text/plain"] == widget.static_figure().alt
+    picture, alt = image_in(data["text/html"])
+    assert picture.width > 300
+    assert alt == data["text/plain"] == widget.static_figure().alt
     widget.close()
     before = shown(widget)
     control = widget.controls.children[0]

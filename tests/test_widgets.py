@@ -1,11 +1,9 @@
 """The neighbour explorer without a front end: what it shows, what it survives, what it leaves behind."""
 
-import io
-
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from ipywidgets.widgets.widget_selection import TraitError
-from PIL import Image
+from pictures import image_in
 from words import walk, word_tokenizer, word_vectors
 
 from softprompt_lab import reading
@@ -92,10 +90,11 @@ def test_an_error_is_shown_in_the_widget(explorer, monkeypatch):
 
 
 def test_without_a_front_end_the_output_is_the_static_figure(explorer):
-    data, metadata = DisplayFormatter().format(explorer)
+    data, _ = DisplayFormatter().format(explorer)
     assert data[VIEW]["model_id"] == explorer.model_id
-    assert Image.open(io.BytesIO(data["image/png"])).width > 300
-    assert metadata["image/png"]["alt"] == data["text/plain"] == explorer.static_figure().alt
+    picture, alt = image_in(data["text/html"])
+    assert picture.width > 300
+    assert alt == data["text/plain"] == explorer.static_figure().alt
     assert data["text/plain"].startswith("Nearest tokens by cosine, top 3. prompt at step 40:")
 
 

@@ -84,7 +84,8 @@ class Figure(figure.Figure):
         JupyterLab would show an "image/png" without alt text. Under a dark theme the picture is dark; a notebook that
         is not trusted drops the style for that, and nothing else. It shrinks to `SMALLEST`, then it is scrolled.
         """
-        data, (width, height) = base64.b64encode(self.png()).decode(), self.bbox.size.astype(int)
+        data = base64.b64encode(self.png()).decode()
+        width, height = self.canvas.get_width_height()
         return (
             f'{DARK}<div style="overflow-x:auto"><img class="softprompt-figure" alt="{html.escape(self.alt)}" '
             f'width="{width}" height="{height}" '

@@ -134,7 +134,8 @@ def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
         words += [f"{task}, {at}: {label} {table.loc[at, label]:.0%}" for at, label in best.items()]
     for ax in axes[len(tables) :]:
         ax.set_axis_off()
-    fig.supxlabel("probability among the labels", fontsize=9)
+    for ax in axes[: len(tables)][-columns:]:
+        ax.set_xlabel("probability among the labels", fontsize=9)
     fig.alt = f"Table: the likeliest label behind each prompt. {'; '.join(words)}."
     return fig
 
