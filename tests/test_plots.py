@@ -3,12 +3,13 @@
 import io
 
 import matplotlib as mpl
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
-from pictures import image_in
+from pictures import Pictures, image_in
 from PIL import Image
 from words import walk, word_tokenizer, word_vectors
 
@@ -155,6 +156,20 @@ def test_a_figure_shows_itself_as_a_small_png_with_alt_text(name):
     assert not metadata
     assert len(figure.alt.split()) > 8
     assert dict(mpl.rcParams) == settings, "the style must not leak"
+
+
+def test_nbconvert_keeps_the_alt_text_and_the_dark_theme_without_a_network():
+    exporter = pytest.importorskip("nbconvert").HTMLExporter(theme="dark")
+    data, _ = DisplayFormatter().format(figure := FIGURES["training"]())
+    output = nbformat.v4.new_output("display_data", data=data)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+    page, _ = exporter.from_notebook_node(notebook)
+    assert '<body class="jp-Notebook" data-jp-theme-light="false"' in page
+    assert ":is([data-jp-theme-light=false]" in page
+    pictures = Pictures(page).found
+    assert [(image["class"], image["alt"]) for image in pictures] == [
+        ("softprompt-figure", figure.alt)
+    ]
 
 
 def test_the_same_figure_gives_the_same_bytes():
