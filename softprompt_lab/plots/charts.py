@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of, styled, whole_numbers
+from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of, styled
 
 SHADES = colors.LinearSegmentedColormap.from_list("shades", ["#FFFFFF", SKY])
 SHADES = SHADES.with_extremes(bad="white")
@@ -101,7 +101,6 @@ def kind_lines(
             look = look | {"markevery": max(1, len(values) // 8), "label": drawable(kind)}
             ax.plot(values.index, values, **look)
             ax.set_xlabel(x)
-            whole_numbers(ax.xaxis)
 
 
 @styled
@@ -149,9 +148,8 @@ class CellText(Text):
 
     def draw(self, renderer: Any) -> None:
         """Turn a word that is too long for the cell's width, or cut one that is too long for its height too."""
-        width, height = (
-            0.9 * np.abs(np.diff(self.axes.transData.transform([(0, 0), (1, 1)]).T).T)[0]
-        )
+        corners = self.axes.transData.transform([(0, 0), (1, 1)])
+        width, height = 0.9 * np.abs(corners[1] - corners[0])
         width -= self.beside.get_window_extent(renderer).width * 1.1 if self.beside else 0
         if width < self.get_window_extent(renderer).width <= height:
             self.set_rotation(90)
@@ -221,11 +219,6 @@ def matrices(tables: Mapping[str, pd.DataFrame], spec: str, scale: Any) -> Figur
 
 
 # --- words ----------------------------------------------------------------------------------------------------
-
-
-def first_of(drawn: int, every: int) -> str:
-    """Return the label of an axis with the first virtual tokens, which says so where there are more."""
-    return "virtual token" if drawn >= every else f"virtual token (first {drawn} of {every})"
 
 
 def counted(number: int | np.integer, noun: str) -> str:

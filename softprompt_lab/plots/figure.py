@@ -40,12 +40,12 @@ LEVELS = {  # what an accuracy is read beside
 DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
-SMALLEST = (
-    0.7  # of a picture's width: a narrower page scrolls it, for smaller letters could not be read
-)
-DARK = (  # whites become the page's dark grey and hues stay; the last name is VS Code's
-    "<style>:is([data-jp-theme-light=false],.vscode-dark) .softprompt-figure"
-    "{filter:invert(.92) hue-rotate(180deg)}</style>"
+SMALLEST = 0.7  # of a picture's width: smaller letters could not be read; the page scrolls
+COUNTS = ("step", "layer", "head")  # axes without fractions
+DARK_PAGE = ":is([data-jp-theme-light=false],.vscode-dark)"  # of JupyterLab, nbconvert; VS Code
+DARK = (  # whites become the page's dark grey and hues stay
+    f"<style>{DARK_PAGE} .softprompt-figure{{filter:invert(.92) hue-rotate(180deg)}}"
+    f"{DARK_PAGE} .softprompt-scroll{{color-scheme:dark}}</style>"
 )
 STYLE = {
     "figure.dpi": DPI,
@@ -87,8 +87,8 @@ class Figure(figure.Figure):
         data = base64.b64encode(self.png()).decode()
         width, height = self.canvas.get_width_height()
         return (
-            f'{DARK}<div style="overflow-x:auto"><img class="softprompt-figure" alt="{html.escape(self.alt)}" '
-            f'width="{width}" height="{height}" '
+            f'{DARK}<div class="softprompt-scroll" style="overflow-x:auto">'
+            f'<img class="softprompt-figure" alt="{html.escape(self.alt)}" width="{width}" height="{height}" '
             f'style="height:auto;max-width:100%;min-width:{SMALLEST * width:.0f}px" '
             f'src="data:image/png;base64,{data}"></div>'
         )
@@ -123,18 +123,26 @@ def styled(draw: Callable) -> Callable:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         with DRAWING, mpl.rc_context(STYLE):
             drawn = draw(*args, **kwargs)
-            _whole_markers(drawn)
+            _finish(drawn)
             return drawn
 
     return wrapped
 
 
-def _whole_markers(fig: Figure) -> None:
-    """Let markers on the edge of their axes be seen whole; a line with a point beyond the axes stays cut."""
+def _finish(fig: Figure) -> None:
+    """Let markers on the edge of their axes be seen whole, and put ticks of `COUNTS` at whole numbers only.
+
+    A line with a point beyond the axes stays cut.
+    """
+    whole = {"steps": [1, 2, 2.5, 5, 10], "integer": True, "min_n_ticks": 1}
     for ax in fig.axes:
         for line in ax.lines:
             points = np.ma.masked_invalid(line.get_xydata())
             line.set_clip_on(bool(((points < ax.viewLim.min) | (points > ax.viewLim.max)).any()))
+        for axis in (ax.xaxis, ax.yaxis):
+            free = isinstance(axis.get_major_locator(), ticker.AutoLocator)
+            if free and axis.get_label_text() in COUNTS:
+                axis.set_major_locator(ticker.MaxNLocator(5, **whole))
 
 
 @cache
@@ -174,12 +182,9 @@ def percent(*axes: Any) -> None:
         axis.set_major_formatter(ticker.PercentFormatter(xmax=1, decimals=0))
 
 
-def whole_numbers(*axes: Any) -> None:
-    """Put few ticks on each axis, all at whole numbers: there is no step 5.7."""
-    for axis in axes:
-        axis.set_major_locator(
-            ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1)
-        )
+def first_of(drawn: int, every: int) -> str:
+    """Return the label of an axis with the first virtual tokens, which says so where there are more."""
+    return "virtual token" if drawn >= every else f"virtual token (first {drawn} of {every})"
 
 
 def looks_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch, Rectangle
 from .charts import WIDEST, cells, counted, panels
 from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, styled
 
-COLOURS = {"p": "#F3CF80", "x": "#ABDAF4", "y": "#80CFB9", "pad": "#FFFFFF"}  # light, under words
+COLOURS = {"p": "#F0C566", "x": "#9AD2F2", "y": "#80CEB9", "pad": "#FFFFFF"}  # light, under words
 NAMES = {"p": "virtual token", "x": "text token", "y": "label token", "pad": "padding"}
 
 
@@ -33,9 +33,8 @@ def concatenation_diagram(
         sides = {"left": pads + text, "right": text + pads}
         rows.append([f"p{p}" for p in range(prompt_length)] + sides[padding_side])
     tokens = pd.DataFrame(rows, index=[f"row {row}" for row in range(batch)])
-    fig = Figure(
-        figsize=(np.clip(1.2 + 0.52 * (prompt_length + width), 5.0, WIDEST), 2.3 + 0.9 * batch)
-    )
+    inches = np.clip(1.2 + 0.52 * (prompt_length + width), 5.0, WIDEST)
+    fig = Figure(figsize=(inches, 2.3 + 0.9 * batch))
     size = f"B x (P + T) = {batch} x ({prompt_length} + {width})"
     kinds = tokens.map(lambda token: token if token == "pad" else token[0])
     views = {

@@ -17,7 +17,7 @@ from .charts import (
     panels,
     words_beside,
 )
-from .figure import BLACK, GREY, SKY, Figure, drawable, looks_of, percent, styled, whole_numbers
+from .figure import BLACK, GREY, SKY, Figure, drawable, looks_of, percent, styled
 
 LAYERS_DRAWN = 9  # of a lens: the first, the last and as many between as one can read
 PLACES_DRAWN = 3  # of a lens: the last virtual tokens and the last of the text
@@ -95,7 +95,6 @@ def attention_mass_figure(frame: pd.DataFrame) -> Figure:
         shown = ax.imshow(values, aspect="auto", cmap="Blues", vmin=0, vmax=most, origin="lower")
         ax.set_title(f"{drawable(kind)}\nmean {grid['mass'].mean():.1%}")
         ax.set(xlabel="head", ylabel="layer")
-        whole_numbers(ax.xaxis, ax.yaxis)
         ax.label_outer()
     bar = fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.02, location="bottom")
     bar.set_label("attention on the vectors in front")

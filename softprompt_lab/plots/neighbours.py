@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import colors, ticker
 
-from .charts import SHADES, cells, first_of, in_words, mark_rows, panels
-from .figure import DOTTED, GREY, SKY, Figure, Numbers, array, drawable, styled
+from .charts import SHADES, cells, in_words, mark_rows, panels
+from .figure import DOTTED, GREY, SKY, Figure, Numbers, array, drawable, first_of, styled
 
-TOKENS_DRAWN, RANKS_DRAWN = 20, 9  # rows of a table of neighbours, and columns of all of them
+ROWS, RANKS = 20, 9  # rows of a table of neighbours, and columns of all of them
 
 
 @styled
@@ -45,19 +45,16 @@ def norms_histogram(vocabulary_norms: Numbers, starts: Mapping[str, Numbers]) ->
 
 @styled
 def neighbour_figure(
-    frames: Mapping[str, pd.DataFrame],
-    k: int = 3,
-    metric: str = "cosine",
-    tokens: int = TOKENS_DRAWN,
+    frames: Mapping[str, pd.DataFrame], k: int = 3, metric: str = "cosine", tokens: int = ROWS
 ) -> Figure:
     """Draw tables of `nearest_tokens` side by side: the prompt, its start, random vectors.
 
     `frames`: title -> long table with `virtual_token`, `rank`, `token`, `score`. The first
     virtual tokens are drawn, at most `tokens`, each with its `k` nearest tokens, of which all panels together have room
-    for `RANKS_DRAWN`; a nearer one is darker.
+    for `RANKS`; a nearer one is darker.
     """
     table = pd.concat(frames, names=["title"]).reset_index("title")
-    table = table[table["rank"] <= min(k, max(1, RANKS_DRAWN // len(frames)))]
+    table = table[table["rank"] <= min(k, max(1, RANKS // len(frames)))]
     k, every = table["rank"].max(), table["virtual_token"].nunique()
     rows = min(tokens, every)
     nearer = -1.0 if metric == "l2" else 1.0  # the sign that makes a nearer token's score larger

@@ -61,8 +61,7 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str]) -> Figure:
     nothing = table.loc[table["part"] == "nothing"].iloc[0]
     parts = [part for part in PARTS if part in set(table["part"])]
     measures = drawn(table, MEASURES)
-    width = np.clip(1.5 + 0.31 * len(words) * len(parts), 8.0, WIDEST)
-    size = (width, 1.6 + 1.8 * len(measures))
+    size = (np.clip(1.5 + 0.31 * len(words) * len(parts), 8.0, WIDEST), 1.6 + 1.8 * len(measures))
     fig = Figure(figsize=size)
     axes = fig.subplots(len(measures), len(parts), sharex=True, squeeze=False)
     for row, (measure, name) in zip(axes, measures.items(), strict=True):

@@ -6,29 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .accuracies import drawn, level_lines, measured
-from .charts import (
-    WIDEST,
-    changing_words,
-    dot_rows,
-    dots,
-    evenly,
-    first_of,
-    panels,
-    running_mean,
-    words_beside,
-)
-from .figure import (
-    GREY,
-    LOOKS,
-    SKY,
-    Figure,
-    Numbers,
-    drawable,
-    looks_of,
-    percent,
-    styled,
-    whole_numbers,
-)
+from .charts import changing_words, dot_rows, dots, evenly, panels, running_mean, words_beside
+from .figure import GREY, LOOKS, SKY, Figure, Numbers, drawable, first_of, looks_of, percent, styled
 
 MOST_WORDS, MOST_STEPS = 8, 8  # virtual tokens and snapshots whose words `search_figure` shows
 GAPS = {  # column: title; with _low and _high its interval
@@ -83,17 +62,15 @@ def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbe
     """
     steps = evenly(way["step"], MOST_STEPS)
     height = 1.2 + 0.27 * max(len(steps), 7)
-    fig, (left, right) = panels(2, WIDEST, height, width_ratios=(1, 2.2))
+    fig, (left, right) = panels(2, 12.0, height, width_ratios=(1, 2.2))
     lines, ends = {"words": losses} | dict(others), []
     for name, look in looks_of(lines).items():
         mean = running_mean(lines[name], max(1, len(lines[name]) // 10))
         ends.append(f"{name} {mean.iloc[0]:.2f} to {mean.iloc[-1]:.2f}")
-        left.plot(
-            mean.index, mean, label=drawable(name), **(look | {"marker": "." * (len(mean) == 1)})
-        )
+        look = look | {"marker": "." * (len(mean) == 1), "label": drawable(name)}
+        left.plot(mean.index, mean, **look)
     left.set(xlabel="step", ylabel="training loss (nats a token)")
     left.set_ylim(bottom=0)
-    whole_numbers(left.xaxis)
     fig.legend_below()
     words = way.pivot(index="step", columns="virtual_token", values="token").loc[steps]
     changing_words(right, words.iloc[:, :MOST_WORDS], axis=0)

@@ -7,19 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from .charts import SHADES, cells, counted, dot_rows, in_words, panels, running_mean, words_beside
-from .figure import (
-    BLUE,
-    DOTTED,
-    LOOKS,
-    SKY,
-    Figure,
-    Numbers,
-    drawable,
-    looks_of,
-    percent,
-    styled,
-    whole_numbers,
-)
+from .figure import BLUE, DOTTED, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 HELD_OUT = LOOKS[1] | {"label": "held out"}
 PENALTY = LOOKS[2] | {"marker": "", "label": "penalty, added to the loss"}
@@ -58,7 +46,6 @@ def training_curve(
     if evaluations:
         fig.alt += _held_out(ax, *right, pd.DataFrame(evaluations), majority)
     ax.set_ylim(bottom=0)
-    whole_numbers(*(part.xaxis for part in fig.axes))
     fig.legend_below(4 if evaluations else 2)
     fig.alt += "."
     return fig
@@ -118,8 +105,7 @@ def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
     lines = [max(lines[at : at + columns]) for at in range(0, len(lines), columns)]
     room = LETTERS // columns // max(table.shape[1] for table in tables.values())
     level = max(len(str(label)) for table in tables.values() for label in table) < room
-    size = (8.0, 0.3 + sum((0.5 if level else 1.3) + 0.18 * count for count in lines))
-    fig = Figure(figsize=size)
+    fig = Figure(figsize=(8.0, 0.3 + sum((0.5 if level else 1.3) + 0.18 * n for n in lines)))
     axes = fig.subplots(len(lines), columns, squeeze=False, height_ratios=lines).flat
     words = []
     for ax, (task, table) in zip(axes, tables.items(), strict=False):
@@ -127,9 +113,8 @@ def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
         ax.tick_params(labelsize=8)
         ax.set_title(drawable(task, 36))
         if level:
-            ax.tick_params(axis="x", labelrotation=0)
-            for label in ax.get_xticklabels():
-                label.set(ha="center", va="top")
+            labels = [drawable(str(label)) for label in table]
+            ax.set_xticks(ax.get_xticks(), labels, rotation=0, ha="center", va="top")
         best = table.idxmax(axis=1)
         words += [f"{task}, {at}: {label} {table.loc[at, label]:.0%}" for at, label in best.items()]
     for ax in axes[len(tables) :]:
@@ -162,7 +147,6 @@ def wording_spread(
     percent(ax.xaxis)
     fig.legend_below(3)
     values = in_words({"mean": mean} | lines, ".1%")
-    fig.alt = (
-        f"Dot chart of {counted(len(ranked), 'wording')}: from {least:.1%} to {most:.1%}, {values}."
-    )
+    wordings = counted(len(ranked), "wording")
+    fig.alt = f"Dot chart of {wordings}: from {least:.1%} to {most:.1%}, {values}."
     return fig

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from .charts import changing_words, counted, curves_figure, evenly, first_of, kind_lines, panels
-from .figure import BLUE, GREY, VERMILLION, Figure, drawable, styled
+from .charts import changing_words, counted, curves_figure, evenly, kind_lines, panels
+from .figure import BLUE, GREY, VERMILLION, Figure, drawable, first_of, styled
 
 STEPS_DRAWN, TOKENS_DRAWN = 4, 20  # snapshots and virtual tokens in a table of words
 PICTURES, SECONDS = 12, 4.0  # of an animation
@@ -97,9 +97,8 @@ def trajectory_figure(
     right.set(title="does it stay near its start?", xlabel="step", ylabel="cosine with the start")
     right.set_ylim(min(0.0, similarity["cosine"].min()), 1.03)
     fig.legend_below()
-    tokens = counted(points["virtual_token"].nunique(), "virtual token")
     fig.alt = (
-        f"Left: paths of {tokens} from step {points['step'].min()} "
+        f"Left: paths of the virtual tokens ({points['virtual_token'].nunique()}) from step {points['step'].min()} "
         f"to {points['step'].max()} among word embeddings. Right: the median cosine with the start ends at "
         f"{median.iloc[-1]:.2f}."
     )
@@ -133,9 +132,8 @@ def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Figure:
     settings = {"default_image": True, "append_images": frames, "loop": 2, "duration": durations}
     frames[-1].save(buffer, "PNG", save_all=True, **settings)
     fig.animated = buffer.getvalue()
-    tokens = counted(points["virtual_token"].nunique(), "virtual token")
     fig.alt = (
         f"Animation over {counted(len(steps), 'snapshot')}, from step {steps[0]} to {steps[-1]}, of "
-        f"{tokens} on the way among word embeddings."
+        f"the virtual tokens ({points['virtual_token'].nunique()}) on their way among word embeddings."
     )
     return fig
