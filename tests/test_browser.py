@@ -2,6 +2,7 @@
 
 import time
 
+import nbformat
 import pytest
 from browser import READY, keep, picture_of, wait_for_another_picture, widget_of
 
@@ -189,3 +190,48 @@ def test_cards_of_checks_and_errors(lab):
     trace.wait_for()
     assert "[0m" not in stopped.inner_text()
     keep(page, "cards_unfolded")
+
+
+def test_a_figure_says_its_alt_text_and_follows_theme_and_width(lab):
+    """In a notebook that was run, and in one of somebody else, whose HTML JupyterLab cleans."""
+    page = lab.run(
+        "figures",
+        "from softprompt_lab import plots\n"
+        "plots.training_curve([3.0, 2.0], [{'step': 2, 'loss': 2.0, 'accuracy': 1.0}])",
+    )
+    picture = page.locator(".jp-OutputArea-output img")
+    look = "image => [image.width, image.naturalWidth, getComputedStyle(image).filter]"
+    picture.wait_for()
+    assert picture.get_attribute("alt").startswith("Line chart over 2 steps")
+    assert picture.evaluate(look)[2] == "none"
+    assert picture.evaluate("image => image.width <= image.parentElement.clientWidth")
+    theme = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
+    page.evaluate(theme, "JupyterLab Dark")
+    page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    assert "invert" in picture.evaluate(look)[2]
+    keep(page, "figure_dark")
+    page.set_viewport_size({"width": 400, "height": 700})
+    page.wait_for_function(
+        "() => { const f = document.querySelector('.softprompt-figure').parentElement;"
+        " return f.scrollWidth > f.clientWidth; }"
+    )
+    width, natural, _ = picture.evaluate(look)
+    assert 0.69 * natural < width < natural
+    page.evaluate(theme, "JupyterLab Light")
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+
+    notebook = nbformat.read(lab.folder / "figures.ipynb", as_version=4)
+    (output,) = notebook.cells[-1].outputs
+    output.data["text/html"] = output.data["text/html"].replace('alt="', 'alt="Not mine. ')
+    nbformat.write(notebook, lab.folder / "strange.ipynb")
+    page = lab.browser.new_page()
+    page.goto(f"{lab.address}/lab/tree/strange.ipynb?token={lab.token}&reset")
+    picture = page.locator(".jp-OutputArea-output img")
+    picture.wait_for()
+    assert picture.get_attribute("alt").startswith("Not mine. Line chart over 2 steps")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    trusted = (
+        "() => [...window.jupyterapp.shell.currentWidget.content.model.cells].map(c => c.trusted)"
+    )
+    assert page.evaluate(trusted)[-1] is False

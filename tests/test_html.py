@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pictures import image_in
 from test_checkpoints import fresh, rows
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import softprompt_lab
-from softprompt_lab import PromptTuningConfig, evaluate, nearest_tokens
+from softprompt_lab import PromptTuningConfig, evaluate, nearest_tokens, plots
 from softprompt_lab.adapters.card import adapter_card
 from softprompt_lab.runs.saved import SavedRun
 from softprompt_lab.tasks import Task
@@ -28,6 +29,7 @@ ATTACKS = [
 TAGS = {"div", "table", "caption", "thead", "tbody", "tr", "th", "td", "p", "img"}
 STYLES = (
     r"(display:flex;flex-wrap:wrap;gap:2em;overflow-x:auto|max-width:100%|border-spacing:1em 0.2em"
+    r"|overflow-x:auto|height:auto;max-width:100%;min-width:\d+px"
 )
 STYLES += r"|text-align: (right|left);)"
 
@@ -55,6 +57,8 @@ class Page(HTMLParser):
             "style",
             "border",
             "class",
+            "width",
+            "height",
             "role",
             "aria-live",
             "colspan",
@@ -107,6 +111,19 @@ def test_the_explorer_shows_tokens_as_they_are_written(tokenizer):
     explorer.close()
 
 
+def test_a_figure_says_its_alt_text_as_it_is_written():
+    """In a page it is a picture of a known size; its style is the same for all, and no text comes into it."""
+    figure = plots.neighbour_scores({attack: [0.5] for attack in ATTACKS})
+    figure.alt = " ".join([*ATTACKS, '" onload="alert(1)', "'&amp;"])
+    style, page = figure.html().split("</style>")
+    assert style == plots.neighbour_scores({"a": [0.1]}).html().split("</style>")[0]
+    assert Page(page).harmless()
+    picture, alt = image_in(page)
+    assert alt == figure.alt
+    size = {name: int(dict(Page(page).elements[1][1])[name]) for name in ("width", "height")}
+    assert picture.size == (size["width"], size["height"])
+
+
 def test_tables_show_text_as_it_is_written(tokenizer):
     """Neighbours of a stranger's tokenizer, predictions over a stranger's texts and labels."""
     words = torch.eye(len(tokenizer))
@@ -148,12 +165,12 @@ def test_the_card_shows_text_as_it_is_written():
     ]
 
 
-def test_only_the_widgets_frame_and_the_cards_write_html():
+def test_only_the_widgets_frame_figures_and_the_cards_write_html():
     """Whoever adds another place looks at this file first."""
     writes = re.compile(
-        r"\b(HTML|Javascript|Markdown)\(|_repr_(html|markdown|javascript)_|to_html|escape=False"
+        r"\b(HTML|Javascript|Markdown)\(|_repr_(html|markdown|javascript)_|to_html|escape=False|<img"
     )
     sources = [*ROOT.glob("softprompt_lab/**/*.py"), *ROOT.glob("notebooks/source/**/*.py")]
     found = {path.name for path in sources if writes.search(path.read_text(encoding="utf-8"))}
     assert len(sources) > 30
-    assert found == {"frame.py", "cards.py"}
+    assert found == {"frame.py", "cards.py", "figure.py"}

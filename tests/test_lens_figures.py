@@ -1,12 +1,10 @@
 """Figures of lens, attention and reading back: they show their tables, with the control beside, and say so in words."""
 
-import io
-
 import numpy as np
 import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
-from PIL import Image
+from pictures import image_in
 
 from softprompt_lab import plots
 
@@ -81,10 +79,11 @@ FIGURES = {
 @pytest.mark.parametrize("name", list(FIGURES))
 def test_a_figure_is_a_small_png_with_alt_text(name):
     figure = FIGURES[name]()
-    data, metadata = DisplayFormatter().format(figure)
-    assert Image.open(io.BytesIO(data["image/png"])).format == "PNG"
-    assert len(data["image/png"]) < 60_000
-    assert metadata["image/png"]["alt"] == figure.alt
+    data, _ = DisplayFormatter().format(figure)
+    picture, alt = image_in(data["text/html"])
+    assert picture.format == "PNG"
+    assert len(figure.png()) < 60_000
+    assert alt == figure.alt
     assert all(kind in figure.alt for kind in ("prompt", "random"))
 
 

@@ -3,11 +3,13 @@
 import io
 
 import matplotlib as mpl
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
+from pictures import Pictures, image_in
 from PIL import Image
 from words import walk, word_tokenizer, word_vectors
 
@@ -147,11 +149,27 @@ def test_a_figure_shows_itself_as_a_small_png_with_alt_text(name):
     settings = dict(mpl.rcParams)
     figure = FIGURES[name]()
     data, metadata = DisplayFormatter().format(figure)
-    assert Image.open(io.BytesIO(data["image/png"])).format == "PNG"
-    assert len(data["image/png"]) < 80_000
-    assert metadata["image/png"]["alt"] == data["text/plain"] == figure.alt
+    picture, alt = image_in(data["text/html"])
+    assert picture.format == "PNG"
+    assert len(figure.png()) < 80_000
+    assert alt == data["text/plain"] == figure.alt
+    assert not metadata
     assert len(figure.alt.split()) > 8
     assert dict(mpl.rcParams) == settings, "the style must not leak"
+
+
+def test_nbconvert_keeps_the_alt_text_and_the_dark_theme_without_a_network():
+    exporter = pytest.importorskip("nbconvert").HTMLExporter(theme="dark")
+    data, _ = DisplayFormatter().format(figure := FIGURES["training"]())
+    output = nbformat.v4.new_output("display_data", data=data)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+    page, _ = exporter.from_notebook_node(notebook)
+    assert '<body class="jp-Notebook" data-jp-theme-light="false"' in page
+    assert ":is([data-jp-theme-light=false]" in page
+    pictures = Pictures(page).found
+    assert [(image["class"], image["alt"]) for image in pictures] == [
+        ("softprompt-figure", figure.alt)
+    ]
 
 
 def test_the_same_figure_gives_the_same_bytes():
@@ -178,9 +196,8 @@ def test_no_pyplot_state_is_left():
 
 def test_the_training_curve_shows_what_it_is_given():
     figure = plots.training_curve(LOSSES, EVALUATIONS, 0.53)
-    steps, mean, held_out = figure.axes[0].lines
+    steps, held_out = figure.axes[0].lines  # no mean of one step
     assert steps.get_xydata().tolist() == [[1, 3.0], [2, 2.0], [3, 1.5], [4, 1.25]]
-    assert mean.get_ydata().tolist() == LOSSES  # a window of one step
     assert held_out.get_xydata().tolist() == [[0, 3.0], [4, 1.5]]
     accuracy, majority = figure.axes[1].lines
     assert accuracy.get_ydata().tolist() == [0.5, 0.875]
@@ -306,7 +323,7 @@ def test_there_are_no_half_steps():
 
 def test_penalties_are_drawn_beside_the_loss():
     figure = plots.training_curve(LOSSES, penalties=[1.0, 0.5, 0.25, 0.125])
-    assert figure.axes[0].lines[2].get_ydata().tolist() == [1.0, 0.5, 0.25, 0.125]
+    assert figure.axes[0].lines[1].get_ydata().tolist() == [1.0, 0.5, 0.25, 0.125]
     assert "the penalty from 1.00 to 0.12" in figure.alt
 
 

@@ -257,11 +257,13 @@ def test_a_figure_keeps_its_style_while_another_thread_draws():
     def first():
         inside.set()
         threading.Event().wait(0.2)
+        return plots.Figure()
 
     @styled
     def second():
         one.join(0.5)
         seen.append(mpl.rcParams["legend.frameon"])
+        return plots.Figure()
 
     one, two = threading.Thread(target=first), threading.Thread(target=second)
     one.start()

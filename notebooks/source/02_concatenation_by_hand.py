@@ -249,7 +249,7 @@ long_mask, long_labels = extend(mask, P, 1), extend(labels, P, -100)
 plots.concatenation_diagram(P, [len(c) + len(y) for c, y in rows], [len(y) for _, y in rows])
 
 # %% [markdown]
-# Orange, hatched: the prompt, the same P vectors in both rows. Blue: text. Green, dotted: the label. White:
+# Orange: the prompt, the same P vectors in both rows. Blue: text. Green: the label. White:
 # pads, which the mask hides. The three pictures have the same shape, and the table gives it with this
 # batch's numbers.
 

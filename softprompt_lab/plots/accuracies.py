@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from .charts import counted
 from .figure import LEVELS, Figure
 
 FEWEST_ROWS = 200  # of an accuracy: its interval is 14 points wide at a half
@@ -51,7 +52,7 @@ def measured(
 ) -> Figure:
     """Return a figure with its legend and its alt text, which say how many rows were measured."""
     rows = table["n"].iloc[0]
-    said = f"n = {rows} rows; lines through marks are 95 % intervals"
+    said = f"n = {counted(rows, 'row')}; lines through marks are 95 % intervals"
     if rows < FEWEST_ROWS and not live:
         said += f"; no accuracy, which takes {FEWEST_ROWS} rows"
     fig.legend_below(columns, said)

@@ -9,19 +9,21 @@ import pandas as pd
 from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from .figure import BLACK, SKY, Figure, Numbers, array, drawable, looks_of, styled
 
 SHADES = colors.LinearSegmentedColormap.from_list("shades", ["#FFFFFF", SKY])
 SHADES = SHADES.with_extremes(bad="white")
 CHANGED = "#FBF3C0"  # behind a word that is not the one before
+WIDEST = 10.0  # inches of a figure: a wider one would be shrunk until its words cannot be read
 BOX = {"edgecolor": "#C8C8C8", "linewidth": 0.6, "clip_on": False}
 SLANTED = {"rotation": 45, "ha": "right", "va": "center", "rotation_mode": "anchor"}
 
 
 def panels(columns: int, width: float, height: float, **settings: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure of so many inches and its panels, which stand side by side."""
-    fig = Figure(figsize=(width, height))
+    """Return a figure of so many inches, at most `WIDEST`, and its panels, which stand side by side."""
+    fig = Figure(figsize=(min(width, WIDEST), height))
     return fig, list(fig.subplots(1, columns, squeeze=False, **settings)[0])
 
 
@@ -55,11 +57,11 @@ def dot_rows(
     name_rows(ax, names)
 
 
-def words_beside(ax: Axes, texts: Iterable[str]) -> None:
-    """Write a text at the right of each line of a chart."""
+def words_beside(ax: Axes, texts: Iterable[str], longest: int = 84) -> None:
+    """Write a text at the right of each line of a chart, cut to so many characters."""
     for y, text in enumerate(texts):
         place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8}
-        ax.annotate(drawable(text, 84), (1.02, y), **place)
+        ax.annotate(drawable(text, longest), (1.02, y), **place)
 
 
 def mark_rows(ax: Axes, groups: Mapping[str, Numbers]) -> None:
@@ -99,7 +101,6 @@ def kind_lines(
             look = look | {"markevery": max(1, len(values) // 8), "label": drawable(kind)}
             ax.plot(values.index, values, **look)
             ax.set_xlabel(x)
-            ax.locator_params(axis="x", nbins=5, integer=True)
 
 
 @styled
@@ -136,6 +137,27 @@ def running_mean(values: Numbers, window: int) -> pd.Series:
 # --- cells ----------------------------------------------------------------------------------------------------
 
 
+class CellText(Text):
+    """A word in a cell, 1 x 1 of the axes' units: as much of it as there is room for when it is drawn.
+
+    Attributes:
+        beside: What stands in the same cell, at the right.
+    """
+
+    beside: Text | None = None
+
+    def draw(self, renderer: Any) -> None:
+        """Turn a word that is too long for the cell's width, or cut one that is too long for its height too."""
+        corners = self.axes.transData.transform([(0, 0), (1, 1)])
+        width, height = 0.9 * np.abs(corners[1] - corners[0])
+        width -= self.beside.get_window_extent(renderer).width * 1.1 if self.beside else 0
+        if width < self.get_window_extent(renderer).width <= height:
+            self.set_rotation(90)
+        while self.get_window_extent(renderer).width > width and len(self.get_text()) > 1:
+            self.set_text(self.get_text().removesuffix("…")[:-1].rstrip("\\") + "…")
+        super().draw(renderer)
+
+
 def cells(
     ax: Axes,
     words: pd.DataFrame,
@@ -155,11 +177,11 @@ def cells(
         ax.add_patch(Rectangle((x, y), 1, 1, facecolor=colors.to_rgb(faces[y, x]), **BOX))
         weight = "bold" if bold is not None and bold.iloc[y, x] else "normal"
         place, side = (0.5, "center") if notes is None else (0.05, "left")
-        look = {"va": "center", "fontsize": 8, "weight": weight}
-        ax.text(x + place, y + 0.5, drawable(str(word), 12), ha=side, **look)
+        look = {"va": "center", "fontsize": 8}
+        text = CellText(x + place, y + 0.5, drawable(str(word)), ha=side, weight=weight, **look)
+        ax.add_artist(text).set_in_layout(False)
         if notes is not None:
-            look = {"va": "center", "fontsize": 7, "alpha": 0.75}
-            ax.text(x + 0.95, y + 0.5, notes.iloc[y, x], ha="right", **look)
+            text.beside = ax.text(x + 0.95, y + 0.5, notes.iloc[y, x], ha="right", **look)
     slant = {} if pd.api.types.is_numeric_dtype(words.columns) else SLANTED
     for axis, names, look in ((ax.xaxis, words.columns, slant), (ax.yaxis, words.index, {})):
         names = [drawable(str(name), 24) for name in names]
@@ -197,6 +219,11 @@ def matrices(tables: Mapping[str, pd.DataFrame], spec: str, scale: Any) -> Figur
 
 
 # --- words ----------------------------------------------------------------------------------------------------
+
+
+def counted(number: int | np.integer, noun: str) -> str:
+    """Return a number with its noun: "1 step", "2 steps"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def evenly(values: Iterable, most: int) -> list:

@@ -4,6 +4,8 @@ One palette (Okabe and Ito 2008, safe for colour-blind readers); markers, line s
 again what a colour says. No pyplot: a figure is shown once, by the cell that returns it.
 """
 
+import base64
+import html
 import io
 import threading
 import unicodedata
@@ -38,6 +40,13 @@ LEVELS = {  # what an accuracy is read beside
 DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
+SMALLEST = 0.7  # of a picture's width: smaller letters could not be read; the page scrolls
+COUNTS = ("step", "layer", "head")  # axes without fractions
+DARK_PAGE = ":is([data-jp-theme-light=false],.vscode-dark)"  # of JupyterLab, nbconvert; VS Code
+DARK = (  # whites become the page's dark grey and hues stay
+    f"<style>{DARK_PAGE} .softprompt-figure{{filter:invert(.92) hue-rotate(180deg)}}"
+    f"{DARK_PAGE} .softprompt-scroll{{color-scheme:dark}}</style>"
+)
 STYLE = {
     "figure.dpi": DPI,
     "figure.constrained_layout.use": True,
@@ -57,7 +66,7 @@ Numbers = Any  # a list, an array, a tensor or a column of numbers: whatever `ar
 
 
 class Figure(figure.Figure):
-    """A matplotlib figure without pyplot, which shows itself in a notebook as a PNG that carries its `alt` text.
+    """A matplotlib figure without pyplot, which shows itself in a notebook as a picture with its `alt` text.
 
     Attributes:
         animated: An animated PNG, to be shown in place of the picture.
@@ -67,7 +76,22 @@ class Figure(figure.Figure):
     animated = b""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
-        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+        return {"text/html": self.html(), "text/plain": self.alt}, {}
+
+    def html(self) -> str:
+        """Return the picture as an element of a page, with its bytes and its alt text: what a notebook shows.
+
+        JupyterLab would show an "image/png" without alt text. Under a dark theme the picture is dark; a notebook that
+        is not trusted drops the style for that, and nothing else. It shrinks to `SMALLEST`, then it is scrolled.
+        """
+        data = base64.b64encode(self.png()).decode()
+        width, height = self.canvas.get_width_height()
+        return (
+            f'{DARK}<div class="softprompt-scroll" style="overflow-x:auto">'
+            f'<img class="softprompt-figure" alt="{html.escape(self.alt)}" width="{width}" height="{height}" '
+            f'style="height:auto;max-width:100%;min-width:{SMALLEST * width:.0f}px" '
+            f'src="data:image/png;base64,{data}"></div>'
+        )
 
     def png(self) -> bytes:
         """Return the picture, the same bytes for the same figure."""
@@ -78,12 +102,6 @@ class Figure(figure.Figure):
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         image.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
-
-    def html(self) -> str:
-        """TEMPORARY."""
-        import base64
-        import html
-        return f'<img class="softprompt-figure" src="data:image/png;base64,{base64.b64encode(self.png()).decode()}" alt="{html.escape(self.alt)}">'
 
     def legend_below(self, columns: int = 4, title: str | None = None) -> None:
         """Put one legend under all panels: every label once, in the order in which they were drawn."""
@@ -104,9 +122,27 @@ def styled(draw: Callable) -> Callable:
     @wraps(draw)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         with DRAWING, mpl.rc_context(STYLE):
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+            _finish(drawn)
+            return drawn
 
     return wrapped
+
+
+def _finish(fig: Figure) -> None:
+    """Let markers on the edge of their axes be seen whole, and put ticks of `COUNTS` at whole numbers only.
+
+    A line with a point beyond the axes stays cut.
+    """
+    whole = {"steps": [1, 2, 2.5, 5, 10], "integer": True, "min_n_ticks": 1}
+    for ax in fig.axes:
+        for line in ax.lines:
+            points = np.ma.masked_invalid(line.get_xydata())
+            line.set_clip_on(bool(((points < ax.viewLim.min) | (points > ax.viewLim.max)).any()))
+        for axis in (ax.xaxis, ax.yaxis):
+            free = isinstance(axis.get_major_locator(), ticker.AutoLocator)
+            if free and axis.get_label_text() in COUNTS:
+                axis.set_major_locator(ticker.MaxNLocator(5, **whole))
 
 
 @cache
@@ -144,6 +180,11 @@ def percent(*axes: Any) -> None:
     """Show fractions on each axis as percentages."""
     for axis in axes:
         axis.set_major_formatter(ticker.PercentFormatter(xmax=1, decimals=0))
+
+
+def first_of(drawn: int, every: int) -> str:
+    """Return the label of an axis with the first virtual tokens, which says so where there are more."""
+    return "virtual token" if drawn >= every else f"virtual token (first {drawn} of {every})"
 
 
 def looks_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:

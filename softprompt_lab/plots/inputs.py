@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Patch, Rectangle
 
-from .charts import cells, panels
+from .charts import WIDEST, cells, counted, panels
 from .figure import BLACK, GREEN, GREY, ORANGE, SKY, Figure, styled
 
-COLOURS = {"p": ORANGE, "x": SKY, "y": GREEN, "pad": "#FFFFFF"}  # by a cell's first letters
+COLOURS = {"p": "#F0C566", "x": "#9AD2F2", "y": "#80CEB9", "pad": "#FFFFFF"}  # light, under words
 NAMES = {"p": "virtual token", "x": "text token", "y": "label token", "pad": "padding"}
 
 
@@ -33,7 +33,8 @@ def concatenation_diagram(
         sides = {"left": pads + text, "right": text + pads}
         rows.append([f"p{p}" for p in range(prompt_length)] + sides[padding_side])
     tokens = pd.DataFrame(rows, index=[f"row {row}" for row in range(batch)])
-    fig = Figure(figsize=(min(10.0, 1.2 + 0.52 * (prompt_length + width)), 2.3 + 0.9 * batch))
+    inches = np.clip(1.2 + 0.52 * (prompt_length + width), 5.0, WIDEST)
+    fig = Figure(figsize=(inches, 2.3 + 0.9 * batch))
     size = f"B x (P + T) = {batch} x ({prompt_length} + {width})"
     kinds = tokens.map(lambda token: token if token == "pad" else token[0])
     views = {
@@ -49,9 +50,9 @@ def concatenation_diagram(
     ]
     fig.legend(handles=patches, loc="outside lower center", ncols=2)
     fig.alt = (
-        f"Diagram of a batch of {batch} rows: {prompt_length} virtual tokens in front of {width} text "
-        f"positions, padded on the {padding_side}. The mask is 1 for virtual and text tokens and 0 for "
-        f"padding; the labels are -100 everywhere but at the label tokens."
+        f"Diagram of a batch of {counted(batch, 'row')}: {counted(prompt_length, 'virtual token')} in front of "
+        f"{counted(width, 'text position')}, padded on the {padding_side}. The mask is 1 for virtual and text tokens "
+        f"and 0 for padding; the labels are -100 everywhere but at the label tokens."
     )
     return fig
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from .charts import (
     SHADES,
     cells,
+    counted,
     curves_figure,
     dot_rows,
     evenly,
@@ -19,7 +20,7 @@ from .charts import (
 from .figure import BLACK, GREY, SKY, Figure, drawable, looks_of, percent, styled
 
 LAYERS_DRAWN = 9  # of a lens: the first, the last and as many between as one can read
-PLACES_DRAWN = 4  # of a lens: the last virtual tokens and the last of the text
+PLACES_DRAWN = 3  # of a lens: the last virtual tokens and the last of the text
 KINDS_DRAWN = ("prompt", "random")
 
 
@@ -94,22 +95,22 @@ def attention_mass_figure(frame: pd.DataFrame) -> Figure:
         shown = ax.imshow(values, aspect="auto", cmap="Blues", vmin=0, vmax=most, origin="lower")
         ax.set_title(f"{drawable(kind)}\nmean {grid['mass'].mean():.1%}")
         ax.set(xlabel="head", ylabel="layer")
-        ax.locator_params(nbins=5, integer=True)
         ax.label_outer()
     bar = fig.colorbar(shown, ax=axes, shrink=0.7, pad=0.02, location="bottom")
     bar.set_label("attention on the vectors in front")
     percent(bar.ax.xaxis)
     _mass_lines(right, frame)
     fig.legend_below()
-    layers, heads = values.shape
+    layers, heads = (counted(*pair) for pair in zip(values.shape, ("layer", "head"), strict=True))
+    texts = counted(frame["n"].iloc[0], "text")
     means = frame.groupby("kind", sort=False)[["mass", "first"]].mean()
     parts = [
         f"{row.Index} {row.mass:.1%} (first place alone {row.first:.1%})"
         for row in means.drop("no prompt").itertuples()
     ]
     fig.alt = (
-        f"Share of attention that the predicting token pays to the vectors in front, {layers} layers of {heads} heads, "
-        f"n = {frame['n'].iloc[0]} texts. Means: {'; '.join(parts)}; all places alike would be "
+        f"Share of attention that the predicting token pays to the vectors in front, {layers} of {heads}, "
+        f"n = {texts}. Means: {'; '.join(parts)}; all places alike would be "
         f"{frame['uniform'].max():.1%}. Without a prompt the text's own first token gets "
         f"{means.loc['no prompt', 'first']:.1%}."
     )
@@ -126,8 +127,8 @@ def _mass_lines(ax: Axes, frame: pd.DataFrame) -> None:
     sink = frame[frame["kind"] == "no prompt"].groupby("layer")["first"].mean()
     ax.plot(sink.index, sink, color=GREY, linewidth=1, label="no prompt: first token")
     ax.axhline(frame["uniform"].max(), color=BLACK, linestyle=(0, (1, 3)), label="all places alike")
-    texts = frame["n"].iloc[0]
-    ax.set_title(f"mean over heads, n = {texts} texts\nband: prompt ± 1 sd over texts")
+    texts = counted(frame["n"].iloc[0], "text")
+    ax.set_title(f"mean over heads, n = {texts}\nband: prompt ± 1 sd over texts")
     ax.set(ylabel="attention", ylim=(0, None))
     percent(ax.yaxis)
 

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib import colors, ticker
 
 from .charts import SHADES, cells, in_words, mark_rows, panels
-from .figure import DOTTED, GREY, SKY, Figure, Numbers, array, drawable, styled
+from .figure import DOTTED, GREY, SKY, Figure, Numbers, array, drawable, first_of, styled
 
-TOKENS_DRAWN = 20  # virtual tokens in a table of neighbours
+ROWS, RANKS = 20, 9  # rows of a table of neighbours, and columns of all of them
 
 
 @styled
@@ -28,7 +28,8 @@ def norms_histogram(vocabulary_norms: Numbers, starts: Mapping[str, Numbers]) ->
     top.set(ylabel="word embeddings", xscale="log")
     top.legend()
     below.set_xlabel("norm (length) of the vector, logarithmic; line: mean")
-    below.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 3, 5)))
+    subs = (1, 2, 3, 5) if edges[-1] < 30 * edges[0] else (1,)
+    below.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
     below.xaxis.set_major_formatter(ticker.ScalarFormatter())
     below.xaxis.set_minor_formatter(ticker.NullFormatter())
     means = in_words({name: values.mean() for name, values in rows.items()})
@@ -44,26 +45,28 @@ def norms_histogram(vocabulary_norms: Numbers, starts: Mapping[str, Numbers]) ->
 
 @styled
 def neighbour_figure(
-    frames: Mapping[str, pd.DataFrame], k: int = 3, metric: str = "cosine"
+    frames: Mapping[str, pd.DataFrame], k: int = 3, metric: str = "cosine", tokens: int = ROWS
 ) -> Figure:
     """Draw tables of `nearest_tokens` side by side: the prompt, its start, random vectors.
 
-    `frames`: title -> long table with `virtual_token`, `rank`, `token`, `score`. At most `TOKENS_DRAWN` virtual
-    tokens are drawn, each with its `k` nearest tokens; a nearer one is darker.
+    `frames`: title -> long table with `virtual_token`, `rank`, `token`, `score`. The first
+    virtual tokens are drawn, at most `tokens`, each with its `k` nearest tokens, of which all panels together have room
+    for `RANKS`; a nearer one is darker.
     """
     table = pd.concat(frames, names=["title"]).reset_index("title")
-    table = table[table["rank"] <= k]
-    k, rows = table["rank"].max(), min(TOKENS_DRAWN, table["virtual_token"].nunique())
+    table = table[table["rank"] <= min(k, max(1, RANKS // len(frames)))]
+    k, every = table["rank"].max(), table["virtual_token"].nunique()
+    rows = min(tokens, every)
     nearer = -1.0 if metric == "l2" else 1.0  # the sign that makes a nearer token's score larger
     scale = colors.Normalize(*sorted(nearer * table["score"].agg(["min", "max"])))
-    fig, axes = panels(len(frames), 0.6 + 1.15 * k * len(frames), 1.1 + 0.24 * rows)
+    fig, axes = panels(len(frames), 0.6 + 1.15 * k * len(frames), 1.1 + 0.19 * rows)
     best = table[table["rank"] == 1].groupby("title", sort=False)
     for ax, (title, mean) in zip(axes, best["score"].mean().items(), strict=True):
         own = table[table["title"] == title].set_index(["virtual_token", "rank"])
         score, words = (own[column].unstack()[:rows] for column in ("score", "token"))
         shades = SHADES(scale(nearer * score.to_numpy()))
         cells(ax, words, shades, notes=score.map("{:.2f}".format))
-        ax.set(xlabel="rank", ylabel="virtual token")
+        ax.set(xlabel="rank", ylabel=first_of(rows, every))
         ax.set_title(f"{drawable(title)}\nmean {metric} of rank 1: {mean:.2f}")
         ax.label_outer()
     fig.alt = f"Nearest tokens by {metric}, top {k}. " + " ".join(
@@ -76,7 +79,7 @@ def neighbour_figure(
 @styled
 def neighbour_scores(scores: Mapping[str, Numbers], metric: str = "cosine") -> Figure:
     """Draw the score of the nearest token of every virtual token, one row for the prompt and for each control."""
-    fig, (ax,) = panels(1, 6.5, 1.0 + 0.42 * len(scores))
+    fig, (ax,) = panels(1, 6.5, 0.9 + 0.33 * len(scores))
     means = {name: array(values).mean() for name, values in scores.items()}
     mark_rows(ax, {f"{name}, mean {means[name]:.2f}": scores[name] for name in scores})
     ax.set_xlabel(f"{metric} of rank 1, one mark a virtual token")

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from . import figure
 from .accuracies import drawn, level_lines, measured
-from .charts import dot_rows, dots, name_rows, panels
+from .charts import SLANTED, WIDEST, counted, dot_rows, dots, name_rows, panels
 from .figure import BLACK, GREY, Figure, drawable, percent, styled
 
 MEASURES = {"loss": "loss (nats a token)", "accuracy": "accuracy"}
@@ -18,6 +19,7 @@ NAMES = {
     "no prompt": "no prompt",
 }
 LOOKS = dict(zip(NAMES, figure.LOOKS, strict=False))
+NAMED = 24  # virtual tokens below a panel: of more, every second, or third, ...
 HIGHEST = 3  # times the highest loss between two prompts: above it a barrier could not be seen
 PARTS = {"without one": "the prompt without it", "one alone": "it alone"}
 
@@ -59,7 +61,7 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str]) -> Figure:
     nothing = table.loc[table["part"] == "nothing"].iloc[0]
     parts = [part for part in PARTS if part in set(table["part"])]
     measures = drawn(table, MEASURES)
-    size = (max(8.0, 1.5 + 0.31 * len(words) * len(parts)), 1.6 + 1.8 * len(measures))
+    size = (np.clip(1.5 + 0.31 * len(words) * len(parts), 8.0, WIDEST), 1.6 + 1.8 * len(measures))
     fig = Figure(figsize=size)
     axes = fig.subplots(len(measures), len(parts), sharex=True, squeeze=False)
     for row, (measure, name) in zip(axes, measures.items(), strict=True):
@@ -76,7 +78,8 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str]) -> Figure:
     names = [f"{at} {drawable(word, 10)}" for at, word in enumerate(words)]
     for top, below, part in zip(axes[0], axes[-1], parts, strict=True):
         top.set_title(PARTS[part])
-        below.set_xticks(range(len(names)), names, rotation=60, fontsize=8)
+        every = -(-len(names) // NAMED)
+        below.set_xticks(range(0, len(names), every), names[::every], fontsize=8, **SLANTED)
         below.set_xlabel("virtual token")
     percent(*(ax.yaxis for ax in axes[1:].flat))
     return measured(fig, table, _ablation_alt(table, nothing))
@@ -85,18 +88,19 @@ def ablation_figure(table: pd.DataFrame, words: Sequence[str]) -> Figure:
 def _ablation_alt(table: pd.DataFrame, nothing: pd.Series) -> str:
     """Return what an ablation found, in words."""
     parts = table.set_index(["kind", "part"]).sort_index()
-    own = parts.loc[("prompt", "without one")]
-    random = parts.loc[("random", "without one"), "loss_change"]
+    own = parts.loc[[("prompt", "without one")]]
+    random = parts.loc[[("random", "without one")], "loss_change"]
     most = own.sort_values("loss_change").iloc[-1]
     alone = ""
     if ("prompt", "one alone") in parts.index:
-        best = parts.loc[("prompt", "one alone")].sort_values("loss_change").iloc[0]
+        best = parts.loc[[("prompt", "one alone")]].sort_values("loss_change").iloc[0]
         alone = f"The best alone is virtual token {best['virtual_token']:.0f}, {best['loss_change']:+.3f}; "
     clear = ((own["loss_low"] > 0) | (own["loss_high"] < 0)).sum()
     return (
-        f"Effect of each of {len(own)} virtual tokens. Left out, virtual token {most['virtual_token']:.0f} costs most: "
-        f"the loss changes by {most['loss_change']:+.3f}; {clear} intervals of {len(own)} leave out zero. A random "
-        f"vector in place of one changes it by {random.min():+.3f} to {random.max():+.3f}. {alone}"
+        f"Effect of each of {counted(len(own), 'virtual token')}. Left out, virtual token "
+        f"{most['virtual_token']:.0f} costs most: the loss changes by {most['loss_change']:+.3f}; "
+        f"{clear} intervals of {len(own)} leave out zero. A random vector in place "
+        f"of one changes it by {random.min():+.3f} to {random.max():+.3f}. {alone}"
         f"No prompt at all changes it by {nothing['loss_change']:+.3f}."
     )
 
@@ -126,9 +130,7 @@ def shuffling_figure(table: pd.DataFrame) -> Figure:
         f"{NAMES[kind].capitalize()}: mean {row['mean']:+.3f}, from {row['min']:+.3f} to {row['max']:+.3f}."
         for kind, row in means.iterrows()
     ]
-    alt = (
-        f"Change of the loss in {len(orders)} other orders of the virtual tokens. {' '.join(parts)}"
-    )
+    alt = f"Change of the loss in {counted(len(orders), 'other order')} of the virtual tokens. {' '.join(parts)}"
     return measured(fig, table, alt, 3)
 
 
@@ -156,14 +158,15 @@ def interpolation_figure(
         ax.plot([0, 1], own[measure].iloc[[0, -1]], **straight)
         if at is not None:
             ax.axvline(at, color=GREY, linewidth=3, alpha=0.6, label="here")
-        ax.set_xlabel(f"way from {drawable(ends[0], 24)} (0) to {drawable(ends[1], 24)} (1)")
+        first, last = (drawable(end, 24) for end in ends)
+        ax.set_xlabel(f"way from {first} (0)\nto {last} (1)")
     top = own["loss_change"].idxmax()
     alt = (
         f"Measures at {len(own)} points between two prompts. Loss {own['loss'].iloc[0]:.3f} at the first, "
         f"{own['loss'].iloc[-1]:.3f} at the second; highest above the straight line by {own['loss_change'].max():.3f} "
         f"at {top:.2f}. Random ends of the same norms and distance: loss {random.min():.3f} to {random.max():.3f}."
     )
-    return measured(fig, table, alt, 3, live=at is not None)
+    return measured(fig, table, alt, live=at is not None)
 
 
 @styled
@@ -188,7 +191,7 @@ def _along(
 ) -> tuple[Figure, list[Axes]]:
     """Draw loss and accuracy over a column: each random draw, the start and the prompt, these two with intervals."""
     measures = drawn(table, MEASURES, live)
-    fig, axes = panels(len(measures), 8.5, 3.6)
+    fig, axes = panels(len(measures), 8.5, 3.0)
     nothing = table[table["kind"] == "no prompt"].iloc[0]
     ways = (
         table[table["kind"] != "no prompt"].sort_values(x).groupby(["kind", "draw"], dropna=False)
@@ -215,7 +218,7 @@ def board_figure(table: pd.DataFrame) -> Figure:
     `table`: name, kind and the measures of `reading.probes`; the intervals are those of the change, which is against
     the first line.
     """
-    fig, axes = panels(2, 8.5, 1.1 + 0.42 * len(table), sharey=True)
+    fig, axes = panels(2, 8.5, 1.0 + 0.32 * len(table), sharey=True)
     for ax, (measure, name) in zip(axes, MEASURES.items(), strict=True):
         dot_rows(ax, table["name"], *_levels(table, measure), table["kind"].map(LOOKS))
         ax.axvline(table[measure].iloc[0], color=GREY, linewidth=0.8)

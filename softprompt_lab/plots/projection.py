@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from .accuracies import drawn, level_lines, measured
 from .charts import changing_words, dot_rows, dots, evenly, panels, running_mean, words_beside
-from .figure import GREY, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
+from .figure import GREY, LOOKS, SKY, Figure, Numbers, drawable, first_of, looks_of, percent, styled
 
 MOST_WORDS, MOST_STEPS = 8, 8  # virtual tokens and snapshots whose words `search_figure` shows
 GAPS = {  # column: title; with _low and _high its interval
@@ -45,7 +45,7 @@ def gap_figure(table: pd.DataFrame) -> Figure:
         if column != "accuracy":
             ax.axvline(0, color=GREY, linewidth=0.8)
     percent(*(ax.xaxis for ax in axes[:-1]))
-    words_beside(axes[-1], rows["text"])
+    words_beside(axes[-1], rows["text"], 50)
     said = [
         f"{name}: loss {row.loss:.2f}" + (f", accuracy {row.accuracy:.1%}" * ("gap" in measures))
         for name, row in zip(names, rows.itertuples(), strict=True)
@@ -67,14 +67,14 @@ def search_figure(losses: Numbers, way: pd.DataFrame, others: Mapping[str, Numbe
     for name, look in looks_of(lines).items():
         mean = running_mean(lines[name], max(1, len(lines[name]) // 10))
         ends.append(f"{name} {mean.iloc[0]:.2f} to {mean.iloc[-1]:.2f}")
-        left.plot(mean.index, mean, label=drawable(name), **(look | {"marker": ""}))
+        look = look | {"marker": "." * (len(mean) == 1), "label": drawable(name)}
+        left.plot(mean.index, mean, **look)
     left.set(xlabel="step", ylabel="training loss (nats a token)")
     left.set_ylim(bottom=0)
-    left.locator_params(axis="x", integer=True)
-    left.legend()
+    fig.legend_below()
     words = way.pivot(index="step", columns="virtual_token", values="token").loc[steps]
     changing_words(right, words.iloc[:, :MOST_WORDS], axis=0)
-    right.set(xlabel="virtual token", ylabel="step")
+    right.set(xlabel=first_of(MOST_WORDS, words.shape[1]), ylabel="step")
     right.set_title("words in front of the text; shaded: changed")
     fig.alt = (
         f"Left, training loss: {'; '.join(ends)}. Right, the words on the way; the last ones are "

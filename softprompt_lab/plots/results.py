@@ -6,10 +6,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .charts import SHADES, cells, dot_rows, in_words, panels, running_mean, words_beside
+from .charts import SHADES, cells, counted, dot_rows, in_words, panels, running_mean, words_beside
 from .figure import BLUE, DOTTED, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
 
 HELD_OUT = LOOKS[1] | {"label": "held out"}
+PENALTY = LOOKS[2] | {"marker": "", "label": "penalty, added to the loss"}
+LETTERS = 90  # below a row of cells as wide as a figure
 MAJORITY = DOTTED | {"label": "majority class"}
 
 
@@ -28,21 +30,23 @@ def training_curve(
     if not len(losses):
         raise ValueError("no losses to draw: train for at least one step")
     window = max(1, len(losses) // 10)
-    fig, (ax, *right) = panels(2, 8.5, 3.0) if evaluations else panels(1, 5.0, 3.0)
+    fig, (ax, *right) = panels(2, 8.5, 3.0) if evaluations else panels(1, 5.0, 2.9)
     each, mean = running_mean(losses, 1), running_mean(losses, window)
-    ax.plot(each.index, each, color=SKY, linewidth=0.8, label="training, each step")
-    ax.plot(mean.index, mean, color=BLUE, label=f"training, mean of {window} steps")
+    name = "training"
+    if window > 1:
+        ax.plot(each.index, each, color=SKY, linewidth=0.8, label="training, each step")
+        name = f"training, mean of {window} steps"
+    ax.plot(mean.index, mean, color=BLUE, label=name, marker="." * (len(mean) == 1))
     ax.set(xlabel="step", ylabel="loss (nats a token)")
-    fig.alt = f"Line chart over {len(losses)} steps. Training loss goes from {each.iloc[0]:.2f} to {each.iloc[-1]:.2f}"
+    steps = counted(len(losses), "step")
+    fig.alt = f"Line chart over {steps}. Training loss goes from {each.iloc[0]:.2f} to {each.iloc[-1]:.2f}"
     if len(penalties):
-        ax.plot(mean.index, penalties, label="penalty, added to the loss", **DOTTED)
+        ax.plot(mean.index, penalties, **PENALTY)
         fig.alt += f"; the penalty from {penalties[0]:.2f} to {penalties[-1]:.2f}"
     if evaluations:
         fig.alt += _held_out(ax, *right, pd.DataFrame(evaluations), majority)
-    ax.legend()
     ax.set_ylim(bottom=0)
-    for each in fig.axes:
-        each.locator_params(axis="x", integer=True)
+    fig.legend_below(4 if evaluations else 2)
     fig.alt += "."
     return fig
 
@@ -58,7 +62,6 @@ def _held_out(left: Axes, right: Axes, found: pd.DataFrame, majority: float | No
         words += f", where the majority class alone gives {majority:.0%}"
     right.set(xlabel="step", ylabel="accuracy", ylim=(0, 1.03))
     percent(right.yaxis)
-    right.legend(loc="lower right")
     return words
 
 
@@ -93,22 +96,31 @@ def accuracy_comparison(
 
 @styled
 def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the labels' probabilities for one text as shaded cells, one panel a task.
+    """Draw the labels' probabilities for one text as shaded cells, one panel a task, in two columns from three on.
 
     `tables`: a task's name -> one line a prompt, one column a label, each line summing to 1.
     """
-    heights = [1.5 + len(table) for table in tables.values()]
-    fig = Figure(figsize=(7.5, 0.5 + 0.34 * sum(heights)))
-    axes = fig.subplots(len(tables), 1, squeeze=False, height_ratios=heights)[:, 0]
+    columns = 1 + (len(tables) > 2)
+    lines = [len(table) for table in tables.values()]
+    lines = [max(lines[at : at + columns]) for at in range(0, len(lines), columns)]
+    room = LETTERS // columns // max(table.shape[1] for table in tables.values())
+    level = max(len(str(label)) for table in tables.values() for label in table) < room
+    fig = Figure(figsize=(8.0, 0.3 + sum((0.5 if level else 1.3) + 0.18 * n for n in lines)))
+    axes = fig.subplots(len(lines), columns, squeeze=False, height_ratios=lines).flat
     words = []
-    for ax, (task, table) in zip(axes, tables.items(), strict=True):
+    for ax, (task, table) in zip(axes, tables.items(), strict=False):
         cells(ax, table.map("{:.0%}".format), SHADES(table.to_numpy()))
-        ax.set_title(drawable(task))
-        labels = [drawable(str(label), 24) for label in table]
-        ax.set_xticks(ax.get_xticks(), labels, rotation=0, ha="center", va="top")
+        ax.tick_params(labelsize=8)
+        ax.set_title(drawable(task, 36))
+        if level:
+            labels = [drawable(str(label)) for label in table]
+            ax.set_xticks(ax.get_xticks(), labels, rotation=0, ha="center", va="top")
         best = table.idxmax(axis=1)
         words += [f"{task}, {at}: {label} {table.loc[at, label]:.0%}" for at, label in best.items()]
-    axes[-1].set_xlabel("probability among the labels")
+    for ax in axes[len(tables) :]:
+        ax.set_axis_off()
+    for ax in axes[: len(tables)][-columns:]:
+        ax.set_xlabel("probability among the labels", fontsize=9)
     fig.alt = f"Table: the likeliest label behind each prompt. {'; '.join(words)}."
     return fig
 
@@ -135,5 +147,6 @@ def wording_spread(
     percent(ax.xaxis)
     fig.legend_below(3)
     values = in_words({"mean": mean} | lines, ".1%")
-    fig.alt = f"Dot chart of {len(ranked)} wordings: from {least:.1%} to {most:.1%}, {values}."
+    wordings = counted(len(ranked), "wording")
+    fig.alt = f"Dot chart of {wordings}: from {least:.1%} to {most:.1%}, {values}."
     return fig

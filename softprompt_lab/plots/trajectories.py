@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from .charts import changing_words, curves_figure, evenly, kind_lines, panels
-from .figure import BLUE, GREY, VERMILLION, Figure, drawable, styled
+from .charts import changing_words, counted, curves_figure, evenly, kind_lines, panels
+from .figure import BLUE, GREY, VERMILLION, Figure, drawable, first_of, styled
 
-STEPS_DRAWN, TOKENS_DRAWN = 5, 20  # snapshots and virtual tokens in a table of words
+STEPS_DRAWN, TOKENS_DRAWN = 4, 20  # snapshots and virtual tokens in a table of words
 PICTURES, SECONDS = 12, 4.0  # of an animation
 ENLARGED = 3.0  # times as far as the words reach: from there on they are drawn apart too
 MEASURES = {"norm": "norm", "distance": "distance to the start", "cosine": "cosine with the start"}
@@ -31,14 +31,15 @@ def trajectory_words_figure(table: pd.DataFrame) -> Figure:
         for kind, own in table.groupby("kind", sort=False)
     }
     rows = max(map(len, frames.values()))
-    fig, axes = panels(len(frames), 0.6 + 3.8 * len(frames), 1.1 + 0.24 * min(rows, TOKENS_DRAWN))
+    fig, axes = panels(len(frames), 0.6 + 3.8 * len(frames), 1.1 + 0.2 * min(rows, TOKENS_DRAWN))
     said = []
     for ax, (kind, words) in zip(axes, frames.items(), strict=True):
         first, last = words.iloc[:, 0], words.iloc[:, -1]
         changed = f"{(first != last).sum()} of {len(words)} end at another word"
         drawn = words[evenly(words.columns, STEPS_DRAWN)].head(TOKENS_DRAWN)
         changing_words(ax, drawn, axis=1)
-        ax.set(title=f"{drawable(kind)}\n{changed}", xlabel="step", ylabel="virtual token")
+        ax.set(title=f"{drawable(kind)}\n{changed}", xlabel="step")
+        ax.set_ylabel(first_of(len(drawn), len(words)))
         ax.label_outer()
         said.append(f"{kind}: {changed} than they start at: {' '.join(last)}.")
     fig.alt = f"Tables: the nearest token of each virtual token by step. {' '.join(said)}"
@@ -97,7 +98,7 @@ def trajectory_figure(
     right.set_ylim(min(0.0, similarity["cosine"].min()), 1.03)
     fig.legend_below()
     fig.alt = (
-        f"Left: paths of {points['virtual_token'].nunique()} virtual tokens from step {points['step'].min()} "
+        f"Left: paths of the virtual tokens ({points['virtual_token'].nunique()}) from step {points['step'].min()} "
         f"to {points['step'].max()} among word embeddings. Right: the median cosine with the start ends at "
         f"{median.iloc[-1]:.2f}."
     )
@@ -132,7 +133,7 @@ def animate_trajectory(points: pd.DataFrame, backdrop: pd.DataFrame) -> Figure:
     frames[-1].save(buffer, "PNG", save_all=True, **settings)
     fig.animated = buffer.getvalue()
     fig.alt = (
-        f"Animation over {len(steps)} snapshots, from step {steps[0]} to {steps[-1]}, of "
-        f"{points['virtual_token'].nunique()} virtual tokens on their way among word embeddings."
+        f"Animation over {counted(len(steps), 'snapshot')}, from step {steps[0]} to {steps[-1]}, of "
+        f"the virtual tokens ({points['virtual_token'].nunique()}) on their way among word embeddings."
     )
     return fig

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib import colors
 
-from .charts import in_words, matrices
+from .charts import counted, in_words, matrices
 from .figure import Figure, drawable, styled
 
 
@@ -24,5 +24,5 @@ def similarity_matrices(table: pd.DataFrame, measure: str) -> Figure:
     different = rows[rows["first"] != rows["second"]].groupby("kind", sort=False)
     means = in_words(different["value"].mean().dropna())
     size = max(map(len, tables.values()))
-    fig.alt = f"Matrices of {measure}, {size} prompts. Mean of the pairs: {means}."
+    fig.alt = f"Matrices of {measure}, {counted(size, 'prompt')}. Mean of the pairs: {means}."
     return fig

@@ -111,9 +111,7 @@ print(report.introduction(subject))"""
         new_code_cell(loading, outputs=[_printed(introduction(subject))]),
     ]
     for section in done:
-        data, metadata = section.figure._repr_mimebundle_()
-        picture = {**data, "image/png": section.picture}
-        shown = new_output("display_data", data=picture, metadata=metadata)
+        shown = new_output("display_data", data=section.figure._repr_mimebundle_()[0])
         source = f"\n\nSource: {section.source}." * bool(section.source)
         cells += [
             new_markdown_cell(f"## {section.title}\n{section.question}{source}"),
