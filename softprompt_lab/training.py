@@ -231,9 +231,9 @@ def train(
         for step in tqdm(todo, disable=not progress, mininterval=1, **bar):
             _record(model, task, history, step, project)
             history.seconds = time.perf_counter() - began
-            ended = bool(on_step and on_step(history))
-            ended = ended or step.number == steps or _out_of_patience(history)
-            if keeper and (ended or step.number % checkpoint_every == 0):
+            ended = bool(on_step and on_step(history)) or _out_of_patience(history)
+            last = ended or step.number == steps
+            if keeper and (last or step.number % checkpoint_every == 0):
                 keeper.save(step.state())
             if ended:
                 break

@@ -61,11 +61,16 @@ class Lab:
             "language": "python",
         }
         nbformat.write(notebook, self.folder / f"{name}.ipynb")
+        page = self.open(name)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        return page
+
+    def open(self, name: str) -> Any:
+        """A page on a notebook of the folder, with a new kernel."""
         page = self.browser.new_page()
         page.goto(f"{self.address}/lab/tree/{name}.ipynb?token={self.token}&reset")
         page.wait_for_function(READY)
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
         return page
 
     def shut_kernels_down(self) -> None:
@@ -182,3 +187,31 @@ def chromium(folder: Path) -> Iterator[Any]:
         context.set_default_timeout(PATIENCE)
         yield context
         context.close()
+
+
+HEIGHT = 620  # pixels of a widget at 1366 x 768: picture and controls on one screen
+CUT_OFF = """widget => [...widget.querySelectorAll('*')].filter(part => {
+  const style = getComputedStyle(part);
+  const hidden = part.scrollWidth > part.clientWidth + 1 && part.clientWidth > 0 && style.overflowX === 'hidden';
+  return hidden && style.display !== 'inline' && !part.matches('option, select');
+}).map(part => `${part.tagName}.${part.className}: ${part.textContent.slice(0, 60)}`)"""
+
+
+def assert_fits(page: Any, widget: Any) -> None:
+    """Check that picture and controls are on one screen, nothing is cut off, and every control has a name."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    before = page.viewport_size
+    for width in (1366, 1024):
+        page.set_viewport_size({"width": width, "height": 768})
+        page.wait_for_timeout(300)
+        parts = [widget, *widget.locator("img, .softprompt-controls").all()]
+        boxes = [part.bounding_box() for part in parts if part.is_visible()]
+        tops, ends = [box["y"] for box in boxes], [box["y"] + box["height"] for box in boxes]
+        assert max(ends) - min(tops) <= HEIGHT, f"{max(ends) - min(tops)} px at {width}"
+        assert not (cut := widget.evaluate(CUT_OFF)), f"cut off at {width}: {cut}"
+    rules = {"runOnly": ["wcag2a", "wcag2aa"]}
+    found = Axe().run(page, context=".softprompt-live", options=rules).response["violations"]
+    said = [(each["id"], node["html"][:200]) for each in found for node in each["nodes"]]
+    assert not said, said
+    page.set_viewport_size(before)

@@ -1,10 +1,12 @@
 """The widgets in JupyterLab, in a real browser: shown, moved by mouse and keyboard, changed."""
 
+import sys
 import time
+from subprocess import run
 
 import nbformat
 import pytest
-from browser import READY, keep, picture_of, wait_for_another_picture, widget_of
+from browser import READY, assert_fits, keep, picture_of, wait_for_another_picture, widget_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 pytestmark += [pytest.mark.xdist_group("browser")]  # one at a time
@@ -21,10 +23,11 @@ def test_the_explorer_is_moved_by_keyboard(lab):
     table = widget.locator("table").first
     assert "Marks: cosine" in widget.locator("img").get_attribute("alt")
     assert "prompt at step 40" in table.inner_text()
+    assert_fits(page, widget)
     keep(page, "explorer_at_the_end")
     before = picture_of(widget)
 
-    widget.locator(".widget-slider", has_text="training step").locator(".noUi-handle").focus()
+    widget.get_by_label("training step").focus()
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
     table.get_by_text("prompt at step 0").wait_for()
@@ -91,6 +94,7 @@ def test_the_dashboard_is_paused_and_resumed_in_mid_training(lab):
     page.wait_for_function(READY)
     assert button["Start"].is_enabled()
     assert widget.locator("[role=alert]").count() == 0
+    assert_fits(page, widget)
     keep(page, "dashboard_ended")
 
 
@@ -127,6 +131,7 @@ def test_the_playground_answers_what_is_typed(lab):
     line.wait_for()
     wait_for_another_picture(page, widget, before)
     assert widget.locator("[role=alert]").count() == 0
+    assert_fits(page, widget)
     keep(page, "playground_typed")
 
 
@@ -235,3 +240,86 @@ def test_a_figure_says_its_alt_text_and_follows_theme_and_width(lab):
         "() => [...window.jupyterapp.shell.currentWidget.content.model.cells].map(c => c.trusted)"
     )
     assert page.evaluate(trusted)[-1] is False
+
+
+WIDGETS = """from softprompt_lab.widgets import AblationBoard, NeighbourExplorer
+from words import walked, word_vectors
+NeighbourExplorer(walked(word_vectors(width=16)), k=3)"""
+
+
+def test_on_the_second_day_the_last_picture_is_there(lab):
+    """Saved, the kernel ended, opened again; and as a page of nbconvert, also one that was run with widgets' state."""
+    page = lab.run("second", WIDGETS)
+    widget = widget_of(page)
+    assert page.locator(".softprompt-still:visible").count() == 0
+    widget.get_by_label("metric").select_option("L2 distance")
+    widget.get_by_text("Mean L2 distance").wait_for()
+    page.wait_for_function(
+        "document.querySelector('.softprompt-still').innerHTML.includes('Mean L2')"
+    )
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    page.close()
+    lab.shut_kernels_down()
+    page = lab.open("second")
+    kept = page.locator(".softprompt-still")
+    kept.get_by_text("Mean L2 distance").wait_for()
+    picture = kept.locator("img")
+    assert picture.get_attribute("alt").startswith("Marks: L2 distance")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    assert page.get_by_text("Error displaying widget").filter(visible=True).count() == 0
+    keep(page, "second_day")
+    for name, options in (("saved", []), ("executed", ["--execute"])):
+        given = ["nbconvert", "--to", "html", "--output", name, *options, "second.ipynb"]
+        run([sys.executable, "-m", *given], cwd=lab.folder, check=True, capture_output=True)
+        page.goto((lab.folder / f"{name}.html").as_uri())
+        page.locator(".softprompt-still img").wait_for()
+        assert page.locator("input, select").filter(visible=True).count() == 0, (
+            "no slider looks alive"
+        )
+        keep(page, f"second_day_{name}")
+
+
+BENCH = """from softprompt_lab.runs import zoo
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, widgets
+from softprompt_lab.widgets import Playground
+base, tokenizer = load_base_model("tiny")
+model = SoftPromptModel(base, PromptTuningConfig(num_virtual_tokens=4), tokenizer=tokenizer)
+task = load_task("shop", label_column="urgent")
+"""
+
+
+def test_all_widgets_of_a_prompt_open_in_tabs(lab):
+    """Each is made when its tab is opened; a cell that is run again ends the run that it left."""
+    page = lab.run(
+        "bench",
+        BENCH,
+        "bench = widgets.open(model, task)\nbench",
+        "again = widgets.TrainingDashboard(model, task, steps=2000, batch_size=2)\nagain",
+        "print('running:', again.running)",
+    )
+    widget = widget_of(page)
+    tabs = widget.get_by_role("tab")
+    names = ["Playground", "Nearest tokens", "Ablation", "Train it"]
+    assert tabs.all_inner_texts() == names
+    for name, shown in zip(names, ("message", "metric", "invert", "learning rate"), strict=True):
+        tabs.get_by_text(name, exact=True).click()
+        place = widget.get_by_label(shown).or_(widget.get_by_role("button", name=shown))
+        place.filter(visible=True).first.wait_for()
+        picture = widget.locator("img").filter(visible=True).first
+        picture.wait_for()
+    assert_fits(page, widget)
+    keep(page, "bench")
+    dashboard = (
+        page.locator(".softprompt-live").filter(has=page.locator("button", has_text="Start")).last
+    )
+    dashboard.get_by_role("button", name="Start").click()
+    dashboard.get_by_text("Running at step").wait_for()
+    page.get_by_text("again = widgets").first.click()
+    page.keyboard.press("Control+Enter")
+    page.get_by_text(
+        "The run of the dashboard before this one was ended. Not started."
+    ).first.wait_for()
+    page.get_by_text("print('running:'").first.click()
+    page.keyboard.press("Control+Enter")
+    page.get_by_text("running: False").wait_for()

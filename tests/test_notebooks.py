@@ -34,14 +34,21 @@ import os
 from pathlib import Path
 
 import torch
-import ipywidgets
 from softprompt_lab import plots
 from softprompt_lab.course import check
+from softprompt_lab.widgets.frame import Content, Instrument
 
 print("working in", os.getcwd())
 Path("left-behind.txt").write_text("x")
-shown, hidden = ipywidgets.VBox([ipywidgets.HTML("seen")]), ipywidgets.HTML("unseen")
-shown
+print(chr(13) + "training: 100%|###| 2/2 [00:00<00:00]")
+
+
+class Widget(Instrument):
+    def content(self):
+        return Content("seen", plots.training_curve([2.0, 1.0]))
+
+
+Widget([])
 
 # %% [markdown]
 # A picture.
@@ -211,10 +218,11 @@ def test_build_check_and_run(folder):
     (card,) = stub.outputs
     assert card.data["text/plain"].startswith("02-1 not attempted yet. ")
     assert number.outputs[0].text == "Ellipsis\n"
-    state = notebook.metadata.widgets[notebooks.WIDGET_STATE]["state"]
-    assert setup.outputs[1].data[notebooks.WIDGET_VIEW]["model_id"] in state
-    assert "seen" in json.dumps(state)
-    assert "unseen" not in json.dumps(state)
+    _, alone, kept = setup.outputs
+    assert alone.data == {"text/plain": "Widget: run this cell in a notebook to use it."}
+    assert image_in(kept.data["text/html"])[1].startswith("Line chart")
+    assert ">seen</p>" in kept.data["text/html"]
+    assert "widgets" not in notebook.metadata
     solved = nbformat.read(str(folder / "solutions" / "02_sample.ipynb"), as_version=4)
     assert "02-1 passed." in json.dumps(solved.cells)
     notebooks.build_notebook(folder / "source" / "02_sample.py")

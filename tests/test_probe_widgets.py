@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import torch
 from bag_of_words import bag_model, task_of_bytes
-from browser import keep, picture_of, wait_for_another_picture, widget_of
+from browser import assert_fits, keep, picture_of, wait_for_another_picture, widget_of
 from families import byte_tokenizer
 from words import outputs_of
 
@@ -242,6 +242,7 @@ def test_virtual_tokens_are_switched_by_mouse_and_keyboard(lab):
     widget.get_by_role("button", name="invert").click()
     widget.get_by_text("4 of 4 virtual tokens").wait_for()
     assert widget.locator("[role=alert]").count() == 0
+    assert_fits(page, widget)
     keep(page, "ablation_board_inverted")
 
 
@@ -260,20 +261,21 @@ def test_the_way_is_gone_by_keyboard_and_mouse(lab):
     assert "between two prompts" in widget.locator("img").get_attribute("alt")
     keep(page, "interpolation_at_the_first")
 
-    before, slider = picture_of(widget), widget.locator(".widget-slider")
-    slider.locator(".noUi-handle").focus()
+    before, slider = picture_of(widget), widget.get_by_label("way from")
+    slider.focus()
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     widget.get_by_text("At 0.5 of the way").wait_for()
     wait_for_another_picture(page, widget, before)
     keep(page, "interpolation_in_the_middle")
 
-    before, place = picture_of(widget), slider.locator(".noUi-target").bounding_box()
-    page.mouse.click(place["x"] + place["width"] - 1, place["y"] + place["height"] / 2)
+    before, place = picture_of(widget), slider.bounding_box()
+    page.mouse.click(place["x"] + place["width"] - 3, place["y"] + place["height"] / 2)
     widget.get_by_text("At 1 of the way").wait_for()
     wait_for_another_picture(page, widget, before)
     before = picture_of(widget)
     widget.get_by_label("turn instead of going straight").check()
     wait_for_another_picture(page, widget, before)
     assert widget.locator("[role=alert]").count() == 0
+    assert_fits(page, widget)
     keep(page, "interpolation_turned")

@@ -394,3 +394,11 @@ def test_a_long_input_loses_text_never_the_label(tokenizer, task):
     assert context[:10] == whole[:10]
     with pytest.raises(ValueError, match="max_length=5 is too short"):
         task.encode(tokenizer, text, "good", max_length=5)
+
+
+def test_the_bar_is_full_at_the_end(capsys, tokenizer, task):
+    """It stands there before the first step is done, and says how many there were."""
+    train(make(tokenizer), task, steps=3, batch_size=2)
+    shown = capsys.readouterr().out
+    assert shown.lstrip("\r").startswith("training:   0%")
+    assert "3/3" in shown.rpartition("\r")[2]

@@ -37,12 +37,12 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 MAX_BYTES = 1_000_000  # a notebook in the repository
 MAX_CODE_LINES = 25  # a code cell
-MAX_WIDGET_BYTES = 300_000  # the stored state of all widgets of a notebook
 CELL_SECONDS = 900  # a cell that takes longer hangs
 SLOW_SECONDS = 300  # a chapter that takes longer is marked in the table
 PICTURE = re.compile(r"(data:image/png;base64,[\w+/=]*)")  # letters that mean nothing
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
+WIDGET_ID = re.compile("softprompt-[0-9a-f]{32}")  # of the page that a widget keeps
+BAR = re.compile(r"\r?training:[^\n]*\n?")
 
 
 def title(source: Path, solutions: bool) -> str:
@@ -137,32 +137,24 @@ def private_paths() -> list[str]:
     return sorted(str(path) for path in paths if len(path.parts) > 1)
 
 
-def keep_shown_widgets(notebook: NotebookNode) -> None:
-    """Store the state of those widgets that an output shows, under numbered ids; none if it is too large."""
-    stored = notebook.metadata.pop("widgets", {}).get(WIDGET_STATE, {}).get("state", {})
-    data = [output.get("data", {}) for _, output in _outputs(notebook)]
-    views = [item[WIDGET_VIEW] for item in data if WIDGET_VIEW in item]
-    shown, waiting = {}, [view["model_id"] for view in views]
-    while waiting:
-        model = waiting.pop(0)
-        if model in stored and model not in shown:
-            shown[model] = f"{len(shown):032x}"
-            waiting += re.findall(r"IPY_MODEL_([0-9a-f]+)", json.dumps(stored[model]))
-    pairs = list(shown.items())
-    for view in views:
-        view["model_id"] = shown.get(view["model_id"], view["model_id"])
-    state = {new: _replace(stored[old], pairs) for old, new in pairs}
-    if state and len(json.dumps(state)) <= MAX_WIDGET_BYTES:
-        notebook.metadata.widgets = {
-            WIDGET_STATE: {"state": state, "version_major": 2, "version_minor": 0}
-        }
+def settle(notebook: NotebookNode) -> None:
+    """Leave of a widget what it keeps on a page without a kernel, and of a progress bar nothing."""
+    for _, output in _outputs(notebook):
+        if output.output_type == "stream":
+            output.text = BAR.sub("", output.text)
+        elif WIDGET_VIEW in output.get("data", {}):
+            del output.data[WIDGET_VIEW]
+        elif "text/html" in output.get("data", {}):
+            output.data["text/html"] = WIDGET_ID.sub("softprompt-kept", output.data["text/html"])
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [each for each in cell.outputs if each.get("text") != ""]
 
 
 def tidy_outputs(notebook: NotebookNode, folder: Path) -> None:
     """Make an executed notebook's outputs and metadata independent of the machine and the hour."""
-    keep_shown_widgets(notebook)
-    widgets = notebook.metadata.get("widgets")
-    notebook.metadata = nbformat.from_dict(METADATA | ({"widgets": widgets} if widgets else {}))
+    settle(notebook)
+    notebook.metadata = nbformat.from_dict(METADATA)
     pairs = [(f"{folder}/", ""), (str(folder), "."), (f"{ROOT}/", ""), (str(ROOT), ".")]
     if len(Path.home().parts) > 1:
         pairs.append((f"{Path.home()}/", "~/"))

@@ -166,7 +166,7 @@ print(f"the untrained prompt is {abs(gap):.3f} {'above' if gap > 0 else 'below'}
 
 # %%
 weights_before = [p.detach().clone() for p in base_model.parameters()]
-history = train(model, task, steps=lab.steps(50), seed=0, progress=False)
+history = train(model, task, steps=lab.steps(50), seed=0)
 moved = sum(not torch.equal(a, b) for a, b in zip(weights_before, base_model.parameters(), strict=True))
 print(f"{len(history.losses)} steps in {history.seconds:.0f} s; changed tensors of the base model: {moved}")
 assert moved == 0

@@ -56,7 +56,7 @@ config = PromptTuningConfig(
     prompt_tuning_init_text="Classify if the tweet is a complaint or not:",
 )
 model = SoftPromptModel(base_model, config, tokenizer=tokenizer)
-history = train(model, task, steps=lab.steps(50), seed=0, progress=False)
+history = train(model, task, steps=lab.steps(50), seed=0)
 print(f"{len(history.losses)} steps, loss {history.losses[0]:.2f} -> {history.losses[-1]:.2f}")
 
 # %% [markdown]

@@ -73,7 +73,7 @@ config = PromptTuningConfig(
 )
 model = SoftPromptModel(base_model, config, tokenizer=tokenizer)
 before = evaluate(model, task, "validation", limit=100)
-history = train(model, task, steps=lab.steps(50), snapshot_every=5, seed=0, progress=False)
+history = train(model, task, steps=lab.steps(50), snapshot_every=5, seed=0)
 after = evaluate(model, task, "validation", limit=100)
 print(f"loss {history.losses[0]:.2f} -> {history.losses[-1]:.2f}")
 print(f"before: {before}")

@@ -3,6 +3,7 @@
 import asyncio
 import html
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -13,34 +14,12 @@ from IPython.display import DisplayHandle, display
 from .. import plots, reading
 
 DELAY = 0.05  # seconds without a further change before a widget computes: one answer to a word typed fast
-WIDE = {"width": "min(40em, 100%)"}  # of a slider or a text
+HIGHEST = 284  # pixels of a picture on the page
 LOOKS = {  # what controls of a kind have in common
     ipywidgets.Checkbox: {"indent": False, "layout": {"width": "auto"}},
-    ipywidgets.SelectionSlider: {"continuous_update": False, "layout": WIDE},
     ipywidgets.Dropdown: {"layout": {"width": "auto"}},
 }
-# The picture has its place before it is there, so nothing jumps. A page without a kernel shows `.softprompt-still`, and
-# neither the error of a widget that is gone (it has no elements) nor controls that nothing answers (`nbconvert`'s body
-# is a notebook, JupyterLab's is not).
-STYLE = """<style>
-.softprompt-live { max-width: 62rem; --jp-widgets-inline-height: 26px; }
-.softprompt-live .widget-html, .softprompt-live .widget-html-content { line-height: 1.35; height: auto; }
-.softprompt-picture { height: 284px; overflow: auto; }
-.softprompt-picture img { max-height: 280px; max-width: 100%; min-width: min(26rem, 100%);
-  object-fit: contain; object-position: left; }
-.softprompt-controls { max-height: 110px; overflow: auto; }
-.softprompt-status { min-height: 2.7em; }
-.softprompt-status p { margin: 0; }
-.softprompt-table { max-height: 168px; overflow: auto; }
-.softprompt-tables { display: flex; gap: 1.5em; }
-.softprompt-tables td, .softprompt-tables th { padding: 0 .4em; white-space: nowrap; text-align: right; }
-.softprompt-tables caption { font-weight: bold; text-align: left; white-space: nowrap; }
-.softprompt-old { opacity: .35; }
-.softprompt-live button:disabled { opacity: .4; filter: grayscale(1); cursor: not-allowed; }
-.jp-OutputArea:has(.softprompt-still) .jp-OutputArea-output.jupyter-widgets:not(:has(*)) { display: none; }
-body.jp-Notebook .softprompt-live { display: none; }
-body.jp-Notebook .softprompt-still { display: block !important; }
-</style>"""
+STYLE = f"<style>{Path(__file__).with_name('widgets.css').read_text(encoding='utf-8')}</style>"
 
 
 def control(kind: type[ipywidgets.Widget], label: str, value: Any, **options: Any) -> Any:
@@ -125,6 +104,7 @@ class Instrument(Page):
     _timer: asyncio.TimerHandle | None = None
     _work: Thread | None = None
     _seen: Content | None = None
+    _height = 0
     _holder: Page | None = None  # a page whose part it is
 
     def __init__(
@@ -162,12 +142,14 @@ class Instrument(Page):
         try:
             seen = self.content()
             picture = seen.figure.html() if seen.figure else ""
+            height = seen.figure.canvas.get_width_height()[1] if seen.figure else 0
         except Exception as error:  # whatever goes wrong belongs on the reader's screen
             self.announce(f"{type(error).__name__}: {error}", 'role="alert"')
             self.picture.add_class("softprompt-old")
             self.table.value = ""
         else:
-            self._seen = seen
+            self._seen, self._height = seen, max(self._height, min(height, HIGHEST))
+            self.picture.layout.min_height = f"{self._height}px"  # so that nothing below it jumps
             self.announce(seen.status)
             self.picture.remove_class("softprompt-old")
             self.table.value, self.picture.value = seen.table, picture
@@ -221,7 +203,8 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def tables(frames: Mapping[str, pd.DataFrame], corner: str) -> str:
     """Return tables as HTML next to each other, every cell escaped: captions by name, `corner` names the index."""
     parts = "".join(_table(frame, name, corner) for name, frame in frames.items())
-    return f'<div class="softprompt-tables">{parts}</div>'
+    named = f'tabindex="0" role="group" aria-label="{html.escape(", ".join(frames))}"'
+    return f'<div class="softprompt-tables" {named}>{parts}</div>'
 
 
 def _table(frame: pd.DataFrame, caption: str, corner: str) -> str:

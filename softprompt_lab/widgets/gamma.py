@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import ipywidgets
 import pandas as pd
 
 from .. import plots, reading
@@ -10,7 +9,8 @@ from ..embedding import text_start
 from ..errors import LabError
 from ..runs import zoo
 from ..tasks import Task
-from .frame import Content, Instrument, control, tables
+from .frame import Content, Instrument, tables
+from .slider import Slider
 from .source import Prompt, opened, vectors, with_rows
 
 TABLE_FILE = "wayward.csv"  # of a prompt of the zoo: `reading.wayward_table` on all test rows
@@ -65,7 +65,7 @@ class GammaSlider(Instrument):
             self.text, run.model.tokenizer, run.model.word_embeddings_module, rows
         )
         gammas = [(f"{gamma:g}", gamma) for gamma in self._prompts]
-        self.gamma = control(ipywidgets.SelectionSlider, "gamma", 0.0, options=gammas)
+        self.gamma = Slider("gamma", 0.0, gammas)
         super().__init__([self.gamma])
 
     def _measure(self) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 from .. import plots, reading
 from ..tasks import Task
 from .frame import Content, Instrument, control, neighbour_tables
+from .slider import Slider
 from .source import Prompt, opened, vectors, with_rows
 
 STAGES = (
@@ -55,7 +56,7 @@ class PromptInterpolation(Instrument):
         self._error: Exception | None = None
         places = [(f"{at:.3g}", at) for at in np.linspace(0, 1, STAGES[-1]).tolist()]
         label = f"way from {self._names[0]} to {self._names[1]}"
-        self.at = control(ipywidgets.SelectionSlider, label, 0.0, options=places)
+        self.at = Slider(label, 0.0, places)
         self.spherical = control(ipywidgets.Checkbox, "turn instead of going straight", False)
         super().__init__([self.at, self.spherical])
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from .. import plots, reading
 from ..training import TrainingHistory
 from .frame import Content, Instrument, control, neighbour_tables
+from .slider import Slider
 from .source import Prompt, opened, vectors
 
 MOST_NEIGHBOURS = 10  # what the slider for k reaches
@@ -47,10 +48,10 @@ class NeighbourExplorer(Instrument):
         self._neighbours = cache(self._find)  # what was seen once comes back at once
         steps = list(self._snapshots)
         mean = "subtract the mean of the vocabulary"
-        self.step = control(ipywidgets.SelectionSlider, "training step", steps[-1], options=steps)
+        self.step = Slider("training step", steps[-1], [(str(step), step) for step in steps])
         self.metric = control(ipywidgets.Dropdown, "metric", "cosine", options=[*METRICS.items()])
-        ranks = list(range(1, self._most + 1))
-        self.k = control(ipywidgets.SelectionSlider, "neighbours, k", k, options=ranks)
+        ranks = range(1, self._most + 1)
+        self.k = Slider("neighbours, k", k, [(str(rank), rank) for rank in ranks])
         self.centered = control(ipywidgets.Checkbox, mean, False)
         super().__init__([self.step, self.metric, self.k, self.centered])
 

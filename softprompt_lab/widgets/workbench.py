@@ -112,5 +112,7 @@ def makers(run: SavedRun) -> dict[str, Callable[[], Instrument]]:
     if rows and run.free and any("towards" in record for record in others.values()):
         found["Drawn to a text"] = partial(GammaSlider, run)
     if rows:
-        found["Train it again"] = partial(TrainingDashboard, run)
+        found["Train it again" if run.start is not None else "Train it"] = partial(
+            TrainingDashboard, run
+        )
     return found

@@ -1,0 +1,25 @@
+// A slider over a list of labels: the browser's own, which has a name and can be moved by keyboard.
+function render({ model, el }) {
+  const label = document.createElement("label");
+  const input = Object.assign(document.createElement("input"), { type: "range", min: 0, step: 1 });
+  const shown = document.createElement("output");
+  const follow = () => {
+    const labels = model.get("labels"), index = model.get("index");
+    label.textContent = model.get("description");
+    label.append(input, shown);
+    input.max = labels.length - 1;
+    input.value = index;
+    input.disabled = labels.length < 2;
+    input.setAttribute("aria-valuetext", labels[index]);
+    shown.textContent = labels[index];
+  };
+  input.addEventListener("input", () => {
+    model.set("index", Number(input.value));
+    model.save_changes();
+  });
+  model.on("change:index change:labels", follow);
+  follow();
+  label.className = "softprompt-slider";
+  el.append(label);
+}
+export default { render };
