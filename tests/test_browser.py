@@ -300,7 +300,7 @@ def test_all_widgets_of_a_prompt_open_in_tabs(lab):
     )
     widget = widget_of(page)
     tabs = widget.get_by_role("tab")
-    names = ["Playground", "Nearest tokens", "Ablation", "Train it"]
+    names = ["Playground", "Nearest tokens", "Ablation", "Training"]
     assert tabs.all_inner_texts() == names
     for name, shown in zip(names, ("message", "metric", "invert", "learning rate"), strict=True):
         tabs.get_by_text(name, exact=True).click()

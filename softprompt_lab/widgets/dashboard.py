@@ -203,7 +203,9 @@ class TrainingDashboard(Instrument):
         history = self.history
         if history is None:
             state = "Running, no step is done yet." if self.running else "Not started."
-            return Content(self._note + state, plots.neighbour_figure(self.neighbours(3)))
+            return Content(
+                self._note + state, plots.neighbour_figure(self.neighbours(3), tokens=12)
+            )
         words = f"{self._note}{self.state} at step {len(history.losses)}: loss {history.losses[-1]:.3f} nats a token"
         if history.evaluations:
             last = history.evaluations[-1]

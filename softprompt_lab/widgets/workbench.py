@@ -7,6 +7,7 @@ import ipywidgets
 
 from ..runs import zoo
 from ..runs.saved import SavedRun
+from ..saving import load_adapter
 from ..tasks import Task
 from .ablation_board import AblationBoard
 from .dashboard import TrainingDashboard
@@ -63,6 +64,8 @@ class Workbench(Page):
     def _make(self) -> None:
         """Make the widget of the open tab, where it is not there yet."""
         place = self.tabs.selected_index
+        if place is None:  # while the tabs change
+            return
         name = list(self._makers)[place]
         if name not in self.instruments:
             made = self.instruments[name] = self._makers[name]()
@@ -91,28 +94,30 @@ class Workbench(Page):
 def makers(run: SavedRun) -> dict[str, Callable[[], Instrument]]:
     """Return what makes each widget that fits a run, by the name of its tab."""
     task, found = run.task, {}
-    rows = task is not None and len(task.validation) > 0
     if task is not None and task.labels:
         found["Playground"] = partial(Playground, run)
     found["Nearest tokens"] = partial(NeighbourExplorer, run)
-    if rows:
-        found["Ablation"] = partial(AblationBoard, run)
-    others = zoo.records(task.name) if task is not None else {}
-    second = [
-        name
-        for name in others
-        if name != run.name
-        and others[name].get("start") == run.record.get("start")
-        and not {"words", "towards"} & set(others[name])
-    ]
-    if rows and second:
-        found["On the way to another seed"] = partial(
-            PromptInterpolation, run, zoo.PREFIX + second[0]
-        )
-    if rows and run.free and any("towards" in record for record in others.values()):
+    if task is None or not len(task.validation):
+        return found
+    found["Ablation"] = partial(AblationBoard, run)
+    seeds, drawn = beside(run)
+    if seeds:
+        found["Way to another seed"] = partial(PromptInterpolation, run, seeds[0])
+    if drawn and run.free:
         found["Drawn to a text"] = partial(GammaSlider, run)
-    if rows:
-        found["Train it again" if run.start is not None else "Train it"] = partial(
-            TrainingDashboard, run
-        )
+    found["Training"] = partial(TrainingDashboard, run)
     return found
+
+
+def beside(run: SavedRun) -> tuple[list[str], list[str]]:
+    """Return the prompts of the zoo of the same task and shape: from other seeds, and drawn towards a text."""
+    seeds, drawn = [], []
+    for name, record in zoo.records(run.task.name).items():
+        shape = load_adapter(zoo.folder(name))[1].shape
+        if name == run.name or shape != run.model.prompt.shape:
+            continue
+        if "towards" in record:
+            drawn.append(zoo.PREFIX + name)
+        elif "words" not in record and record["start"] == run.record.get("start"):
+            seeds.append(zoo.PREFIX + name)
+    return seeds, drawn
