@@ -426,14 +426,14 @@ if not lab.fast:
 # %% [markdown]
 # ## Explore it yourself
 # The explorer shows the same table for every snapshot, metric and k, with and without centring. Move the
-# slider of steps with the arrow keys. On a page without a kernel, and on paper, you see the figure below it
-# instead: the last snapshot beside the random directions.
+# slider of steps with the arrow keys. On a page without a kernel, and on paper, you see the last picture and
+# its tables instead.
 
 # %%
-NeighbourExplorer(history.snapshots, words, tokenizer)
+NeighbourExplorer(model, history)
 
 # %% [markdown]
-# The static figure, with L2 this time:
+# The same as a figure of its own, with L2 this time:
 
 # %%
 distances = {

@@ -3,10 +3,9 @@ function render({ model, el }) {
   const label = document.createElement("label");
   const input = Object.assign(document.createElement("input"), { type: "range", min: 0, step: 1 });
   const shown = document.createElement("output");
+  input.dataset.lmSuppressShortcuts = true; // JupyterLab's: the arrow keys move the slider, not the notebook
   const follow = () => {
     const labels = model.get("labels"), index = model.get("index");
-    label.textContent = model.get("description");
-    label.append(input, shown);
     input.max = labels.length - 1;
     input.value = index;
     input.disabled = labels.length < 2;
@@ -17,9 +16,10 @@ function render({ model, el }) {
     model.set("index", Number(input.value));
     model.save_changes();
   });
-  model.on("change:index change:labels", follow);
-  follow();
+  model.on("change:index", follow);
   label.className = "softprompt-slider";
+  label.append(model.get("description"), input, shown);
   el.append(label);
+  follow();
 }
 export default { render };

@@ -102,7 +102,7 @@ def makers(run: SavedRun) -> dict[str, Callable[[], Instrument]]:
     found["Ablation"] = partial(AblationBoard, run)
     seeds, drawn = beside(run)
     if seeds:
-        found["Way to another seed"] = partial(PromptInterpolation, run, seeds[0])
+        found["Interpolation"] = partial(PromptInterpolation, run, seeds[0])
     if drawn and run.free:
         found["Drawn to a text"] = partial(GammaSlider, run)
     found["Training"] = partial(TrainingDashboard, run)
