@@ -15,7 +15,7 @@ CONFIG_NAME = "adapter_config.json"
 PEFT_VERSION = "0.21.2"  # the PEFT release whose file format we write
 DEFAULT_NAME = "default"  # PEFT's name for the first adapter
 # What a prompt may be called: it is the name of a folder too, beside Trainer's `checkpoint-10`.
-PROMPT_NAME = re.compile(r"(?!checkpoint-\d+$)[\w-]+")
+PROMPT_NAME = re.compile(r"(?!checkpoint-\d+$)[\w-]+( [\w-]+)*")
 BASE_PREFIX = "base_model."  # before the names of the base model's weights, as in PEFT
 # A branch, a tag or a commit by git's rules: no path that leads elsewhere.
 REVISION = re.compile(r"(?![/.-])(?!.*(\.\.|//))[^\s\\:~^?*[]*")

@@ -193,7 +193,10 @@ HEIGHT = 620  # pixels of a widget at 1366 x 768: picture and controls on one sc
 CUT_OFF = """widget => [...widget.querySelectorAll('*')].filter(part => {
   const style = getComputedStyle(part);
   const hidden = part.scrollWidth > part.clientWidth + 1 && part.clientWidth > 0 && style.overflowX === 'hidden';
-  return hidden && style.display !== 'inline' && !part.matches('option, select');
+  const pane = widget.closest('.jp-OutputArea-output').getBoundingClientRect();
+  const beyond = part.matches('.softprompt-tables, .softprompt-controls, .softprompt-scroll')
+    && part.getBoundingClientRect().right > pane.right + 1;  // what scrolls must scroll within the pane
+  return (hidden || beyond) && style.display !== 'inline' && !part.matches('option, select');
 }).map(part => `${part.tagName}.${part.className}: ${part.textContent.slice(0, 60)}`)"""
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from softprompt_lab import (
 )
 from softprompt_lab.evaluation import evaluate, label_probabilities
 from softprompt_lab.runs.saved import SavedRun
-from softprompt_lab.widgets import Playground, TrainingDashboard
+from softprompt_lab.widgets import Playground, TrainingDashboard, frame
 from softprompt_lab.widgets.playground import NO_PROMPT
 
 pytestmark = pytest.mark.slow
@@ -212,19 +214,26 @@ def test_one_dashboard_trains_a_model_at_a_time(dashboard, task):
     second.close()
 
 
-def test_a_cell_run_again_ends_the_run_on_its_old_model(dashboard, base, task, monkeypatch):
-    """The cell makes a new model; the old one is on no page any more."""
+def test_a_cell_run_again_closes_what_it_showed_before(dashboard, base, task, monkeypatch):
+    """And ends its run, also where the cell makes a new model; what one run of a cell shows together stays together."""
+    parent = {"metadata": {"cellId": "a cell"}, "header": {"msg_id": "first"}}
+    kernel = SimpleNamespace(get_parent=lambda: parent)
+    monkeypatch.setattr(frame, "get_ipython", lambda: SimpleNamespace(kernel=kernel))
     reached = stop_behind(dashboard, 2)
-    dashboard._cell = "a cell"
+    beside = TrainingDashboard(model_of(base), task, steps=1)
+    for each in (dashboard, beside, dashboard):
+        frame.close_older(each)
     dashboard.start.click()
     assert reached.wait(120)
-    monkeypatch.setattr("softprompt_lab.widgets.dashboard.cell_id", lambda: "another cell")
-    other = TrainingDashboard(model_of(base), task, steps=1)
-    assert dashboard.running, "another cell's model is another run"
-    monkeypatch.setattr("softprompt_lab.widgets.dashboard.cell_id", lambda: "a cell")
     again = TrainingDashboard(model_of(base), task, steps=1)
-    assert not dashboard.running
-    other.close()
+    parent["metadata"]["cellId"] = "another cell"
+    frame.close_older(again)
+    assert dashboard.running
+    parent.update(metadata={"cellId": "a cell"}, header={"msg_id": "second"})
+    frame.close_older(again)
+    assert not dashboard._thread.is_alive()
+    assert dashboard.comm is beside.comm is None
+    assert again.comm is not None
     again.close()
 
 
@@ -288,6 +297,21 @@ def test_prompts_of_several_tasks_answer_for_their_own(base, task):
     both.close()
 
 
+def test_names_that_are_the_same_hide_nothing(base, task):
+    """Two runs of one name, on two tasks of one name: each answers in its own labels."""
+    other = replace(task, labels=("no", "yes"), template="{text} urgent: ")
+    runs = [
+        SavedRun("run", model_of(base), of, {}, None, {"seed": 0}) for of in (task, other, task)
+    ]
+    both = Playground(runs, text="thanks !")
+    tables = both.current()
+    assert {name: list(table.index) for name, table in tables.items()} == {
+        task.name: ["run", "run (3)", NO_PROMPT],
+        f"{task.name} (2)": ["run (2)", NO_PROMPT],
+    }
+    both.close()
+
+
 def test_an_example_is_clicked_and_the_last_is_one_that_the_prompt_gets_wrong(
     playground, base, task
 ):
@@ -312,4 +336,7 @@ def test_an_empty_message_has_no_answer(playground):
 
 def test_a_message_that_is_cut_is_said(playground):
     playground.text.value = "where is my parcel ? " * 200
-    assert "loses its end" in playground.status.value or "lose their end" in playground.status.value
+    assert (
+        "The end of the message was cut off: at most 128 tokens are read."
+        in playground.status.value
+    )

@@ -183,6 +183,29 @@ def test_the_way_grows_while_it_is_measured(monkeypatch):
     assert len(asked) == 2 * 9 - 1 + 1, "both ways from one end, and no prompt"
 
 
+def test_after_a_failure_the_way_is_measured_again(monkeypatch):
+    """In a thread too: the sentence is shown once, and the next move tries again."""
+    measure = reading.interpolation
+
+    def fail(*given, **more):
+        monkeypatch.setattr(reading, "interpolation", measure)
+        raise RuntimeError("no <room> left")
+
+    monkeypatch.setattr(reading, "interpolation", fail)
+
+    async def kernel():
+        made = PromptInterpolation(run("one", 1), run("two", 2), limit=3)
+        made.fill()
+        while "no &lt;room&gt; left" not in made.status.value:
+            await asyncio.sleep(0.001)
+        made.at.value = 0.5
+        while "At 0.5 of the way" not in made.status.value or "so far" in made.status.value:
+            await asyncio.sleep(0.001)
+        made.close()
+
+    asyncio.run(asyncio.wait_for(kernel(), 60))
+
+
 def test_two_shapes_have_no_way_between_them():
     with pytest.raises(ValueError, match=r"shapes \(4, 32\) and \(3, 32\); they must be one"):
         PromptInterpolation(run("one", 1), run("two", 2, rows=3))

@@ -246,7 +246,7 @@ def runs_on_tiny(seeds=(0, 1, 2), virtual_tokens=8, **settings):
     histories, results = [], []
     for seed in seeds:
         model = new_model(tiny, tiny_tokenizer, virtual_tokens)
-        histories.append(train(model, shop, seed=seed, progress=False, **settings))
+        histories.append(train(model, shop, seed=seed, **settings))
         results.append(evaluate(model, shop, "validation"))
     return histories, results
 
@@ -488,7 +488,7 @@ def accuracies(epochs, seeds=(0, 1, 2)):
     found = {}
     for seed in seeds:
         model = new_model(tiny, tiny_tokenizer, 8, TUTORIAL_TEXT)
-        train(model, fifty, steps=7 * epochs, learning_rate=3e-2, seed=seed, progress=False)
+        train(model, fifty, steps=7 * epochs, learning_rate=3e-2, seed=seed)
         found[f"seed {seed}"] = evaluate(model, fifty, "validation").accuracy
     return found
 

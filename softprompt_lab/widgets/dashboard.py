@@ -10,7 +10,6 @@ from weakref import WeakSet
 import ipywidgets
 import pandas as pd
 import torch
-from IPython import get_ipython
 
 from .. import plots
 from ..reading import levels, nearest_tokens_of
@@ -33,8 +32,7 @@ class TrainingDashboard(Instrument):
     step it is in and "Resume" goes on; "Stop" ends it, and the model keeps the prompt as it is then. `history` is that
     of the latest run. An error in training is shown in the widget.
 
-    One dashboard trains a model at a time: a new one, or its cell run again, ends the run of the one before, and begins
-    where that one began.
+    One dashboard trains a model at a time: a new one ends the run of the one before, and begins where that one began.
 
     Args:
         prompt: a model, which is trained in place; cells that call it meanwhile wait for the step that is being
@@ -63,10 +61,9 @@ class TrainingDashboard(Instrument):
         task, self.model = with_rows(run, "train"), run.model
         validation = task.validation.select(range(min(validation_rows, len(task.validation))))
         self._task = replace(task, validation=validation)
-        self._settings = {"evaluate_every": 10} | settings
+        self._settings = ({"evaluate_every": 10} if len(validation) else {}) | settings
         now = self.model.prompt.detach().cpu().clone()
         self._start = run.snapshots.get(0, now).to(now)
-        self._cell = cell_id()
         self._note = self._take_over()
         self.history: TrainingHistory | None = None
         self._thread: Thread | None = None
@@ -100,20 +97,17 @@ class TrainingDashboard(Instrument):
         return "Running" if self._go.is_set() else "Paused"
 
     def _take_over(self) -> str:
-        """End the runs of dashboards of the same model or the same cell; return what there is to say of it."""
-        notes = []
-        for other in [each for each in _MADE if each is not self]:
-            same = other.model is self.model
-            if not same and (self._cell is None or other._cell != self._cell):
-                continue
-            if same:
+        """End the runs of other dashboards on this model; return what there is to say of it."""
+        said = ""
+        for other in [each for each in _MADE if each is not self and each.model is self.model]:
+            if other.history is not None:
                 self._start = other._start
             if other.running:
                 other._note = "Another dashboard took over. "
                 other.end()
                 other.wait(PATIENCE)
-                notes.append("The run of the dashboard before this one was ended. ")
-        return "".join(notes)
+                said = "The run of the dashboard before this one was ended. "
+        return said
 
     def begin(self) -> None:
         """Start a run from the first prompt; nothing happens while one is running."""
@@ -228,10 +222,3 @@ class TrainingDashboard(Instrument):
             self._loop = None
             self._thread.join(PATIENCE)
         super().close()
-
-
-def cell_id() -> str | None:
-    """Return the id of the notebook cell that runs now; None where nobody tells."""
-    kernel = getattr(get_ipython(), "kernel", None)
-    parent = kernel.get_parent() if kernel is not None else {}
-    return parent.get("metadata", {}).get("cellId")

@@ -2,18 +2,21 @@
 
 import asyncio
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import ipywidgets
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import DisplayHandle, display
 
 from .. import plots, reading
 
 DELAY = 0.05  # seconds without a further change before a widget computes: one answer to a word typed fast
+_SHOWN: dict[str, tuple[str, WeakSet["Page"]]] = {}  # by cell: its last run, and what that showed
 HIGHEST = 284  # pixels of a picture on the page
 LOOKS = {  # what controls of a kind have in common
     ipywidgets.Checkbox: {"indent": False, "layout": {"width": "auto"}},
@@ -62,6 +65,9 @@ class Page(ipywidgets.VBox):
         self.add_class("softprompt-live")
         hidden = f"<style>.softprompt-{self.model_id} {{ display: none; }}</style>"
         self.children[0].value, self.children[0].layout.display = STYLE + hidden, "none"
+        self._loop = running_loop()
+        if self._loop is not None:  # part of a box of the reader's, it is never displayed by itself
+            self._loop.call_soon(lambda: self.comm is not None and self.fill())
 
     def still(self) -> str:
         """Return as HTML what is shown now."""
@@ -87,11 +93,21 @@ class Page(ipywidgets.VBox):
 
     def _ipython_display_(self) -> None:
         """Show the widget at once, then its first picture, then what the notebook keeps."""
+        close_older(self)
         display(self._repr_mimebundle_(), raw=True)
         self.fill()
         self._kept = display(
             {"text/html": self._page(), "text/plain": ""}, raw=True, display_id=True
         )
+
+    def close(self) -> None:
+        """Stop listening to the controls, and take everything off the page and out of memory."""
+        for part in [*parts(self), self]:
+            part.unobserve_all()
+            for own in (part.layout, getattr(part, "style", None)):
+                if own is not None:
+                    own.close()
+            ipywidgets.Widget.close(part)
 
 
 class Instrument(Page):
@@ -104,6 +120,7 @@ class Instrument(Page):
     _timer: asyncio.TimerHandle | None = None
     _work: Thread | None = None
     _seen: Content | None = None
+    _failed: Exception | None = None
     _height = 0
     _holder: Page | None = None  # a page whose part it is
 
@@ -120,7 +137,6 @@ class Instrument(Page):
         super().__init__([self.picture, self.controls, self.status, self.table])
         for each in controls:
             each.observe(self._changed, names="value")
-        self._loop = running_loop()
         self.announce("Computing …")
 
     def content(self) -> Content:
@@ -140,11 +156,11 @@ class Instrument(Page):
         """Show what the controls ask for, or what went wrong."""
         self._timer = None
         try:
-            seen = self.content()
+            seen = self._content()
             picture = seen.figure.html() if seen.figure else ""
             height = seen.figure.canvas.get_width_height()[1] if seen.figure else 0
         except Exception as error:  # whatever goes wrong belongs on the reader's screen
-            self.announce(f"{type(error).__name__}: {error}", 'role="alert"')
+            self.status.value = alert(error)
             self.picture.add_class("softprompt-old")
             self.table.value = ""
         else:
@@ -155,21 +171,42 @@ class Instrument(Page):
             self.table.value, self.picture.value = seen.table, picture
         (self._holder or self).keep()
 
-    def announce(self, status: str, role: str = 'aria-live="polite"') -> None:
+    def announce(self, status: str) -> None:
         """Say something in the widget, which a screen reader reads out."""
-        self.status.value = f"<p {role}>{html.escape(status)}</p>"
+        self.status.value = paragraph(status, 'aria-live="polite"')
+
+    def _content(self) -> Content:
+        """Return what the controls ask for, or raise once what a thread has raised."""
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+        return self.content()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at work."""
+        return self._work is not None and self._work.is_alive()
 
     def in_background(self, work: Callable[[], Any]) -> None:
         """Do what takes long in a thread, so that the controls answer; where no event loop runs, at once."""
         if self._loop is None:
             work()
-        else:
-            self._work = Thread(target=work, daemon=True)
-            self._work.start()
+            return
+
+        def run() -> None:
+            """Work, and let the page say what went wrong."""
+            try:
+                work()
+            except Exception as error:  # whatever goes wrong belongs on the reader's screen
+                self._failed = error
+                self.post()
+
+        self._work = Thread(target=run, daemon=True)
+        self._work.start()
 
     def post(self) -> None:
         """From a thread: ask the kernel's thread, which alone changes the page, to refresh."""
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is not None and not self._loop.is_closed() and self.comm is not None:
             self._loop.call_soon_threadsafe(self.refresh)
 
     def _changed(self, change: Any = None) -> None:
@@ -182,14 +219,33 @@ class Instrument(Page):
             self.refresh()
 
     def close(self) -> None:
-        """Stop listening to the controls and take everything off the page."""
+        """Compute nothing more, and take everything off the page."""
         if self._timer is not None:
             self._timer.cancel()
-        for child in self.children:
-            for part in (*getattr(child, "children", ()), child):
-                part.unobserve_all()
-                part.close()
         super().close()
+
+
+def close_older(page: Page) -> None:
+    """Close what an earlier run of this cell has shown: it is on no page any more."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    parent = kernel.get_parent() if kernel is not None else {}
+    cell, run = parent.get("metadata", {}).get("cellId"), parent.get("header", {}).get("msg_id")
+    if cell is None:  # nobody says which cell this is
+        return
+    before, pages = _SHOWN.get(cell, (run, WeakSet()))
+    if before != run:
+        for old in [each for each in pages if each is not page]:
+            old.close()
+        pages = WeakSet()
+    pages.add(page)
+    _SHOWN[cell] = run, pages
+
+
+def parts(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """Yield what is in a widget, the innermost first."""
+    for child in getattr(widget, "children", ()):
+        yield from parts(child)
+        yield child
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -198,6 +254,21 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def paragraph(text: str, attributes: str = "") -> str:
+    """Return a text as HTML."""
+    return f"<p {attributes}>{html.escape(text)}</p>"
+
+
+def said(text: str) -> ipywidgets.HTML:
+    """Return a widget of a text."""
+    return ipywidgets.HTML(paragraph(text))
+
+
+def alert(error: Exception) -> str:
+    """Return as HTML what went wrong; a screen reader reads it out."""
+    return paragraph(f"{type(error).__name__}: {error}", 'role="alert"')
 
 
 def tables(frames: Mapping[str, pd.DataFrame], corner: str) -> str:

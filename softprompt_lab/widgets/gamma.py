@@ -11,7 +11,7 @@ from ..runs import zoo
 from ..tasks import Task
 from .frame import Content, Instrument, tables
 from .slider import Slider
-from .source import Prompt, opened, vectors, with_rows
+from .source import Prompt, is_of_zoo, opened, opened_together, vectors, with_rows
 
 TABLE_FILE = "wayward.csv"  # of a prompt of the zoo: `reading.wayward_table` on all test rows
 
@@ -44,20 +44,21 @@ class GammaSlider(Instrument):
         limit: int | None = 100,
     ) -> None:
         run = opened(prompt, task)
-        shipped = zoo.FOLDER / run.name / TABLE_FILE
-        self._table = pd.read_csv(shipped) if drawn is None and shipped.is_file() else None
+        task, shipped = with_rows(run, "test"), zoo.FOLDER / run.name / TABLE_FILE
+        known = drawn is None and is_of_zoo(run) and shipped.is_file()
+        self._table = pd.read_csv(shipped) if known else None
         if drawn is None:
-            found = zoo.records(run.task.name).items()
+            found = zoo.records(task.name).items()
             drawn = [zoo.PREFIX + name for name, record in found if "towards" in record]
-        runs = [opened(each) for each in drawn]
+        runs = opened_together([run, *drawn])[1:]
         texts = {each.record.get("towards") for each in runs}
         if len(texts) != 1 or None in texts:
             raise LabError(
-                f"{run.name}: there are no prompts that were drawn towards one text for {run.task.name!r}; train some "
+                f"{run.name}: there are no prompts that were drawn towards one text for {task.name!r}; train some "
                 "with `penalty=reading.TowardsText(text, gamma)` and pass their folders as drawn=[...]."
             )
         (self.text,) = texts
-        self._run, self._limit, self._error = run, limit, None
+        self._run, self._limit = run, limit
         by_gamma = {each.record["gamma"]: vectors(each) for each in runs} | {0.0: vectors(run)}
         self._prompts = dict(sorted(by_gamma.items()))
         rows = len(self._prompts[0.0])
@@ -70,13 +71,9 @@ class GammaSlider(Instrument):
 
     def _measure(self) -> None:
         """Measure the whole series, and show it."""
-        try:
-            task = with_rows(self._run, "test")
-            self._table = reading.wayward_table(
-                self._run.model, task, self.text, self._prompts, split="test", limit=self._limit
-            )
-        except Exception as error:  # shown in the widget
-            self._error = error
+        self._table = reading.wayward_table(
+            self._run.model, self._run.task, self.text, self._prompts, limit=self._limit
+        )
         self.post()
 
     def current(self) -> pd.DataFrame:
@@ -94,10 +91,8 @@ class GammaSlider(Instrument):
 
     def content(self) -> Content:
         """Return the curve with the chosen gamma marked, and the words beside the text's."""
-        if self._table is None and self._error is None and self._work is None:
+        if self._table is None and not self.busy:
             self.in_background(self._measure)
-        if self._error is not None:
-            raise self._error
         caption = "words of the text and of the prompt"
         shown = tables({caption: self.current().round(2)}, "virtual token")
         table = self._table

@@ -8,7 +8,7 @@ from .. import plots, reading
 from ..tasks import Task
 from .frame import Content, Instrument, control, neighbour_tables
 from .slider import Slider
-from .source import Prompt, opened, vectors, with_rows
+from .source import Prompt, opened_together, vectors, with_rows
 
 STAGES = (
     2,
@@ -37,7 +37,7 @@ class PromptInterpolation(Instrument):
     def __init__(
         self, first: Prompt, second: Prompt, task: Task | None = None, *, limit: int = 16
     ) -> None:
-        runs = opened(first, task), opened(second)
+        runs = opened_together([first, second], task)
         self._model, self._task = runs[0].model, with_rows(runs[0], "validation")
         self._ends = [vectors(run).to(self._model.device) for run in runs]
         shapes = [tuple(end.shape) for end in self._ends]
@@ -51,9 +51,8 @@ class PromptInterpolation(Instrument):
         )
         self._measured = {"split": "validation", "limit": limit, "draws": 1}
         self._ways: dict[bool, pd.DataFrame] = {}  # by `spherical`
-        self._asked: set[bool] = set()
+        self._points: dict[bool, int] = {}  # that are measured
         self._evaluations: dict = {}
-        self._error: Exception | None = None
         places = [(f"{at:.3g}", at) for at in np.linspace(0, 1, STAGES[-1]).tolist()]
         label = f"way from {self._names[0]} to {self._names[1]}"
         self.at = Slider(label, 0.0, places)
@@ -62,22 +61,19 @@ class PromptInterpolation(Instrument):
 
     def _measure(self, spherical: bool) -> None:
         """Measure the way, each time at more points, and show it each time."""
-        try:
-            for points in STAGES:
-                if self.comm is None:  # closed
-                    return
-                with reading.keeping(self._evaluations):
-                    self._ways[spherical] = reading.interpolation(
-                        self._model,
-                        self._task,
-                        *self._ends,
-                        points,
-                        spherical=spherical,
-                        **self._measured,
-                    )
-                self.post()
-        except Exception as error:  # shown in the widget
-            self._error = error
+        for points in STAGES:
+            if self.comm is None:  # closed
+                return
+            with reading.keeping(self._evaluations):
+                self._ways[spherical] = reading.interpolation(
+                    self._model,
+                    self._task,
+                    *self._ends,
+                    points,
+                    spherical=spherical,
+                    **self._measured,
+                )
+            self._points[spherical] = points
             self.post()
 
     def words(self) -> dict[str, pd.DataFrame]:
@@ -98,11 +94,8 @@ class PromptInterpolation(Instrument):
     def content(self) -> Content:
         """Return the curves with a marker, the measures here in words, and the nearest words."""
         spherical = self.spherical.value
-        if spherical not in self._asked:
-            self._asked.add(spherical)
+        if self._points.get(spherical) != STAGES[-1] and not self.busy:
             self.in_background(lambda: self._measure(spherical))
-        if self._error is not None:
-            raise self._error
         words = neighbour_tables(self.words())
         if spherical not in self._ways:
             return Content("Measuring both ends …", None, words)
@@ -112,7 +105,7 @@ class PromptInterpolation(Instrument):
 
     def _said(self, table: pd.DataFrame) -> str:
         """Return in words what was measured here."""
-        points = table[table["kind"] == "prompt"]["at"].nunique()
+        points = self._points[self.spherical.value]
         more = f" Measured at {points} of {STAGES[-1]} points so far." * (points < STAGES[-1])
         lines = table[(table["kind"] != "no prompt") & np.isclose(table["at"], self.at.value)]
         here = {row["kind"]: row for row in lines.to_dict("records")}

@@ -13,13 +13,14 @@ from ..evaluation import evaluate, label_probabilities
 from ..model import SoftPromptModel
 from ..reading.comparison import refuse_answers
 from ..runs.saved import SavedRun
-from ..tasks import Task
+from ..tasks import MAX_LENGTH, Task
 from .frame import Content, Instrument, button, control, tables
-from .source import Prompt, opened, vectors
+from .source import Prompt, opened_together, vectors, with_rows
 
 NO_PROMPT = "no prompt"
 EXAMPLES = 3  # test texts to click: the last is one that the first prompt gets wrong
 SEARCHED = 40  # test texts among which that one is looked for
+SAID = 4  # prompts whose answers are said in words
 SHORT = 44  # characters of an example on its button
 
 
@@ -50,20 +51,33 @@ class Playground(Instrument):
         text: str | None = None,
     ) -> None:
         given = prompts if isinstance(prompts, list | tuple) else [prompts]
-        self._runs = runs = [opened(each, task) for each in given]
-        self._prompts = {name: each for run in runs for name, each in _named(run).items()}
-        self._tasks = {name: run.task for run in runs for name in _named(run)}
-        if not all(task and task.labels for task in self._tasks.values()):
+        self._runs = runs = opened_together(given, task)
+        tasks = [with_rows(run, "test") if run.task is None else run.task for run in runs]
+        if not all(each.labels for each in tasks):
             refuse_answers("the playground")
+        named = [
+            (name, prompt, of)
+            for run, of in zip(runs, tasks, strict=True)
+            for name, prompt in _named(run).items()
+        ]
+        names = distinct([name for name, _, _ in named])
+        self._prompts = {name: prompt for name, (_, prompt, _) in zip(names, named, strict=True)}
+        self._groups = {  # by what is asked: prompts of one task answer together
+            (of.name, of.labels, of.template): of for _, _, of in named
+        }
+        self._asked = {
+            name: (of.name, of.labels, of.template)
+            for name, (_, _, of) in zip(names, named, strict=True)
+        }
         self._answers = cache(self._answer)  # going back over a word costs nothing
-        first = runs[0].task
+        first = tasks[0]
         texts = first.test[first.text_column][:EXAMPLES] if len(first.test) else []
         self.examples = [button("", partial(self._take, number)) for number in range(len(texts))]
         self._offer(texts)
         text = text if text is not None else next(iter(texts), "")
         wide = {"rows": 2, "layout": {"width": "min(62rem, 98%)"}}
         self.text = control(ipywidgets.Textarea, "message", text, **wide)
-        names = (*self._prompts, NO_PROMPT)
+        names = [*names, NO_PROMPT]
         self.chosen = {name: control(ipywidgets.Checkbox, name, True) for name in names}
         super().__init__([self.text, *self.chosen.values()], self.examples)
 
@@ -71,8 +85,9 @@ class Playground(Instrument):
 
     def fill(self) -> None:
         """Answer the first message, then look for a test text that the first prompt gets wrong."""
+        first = self._seen is None
         super().fill()
-        if self.examples:
+        if first and self.examples:
             self.in_background(self._find_wrong)
 
     def _offer(self, texts: Sequence[str], wrong: str = "") -> None:
@@ -111,21 +126,22 @@ class Playground(Instrument):
         """Ask the model, once for each task; return the tables, and what it warned of."""
         if not names:
             raise ValueError("no prompt is chosen; tick at least one box.")
-        found, model = {}, self._runs[0].model
+        found, model = [], self._runs[0].model
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            for task in {task.name: task for task in self._tasks.values()}.values():
+            for asked, task in self._groups.items():
                 prompts = {
-                    name: prompt
-                    for name, prompt in self._prompts.items()
-                    if name in names and self._tasks[name].name == task.name
+                    name: self._prompts[name] for name in names if self._asked.get(name) == asked
                 }
                 if NO_PROMPT in names:
                     prompts[NO_PROMPT] = torch.zeros(0, model.prompt.shape[1])
                 if prompts:
                     shares = label_probabilities(model, task, [text], prompts=prompts)
-                    found[task.name] = shares.droplevel("text")
-        return found, [str(warning.message) for warning in said]
+                    found.append((task.name, shares.droplevel("text")))
+        shown = dict(
+            zip(distinct([name for name, _ in found]), (each for _, each in found), strict=True)
+        )
+        return shown, [str(warning.message) for warning in said]
 
     def content(self) -> Content:
         """Return the shares as cells, and the likeliest label in words; a text that was cut is said."""
@@ -134,14 +150,23 @@ class Playground(Instrument):
         shares = self.current()
         chosen = tuple(name for name, box in self.chosen.items() if box.value)
         said = self._answers(self.text.value, chosen)[1]
-        likeliest = "; ".join(
+        likeliest = [
             f"{name}: {row.idxmax()} {row.max():.0%}"
             for table in shares.values()
             for name, row in table.iterrows()
-        )
+        ]
+        more = f"; {len(likeliest) - SAID} more below" * (len(likeliest) > SAID)
+        status = f"Likeliest label. {'; '.join(likeliest[:SAID])}{more}."
+        if said:
+            status += f" The end of the message was cut off: at most {MAX_LENGTH} tokens are read."
         shown = {name: table.map("{:.1%}".format) for name, table in shares.items()}
-        status = " ".join([f"Likeliest label. {likeliest}.", *dict.fromkeys(said)])
         return Content(status, plots.answer_shares(shares), tables(shown, "prompt"))
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return names of which none comes twice: the second of a kind is "name (2)"."""
+    seen = [names[:place].count(name) for place, name in enumerate(names)]
+    return [name if not n else f"{name} ({n + 1})" for name, n in zip(names, seen, strict=True)]
 
 
 def _named(run: SavedRun) -> dict[str, torch.Tensor]:
