@@ -87,7 +87,7 @@ class Figure(figure.Figure):
         data = base64.b64encode(self.png()).decode()
         width, height = self.canvas.get_width_height()
         return (
-            f'{DARK}<div class="softprompt-scroll" style="overflow-x:auto">'
+            f'{DARK}<div class="softprompt-scroll" tabindex="0" style="overflow-x:auto">'
             f'<img class="softprompt-figure" alt="{html.escape(self.alt)}" width="{width}" height="{height}" '
             f'style="height:auto;max-width:100%;min-width:{SMALLEST * width:.0f}px" '
             f'src="data:image/png;base64,{data}"></div>'
