@@ -214,7 +214,7 @@ def test_several_prompts_on_one_base():
     ]
     model.set_prompt("default")
     assert torch.equal(first, model(ids).logits)
-    for name in ("default", "no name"):
+    for name in ("default", "no.name"):
         with pytest.raises(ValueError, match=name):
             model.add_prompt(name, PromptTuningConfig())
     with pytest.raises(ValueError, match="'missing'; there are: default, other"):

@@ -57,14 +57,18 @@ def test_what_peft_has_is_here_by_its_name_or_ours():
     assert model.trainable_parameters() == theirs.get_nb_trainable_parameters()
 
 
-def test_a_prompts_parameters_carry_its_name():
-    """PEFT's names with a hyphen too."""
+@pytest.mark.parametrize("name", ["test-adapter", "two words"])
+def test_a_prompts_parameters_carry_its_name(name, tmp_path):
+    """Its folder too, which PEFT loads."""
     model = with_prompt(gpt2())
-    model.add_prompt("test-adapter", PromptTuningConfig(P))
-    assert "prompts.test-adapter.embedding.weight" in dict(model.named_parameters())
+    model.add_prompt(name, PromptTuningConfig(P))
+    assert f"prompts.{name}.embedding.weight" in dict(model.named_parameters())
+    model.save_pretrained(tmp_path)
+    theirs = peft.PeftModel.from_pretrained(gpt2(), tmp_path / name, adapter_name=name)
+    assert torch.equal(theirs.get_prompt(1)[0], model.prompt_by_name(name))
 
 
-@pytest.mark.parametrize("name", ["", "two words", "a.b", "a/b", "train", "keys"])
+@pytest.mark.parametrize("name", ["", " two words", "two  words", "a.b", "a/b", "train", "keys"])
 def test_a_name_that_cannot_be_kept_is_refused(name):
     """No path, and nothing that a module of torch is called."""
     with pytest.raises(ValueError, match=f"cannot be called {name!r}"):
