@@ -267,6 +267,7 @@ def test_on_the_second_day_the_last_picture_is_there(lab):
     picture = kept.locator("img")
     assert picture.get_attribute("alt").startswith("Marks: L2 distance")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    page.get_by_text("Error displaying widget").wait_for(state="attached")
     assert page.get_by_text("Error displaying widget").filter(visible=True).count() == 0
     keep(page, "second_day")
     for name, options in (("saved", []), ("executed", ["--execute"])):
@@ -280,17 +281,19 @@ def test_on_the_second_day_the_last_picture_is_there(lab):
         keep(page, f"second_day_{name}")
 
 
-BENCH = """from softprompt_lab.runs import zoo
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, widgets
-from softprompt_lab.widgets import Playground
+BENCH = """from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, train, widgets
 base, tokenizer = load_base_model("tiny")
 model = SoftPromptModel(base, PromptTuningConfig(num_virtual_tokens=4), tokenizer=tokenizer)
 task = load_task("shop", label_column="urgent")
-"""
+print("it begins")
+history = train(model, task, steps=60, batch_size=8)"""
 
 
 def test_all_widgets_of_a_prompt_open_in_tabs(lab):
-    """Each is made when its tab is opened; a cell that is run again ends the run that it left."""
+    """After a training that shows its progress at once; each is made when its tab is opened.
+
+    A cell that is run again ends the run that it left.
+    """
     page = lab.run(
         "bench",
         BENCH,
@@ -298,6 +301,8 @@ def test_all_widgets_of_a_prompt_open_in_tabs(lab):
         "import threading\n"
         "print('threads:', sum('_train' in each.name for each in threading.enumerate()))",
     )
+    page.get_by_text("it begins").nth(1).wait_for()
+    page.get_by_text("training:").wait_for(timeout=2_000)
     widget = widget_of(page)
     tabs = widget.get_by_role("tab")
     names = ["Playground", "Nearest tokens", "Ablation", "Training"]
