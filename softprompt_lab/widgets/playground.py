@@ -55,20 +55,17 @@ class Playground(Instrument):
         tasks = [with_rows(run, "test") if run.task is None else run.task for run in runs]
         if not all(each.labels for each in tasks):
             refuse_answers("the playground")
-        named = [
+        lines = [
             (name, prompt, of)
             for run, of in zip(runs, tasks, strict=True)
             for name, prompt in _named(run).items()
         ]
-        names = distinct([name for name, _, _ in named])
-        self._prompts = {name: prompt for name, (_, prompt, _) in zip(names, named, strict=True)}
-        self._groups = {  # by what is asked: prompts of one task answer together
-            (of.name, of.labels, of.template): of for _, _, of in named
-        }
-        self._asked = {
-            name: (of.name, of.labels, of.template)
-            for name, (_, _, of) in zip(names, named, strict=True)
-        }
+        names = distinct([name for name, _, _ in lines])
+        groups: dict[tuple, tuple[Task, dict[str, torch.Tensor]]] = {}  # prompts by what is asked
+        for name, (_, prompt, of) in zip(names, lines, strict=True):
+            groups.setdefault((of.name, of.labels, of.template), (of, {}))[1][name] = prompt
+        titles = distinct([of.name for of, _ in groups.values()])
+        self._groups = dict(zip(titles, groups.values(), strict=True))
         self._answers = cache(self._answer)  # going back over a word costs nothing
         first = tasks[0]
         texts = first.test[first.text_column][:EXAMPLES] if len(first.test) else []
@@ -117,39 +114,34 @@ class Playground(Instrument):
 
     def current(self) -> dict[str, pd.DataFrame]:
         """Return the tables that are shown: a task's name -> one line a chosen prompt, one column a label."""
-        chosen = (name for name, box in self.chosen.items() if box.value)
-        return self._answers(self.text.value, tuple(chosen))[0]
+        return self._current()[0]
 
-    def _answer(
-        self, text: str, names: tuple[str, ...]
-    ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-        """Ask the model, once for each task; return the tables, and what it warned of."""
+    def _current(self) -> tuple[dict[str, pd.DataFrame], bool]:
+        """Return the tables for message and boxes as they are, and whether the message was cut."""
+        chosen = (name for name, box in self.chosen.items() if box.value)
+        return self._answers(self.text.value, tuple(chosen))
+
+    def _answer(self, text: str, names: tuple[str, ...]) -> tuple[dict[str, pd.DataFrame], bool]:
+        """Ask the model, once for each task."""
         if not names:
             raise ValueError("no prompt is chosen; tick at least one box.")
-        found, model = [], self._runs[0].model
+        found, model = {}, self._runs[0].model
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            for asked, task in self._groups.items():
-                prompts = {
-                    name: self._prompts[name] for name in names if self._asked.get(name) == asked
-                }
+            for title, (task, prompts) in self._groups.items():
+                asked = {name: prompts[name] for name in names if name in prompts}
                 if NO_PROMPT in names:
-                    prompts[NO_PROMPT] = torch.zeros(0, model.prompt.shape[1])
-                if prompts:
-                    shares = label_probabilities(model, task, [text], prompts=prompts)
-                    found.append((task.name, shares.droplevel("text")))
-        shown = dict(
-            zip(distinct([name for name, _ in found]), (each for _, each in found), strict=True)
-        )
-        return shown, [str(warning.message) for warning in said]
+                    asked[NO_PROMPT] = torch.zeros(0, model.prompt.shape[1])
+                if asked:
+                    shares = label_probabilities(model, task, [text], prompts=asked)
+                    found[title] = shares.droplevel("text")
+        return found, any("max_length" in str(warning.message) for warning in said)
 
     def content(self) -> Content:
         """Return the shares as cells, and the likeliest label in words; a text that was cut is said."""
         if not self.text.value.strip():
             return Content("Type a message, or click an example.", None)
-        shares = self.current()
-        chosen = tuple(name for name, box in self.chosen.items() if box.value)
-        said = self._answers(self.text.value, chosen)[1]
+        shares, cut = self._current()
         likeliest = [
             f"{name}: {row.idxmax()} {row.max():.0%}"
             for table in shares.values()
@@ -157,7 +149,7 @@ class Playground(Instrument):
         ]
         more = f"; {len(likeliest) - SAID} more below" * (len(likeliest) > SAID)
         status = f"Likeliest label. {'; '.join(likeliest[:SAID])}{more}."
-        if said:
+        if cut:
             status += f" The end of the message was cut off: at most {MAX_LENGTH} tokens are read."
         shown = {name: table.map("{:.1%}".format) for name, table in shares.items()}
         return Content(status, plots.answer_shares(shares), tables(shown, "prompt"))
