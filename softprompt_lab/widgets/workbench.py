@@ -27,6 +27,8 @@ FIRST = "tweets-seed0"  # of the menu
 def open(prompt: Prompt | None = None, task: Task | None = None) -> "Workbench":
     """Return all widgets that fit a prompt, in tabs; without a prompt, with a menu of the zoo above them.
 
+    All tabs show the prompt as it was when they were opened: what is trained in one is a copy.
+
     Args:
         prompt: a run's folder, "zoo:NAME", a run or a model.
         task: of a model; a run has its own.
