@@ -10,12 +10,8 @@ from .frame import Content, Instrument, control, neighbour_tables
 from .slider import Slider
 from .source import Prompt, opened_together, vectors, with_rows
 
-STAGES = (
-    2,
-    3,
-    5,
-    9,
-)  # points that are measured, the ends first: each stage halves the way once more
+# Points that are measured, the ends first: each stage halves the way once more.
+STAGES = (2, 3, 5, 9)
 
 
 class PromptInterpolation(Instrument):
@@ -51,7 +47,6 @@ class PromptInterpolation(Instrument):
         )
         self._measured = {"split": "validation", "limit": limit, "draws": 1}
         self._ways: dict[bool, pd.DataFrame] = {}  # by `spherical`
-        self._points: dict[bool, int] = {}  # that are measured
         self._evaluations: dict = {}
         places = [(f"{at:.3g}", at) for at in np.linspace(0, 1, STAGES[-1]).tolist()]
         label = f"way from {self._names[0]} to {self._names[1]}"
@@ -73,7 +68,6 @@ class PromptInterpolation(Instrument):
                     spherical=spherical,
                     **self._measured,
                 )
-            self._points[spherical] = points
             self.post()
 
     def words(self) -> dict[str, pd.DataFrame]:
@@ -94,18 +88,19 @@ class PromptInterpolation(Instrument):
     def content(self) -> Content:
         """Return the curves with a marker, the measures here in words, and the nearest words."""
         spherical = self.spherical.value
-        if self._points.get(spherical) != STAGES[-1] and not self.busy:
+        table = self._ways.get(spherical)
+        if (table is None or points_of(table) < STAGES[-1]) and not self.busy:
             self.in_background(lambda: self._measure(spherical))
+            table = self._ways.get(spherical)  # where no event loop runs it is measured now
         words = neighbour_tables(self.words())
-        if spherical not in self._ways:
+        if table is None:
             return Content("Measuring both ends …", None, words)
-        table = self._ways[spherical]
         figure = plots.interpolation_figure(table, self._names, self.at.value)
         return Content(self._said(table), figure, words)
 
     def _said(self, table: pd.DataFrame) -> str:
         """Return in words what was measured here."""
-        points = self._points[self.spherical.value]
+        points = points_of(table)
         more = f" Measured at {points} of {STAGES[-1]} points so far." * (points < STAGES[-1])
         lines = table[(table["kind"] != "no prompt") & np.isclose(table["at"], self.at.value)]
         here = {row["kind"]: row for row in lines.to_dict("records")}
@@ -119,3 +114,8 @@ class PromptInterpolation(Instrument):
             f"{here['random']['accuracy']:.1%}. Highest above the line: {highest['barrier']:.3f} at "
             f"{highest['at']:.3g}. {own['n']} rows of validation.{more}"
         )
+
+
+def points_of(table: pd.DataFrame) -> int:
+    """Return at how many points a way is measured."""
+    return table.loc[table["kind"] == "prompt", "at"].nunique()

@@ -77,21 +77,24 @@ class Workbench(Page):
     def _make(self) -> None:
         """Make the widget of the open tab, where it is not there yet."""
         name = dict(enumerate(self._makers)).get(self.tabs.selected_index)
-        if name is not None and name not in self.instruments:
+        if name in self.instruments:
+            self.keep()
+        elif name is not None:
             place = self.tabs.children[self.tabs.selected_index]
             try:
                 made = self.instruments[name] = self._makers[name]()
             except Exception as error:  # whatever goes wrong belongs on the reader's screen
                 place.children[0].value = alert(error)
+                self.keep()
             else:
                 made._holder = self
                 place.children = [made]
-                made.fill()
-        self.keep()
+                made.fill()  # which brings up to date what the notebook keeps
 
     def fill(self) -> None:
-        """Make the first tab's widget."""
-        self._make()
+        """Make the first tab's widget, where none is there."""
+        if not self.instruments:
+            self._make()
 
     def still(self) -> str:
         """Return the open tab's picture, status and table."""
