@@ -18,7 +18,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach name,$(CANDIDATES),$(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))))
 
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
-FIRST := 00_start_here.ipynb
+FIRST := 00_one_model_many_jobs.ipynb
 JUPYTER_OPTIONS := --ip=127.0.0.1 $(if $(NO_BROWSER),--no-browser) $(AS_ROOT) --LabApp.default_url=/lab/tree/$(FIRST)
 
 .DEFAULT_GOAL := help

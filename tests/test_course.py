@@ -261,7 +261,7 @@ def test_an_exercise_is_registered_by_its_id(monkeypatch, capsys):
     assert capsys.readouterr().out == "Hint for 99-1: Count to three.\n"
 
 
-IDS = [key for chapter in range(7) for key in exercise_ids(f"{chapter:02d}")]
+IDS = [key for chapter in range(8) for key in exercise_ids(f"{chapter:02d}")]
 WRONG = [(key, wrong) for key in IDS for wrong in checks.tables()[key].get("wrong", {})]
 
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOK = "00_start_here.ipynb"
+NOTEBOOK = "00_one_model_many_jobs.ipynb"
 
 pytestmark = [
     pytest.mark.slow,

@@ -235,7 +235,7 @@ def test_make_lab_keeps_the_token_and_stays_on_this_machine():
     assert "--ip=127.0.0.1" in line
     assert "--no-browser" in line
     assert "token" not in line.lower()
-    assert line.endswith("notebooks/00_start_here.ipynb")
+    assert line.endswith("notebooks/00_one_model_many_jobs.ipynb")
     assert "--no-browser" not in _make("-n", "lab", NO_BROWSER="").stdout
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..evaluation import wilson_interval
-from .cases import COUNTS, Z, normal, wald  # noqa: F401  exercises.toml uses wald
+from .cases import COUNTS, Z, normal, wald  # noqa: F401  the table uses wald
 from .checks import exercise
 
 

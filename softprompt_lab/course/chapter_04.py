@@ -3,7 +3,7 @@
 import torch
 
 from ..evaluation import wilson_interval
-from .cases import COUNTS, wald  # noqa: F401  exercises.toml uses wald
+from .cases import COUNTS, wald  # noqa: F401  the table uses wald
 from .checks import exercise
 
 SHORT, LONG = [50, 51], list(range(50, 70))

@@ -1,8 +1,16 @@
 """Exercises as tables of wrong answers, the check that tells them apart, and hints.
 
 An exercise is its right answer under `@exercise("NN-1", ...)` in `course/chapter_NN.py`, and its table in
-`course/exercises.toml`: what a pass says, typical wrong answers and faults of a result, each with its advice. A check
-calls the reader's answer on a few cases and compares with the right one.
+`chapter_NN.toml`. A check calls the reader's answer on a few cases and compares with the right one. A table holds
+
+passed    what a pass says; and of the exercise its `kind`, `minutes` and `difficulty`, 1 to 3
+wrong     wrong answers as a reader would write them, with the names of the arguments: who returns the same as one hears
+          its advice
+faults    what is true of a result, `found`, that has the fault: asked in order, once the result has the right form, also
+          where its numbers are right
+tries     wrong answers that tests give, and how the advice begins that meets each
+
+An expression may use whatever stands in chapter_NN.py; tests/test_course.py tries every one of them.
 """
 
 import copy
@@ -45,7 +53,7 @@ class Exercise:
     tolerance: float = 1e-4
 
     def evaluate(self, expression: str, arguments: tuple, **more: Any) -> Any:
-        """Return the value of an expression of `exercises.toml`, which knows the arguments by their names."""
+        """Return the value of an expression of a table, which knows the arguments by their names."""
         names = dict(zip(inspect.signature(self.right).parameters, arguments, strict=True))
         return eval(expression, self.right.__globals__ | names | more)
 
@@ -63,8 +71,19 @@ _REGISTRY: dict[str, Exercise] = {}
 
 @cache
 def tables() -> dict[str, dict]:
-    """Return what `exercises.toml` says of each exercise, by its id."""
-    return tomllib.loads(Path(__file__).with_name("exercises.toml").read_text(encoding="utf-8"))
+    """Return the table of each exercise, by its id."""
+    return {key: table for key, table in written().items() if "passed" in table}
+
+
+@cache
+def written() -> dict[str, dict]:
+    """Return the tables of all chapters, those of exercises and those of votes, by their ids."""
+    paths = sorted(Path(__file__).parent.glob("chapter_*.toml"))
+    return {
+        key: table
+        for path in paths
+        for key, table in tomllib.loads(path.read_text(encoding="utf-8")).items()
+    }
 
 
 def exercise(exercise_id: str, **fields: Any) -> Callable[[Callable], Callable]:

@@ -332,12 +332,12 @@ assert scores.shape == (1, model.prompt.shape[0] + ids.shape[1], model.word_embe
 # | chapter | question |
 # |---|---|
 # | 00 start here | Does my machine work, and what is this about? |
-# | [01 hard prompts](01_hard_prompts.ipynb) | What can words alone do? |
+# | [01 hard prompts](01_what_words_can_do.ipynb) | What can words alone do? |
 # | [02 concatenation by hand](02_concatenation_by_hand.ipynb) | What is a soft prompt? |
 # | [03 PromptEmbedding](03_prompt_embedding.ipynb) | How is it built, and where does it start? |
 # | [04 training](04_training.ipynb) | What moves when only the prompt may move? |
-# | [05 the PEFT folder](05_the_peft_folder.ipynb) | What is saved, and who can read it? |
-# | [06 nearest tokens](06_nearest_tokens.ipynb) | What did it learn? |
+# | [06 the PEFT folder](06_the_peft_folder.ipynb) | What is saved, and who can read it? |
+# | [07 nearest tokens](07_nearest_tokens.ipynb) | What did it learn? |
 #
 # Read them in this order; each takes what the one before has built. Every chapter stands on its own when it runs:
 # you can open 06 without having run 05.

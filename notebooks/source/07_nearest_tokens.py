@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 06 Nearest tokens
+# # 07 Nearest tokens
 #
 # **What did the prompt learn?**
 #
@@ -161,7 +161,7 @@ print(f"after a random step: {stayed_random} of {len(start)} keep their start wo
 # %% [markdown]
 # The step is not short: it is about as long as the vectors themselves. And a random step of that length keeps
 # the start words just as training does. In hundreds of dimensions a random direction points away from every
-# word alike, so the old word stays the nearest (exercise 06-4 derives by how much). *It kept its words* is a
+# word alike, so the old word stays the nearest (exercise 07-4 derives by how much). *It kept its words* is a
 # fact about the space. It is no sign that training was gentle.
 #
 # The two prompts have the same words, then. Do they do the same? Put the random step into the model.
@@ -479,9 +479,9 @@ plots.neighbour_figure(distances, k=3, metric="l2")
 
 # %% [markdown]
 # ## Exercises
-# Each exercise has a check that says what is wrong, and a hint: `course.hint("06-1")` opens it.
+# Each exercise has a check that says what is wrong, and a hint: `course.hint("07-1")` opens it.
 #
-# ### 06-1 Nearest by cosine
+# ### 07-1 Nearest by cosine
 # Specification in loops: for each row p of the prompt and each word w, the score is the sum of p[d] * w[d]
 # over d, divided by the length of p and by the length of w. Return for each row the ids of the k words with
 # the greatest scores, greatest first, as a tensor (P, k). Write it without loops.
@@ -506,10 +506,10 @@ def nearest_ids(prompt: torch.Tensor, words: torch.Tensor, k: int) -> torch.Tens
 # %%
 from softprompt_lab import course
 
-course.check("06-1", nearest_ids)
+course.check("07-1", nearest_ids)
 
 # %% [markdown]
-# ### 06-2 A fair control
+# ### 07-2 A fair control
 # Write the control of the second section: each row takes a step of random direction whose length is that of
 # the step from `start` to `end`. Draw the directions with `torch.randn(start.shape, generator=generator)`.
 
@@ -533,10 +533,10 @@ def random_step_control(start: torch.Tensor, end: torch.Tensor, generator: torch
 # %%
 from softprompt_lab import course
 
-course.check("06-2", random_step_control)
+course.check("07-2", random_step_control)
 
 # %% [markdown]
-# ### 06-3 Derive it: L2 from cosine
+# ### 07-3 Derive it: L2 from cosine
 # Let a vector have length a, a word length b, and let their cosine be c. Derive their L2 distance as a
 # formula of a, b and c. Then look at your formula: for words that all have the same length, can L2 and cosine
 # rank them differently?
@@ -559,10 +559,10 @@ def distance_from_cosine(a: float, b: float, c: float) -> float:
 # %%
 from softprompt_lab import course
 
-course.check("06-3", distance_from_cosine)
+course.check("07-3", distance_from_cosine)
 
 # %% [markdown]
-# ### 06-4 How far can a vector go before its word changes?
+# ### 07-4 How far can a vector go before its word changes?
 # A virtual token starts at the word w, with length |w|, and takes a step of length s *at right angles* to w
 # (in many dimensions a random step is nearly at right angles to everything). Derive the cosine between the
 # new place and w, as a formula of |w| and s. Then put in the lengths that this chapter measured: is it above
@@ -586,7 +586,7 @@ def cosine_after_step(word_length: float, step_length: float) -> float:
 # %%
 from softprompt_lab import course
 
-course.check("06-4", cosine_after_step)
+course.check("07-4", cosine_after_step)
 
 # %% [markdown]
 # ## Sources

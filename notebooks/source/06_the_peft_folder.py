@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 05 The PEFT folder
+# # 06 The PEFT folder
 #
 # **What is saved, and who can read it?**
 #
@@ -542,9 +542,9 @@ assert moved > 0.1
 
 # %% [markdown]
 # ## Exercises
-# Each exercise has a check that says what is wrong, and a hint: `course.hint("05-1")` opens it.
+# Each exercise has a check that says what is wrong, and a hint: `course.hint("06-1")` opens it.
 #
-# ### 05-1 The size, beforehand
+# ### 06-1 The size, beforehand
 # Complete the function: the number of bytes that the *numbers* of a saved prompt take, without the wrapping.
 # `submodules` is 1 for a decoder and may be 2 for an encoder-decoder, where PEFT saves two prompts one above
 # the other. In loops: for each submodule, for each virtual token, for each of the D numbers, add 4.
@@ -564,10 +564,10 @@ def prompt_bytes(virtual_tokens: int, width: int, submodules: int = 1) -> int:
 # %%
 from softprompt_lab import course
 
-course.check("05-1", prompt_bytes)
+course.check("06-1", prompt_bytes)
 
 # %% [markdown]
-# ### 05-2 A safetensors reader of your own
+# ### 06-2 A safetensors reader of your own
 # Write a reader that returns the *shape* and the *numbers* of each tensor in a safetensors file.
 # Specification:
 #
@@ -608,10 +608,10 @@ def read_safetensors(content: bytes) -> dict[str, torch.Tensor]:
 # %%
 from softprompt_lab import course
 
-course.check("05-2", read_safetensors)
+course.check("06-2", read_safetensors)
 
 # %% [markdown]
-# ### 05-3 The doorkeeper
+# ### 06-3 The doorkeeper
 # Write a function that says what is wrong with a configuration and a tensor, before anything is loaded. It
 # returns a list with one short sentence for each fault, in any order, and an empty list for a sound folder.
 # The faults:
@@ -652,10 +652,10 @@ def faults(config: dict, prompt: torch.Tensor) -> list[str]:
 # %%
 from softprompt_lab import course
 
-course.check("05-3", faults)
+course.check("06-3", faults)
 
 # %% [markdown]
-# ### 05-4 Derive it: when is a prompt as large as a LoRA?
+# ### 06-4 Derive it: when is a prompt as large as a LoRA?
 # LoRA, another method of PEFT, adds two matrices to a weight matrix of D x D: one of r x D and one of D x r.
 # It is often put on two weight matrices in each of L layers. Derive for which P a soft prompt has as many
 # numbers as such a LoRA, as a formula of r and L. D should cancel.
@@ -676,14 +676,14 @@ def equal_size_prompt(rank: int, layers: int) -> int:
 # %%
 from softprompt_lab import course
 
-course.check("05-4", equal_size_prompt)
+course.check("06-4", equal_size_prompt)
 
 # %% [markdown]
 # ## Sources
 # - Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning" (arXiv
 #   2104.08691): the method.
 # - Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685): for exercise
-#   05-4.
+#   06-4.
 # - Hugging Face PEFT 0.21.2, module `peft.tuners.prompt_tuning`: the configuration's keys, the folder, and
 #   the line that drops `trust_remote_code` (issue 2888).
 # - The safetensors format: the description in its repository's README ("Format").
