@@ -524,6 +524,7 @@ course.check("07-3", diagnosed)
 ### BEGIN SOLUTION
 shared_by_chance = 8 * 5 * 5 / 49_152
 ### END SOLUTION
+shared_by_chance
 
 # %% [markdown]
 # Check it:
@@ -560,6 +561,7 @@ results = {text: trained_from(text) for text in ("Write the plural of", "rain on
 told = ", ".join(f"from {text!r} {accuracy:.1%} ({kept} of 4 words kept)" for text, (accuracy, kept) in results.items())
 answer = {"results": results, "sentence": f"Of 80 held-out plurals {told} are right."}
 ### END SOLUTION
+answer
 
 # %% [markdown]
 # `answer` is a dict: "results" holds what `trained_from` returned by text, "sentence" is yours.
