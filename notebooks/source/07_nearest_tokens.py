@@ -133,10 +133,10 @@ table
 
 # %% [markdown]
 # Without `tweets-random`, {{table.drop("tweets-random").kept.sum()}} of {{table.drop("tweets-random").tokens.sum()}}
-# virtual tokens keep their word. Two rows are worth telling a friend. Four tasks (`tweets`, `reviews`, `films`,
-# `editorials`) and even different seeds read alike, word for word, because they started alike. And `tweets-vocab`, which
-# started from words drawn by chance, rates {{table.accuracy["tweets-vocab"]:.1%}} of the tweets correctly while its
-# nearest words are still that heap of chance.
+# virtual tokens keep their word. Four tasks (`tweets`, `reviews`, `films`, `editorials`) and three seeds read alike, word
+# for word, because they started alike. And there is one row to tell a friend: `tweets-vocab` started from words drawn by
+# chance, rates {{table.accuracy["tweets-vocab"]:.1%}} of the tweets correctly, and what you read near it is
+# "{{table["nearest words of the trained prompt"]["tweets-vocab"]}}".
 #
 # The exception explains the rule. `tweets-random` started from vectors that were near to no word, its cosine with the
 # nearest one was {{reading.nearest(zoo.load("tweets-random", model.base_model, model.tokenizer).start, words, k=1)[0].mean():.2f}},
@@ -227,9 +227,9 @@ for kind, each in kinds.items():
     (as_it_is, _), (shifted, names) = (reading.nearest(each, words, k=1, centered=flag) for flag in (False, True))
     parts.append(pd.DataFrame({"kind": kind, "plain": as_it_is[:, 0], "centred": shifted[:, 0]}))
     if kind == "random vectors":
-        print("nearest to random vectors, centred:", *(reading.readable_token(i, model.tokenizer) for i in names[:, 0].tolist()))
+        print("nearest to random vectors, centred:", [reading.readable_token(i, model.tokenizer) for i in names[:, 0].tolist()])
 axes = {"plain": "cosine with the nearest word", "centred": "the same, centred"}
-plots.marks_figure(pd.concat(parts), axes, title="Centring lifts vectors that learned nothing, unless the control is centred too")
+plots.marks_figure(pd.concat(parts), axes, title="Centred, random vectors score high; random vectors around the mean do not")
 
 # %% [markdown]
 # It rises by far. Did random vectors become more like words? No: a vector without any share of the mean word, from
@@ -256,12 +256,20 @@ assert abs(centred) < 0.05 < plain
 NeighbourExplorer(run, k=3)
 
 # %% [markdown]
-# It was there at step 0 as well. The first question has an answer that you can also see without a kernel, with a random
-# walk at its side:
+# It was there at step 0 as well. And no word changes at any step. Here is why, in a picture that needs no kernel: the
+# cosine of each virtual token with its nearest word and with the second nearest, by step.
 
 # %%
-way = reading.trajectories_of({"prompt": run.snapshots}, words, model.tokenizer)
-plots.trajectory_words_figure(way, title="No word changes at any step, neither in training nor on a random walk")
+parts = []
+for step, each in run.snapshots.items():
+    first, second = reading.nearest(each, words, k=2)[0].T
+    parts += [pd.DataFrame({"step": step, "kind": "nearest word", "score": first})]
+    parts += [pd.DataFrame({"step": step, "kind": "second nearest word", "score": second})]
+title = "The start's word loses, and the next word loses as much: the order stays"
+plots.curves_figure(pd.concat(parts), "step", {"score": "cosine"}, "median", 0.1, title=title)
+
+# %% [markdown]
+# The prompt moves away from its word, but it moves away from the word's neighbours too, and the gap hardly closes.
 
 # %% [markdown]
 # ## The way through training
@@ -269,6 +277,7 @@ plots.trajectory_words_figure(way, title="No word changes at any step, neither i
 # snapshots, in a random direction. What does the prompt do that the walk does not?
 
 # %%
+way = reading.trajectories_of({"prompt": run.snapshots}, words, model.tokenizer)
 plots.movement_figure(way, title="The prompt goes farther than a random walk whose steps are as long")
 
 # %% [markdown]
@@ -306,7 +315,7 @@ assert not (way.groupby(["kind", "virtual_token"]).token.nunique() > 1).any()
 second = zoo.load("tweets-seed1", model.base_model, model.tokenizer)
 steps = {"seed 0": moved, "seed 1": second.model.prompt.detach() - second.start, "random": reading.random_control(moved, seed=1)}
 frames = {name: nearest_tokens(step, words, model.tokenizer, k=5) for name, step in steps.items()}
-plots.neighbour_figure(frames, title="Both seeds step towards versus and line breaks, a random direction does not")
+plots.neighbour_figure(frames, title="Both seeds step towards 'vs' and a line break, a random direction does not")
 
 # %% [markdown]
 # For the first time a reading differs from its control. The scores are a little above those of random directions. More
