@@ -3,17 +3,15 @@
 #
 # **What did it learn?**
 #
-# Eight vectors make a frozen model rate tweets about as well as a person does. They lie in the same space as
-# the word embeddings, so each of them has a nearest word, and you can print those words and read them. It is
-# the first thing that almost everyone does with a trained prompt. In this chapter you do it too, and then you
-# do what makes the difference: you read vectors beside it that cannot have learned anything.
+# Eight vectors make a frozen model rate tweets about as well as a person does. Each of them lies in the space of the
+# word embeddings, so it has a nearest word, and almost everyone reads those words first. You do so too, beside vectors that
+# cannot have learned anything.
 #
 # You will be able to
 #
 # - find the nearest words of a vector, and say what cosine and centring do to the list;
-# - make controls: the start, a random step of the same length, random vectors, another run;
-# - follow a prompt through training beside a random walk;
-# - say which sentence about a prompt its nearest words support, and which they do not.
+# - make controls: a random step of the same length, random vectors, a random walk, another training;
+# - say what a prompt's nearest words support, and what they do not.
 
 # %% tags=["setup"]
 import dataclasses
@@ -32,14 +30,12 @@ words = model.word_embeddings.detach()  # (V, D)
 start, trained = run.start, model.prompt.detach()  # (P, D) each
 
 # %% [markdown]
-# You load a prompt that is trained already: {{len(trained)}} virtual tokens, {{run.record["settings"]["steps"]}} steps
-# on {{len(task.train)}} tweets, as in chapter 04. On the {{run.record["trained"]["n"]}} test tweets it is right on
-# {{run.record["trained"]["accuracy"]:.1%}} of them (95 % interval
-# {{run.record["trained"]["confidence_interval"][0]:.1%}} to {{run.record["trained"]["confidence_interval"][1]:.1%}}).
-# The untrained start reached {{run.record["untrained"]["accuracy"]:.1%}}, the majority label is
-# {{run.record["majority_baseline"]:.1%}}, and one human rater agrees with the others on
-# {{run.record["human_ceiling"]:.1%}}. So something was learned. These are the numbers that the chapter may use when it
-# trains and measures for itself:
+# The prompt comes from the zoo: {{len(trained)}} virtual tokens, trained for {{run.record["settings"]["steps"]}} steps as
+# in chapter 04. Of {{run.record["trained"]["n"]}} test tweets it rates {{run.record["trained"]["accuracy"]:.1%}} correctly
+# (95 % interval {{run.record["trained"]["confidence_interval"][0]:.1%}} to
+# {{run.record["trained"]["confidence_interval"][1]:.1%}}), where its untrained start has
+# {{run.record["untrained"]["accuracy"]:.1%}}, the majority label {{run.record["majority_baseline"]:.1%}} and one human
+# rater {{run.record["human_ceiling"]:.1%}}. So something was learned. What this chapter trains and measures for itself:
 
 # %% tags=["parameters", "setup"]
 STEPS = 100  # of the one training in this chapter
@@ -50,7 +46,7 @@ STEPS, ROWS = 2, 8
 
 # %% [markdown]
 # ## How far did it go?
-# Before you ask where the vectors are, look at how far they went. A vector's length is its norm:
+# Before you ask where the vectors are, look at how far they went. The length of a vector is its norm:
 
 # %%
 lengths = {
@@ -63,19 +59,18 @@ title = "Every virtual token went farther than the word was long from which it s
 plots.norms_histogram(reading.norms(words), lengths, title=title)
 
 # %% [markdown]
-# The start is made of words, so it is as long as words are. From there each virtual token went
-# {{lengths["way from start to end"].mean():.1f}} on average, more than its own length of
-# {{lengths["start"].mean():.1f}}, and it ended longer than
-# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.1%}} of all words. (The random start in the last
-# row is another story: as long as no word is. It comes back below.) After such a way, which words are the vectors near?
+# The way is {{lengths["way from start to end"].mean():.1f}} long on average, and the word at its start
+# {{lengths["start"].mean():.1f}}. In the end each vector is longer than about
+# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.0%}} of all words. (The last row comes back below.)
+# Which words are the vectors near, after such a way?
 
 # %% tags=["check"]
 assert (lengths["way from start to end"] > lengths["start"]).all()
 
 # %% [markdown]
 # ## The nearest word
-# *Near* usually means the cosine: make both vectors length 1 and take their dot product, so that the result lies
-# between -1 and 1 and lengths play no part. The prompt's cosine with all {{len(words):,}} words is one product:
+# *Near* usually means the cosine: make both vectors length 1, then take their dot product. It lies between -1 and 1, and
+# lengths play no part. All cosines with the {{len(words):,}} words are one product:
 
 # %%
 cosines = functional.normalize(trained, dim=-1) @ functional.normalize(words, dim=-1).T  # (P, V)
@@ -83,10 +78,9 @@ scores, ids = cosines.max(dim=-1)
 scores.numpy().round(2)
 
 # %% [markdown]
-# These are the scores of the nearest words, but not yet the words. The prompt started as the {{len(start)}} tokens of an
-# instruction, "{{task.instruction}}". Training took the accuracy from {{run.record["untrained"]["accuracy"]:.0%}} to
-# {{run.record["trained"]["accuracy"]:.0%}}. How many of the {{len(start)}} still have the word as their nearest from
-# which they started? Write down a number from 0 to {{len(start)}}, then vote.
+# These are the scores of the nearest words, and not yet the words. The prompt started as the {{len(start)}} tokens of
+# "{{task.instruction}}" How many of them are still nearest to the word from which they started? Write down a number from 0
+# to {{len(start)}}, then vote.
 
 # %%
 course.vote("07-a")
@@ -103,10 +97,9 @@ frames["trained"] = nearest_tokens(trained, words, model.tokenizer, k=3)
 plots.neighbour_figure(frames, title=f"{kept} of {len(start)} virtual tokens keep the word from which they started")
 
 # %% [markdown]
-# {{kept}} of {{len(start)}}. (A dot · stands for a space; the darker a cell, the larger the cosine.) Read the first
-# column on the right and you read the instruction, before training as after it. If you expected "awful" and "lovely",
-# you expected what most people expect. The behaviour changed completely, and the list of words did not change at all.
-# So the list cannot say what was learned: it was there before.
+# {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) If you expected "awful" and "lovely",
+# you expected what most people expect. But the behaviour changed completely and the words not at all: they cannot be what was
+# learned, since they were there before.
 
 # %% tags=["check"]
 assert kept == len(start)
@@ -114,8 +107,7 @@ assert ids.tolist() == nearest_word(trained).tolist()
 
 # %% [markdown]
 # ## Is it only this prompt?
-# One prompt is one draw. The zoo has more of them: other seeds, other kinds of texts, word skills, other starts. Count
-# for all that were trained freely (about 20 s on two cores):
+# One prompt is one draw. Count for all prompts of the zoo that were trained freely (about 20 s on two cores):
 
 # %%
 lines = []
@@ -123,24 +115,23 @@ for name in zoo.names():
     other = zoo.load(name, model.base_model, model.tokenizer)
     if other.free and "wayward" not in name:
         begun, ended = nearest_word(other.start), nearest_word(other.model.prompt)
-        told = "".join(model.tokenizer.convert_ids_to_tokens(ended.tolist())).replace("Ġ", " ")
         measured = other.record["trained"]
         row = (name, measured["accuracy"], measured["n"], other.record["majority_baseline"])
-        lines.append((*row, len(begun), int((begun == ended).sum()), told.strip()))
+        lines.append((*row, len(begun), int((begun == ended).sum()), model.tokenizer.decode(ended).strip()))
 columns = ["prompt", "accuracy", "n", "majority", "tokens", "kept", "nearest words of the trained prompt"]
 table = pd.DataFrame(lines, columns=columns).set_index("prompt").round(3)
 table
 
 # %% [markdown]
 # Without `tweets-random`, {{table.drop("tweets-random").kept.sum()}} of {{table.drop("tweets-random").tokens.sum()}}
-# virtual tokens keep their word. Four tasks (`tweets`, `reviews`, `films`, `editorials`) and three seeds read alike, word
-# for word, because they started alike. And there is one row to tell a friend: `tweets-vocab` started from words drawn by
-# chance, rates {{table.accuracy["tweets-vocab"]:.1%}} of the tweets correctly, and what you read near it is
+# virtual tokens keep their word. Four tasks and three seeds read alike, word for word, because they started alike. And
+# there is a row to tell a friend: `tweets-vocab` started from words drawn by chance, rates
+# {{table.accuracy["tweets-vocab"]:.1%}} of the tweets correctly, and reads
 # "{{table["nearest words of the trained prompt"]["tweets-vocab"]}}".
 #
-# The exception explains the rule. `tweets-random` started from vectors that were near to no word, its cosine with the
-# nearest one was {{reading.nearest(zoo.load("tweets-random", model.base_model, model.tokenizer).start, words, k=1)[0].mean():.2f}},
-# so a small turn changes which of many equally distant words comes first.
+# The exception explains the rule. `tweets-random` started from the last row of the first figure, far from every word
+# (cosine {{reading.nearest(zoo.load("tweets-random", model.base_model, model.tokenizer).start, words, k=1)[0].mean():.2f}}
+# with the nearest), so a small turn changes which of many distant words comes first.
 
 # %% tags=["check"]
 assert (table.drop("tweets-random").kept == table.drop("tweets-random").tokens).all()
@@ -148,10 +139,9 @@ assert table.kept["tweets-random"] < 8
 
 # %% [markdown]
 # ## A random step of the same length
-# Perhaps the words stay because training is gentle? Then a step without any sense should lose them. Let every virtual
-# token of the start take a step that is exactly as long as its way through training, in a random direction. Two tables
-# follow. One of them is the trained prompt, with its accuracy of {{run.record["trained"]["accuracy"]:.0%}}; the other is
-# the random step.
+# Do the words stay because training is gentle? Then a step without any sense should lose them. One of the next two tables
+# is the trained prompt. In the other, every virtual token of the start took a step as long as its way through training, in
+# a random direction.
 
 # %%
 moved = trained - start
@@ -161,9 +151,8 @@ frames = {name: nearest_tokens(vectors, words, model.tokenizer, k=3) for name, v
 plots.neighbour_figure(frames, title="One of these rates tweets like a person. Which?")
 
 # %% [markdown]
-# Both have all eight start words. Decide, and then see what each of them does in front of {{ROWS}} test tweets, beside
-# three more vectors that learned nothing: the start, random words of the vocabulary, and random vectors as long as the
-# trained ones (about 40 s on two cores).
+# Both keep all eight words. Decide, then see what they do in front of {{ROWS}} test tweets, beside three more that learned
+# nothing: the start, random words, and random vectors as long as the trained ones (about 40 s on two cores).
 
 # %%
 course.vote("07-b")
@@ -176,26 +165,21 @@ vectors = {
 }
 found = evaluate(model, task, "test", prompts=vectors, limit=ROWS)
 level = reading.levels(task, "test", ROWS)
-intervals = {name: each.confidence_interval for name, each in found.items()}
-rows = [{"label": name, "accuracy": found[name].accuracy, "low": low, "high": high} for name, (low, high) in intervals.items()]
+ends = {name: each.confidence_interval for name, each in found.items()}
+rows = [{"label": name, "accuracy": found[name].accuracy, "low": low, "high": high} for name, (low, high) in ends.items()]
 rows.append({"label": "one human rater", "accuracy": level["ceiling"]})
-measured = f"accuracy on {level['n']} test tweets"
-title = "The same nearest words, another behaviour: A is below the start, B is at a human rater's level"
-plots.accuracy_comparison(rows, level["majority"], measured, title=title)
+title = "The same nearest words: A rates tweets worse than its start, B as a human rater does"
+plots.accuracy_comparison(rows, level["majority"], f"accuracy on {level['n']} test tweets", title=title)
 
 # %% [markdown]
-# A is the random step: {{found["A: start + random step"].accuracy:.1%}}, where the start had
-# {{found["start"].accuracy:.1%}} and always saying "positive" has {{level["majority"]:.1%}} (n = {{level["n"]}}). The
-# model's own first word is the right label in {{found["A: start + random step"].exact_match:.0%}} of the rows behind A,
-# and in {{found["B: trained"].exact_match:.0%}} behind B. Everything that training did lies in the *direction* of the
-# step, and the table of nearest words hardly sees a direction. It is no sign of gentle training that words stay, but a
-# property of a space with {{words.shape[1]}} dimensions: a random step is at right angles to nearly every word, so it
-# moves away from all of them alike and the old word stays first. Exercise 07-2 computes by how much.
+# A is the random step: {{found["A: start + random step"].accuracy:.1%}}, and the model's own first word is the right label
+# in {{found["A: start + random step"].exact_match:.0%}} of the rows, behind B in {{found["B: trained"].exact_match:.0%}}.
+# All that training did lies in the *direction* of the step, which nearest words hardly see. In {{words.shape[1]}} dimensions a
+# random step is at right angles to nearly every word, so it leaves all of them alike, and the old word stays first (exercise
+# 07-2).
 #
-# You may have chosen B since its scores are a little higher ({{frames["B"].query("rank == 1").score.mean():.2f}} against
-# {{frames["A"].query("rank == 1").score.mean():.2f}}). That difference is real: the way through training leans a little
-# along the start (cosine {{functional.cosine_similarity(moved, start).mean():.2f}}). But you only see it with A beside
-# B, and it does not say what either does.
+# Did the higher scores give B away? They are real, since the way leans a little along the start (cosine
+# {{functional.cosine_similarity(moved, start).mean():.2f}}), but they do not say what either does.
 
 # %% tags=["check"]
 assert (nearest_word(random_step) == nearest_word(start)).all()
@@ -204,7 +188,7 @@ assert found["A: start + random step"].accuracy < found["start"].accuracy
 
 # %% [markdown]
 # ## Where zero is: centring
-# How good is a cosine of {{scores.mean():.2f}}? That depends on what two words have in common that were taken by chance:
+# Is a cosine of {{scores.mean():.2f}} large? Ask two words that were taken by chance:
 
 # %%
 pairs = words[torch.randint(len(words), (2, 2_000), generator=torch.Generator().manual_seed(0))]  # (2, 2000, D)
@@ -213,9 +197,8 @@ plain, centred = (functional.cosine_similarity(*(pairs - shift), dim=-1).mean() 
 print(f"two words by chance: cosine {plain:.2f}; after subtracting the mean word: {abs(centred):.2f}")
 
 # %% [markdown]
-# All words lean to one side, and the mean word is that side: a cosine of {{plain:.2f}} between two words means nothing.
-# *Centring* subtracts the mean word from both sides first, and chance pairs then have the cosine 0 that one expects
-# (Mu and Viswanath 2018). So read again, centred. Vectors of random directions score
+# All words lean to one side, that of the mean word. *Centring* subtracts it from both vectors first, and chance pairs then
+# have the 0 that one expects (Mu and Viswanath 2018). Vectors of random directions score
 # {{reading.nearest(vectors["random vectors"], words, k=1)[0].mean():.2f}} without centring. And with it?
 
 # %%
@@ -232,11 +215,9 @@ axes = {"plain": "cosine with the nearest word", "centred": "the same, centred"}
 plots.marks_figure(pd.concat(parts), axes, title="Centred, random vectors score high; random vectors around the mean do not")
 
 # %% [markdown]
-# It rises by far. Did random vectors become more like words? No: a vector without any share of the mean word, from
-# which the mean is subtracted, is mostly *minus the mean*, and the words found are commas, single letters and other
-# tokens that lie on that side. The subtraction made the score. A reading needs a control that is treated as the prompt
-# is, and for a centred reading that is the last row, vectors drawn *around the mean*: far to the left, as they should
-# be. Change the measure, and the control changes with it.
+# It rises by far, but the words found are commas and single letters. A random vector less the mean word is mostly *minus the
+# mean*, and such tokens lie on that side: the subtraction made the score. A control has to be treated as the prompt is; for a
+# centred reading that is the last row, drawn *around the mean*.
 
 # %% tags=["check"]
 scored = pd.concat(parts).groupby("kind")[["plain", "centred"]].mean()
@@ -246,18 +227,16 @@ assert abs(centred) < 0.05 < plain
 
 # %% [markdown]
 # ## Look for yourself
-# The explorer shows prompt, start and random vectors at any step of training, by cosine, L2 distance or dot product,
-# with and without centring. Move the slider of steps with the arrow keys and look for the first step at which a word
-# changes. Then choose the dot product, which prefers *long* words: one virtual token is now nearest to
-# `{{reading.readable_token(reading.nearest(trained, words, k=1, metric="dot")[1][2, 0].item(), model.tokenizer)}}`, a
-# piece of a rare word. Is that something it learned? Set the step to 0.
+# Move the explorer's slider of steps with the arrow keys: when does a word change first? Then choose the dot product,
+# which prefers long words. One virtual token is now nearest to `{{reading.readable_token(reading.nearest(trained, words, k=1, metric="dot")[1][2, 0].item(), model.tokenizer)}}`,
+# a piece of a rare word. Was that learned? Set the step to 0.
 
 # %%
 NeighbourExplorer(run, k=3)
 
 # %% [markdown]
-# It was there at step 0 as well. And no word changes at any step. Here is why, in a picture that needs no kernel: the
-# cosine of each virtual token with its nearest word and with the second nearest, by step.
+# It was there at step 0. And no word changes at any step, for a reason that you also see without a kernel, in the cosines
+# with the nearest and the second nearest word:
 
 # %%
 parts = []
@@ -265,29 +244,24 @@ for step, each in run.snapshots.items():
     first, second = reading.nearest(each, words, k=2)[0].T
     parts += [pd.DataFrame({"step": step, "kind": "nearest word", "score": first})]
     parts += [pd.DataFrame({"step": step, "kind": "second nearest word", "score": second})]
-title = "The start's word loses, and the next word loses as much: the order stays"
+title = "The prompt leaves its word and the next word alike, so the order stays"
 plots.curves_figure(pd.concat(parts), "step", {"score": "cosine"}, "median", 0.1, title=title)
 
 # %% [markdown]
-# The prompt moves away from its word, but it moves away from the word's neighbours too, and the gap hardly closes.
-
-# %% [markdown]
 # ## The way through training
-# The random walk starts where the prompt starts, and each of its steps is as long as the prompt's between two
-# snapshots, in a random direction. What does the prompt do that the walk does not?
+# A random walk starts where the prompt starts, and takes steps as long as the prompt's between two snapshots, in random
+# directions. What does the prompt do that the walk does not?
 
 # %%
 way = reading.trajectories_of({"prompt": run.snapshots}, words, model.tokenizer)
 plots.movement_figure(way, title="The prompt goes farther than a random walk whose steps are as long")
 
 # %% [markdown]
-# At first sight the curves of the prompt tell a story: it grows, it leaves its start, it settles. The walk tells the
-# same story. Growing comes from steps at right angles, settling from the learning rate, which falls to 0. One
-# difference remains, in the middle: the prompt ends {{way[way.step == 100].groupby("kind").distance.median()["prompt"]:.1f}}
-# from its start and the walk {{way[way.step == 100].groupby("kind").distance.median()["random walk"]:.1f}}, since the
-# prompt's steps point partly the same way and the walk's do not. It was going somewhere.
-#
-# A map would show where. This one is drawn along the two directions in which the prompt moved most:
+# Both grow, leave their start and settle: growing comes from steps at right angles, settling from a learning rate that
+# falls to 0. One difference remains. The prompt ends
+# {{way[way.step == 100].groupby("kind").distance.median()["prompt"]:.1f}} from its start, the walk
+# {{way[way.step == 100].groupby("kind").distance.median()["random walk"]:.1f}}, since the prompt's steps point partly the
+# same way. It was going somewhere. A map shows where, along the two directions in which it moved most:
 
 # %%
 projection = reading.project(run.snapshots, words)
@@ -296,10 +270,9 @@ title = f"A map of two directions out of {words.shape[1]} holds {sum(projection.
 plots.trajectory_figure(projection.points, projection.backdrop, similarity, projection.explained, title=title)
 
 # %% [markdown]
-# It looks as if the prompt fled from the words. But these two directions were *chosen* as those of its movement, and
-# words have no reason to spread along them. Of the random walk such a map holds
-# {{sum(reading.project(reading.random_walk_control(run.snapshots), words).explained):.0%}}, and it flees as well. A map
-# shows the order of events, no destination.
+# It seems to flee from the words. But the two directions were *chosen* as those of its movement, and words have no reason
+# to spread along them. The random walk's own map holds
+# {{sum(reading.project(reading.random_walk_control(run.snapshots), words).explained):.0%}}, and it flees as well.
 
 # %% tags=["check"]
 ends = way[way.step == 100].groupby("kind").distance.median()
@@ -308,19 +281,8 @@ assert not (way.groupby(["kind", "virtual_token"]).token.nunique() > 1).any()
 
 # %% [markdown]
 # ## The words of the step
-# If the place says nothing, read the *step*, the difference between end and start. Its controls are the step of another
-# seed from the same start, and random directions.
-
-# %%
-second = zoo.load("tweets-seed1", model.base_model, model.tokenizer)
-steps = {"seed 0": moved, "seed 1": second.model.prompt.detach() - second.start, "random": reading.random_control(moved, seed=1)}
-frames = {name: nearest_tokens(step, words, model.tokenizer, k=5) for name, step in steps.items()}
-plots.neighbour_figure(frames, title="Both seeds step towards 'vs' and a line break, a random direction does not")
-
-# %% [markdown]
-# For the first time a reading differs from its control. The scores are a little above those of random directions. More
-# telling is that the two seeds share words: count those that stand among the five nearest of the same virtual token in
-# both.
+# If the place says nothing, read the *step*, the difference of end and start. Its controls are the step of another seed and
+# random directions.
 
 
 # %%
@@ -330,29 +292,35 @@ def shared(one, other):
     return len(listed[0] & listed[1])
 
 
-print("of 40 words, seed 0 shares", shared(frames["seed 0"], frames["seed 1"]), "with seed 1")
-print("of 40 words, seed 0 shares", shared(frames["seed 0"], frames["random"]), "with random directions")
+second = zoo.load("tweets-seed1", model.base_model, model.tokenizer)
+steps = {"seed 0": moved, "seed 1": second.model.prompt.detach() - second.start, "random": reading.random_control(moved, seed=1)}
+frames = {name: nearest_tokens(step, words, model.tokenizer, k=5) for name, step in steps.items()}
+plots.neighbour_figure(frames, title="Both seeds step towards 'vs' and a line break, a random direction does not")
 
 # %% [markdown]
-# Two trainings that shuffled their tweets differently found the same direction, in part. It is tempting to write: *the
-# prompt learned to weigh positive versus negative*. Before you do, make one more control, the best of this chapter. Train a
-# prompt from the same start on the same tweets with every label turned round, "positive" where people said negative and
-# "negative" where they said positive (about 50 s on two cores).
+# For the first time a reading differs from its control. Of the {{len(frames["seed 0"])}} words that stand among the five
+# nearest, seed 0 shares {{shared(frames["seed 0"], frames["seed 1"])}} with seed 1 at the same virtual token, and
+# {{shared(frames["seed 0"], frames["random"])}} with random directions. It is tempting to write: *the prompt learned to weigh
+# positive versus negative*. Before you do, make the best control of this chapter: from the same start, train on the same
+# tweets with every label turned round (about 60 s on two cores).
 
 # %%
 opposite = dict(zip(task.labels, reversed(task.labels), strict=True))
 labels = [opposite[label] for label in task.train["text_label"]]
 turned_rows = task.train.remove_columns("text_label").add_column("text_label", labels)
-turned_task = dataclasses.replace(task, train=turned_rows)
 config = PromptTuningConfig(num_virtual_tokens=len(start))
 turned = SoftPromptModel(model.base_model, config, tokenizer=model.tokenizer, start=start)
-history = train(turned, turned_task, steps=STEPS)
-print(f"loss {history.losses[0]:.2f} -> {sum(history.losses[-10:]) / len(history.losses[-10:]):.2f}")
+train(turned, dataclasses.replace(task, train=turned_rows), steps=STEPS)
+against = evaluate(turned, task, "test", limit=ROWS)  # the test tweets keep their labels
+low, high = against.confidence_interval
+stayed = int((nearest_word(turned.prompt) == nearest_word(start)).sum())
+print(f"agrees with the raters on {against.accuracy:.1%} of {against.n} tweets ({low:.1%} to {high:.1%})")
+print(f"virtual tokens that keep their word: {stayed} of {len(start)}")
 
 # %% [markdown]
-# It learns that too. Now compare the steps themselves, without words: the cosine of each virtual token's step with that
-# of seed 0. Another seed of the same task has a cosine of about
-# {{functional.cosine_similarity(steps["seed 1"], moved).mean():.1f}}. And the prompt that says the opposite of every tweet?
+# It learned to say the opposite, below the same eight words. Now compare steps without words, by their cosine with seed
+# 0's step. Another seed has about {{functional.cosine_similarity(steps["seed 1"], moved).mean():.1f}}. And the prompt with
+# the opposite answers?
 
 # %%
 course.vote("07-d")
@@ -362,27 +330,16 @@ steps["reviews"] = reviews.model.prompt.detach() - reviews.start
 order = ["seed 1", "labels turned round", "reviews", "random"]
 agreement = {name: functional.cosine_similarity(steps[name], moved).numpy() for name in order}
 table = pd.concat([pd.DataFrame({"kind": name, "cosine": each}) for name, each in agreement.items()])
-title = "The prompt with the opposite answers went the same way as another seed"
+title = "The prompt with the opposite answers went as near to seed 0's way as another seed"
 plots.marks_figure(table, {"cosine": "cosine of the step with seed 0's step"}, title=title)
 
 # %% [markdown]
-# About as near as another seed of the same task: {{agreement["labels turned round"].mean():.2f}} against
-# {{agreement["seed 1"].mean():.2f}}. What the two seeds share is therefore not how tweets are rated. It is something that
-# both labellings need, perhaps that one of two words is to be written and then the end: "versus", a line break. And does the
-# turned prompt really rate the other way? Put it before the same {{ROWS}} tweets (10 s).
-
-# %%
-against = evaluate(turned, task, "test", limit=ROWS)
-stayed = int((nearest_word(turned.prompt) == nearest_word(start)).sum())
-print(f"nearest words kept: {stayed} of {len(start)}")
-low, high = against.confidence_interval
-print(f"agrees with the raters on {against.accuracy:.1%} of {against.n} tweets ({low:.1%} to {high:.1%})")
-
-# %% [markdown]
-# So here is the end of the story. Two prompts with the same {{len(start)}} nearest words, *Is the sentiment here positive
-# or negative?*, went in similar directions, and one agrees with the raters on {{found["B: trained"].accuracy:.0%}} of the
-# tweets where the other agrees on {{against.accuracy:.0%}}. What decides between them lies in the part of the step that
-# no word names.
+# As near as another seed: {{agreement["labels turned round"].mean():.2f}} against {{agreement["seed 1"].mean():.2f}}. So what
+# two seeds share is not how tweets are rated. It is what both labellings need, perhaps that one of two words is to be
+# written and then the end.
+#
+# Two prompts with the same eight nearest words went half the same way, and one agrees with the raters on {{found["B: trained"].accuracy:.0%}} of the tweets, the other on {{against.accuracy:.0%}}. What
+# decides between them lies in the part of the step that no word names.
 
 # %% tags=["check"]
 assert stayed == len(start)
@@ -395,33 +352,26 @@ assert shared(frames["seed 0"], frames["seed 1"]) > shared(frames["seed 0"], fra
 #
 # | what you see in a trained prompt | what shows it too |
 # |---|---|
-# | every virtual token has nearest words, and they tell a story | random vectors |
-# | the words of the start are still there | a random step of the same length |
-# | the vectors grow, leave the start and settle | a random walk |
-# | they seem to flee from the words on a map | a random walk |
-# | centring raises the scores | random vectors, most of all |
-# | the step's words agree between seeds | **not** random directions, but a prompt with the opposite answers |
-# | the tweets are rated as people rate them | nothing: this is what was learned |
+# | nearest words that tell a story | random vectors |
+# | the words of the start | a random step of the same length |
+# | it grows, leaves its start, settles, flees from the words | a random walk |
+# | high centred scores | random vectors, most of all |
+# | two seeds share words of the step | **not** random directions, but a prompt with the opposite answers |
+# | tweets rated as people rate them | nothing: this was learned |
 #
-# The honest sentence about this prompt is: it stands where any vector would stand that came as far from the same start,
-# and what it learned shows in what it does. That is also the older result of Khashabi et al. (2022), who trained prompts
-# that do a task well while their nearest words are those of any text one likes.
+# So the prompt stands where any vector would that came as far from the same start, and what it learned shows in what it
+# does. Khashabi et al. (2022) even trained prompts that do a task while their nearest words are those of any text one likes.
 #
-# Then can a prompt be read at all? Not by asking what is near it. Better questions are what happens when a virtual
-# token is taken away, when the vectors are replaced by their nearest words, and what the layers make of them. You have
-# seen the first answer to the second one already: the nearest words of this prompt *are* its start, and the start
-# reaches {{found["start"].accuracy:.0%}}.
+# Then can a prompt be read at all? One answer you have seen: put its nearest words in its place, and you have the start, with
+# {{found["start"].accuracy:.0%}}. A later chapter asks that question, and better ones than what is near.
 
 # %% [markdown]
 # ## Summary
-# - Every vector has nearest words. A list of them says nothing until a vector that learned nothing has another list.
-# - In {{words.shape[1]}} dimensions words stay: in all prompts with a start made of words, each virtual token kept its
-#   own, and so did random steps of the same length.
-# - A control is treated exactly as the prompt: the same lengths, the same start, and for a centred reading, drawn around
-#   the mean word.
-# - A picture of a way through training needs a random walk beside it and the share of the movement that it holds.
-# - The best control is a prompt that was trained to do something else. Where it gives the same reading, the reading is not
-#   about the task.
+# - Every vector has nearest words. They say nothing until vectors that learned nothing have others.
+# - Every virtual token that started at a word kept it, through training as after a random step of the same length.
+# - A control is treated as the prompt is: the same start and lengths; for a centred reading, drawn around the mean word.
+# - A picture of a way needs a random walk beside it, and the share of the movement that it holds.
+# - The best control was trained to do something else. Where it reads the same, the reading is not about the task.
 
 # %% [markdown]
 # ## Exercises
@@ -583,10 +533,9 @@ course.check("07-5", answer)
 # %% [markdown]
 # ## Sources
 # - Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning" (arXiv 2104.08691),
-#   section 7: nearest words of trained prompts by cosine.
+#   section 7.
 # - Khashabi et al. 2022, "Prompt Waywardness: The Curious Case of Discretized Interpretation of Continuous Prompts"
-#   (arXiv 2112.08348): prompts whose nearest words are those of any text.
+#   (arXiv 2112.08348).
 # - Mu and Viswanath 2018, "All-but-the-Top: Simple and Effective Postprocessing for Word Representations" (arXiv
-#   1702.01417): the common mean of word vectors, and centring.
-# - Hutto and Gilbert 2014, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text" (ICWSM):
-#   the tweets and their raters.
+#   1702.01417).
+# - The tweets and their raters: Hutto and Gilbert 2014, "VADER" (ICWSM).
