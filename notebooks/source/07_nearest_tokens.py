@@ -4,8 +4,8 @@
 # **What did it learn?**
 #
 # Eight vectors make a frozen model rate tweets about as well as a person does. Each of them lies in the space of the
-# word embeddings, so it has a nearest word, and almost everyone reads those words first. You do so too, beside vectors that
-# cannot have learned anything.
+# word embeddings, so it has a nearest word, and almost everyone reads those words first. You do so too, beside vectors
+# that cannot have learned anything.
 #
 # You will be able to
 #
@@ -30,12 +30,12 @@ words = model.word_embeddings.detach()  # (V, D)
 start, trained = run.start, model.prompt.detach()  # (P, D) each
 
 # %% [markdown]
-# The prompt comes from the zoo: {{len(trained)}} virtual tokens, trained for {{run.record["settings"]["steps"]}} steps as
-# in chapter 04. Of {{run.record["trained"]["n"]}} test tweets it rates {{run.record["trained"]["accuracy"]:.1%}} correctly
-# (95 % interval {{run.record["trained"]["confidence_interval"][0]:.1%}} to
+# The prompt comes from the zoo: {{len(trained)}} virtual tokens, trained for {{run.record["settings"]["steps"]}} steps
+# as in chapter 04. Of {{run.record["trained"]["n"]}} test tweets it rates {{run.record["trained"]["accuracy"]:.1%}}
+# correctly (95 % interval {{run.record["trained"]["confidence_interval"][0]:.1%}} to
 # {{run.record["trained"]["confidence_interval"][1]:.1%}}), where its untrained start has
 # {{run.record["untrained"]["accuracy"]:.1%}}, the majority label {{run.record["majority_baseline"]:.1%}} and one human
-# rater {{run.record["human_ceiling"]:.1%}}. So something was learned. What this chapter trains and measures for itself:
+# rater {{run.record["human_ceiling"]:.1%}}. So it learned something. What the chapter trains and measures for itself:
 
 # %% tags=["parameters", "setup"]
 STEPS = 100  # of the one training in this chapter
@@ -46,14 +46,15 @@ STEPS, ROWS = 2, 8
 
 # %% [markdown]
 # ## How far did it go?
-# Before you ask where the vectors are, look at how far they went. The length of a vector is its norm:
+# Before you ask where the vectors are, look at how far they went. A vector's length is its norm:
 
 # %%
+random_start = zoo.load("tweets-random", model.base_model, model.tokenizer).start
 lengths = {
     "start": reading.norms(start),
     "way from start to end": reading.norms(trained - start),
     "trained": reading.norms(trained),
-    "N(0, 1), PEFT's RANDOM": reading.norms(zoo.load("tweets-random", model.base_model, model.tokenizer).start),
+    "N(0, 1), PEFT's RANDOM": reading.norms(random_start),
 }
 title = "Every virtual token went farther than the word was long from which it started"
 plots.norms_histogram(reading.norms(words), lengths, title=title)
@@ -61,16 +62,16 @@ plots.norms_histogram(reading.norms(words), lengths, title=title)
 # %% [markdown]
 # The way is {{lengths["way from start to end"].mean():.1f}} long on average, and the word at its start
 # {{lengths["start"].mean():.1f}}. In the end each vector is longer than about
-# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.0%}} of all words. (The last row comes back below.)
-# Which words are the vectors near, after such a way?
+# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.0%}} of all words. (The last row comes back
+# below.) Which words are the vectors near, after such a way?
 
 # %% tags=["check"]
 assert (lengths["way from start to end"] > lengths["start"]).all()
 
 # %% [markdown]
 # ## The nearest word
-# *Near* usually means the cosine: make both vectors length 1, then take their dot product. It lies between -1 and 1, and
-# lengths play no part. All cosines with the {{len(words):,}} words are one product:
+# *Near* usually means the cosine: make both vectors length 1, then take their dot product. It lies between -1 and 1,
+# and lengths play no part. All cosines with the {{len(words):,}} words are one product:
 
 # %%
 cosines = functional.normalize(trained, dim=-1) @ functional.normalize(words, dim=-1).T  # (P, V)
@@ -79,8 +80,8 @@ scores.numpy().round(2)
 
 # %% [markdown]
 # These are the scores of the nearest words, and not yet the words. The prompt started as the {{len(start)}} tokens of
-# "{{task.instruction}}" How many of them are still nearest to the word from which they started? Write down a number from 0
-# to {{len(start)}}, then vote.
+# "{{task.instruction}}" How many of them are still nearest to the word from which they started? Write down a number
+# from 0 to {{len(start)}}, then vote.
 
 # %%
 course.vote("07-a")
@@ -97,9 +98,9 @@ frames["trained"] = nearest_tokens(trained, words, model.tokenizer, k=3)
 plots.neighbour_figure(frames, title=f"{kept} of {len(start)} virtual tokens keep the word from which they started")
 
 # %% [markdown]
-# {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) If you expected "awful" and "lovely",
-# you expected what most people expect. But the behaviour changed completely and the words not at all: they cannot be what was
-# learned, since they were there before.
+# {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) If you expected "awful" and
+# "lovely", you expected what most people expect. But the behaviour changed completely and the words not at all: they
+# cannot be what was learned, since they were there before.
 
 # %% tags=["check"]
 assert kept == len(start)
@@ -130,8 +131,8 @@ table
 # "{{table["nearest words of the trained prompt"]["tweets-vocab"]}}".
 #
 # The exception explains the rule. `tweets-random` started from the last row of the first figure, far from every word
-# (cosine {{reading.nearest(zoo.load("tweets-random", model.base_model, model.tokenizer).start, words, k=1)[0].mean():.2f}}
-# with the nearest), so a small turn changes which of many distant words comes first.
+# (cosine {{reading.nearest(random_start, words, k=1)[0].mean():.2f}} with the nearest), so a small turn changes which
+# of many distant words comes first.
 
 # %% tags=["check"]
 assert (table.drop("tweets-random").kept == table.drop("tweets-random").tokens).all()
@@ -139,9 +140,8 @@ assert table.kept["tweets-random"] < 8
 
 # %% [markdown]
 # ## A random step of the same length
-# Do the words stay because training is gentle? Then a step without any sense should lose them. One of the next two tables
-# is the trained prompt. In the other, every virtual token of the start took a step as long as its way through training, in
-# a random direction.
+# Do the words stay because training is gentle? Then a senseless step should lose them. One of the next two tables is
+# the trained prompt. In the other, every virtual token took a step as long as its way, in a random direction.
 
 # %%
 moved = trained - start
@@ -151,8 +151,8 @@ frames = {name: nearest_tokens(vectors, words, model.tokenizer, k=3) for name, v
 plots.neighbour_figure(frames, title="One of these rates tweets like a person. Which?")
 
 # %% [markdown]
-# Both keep all eight words. Decide, then see what they do in front of {{ROWS}} test tweets, beside three more that learned
-# nothing: the start, random words, and random vectors as long as the trained ones (about 40 s on two cores).
+# Decide, then see what both do in front of {{ROWS}} test tweets, beside three more that learned nothing: the start,
+# random words, and random vectors as long as the trained ones (about 40 s on two cores).
 
 # %%
 course.vote("07-b")
@@ -165,18 +165,20 @@ vectors = {
 }
 found = evaluate(model, task, "test", prompts=vectors, limit=ROWS)
 level = reading.levels(task, "test", ROWS)
-ends = {name: each.confidence_interval for name, each in found.items()}
-rows = [{"label": name, "accuracy": found[name].accuracy, "low": low, "high": high} for name, (low, high) in ends.items()]
+rows = []
+for name, each in found.items():
+    low, high = each.confidence_interval
+    rows.append({"label": name, "accuracy": each.accuracy, "low": low, "high": high})
 rows.append({"label": "one human rater", "accuracy": level["ceiling"]})
 title = "The same nearest words: A rates tweets worse than its start, B as a human rater does"
 plots.accuracy_comparison(rows, level["majority"], f"accuracy on {level['n']} test tweets", title=title)
 
 # %% [markdown]
-# A is the random step: {{found["A: start + random step"].accuracy:.1%}}, and the model's own first word is the right label
-# in {{found["A: start + random step"].exact_match:.0%}} of the rows, behind B in {{found["B: trained"].exact_match:.0%}}.
-# All that training did lies in the *direction* of the step, which nearest words hardly see. In {{words.shape[1]}} dimensions a
-# random step is at right angles to nearly every word, so it leaves all of them alike, and the old word stays first (exercise
-# 07-2).
+# A is the random step: {{found["A: start + random step"].accuracy:.1%}}, and the model's own first word is the right
+# label in {{found["A: start + random step"].exact_match:.0%}} of the rows, behind B in
+# {{found["B: trained"].exact_match:.0%}}. All that training did lies in the *direction* of the step, which nearest
+# words hardly see. In {{words.shape[1]}} dimensions a random step is at right angles to nearly every word, so it
+# leaves all of them alike, and the old word stays first (exercise 07-2).
 #
 # Did the higher scores give B away? They are real, since the way leans a little along the start (cosine
 # {{functional.cosine_similarity(moved, start).mean():.2f}}), but they do not say what either does.
@@ -197,8 +199,8 @@ plain, centred = (functional.cosine_similarity(*(pairs - shift), dim=-1).mean() 
 print(f"two words by chance: cosine {plain:.2f}; after subtracting the mean word: {abs(centred):.2f}")
 
 # %% [markdown]
-# All words lean to one side, that of the mean word. *Centring* subtracts it from both vectors first, and chance pairs then
-# have the 0 that one expects (Mu and Viswanath 2018). Vectors of random directions score
+# All words lean to one side, that of the mean word. *Centring* subtracts it from both vectors first, and chance pairs
+# then have the 0 that one expects (Mu and Viswanath 2018). Vectors of random directions score
 # {{reading.nearest(vectors["random vectors"], words, k=1)[0].mean():.2f}} without centring. And with it?
 
 # %%
@@ -210,14 +212,15 @@ for kind, each in kinds.items():
     (as_it_is, _), (shifted, names) = (reading.nearest(each, words, k=1, centered=flag) for flag in (False, True))
     parts.append(pd.DataFrame({"kind": kind, "plain": as_it_is[:, 0], "centred": shifted[:, 0]}))
     if kind == "random vectors":
-        print("nearest to random vectors, centred:", [reading.readable_token(i, model.tokenizer) for i in names[:, 0].tolist()])
+        tokens = [reading.readable_token(number, model.tokenizer) for number in names[:, 0].tolist()]
+        print("nearest to random vectors, centred:", tokens)
 axes = {"plain": "cosine with the nearest word", "centred": "the same, centred"}
 plots.marks_figure(pd.concat(parts), axes, title="Centred, random vectors score high; random vectors around the mean do not")
 
 # %% [markdown]
-# It rises by far, but the words found are commas and single letters. A random vector less the mean word is mostly *minus the
-# mean*, and such tokens lie on that side: the subtraction made the score. A control has to be treated as the prompt is; for a
-# centred reading that is the last row, drawn *around the mean*.
+# It rises by far, but the words found are commas and single letters. A random vector less the mean word is mostly
+# *minus the mean*, and such tokens lie on that side: the subtraction made the score. A control has to be treated as
+# the prompt is; for a centred reading that is the last row, drawn *around the mean*.
 
 # %% tags=["check"]
 scored = pd.concat(parts).groupby("kind")[["plain", "centred"]].mean()
@@ -228,15 +231,15 @@ assert abs(centred) < 0.05 < plain
 # %% [markdown]
 # ## Look for yourself
 # Move the explorer's slider of steps with the arrow keys: when does a word change first? Then choose the dot product,
-# which prefers long words. One virtual token is now nearest to `{{reading.readable_token(reading.nearest(trained, words, k=1, metric="dot")[1][2, 0].item(), model.tokenizer)}}`,
-# a piece of a rare word. Was that learned? Set the step to 0.
+# which prefers long words. Virtual token 2 is now nearest to a piece of a rare word. Was that learned? Set the step to
+# 0.
 
 # %%
 NeighbourExplorer(run, k=3)
 
 # %% [markdown]
-# It was there at step 0. And no word changes at any step, for a reason that you also see without a kernel, in the cosines
-# with the nearest and the second nearest word:
+# It was there at step 0. And no word changes at any step, for a reason that you also see without a kernel, in the
+# cosines with the nearest and the second nearest word:
 
 # %%
 parts = []
@@ -249,19 +252,19 @@ plots.curves_figure(pd.concat(parts), "step", {"score": "cosine"}, "median", 0.1
 
 # %% [markdown]
 # ## The way through training
-# A random walk starts where the prompt starts, and takes steps as long as the prompt's between two snapshots, in random
-# directions. What does the prompt do that the walk does not?
+# A random walk starts where the prompt starts, and takes steps as long as the prompt's between two snapshots, in
+# random directions. What does the prompt do that the walk does not?
 
 # %%
 way = reading.trajectories_of({"prompt": run.snapshots}, words, model.tokenizer)
+last = way[way.step == way.step.max()].groupby("kind").distance.median()
 plots.movement_figure(way, title="The prompt goes farther than a random walk whose steps are as long")
 
 # %% [markdown]
 # Both grow, leave their start and settle: growing comes from steps at right angles, settling from a learning rate that
-# falls to 0. One difference remains. The prompt ends
-# {{way[way.step == 100].groupby("kind").distance.median()["prompt"]:.1f}} from its start, the walk
-# {{way[way.step == 100].groupby("kind").distance.median()["random walk"]:.1f}}, since the prompt's steps point partly the
-# same way. It was going somewhere. A map shows where, along the two directions in which it moved most:
+# falls to 0. One difference remains. The prompt ends {{last["prompt"]:.1f}} from its start, the walk
+# {{last["random walk"]:.1f}}, since the prompt's steps point partly the same way. It was going somewhere. A map shows
+# where, along the two directions in which it moved most:
 
 # %%
 projection = reading.project(run.snapshots, words)
@@ -270,19 +273,20 @@ title = f"A map of two directions out of {words.shape[1]} holds {sum(projection.
 plots.trajectory_figure(projection.points, projection.backdrop, similarity, projection.explained, title=title)
 
 # %% [markdown]
-# It seems to flee from the words. But the two directions were *chosen* as those of its movement, and words have no reason
-# to spread along them. The random walk's own map holds
+# It seems to flee from the words. But the directions were *chosen* for its movement, and words have no reason to
+# spread along them. The random walk's own map holds
 # {{sum(reading.project(reading.random_walk_control(run.snapshots), words).explained):.0%}}, and it flees as well.
 
 # %% tags=["check"]
-ends = way[way.step == 100].groupby("kind").distance.median()
-assert ends["prompt"] > ends["random walk"]
+assert last["prompt"] > last["random walk"]
+by_dot = [reading.nearest(each, words, k=1, metric="dot")[1][:, 0].tolist() for each in (start, trained)]
+assert by_dot[0] == by_dot[1] != nearest_word(start).tolist()
 assert not (way.groupby(["kind", "virtual_token"]).token.nunique() > 1).any()
 
 # %% [markdown]
 # ## The words of the step
-# If the place says nothing, read the *step*, the difference of end and start. Its controls are the step of another seed and
-# random directions.
+# If the place says nothing, read the *step*, the difference of end and start. Its controls are the step of another
+# seed and random directions.
 
 
 # %%
@@ -293,16 +297,17 @@ def shared(one, other):
 
 
 second = zoo.load("tweets-seed1", model.base_model, model.tokenizer)
-steps = {"seed 0": moved, "seed 1": second.model.prompt.detach() - second.start, "random": reading.random_control(moved, seed=1)}
+steps = {"seed 0": moved, "seed 1": second.model.prompt.detach() - second.start}
+steps["random"] = reading.random_control(moved, seed=1)
 frames = {name: nearest_tokens(step, words, model.tokenizer, k=5) for name, step in steps.items()}
 plots.neighbour_figure(frames, title="Both seeds step towards 'vs' and a line break, a random direction does not")
 
 # %% [markdown]
-# For the first time a reading differs from its control. Of the {{len(frames["seed 0"])}} words that stand among the five
-# nearest, seed 0 shares {{shared(frames["seed 0"], frames["seed 1"])}} with seed 1 at the same virtual token, and
-# {{shared(frames["seed 0"], frames["random"])}} with random directions. It is tempting to write: *the prompt learned to weigh
-# positive versus negative*. Before you do, make the best control of this chapter: from the same start, train on the same
-# tweets with every label turned round (about 60 s on two cores).
+# Here a reading differs from its control. Of the {{len(frames["seed 0"])}} words that stand among the five nearest,
+# seed 0 shares {{shared(frames["seed 0"], frames["seed 1"])}} with seed 1 at the same virtual token, and
+# {{shared(frames["seed 0"], frames["random"])}} with random directions. You could write: *it learned to weigh positive
+# versus negative*. Before you do, make the best control of this chapter: from the same start, train on the same tweets
+# with every label turned round (about 60 s on two cores).
 
 # %%
 opposite = dict(zip(task.labels, reversed(task.labels), strict=True))
@@ -318,9 +323,9 @@ print(f"agrees with the raters on {against.accuracy:.1%} of {against.n} tweets (
 print(f"virtual tokens that keep their word: {stayed} of {len(start)}")
 
 # %% [markdown]
-# It learned to say the opposite, below the same eight words. Now compare steps without words, by their cosine with seed
-# 0's step. Another seed has about {{functional.cosine_similarity(steps["seed 1"], moved).mean():.1f}}. And the prompt with
-# the opposite answers?
+# It learned to say the opposite, below the same eight words. Now compare steps without words, by their cosine with
+# seed 0's step. Another seed has about {{functional.cosine_similarity(steps["seed 1"], moved).mean():.1f}}. And the
+# prompt with the opposite answers?
 
 # %%
 course.vote("07-d")
@@ -334,12 +339,13 @@ title = "The prompt with the opposite answers went as near to seed 0's way as an
 plots.marks_figure(table, {"cosine": "cosine of the step with seed 0's step"}, title=title)
 
 # %% [markdown]
-# As near as another seed: {{agreement["labels turned round"].mean():.2f}} against {{agreement["seed 1"].mean():.2f}}. So what
-# two seeds share is not how tweets are rated. It is what both labellings need, perhaps that one of two words is to be
-# written and then the end.
+# As near as another seed: {{agreement["labels turned round"].mean():.2f}} against {{agreement["seed 1"].mean():.2f}}.
+# So what two seeds share is not how tweets are rated. It is what both labellings need, perhaps that one of two words
+# is to be written and then the end.
 #
-# Two prompts with the same eight nearest words went half the same way, and one agrees with the raters on {{found["B: trained"].accuracy:.0%}} of the tweets, the other on {{against.accuracy:.0%}}. What
-# decides between them lies in the part of the step that no word names.
+# Two prompts with the same eight nearest words went half the same way, and one agrees with the raters on
+# {{found["B: trained"].accuracy:.0%}} of the tweets, the other on {{against.accuracy:.0%}}. What decides between them
+# lies in the part of the step that no word names.
 
 # %% tags=["check"]
 assert stayed == len(start)
@@ -359,17 +365,19 @@ assert shared(frames["seed 0"], frames["seed 1"]) > shared(frames["seed 0"], fra
 # | two seeds share words of the step | **not** random directions, but a prompt with the opposite answers |
 # | tweets rated as people rate them | nothing: this was learned |
 #
-# So the prompt stands where any vector would that came as far from the same start, and what it learned shows in what it
-# does. Khashabi et al. (2022) even trained prompts that do a task while their nearest words are those of any text one likes.
+# So the prompt stands where any vector would that came as far from the same start, and what it learned shows in what
+# it does. Khashabi et al. (2022) even trained prompts that do a task while their nearest words are those of any text
+# one likes.
 #
-# Then can a prompt be read at all? One answer you have seen: put its nearest words in its place, and you have the start, with
-# {{found["start"].accuracy:.0%}}. A later chapter asks that question, and better ones than what is near.
+# Then can a prompt be read at all? One answer you have seen: put its nearest words in its place, and you have the
+# start, with {{found["start"].accuracy:.0%}}. A later chapter asks that question, and better ones than what is near.
 
 # %% [markdown]
 # ## Summary
 # - Every vector has nearest words. They say nothing until vectors that learned nothing have others.
 # - Every virtual token that started at a word kept it, through training as after a random step of the same length.
-# - A control is treated as the prompt is: the same start and lengths; for a centred reading, drawn around the mean word.
+# - A control is treated as the prompt is: the same start and lengths; for a centred reading, drawn around the mean
+#   word.
 # - A picture of a way needs a random walk beside it, and the share of the movement that it holds.
 # - The best control was trained to do something else. Where it reads the same, the reading is not about the task.
 
@@ -408,8 +416,8 @@ course.check("07-1", random_step_control)
 # ### Exercise 07-2: How far can a vector go before its word changes?
 # A virtual token is a word w of length |w| and takes a step of length s *at right angles* to w; a random step in many
 # dimensions is nearly that. Predict the cosine between the new place and w, as a formula of |w| and s. Then put in the
-# two mean lengths of the first figure and compare with the mean cosine in the title of table A: a formula predicts what
-# you saw.
+# two mean lengths of the first figure and compare with the mean cosine in the title of table A: a formula predicts
+# what you saw.
 
 
 # %%
@@ -447,8 +455,8 @@ course.check("07-2", cosine_after_step)
 # - **C** It should draw words of the vocabulary, since random directions are never fair.
 # - **D** It uses the generator once for all rows, so the rows are not independent.
 #
-# Return the letter and the control, repaired: vectors that lie in a random direction *from the right point*, as far from
-# it as each row of the prompt.
+# Return the letter and the control, repaired: vectors that lie in a random direction *from the right point*, as far
+# from it as each row of the prompt.
 
 
 # %%
@@ -475,9 +483,9 @@ course.check("07-3", diagnosed)
 
 # %% [markdown]
 # ### Exercise 07-4: How many shared words are chance?
-# Two tables list the 5 nearest words of each of 8 virtual tokens. Predict: if all lists were drawn by chance from 49,152
-# words, how many words would the two tables share for the same virtual token, on average, over all 8? Beside your number
-# you can judge the count that the chapter printed. Write an expression or a number.
+# Two tables list the 5 nearest words of each of 8 virtual tokens. Predict: if all lists were drawn by chance from
+# 49,152 words, how many words would the two tables share for the same virtual token, on average, over all 8? Beside
+# your number you can judge the count that the chapter printed. Write an expression or a number.
 
 # %%
 ### BEGIN SOLUTION
@@ -495,13 +503,22 @@ course.check("07-4", shared_by_chance)
 
 # %% [markdown]
 # ### Exercise 07-5: Does the start have to speak of the task?
-# `trained_from(text)` starts 4 vectors from a text of yours, trains them to make plurals (`mouse -> mice`), and returns
-# the share of 80 held-out words that are right, and how many of the 4 start words are still nearest. Choose two texts or
-# more: one that says the task and at least one that speaks of something else. Each takes about 20 s on two cores. Then
-# write one sentence with the accuracy of every text. (With 80 words an interval is about 10 points wide on either side.)
+# `trained_from(text)` starts 4 vectors from a text of yours, trains them to make plurals (`mouse -> mice`), and
+# returns the share of 80 held-out words that are right, and how many of the 4 start words are still nearest. Choose
+# two texts or more: one that says the task and at least one that speaks of something else. Each takes about 20 s on
+# two cores. Then write one sentence with the accuracy of every text. (With 80 words an interval is about 10 points
+# wide on either side.)
 
 # %%
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, evaluate, load_base_model, load_task, reading, train
+from softprompt_lab import (
+    PromptTuningConfig,
+    SoftPromptModel,
+    evaluate,
+    load_base_model,
+    load_task,
+    reading,
+    train,
+)
 
 
 def trained_from(text: str, steps: int = 60) -> tuple[float, int]:
@@ -517,7 +534,7 @@ def trained_from(text: str, steps: int = 60) -> tuple[float, int]:
 
 ### BEGIN SOLUTION
 results = {text: trained_from(text) for text in ("Write the plural of", "rain on the sea")}
-told = ", ".join(f"from {text!r} {accuracy:.1%} ({kept} of 4 words kept)" for text, (accuracy, kept) in results.items())
+told = ", ".join(f"from {text!r} {accuracy:.1%} ({kept} of 4 kept)" for text, (accuracy, kept) in results.items())
 answer = {"results": results, "sentence": f"Of 80 held-out plurals {told} are right."}
 ### END SOLUTION
 answer
