@@ -215,7 +215,8 @@ for kind, each in kinds.items():
         tokens = [reading.readable_token(number, model.tokenizer) for number in names[:, 0].tolist()]
         print("nearest to random vectors, centred:", tokens)
 axes = {"plain": "cosine with the nearest word", "centred": "the same, centred"}
-plots.marks_figure(pd.concat(parts), axes, title="Centred, random vectors score high; random vectors around the mean do not")
+title = "Centred, random vectors score high; random vectors around the mean do not"
+plots.marks_figure(pd.concat(parts), axes, title=title)
 
 # %% [markdown]
 # It rises by far, but the words found are commas and single letters. A random vector less the mean word is mostly

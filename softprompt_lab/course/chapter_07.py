@@ -68,9 +68,7 @@ def distances(result, prompt, words, generator):
     return (result[1] - words.mean(dim=0)).norm(dim=-1)
 
 
-@exercise(
-    "07-3", cases=[(START, WORDS, torch.Generator().manual_seed(2))], measure=distances
-)
+@exercise("07-3", cases=[(START, WORDS, torch.Generator().manual_seed(2))], measure=distances)
 def diagnosed(prompt, words, generator):
     """Return two things: the letter of the fault, and the repaired control, a tensor of the prompt's shape.
 
@@ -120,5 +118,7 @@ def starts_tried():
     Write the sentence with the accuracy of each text in it: "From the instruction 92.5 % are right, from rain on the
     sea 90.0 %, and 4 of 4 words are kept in both."
     """
-    sentence = "From the instruction 92.5 % are right, from rain on the sea 90.0 %; 4 of 4 words stay."
+    sentence = (
+        "From the instruction 92.5 % are right, from rain on the sea 90.0 %; 4 of 4 words stay."
+    )
     return {"results": RESULTS, "sentence": sentence}
