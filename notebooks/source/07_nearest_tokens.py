@@ -261,8 +261,8 @@ plots.movement_figure(way, title="The prompt goes farther than a random walk who
 # %% [markdown]
 # Both grow, leave their start and settle: growing comes from steps at right angles, settling from a learning rate that
 # falls to 0. One difference remains. The prompt ends {{last["prompt"]:.1f}} from its start, the walk
-# {{last["random walk"]:.1f}}, since the prompt's steps point partly the same way. It was going somewhere. A map shows
-# where, along the two directions in which it moved most:
+# {{last["random walk"]:.1f}}, since the prompt's steps point partly the same way. It was going somewhere. A map of the
+# two directions in which it moved most:
 
 # %%
 projection = reading.project(run.snapshots, words)
@@ -371,7 +371,7 @@ assert shared(frames["seed 0"], frames["random"]) == 0
 # one likes.
 #
 # Then can a prompt be read at all? One answer you have seen: put its nearest words in its place, and you have the
-# start, with {{found["start"].accuracy:.0%}}. A later chapter asks that question, and better ones than what is near.
+# start, with {{found["start"].accuracy:.0%}}. A later chapter asks better questions.
 
 # %% [markdown]
 # ## Summary
@@ -379,7 +379,7 @@ assert shared(frames["seed 0"], frames["random"]) == 0
 # - Every virtual token that started at a word kept it, through training as after a random step of the same length.
 # - A control is treated as the prompt is: the same start and lengths; for a centred reading, drawn around the mean
 #   word.
-# - A picture of a way needs a random walk beside it, and the share of the movement that it holds.
+# - A picture of a way needs a random walk beside it.
 # - The best control was trained to do something else. Where it reads the same, the reading is not about the task.
 
 # %% [markdown]
