@@ -384,12 +384,12 @@ assert shared(frames["seed 0"], frames["random"]) == 0
 
 # %% [markdown]
 # ## Exercises
-# A check says what is wrong, and `course.hint("07-1")` opens the first of several hints.
+# `course.hint("07-1")` opens the first of several hints.
 
 # %% [markdown]
 # ### Exercise 07-1: A fair control
-# Write the random step of this chapter: each virtual token goes from its start in a random direction, as far as it is
-# from `start` to `end`. Draw the directions with `torch.randn(start.shape, generator=generator)`.
+# Write the random step of this chapter: each row goes from its start in a random direction, as far as it is from
+# `start` to `end`. Draw with `torch.randn(start.shape, generator=generator)`.
 
 
 # %%
@@ -406,7 +406,7 @@ def random_step_control(start: torch.Tensor, end: torch.Tensor, generator: torch
 
 
 # %% [markdown]
-# The check compares lengths and directions of the steps.
+# Check it:
 
 # %%
 from softprompt_lab import course
@@ -415,10 +415,9 @@ course.check("07-1", random_step_control)
 
 # %% [markdown]
 # ### Exercise 07-2: How far can a vector go before its word changes?
-# A virtual token is a word w of length |w| and takes a step of length s *at right angles* to w; a random step in many
-# dimensions is nearly that. Predict the cosine between the new place and w, as a formula of |w| and s. Then put in the
-# two mean lengths of the first figure and compare with the mean cosine in the title of table A: a formula predicts
-# what you saw.
+# A word w of length |w| takes a step of length s *at right angles* to it; a random step in many dimensions is nearly
+# that. Predict the cosine between the new place and w. Then put in the two mean lengths of the first figure, and
+# compare with the mean cosine above table A.
 
 
 # %%
@@ -433,7 +432,7 @@ def cosine_after_step(word_length: float, step_length: float) -> float:
 
 
 # %% [markdown]
-# The check puts several lengths into your formula.
+# Check it:
 
 # %%
 from softprompt_lab import course
@@ -442,8 +441,8 @@ course.check("07-2", cosine_after_step)
 
 # %% [markdown]
 # ### Exercise 07-3: The control that found commas
-# A colleague reads a prompt, centred, and draws this control for it. "Random vectors have a centred cosine of nearly
-# 0.4 with words," she reports, "so a cosine of 0.5 is nothing much." What is wrong with her control?
+# A colleague reads a prompt, centred, beside this control. "Random vectors score high," she reports, "so the prompt's
+# score is nothing much." What is wrong with her control?
 #
 # ```python
 # def control(prompt, words, generator):
@@ -451,13 +450,13 @@ course.check("07-2", cosine_after_step)
 #     return drawn * prompt.norm(dim=-1, keepdim=True)  # read with centered=True
 # ```
 #
-# - **A** The directions must not be brought to length 1 first.
-# - **B** It is random around 0, and a centred reading is made around the mean word.
-# - **C** It should draw words of the vocabulary, since random directions are never fair.
-# - **D** It uses the generator once for all rows, so the rows are not independent.
+# - **A** The directions must not be brought to length 1.
+# - **B** It is random around 0, and the reading is made around the mean word.
+# - **C** It should draw words, since random directions are never fair.
+# - **D** It draws all rows at once, so they are not independent.
 #
-# Return the letter and the control, repaired: vectors that lie in a random direction *from the right point*, as far
-# from it as each row of the prompt.
+# Return the letter and the repaired control: random directions *from the right point*, each row as far from it as the
+# prompt's.
 
 
 # %%
@@ -475,7 +474,7 @@ def diagnosed(prompt: torch.Tensor, words: torch.Tensor, generator: torch.Genera
 
 
 # %% [markdown]
-# The check looks at the letter and at the distances.
+# Check it:
 
 # %%
 from softprompt_lab import course
@@ -483,32 +482,11 @@ from softprompt_lab import course
 course.check("07-3", diagnosed)
 
 # %% [markdown]
-# ### Exercise 07-4: How many shared words are chance?
-# Two tables list the 5 nearest words of each of 8 virtual tokens. Predict: if all lists were drawn by chance from
-# 49,152 words, how many words would the two tables share for the same virtual token, on average, over all 8? Beside
-# your number you can judge the count that the chapter printed. Write an expression or a number.
-
-# %%
-### BEGIN SOLUTION
-shared_by_chance = 8 * 5 * 5 / 49_152
-### END SOLUTION
-shared_by_chance
-
-# %% [markdown]
-# Check it:
-
-# %%
-from softprompt_lab import course
-
-course.check("07-4", shared_by_chance)
-
-# %% [markdown]
-# ### Exercise 07-5: Does the start have to speak of the task?
-# `trained_from(text)` starts 4 vectors from a text of yours, trains them to make plurals (`mouse -> mice`), and
-# returns the share of 80 held-out words that are right, and how many of the 4 start words are still nearest. Choose
-# two texts or more: one that says the task and at least one that speaks of something else. Each takes about 20 s on
-# two cores. Then write one sentence with the accuracy of every text. (With 80 words an interval is about 10 points
-# wide on either side.)
+# ### Exercise 07-4: Does the start have to speak of the task?
+# `trained_from(text)` starts 4 vectors from a text, trains them to make plurals, and returns the share of 80 held-out
+# words that are right (an interval is some 6 to 10 points wide on either side) and how many start words are kept.
+# Choose at least two texts, one of which speaks of something else than the task (each takes about 20 s on two cores),
+# and write one sentence with the accuracy of every text.
 
 # %%
 from softprompt_lab import (
@@ -541,12 +519,12 @@ answer = {"results": results, "sentence": f"Of 80 held-out plurals {told} are ri
 answer
 
 # %% [markdown]
-# `answer` is a dict: "results" holds what `trained_from` returned by text, "sentence" is yours.
+# `answer` is a dict: "results" has what `trained_from` returned, by text; "sentence" is yours.
 
 # %%
 from softprompt_lab import course
 
-course.check("07-5", answer)
+course.check("07-4", answer)
 
 # %% [markdown]
 # ## Sources

@@ -27,12 +27,9 @@ END = START + normal(6, 300, seed=1) * torch.linspace(0.01, 2, 6)[:, None]
 def random_step_control(start, end, generator):
     """Return a tensor of the start's shape: the start after a random step, row by row as long as the real one.
 
-    What may differ from the trained prompt is the direction, and nothing else. So you need random directions of length
-    1, the length of each row's own way, and the place from which the step begins.
+    Only the direction may differ. You need random directions of length 1, each row's own way, and its start.
 
-    `functional.normalize(x, dim=-1)` makes each row of normal numbers 1 long, and `(end - start).norm(dim=-1,
-    keepdim=True)` is the length of each row's way, of shape (P, 1).
-
+    `functional.normalize(x, dim=-1)` makes rows 1 long; `(end - start).norm(dim=-1, keepdim=True)` has shape (P, 1).
     Multiply the two and add the start.
     """
     return start + random_directions(start, generator) * (end - start).norm(dim=-1, keepdim=True)
@@ -42,13 +39,9 @@ def random_step_control(start, end, generator):
 def cosine_after_step(word_length, step_length):
     """Return a number: the cosine of a word and itself after a step at right angles.
 
-    Draw it: w, the step at its end, and the line from 0 to the new place make a triangle with a right angle. The
-    cosine is that of the angle at 0.
+    Draw w, the step at its end, and the line from 0 to the new place: a triangle with a right angle.
 
-    The new place is w + s. Its dot product with w is w.w + s.w, and s.w is 0 at right angles. Its length follows from
-    Pythagoras.
-
-    The cosine is the dot product |w|^2 divided by both lengths, |w| and sqrt(|w|^2 + s^2).
+    The dot product of w + s with w is |w|^2, since s.w is 0. Divide it by both lengths; Pythagoras has the new one.
     """
     return word_length / math.hypot(word_length, step_length)
 
@@ -72,27 +65,11 @@ def distances(result, prompt, words, generator):
 def diagnosed(prompt, words, generator):
     """Return two things: the letter of the fault, and the repaired control, a tensor of the prompt's shape.
 
-    Which point is 0 in a centred reading? Where do her random vectors lie, seen from there?
-
-    A centred reading subtracts the mean word from everything. What was random around 0 is then random around minus the
-    mean, so it is near the words that lie on that side. The control has to be random around the mean.
+    Which point is 0 in a centred reading, and where do her vectors lie, seen from there?
 
     `mean + directions * (prompt - mean).norm(dim=-1, keepdim=True)`, with directions of length 1.
     """
     return "B", control(prompt, words, generator)
-
-
-@exercise("07-4")
-def shared_by_chance():
-    """Return a number: how many words two tables share on average for the same virtual token, over all of them.
-
-    Take one virtual token and one word of the first table. How probable is it that the second table lists that word
-    for that virtual token?
-
-    It is 5 / 49,152, since the second table lists 5 words of 49,152. The first table has 5 words for each of 8 virtual
-    tokens, and expected counts add up.
-    """
-    return 8 * 5 * 5 / 49_152
 
 
 PLURALS = 80  # held-out words of the skill
@@ -105,18 +82,13 @@ def says(sentence, share):
     return any(abs(number / scale - share) < 0.0051 for number in numbers for scale in (1, 100))
 
 
-@exercise("07-5", measure=lambda result: 0)
+@exercise("07-4", measure=lambda result: 0)
 def starts_tried():
     """Return a dict: "results", an accuracy and a number of kept words by text, and "sentence".
 
-    Call `trained_from(text)` for each of your texts and keep what it returns: `{text: trained_from(text) for text in
-    texts}`.
+    Keep what each run returns: `{text: trained_from(text) for text in texts}`.
 
-    Let the first text be like "Write the plural of" and another one speak of something else, such as "rain on the sea".
-    Then print the results.
-
-    Write the sentence with the accuracy of each text in it: "From the instruction 92.5 % are right, from rain on the
-    sea 90.0 %, and 4 of 4 words are kept in both."
+    Then print the results and write: "From the instruction 92.5 % are right, from rain on the sea 90.0 %."
     """
     sentence = (
         "From the instruction 92.5 % are right, from rain on the sea 90.0 %; 4 of 4 words stay."
