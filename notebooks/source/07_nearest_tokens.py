@@ -30,10 +30,10 @@ words = model.word_embeddings.detach()  # (V, D)
 start, trained = run.start, model.prompt.detach()  # (P, D) each
 
 # %% [markdown]
-# The prompt comes from the zoo: {{len(trained)}} virtual tokens, trained for {{run.record["settings"]["steps"]}} steps
-# as in chapter 04. Of {{run.record["trained"]["n"]}} test tweets it rates {{run.record["trained"]["accuracy"]:.1%}}
-# correctly (95 % interval {{run.record["trained"]["confidence_interval"][0]:.1%}} to
-# {{run.record["trained"]["confidence_interval"][1]:.1%}}), where its untrained start has
+# The prompt comes from the zoo: {{len(trained)}} virtual tokens, trained as in chapter 04. Of
+# {{run.record["trained"]["n"]}} test tweets it rates {{run.record["trained"]["accuracy"]:.1%}} correctly (95 %
+# interval {{run.record["trained"]["confidence_interval"][0]:.1%}} to
+# {{run.record["trained"]["confidence_interval"][1]:.1%}}), its untrained start
 # {{run.record["untrained"]["accuracy"]:.1%}}, the majority label {{run.record["majority_baseline"]:.1%}} and one human
 # rater {{run.record["human_ceiling"]:.1%}}. So it learned something. What the chapter trains and measures for itself:
 
@@ -46,7 +46,7 @@ STEPS, ROWS = 2, 8
 
 # %% [markdown]
 # ## How far did it go?
-# Before you ask where the vectors are, look at how far they went. A vector's length is its norm:
+# First look at how far the vectors went. A vector's length is its norm:
 
 # %%
 random_start = zoo.load("tweets-random", model.base_model, model.tokenizer).start
@@ -70,8 +70,8 @@ assert (lengths["way from start to end"] > lengths["start"]).all()
 
 # %% [markdown]
 # ## The nearest word
-# *Near* usually means the cosine: make both vectors length 1, then take their dot product. It lies between -1 and 1.
-# All cosines with the {{len(words):,}} words are one product:
+# *Near* usually means the cosine, the dot product of two vectors brought to length 1. All cosines with the
+# {{len(words):,}} words are one product:
 
 # %%
 cosines = functional.normalize(trained, dim=-1) @ functional.normalize(words, dim=-1).T  # (P, V)
@@ -151,8 +151,8 @@ frames = {name: nearest_tokens(vectors, words, model.tokenizer, k=3) for name, v
 plots.neighbour_figure(frames, title="One of these rates tweets like a person. Which?")
 
 # %% [markdown]
-# Decide, then see what both do in front of {{ROWS}} test tweets, beside three more that learned nothing: the start,
-# random words, and random vectors as long as the trained ones (about 40 s on two cores).
+# Decide, then see what both do in front of {{ROWS}} test tweets, beside the start, random words, and random vectors as
+# long as the trained ones (about 40 s on two cores).
 
 # %%
 course.vote("07-b")
