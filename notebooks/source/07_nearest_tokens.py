@@ -38,7 +38,7 @@ start, trained = run.start, model.prompt.detach()  # (P, D) each
 # rater {{run.record["human_ceiling"]:.1%}}. So it learned something. What the chapter trains and measures for itself:
 
 # %% tags=["parameters", "setup"]
-STEPS = 100  # of the one training in this chapter
+STEPS = 200  # of the one training in this chapter, whose task is harder
 ROWS = 200  # test tweets behind each accuracy that is measured here
 
 # %% tags=["fast"]
@@ -304,8 +304,8 @@ plots.neighbour_figure(frames, title="Both seeds step towards 'vs' and a line br
 # Here a reading differs from its control. Of the {{len(frames["seed 0"])}} words that stand among the five nearest,
 # seed 0 shares {{shared(frames["seed 0"], frames["seed 1"])}} with seed 1 at the same virtual token, and
 # {{shared(frames["seed 0"], frames["random"])}} with random directions. You could write: *it learned to weigh positive
-# versus negative*. Before you do, make the best control of this chapter: from the same start, train on the same tweets
-# with every label turned round (about 60 s on two cores).
+# versus negative*. Before you do, make the best control: train from the same start on the same tweets with every label
+# turned round (about 2 minutes on two cores).
 
 # %%
 opposite = dict(zip(task.labels, reversed(task.labels), strict=True))
@@ -321,9 +321,9 @@ print(f"agrees with the raters on {against.accuracy:.1%} of {against.n} tweets (
 print(f"virtual tokens that keep their word: {stayed} of {len(start)}")
 
 # %% [markdown]
-# It learned to say the opposite, below the same eight words. Now compare steps without words, by their cosine with
-# seed 0's step. Another seed has about {{functional.cosine_similarity(steps["seed 1"], moved).mean():.1f}}. And the
-# prompt with the opposite answers?
+# It learned to say the opposite, near {{stayed}} of the same {{len(start)}} words. Now compare steps without words, by
+# their cosine with seed 0's step. Another seed has about
+# {{functional.cosine_similarity(steps["seed 1"], moved).mean():.1f}}. And the prompt with the opposite answers?
 
 # %%
 course.vote("07-d")
@@ -334,24 +334,25 @@ steps["reviews"] = reviews.model.prompt.detach() - reviews.start
 order = ["seed 1", "labels turned round", "reviews", "random"]
 agreement = {name: functional.cosine_similarity(steps[name], moved).numpy() for name in order}
 table = pd.concat([pd.DataFrame({"kind": name, "cosine": each}) for name, each in agreement.items()])
-title = "The prompt with the opposite answers went as near to seed 0's way as another seed"
+title = "The prompt with the opposite answers goes nearly the same way as another seed"
 plots.marks_figure(table, {"cosine": "cosine of the step with seed 0's step"}, title=title)
 
 # %% [markdown]
-# As near as another seed: {{agreement["labels turned round"].mean():.2f}} against {{agreement["seed 1"].mean():.2f}}.
+# Nearly as another seed: {{agreement["labels turned round"].mean():.2f}} against {{agreement["seed 1"].mean():.2f}}.
 # Its step shares {{shared(frames["seed 0"], turned_words)}} of the words, too. So what two seeds share does not say
 # which answer belongs to a tweet. Both labellings need it: perhaps to tell two kinds of tweets apart, perhaps only to
 # write one of two words and then the end.
 #
-# Two prompts with the same eight nearest words went half the same way, and one agrees with the raters on
+# Two prompts near the same words went half the same way, and one agrees with the raters on
 # {{found["B: trained"].accuracy:.0%}} of the tweets, the other on {{against.accuracy:.0%}}. What decides between them
 # lies in the rest of the step, and none of the words names it.
 
 # %% tags=["check"]
-assert stayed == len(start)
+assert stayed >= 7
 assert against.accuracy < 0.25
 assert agreement["labels turned round"].mean() > 0.3 > agreement["random"].mean() + 0.2
-assert shared(frames["seed 0"], frames["seed 1"]) > 2 < shared(frames["seed 0"], turned_words)
+assert shared(frames["seed 0"], frames["seed 1"]) > 2
+assert shared(frames["seed 0"], turned_words) > 0
 assert shared(frames["seed 0"], frames["random"]) == 0
 
 # %% [markdown]
@@ -376,7 +377,7 @@ assert shared(frames["seed 0"], frames["random"]) == 0
 # %% [markdown]
 # ## Summary
 # - Every vector has nearest words. They say nothing until vectors that learned nothing have others.
-# - Every virtual token that started at a word kept it, through training as after a random step of the same length.
+# - A virtual token that started at a word nearly always keeps it, after training as after a random step as long.
 # - A control is treated as the prompt is: the same start and lengths; for a centred reading, drawn around the mean
 #   word.
 # - A picture of a way needs a random walk beside it.
