@@ -48,9 +48,7 @@ def test_the_benchmark_measures_the_ten_wordings_of_the_chapter():
     benchmark = SOURCES.parents[1] / "benchmarks" / "wordings.toml"
     wordings = literal(SOURCES / "01_what_words_can_do.py", "wordings")
     assert len(set(wordings)) == 10
-    assert (
-        wordings == tomllib.loads(benchmark.read_text(encoding="utf-8"))["complaints"]["wordings"]
-    )
+    assert wordings == tomllib.loads(benchmark.read_text(encoding="utf-8"))["tweets"]["wordings"]
 
 
 # --- chapter 02, concatenation
