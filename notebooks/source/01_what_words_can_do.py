@@ -3,10 +3,9 @@
 #
 # **How far do wordings and examples get?**
 #
-# Before you train anything, ask in words. An instruction, a question or a form to fill in costs no training, and it
-# is what every trained prompt has to beat. The figure shows how much the asking matters: one frozen model reads the
-# same 400 tweets twice and says of each whether it is positive or negative. Only the words around the tweet differ,
-# and both ways of asking are plain English.
+# Before you train anything, ask in words: that costs nothing, and it is what every trained prompt has to beat. In the
+# figure one frozen model reads the same 400 tweets twice and says of each whether it is positive or negative. Only
+# the words around the tweet differ, and both ways of asking are plain English.
 #
 # You will be able to
 # - let a model that only continues text choose among labels, and do it by hand for one tweet;
@@ -31,12 +30,12 @@ plots.accuracy_comparison(
 )
 
 # %% [markdown]
-# The dotted line is the **majority baseline**: it is what you get by saying "positive" every time. So one of these
-# ways of asking is worse than not reading the tweets at all. The dashed line is a **human ceiling**: how often one of
-# the people who rated a tweet agrees with the others about it.
+# The dotted line is the **majority baseline**: what you get by saying "positive" every time. So one of these ways of
+# asking is worse than not reading the tweets at all. The dashed line is the **human rater**: how often one of the
+# people who rated a tweet agrees with the others about it.
 #
-# Load the frozen base model and the tweets. People rated each from -4 to 4, and its label is the side on which their
-# mean lies.
+# Load the frozen base model and the tweets. People rated each tweet from -4 to 4, and the sign of their mean is its
+# label.
 
 # %% tags=["setup"]
 import textwrap
@@ -55,7 +54,7 @@ tweet = task.validation[1]["text"]
 print(tweet, "->", task.validation[1]["text_label"])
 
 # %% [markdown]
-# What makes this chapter take long stands in one place. With all validation rows it runs for two to three minutes.
+# What makes this chapter take long stands in one place.
 
 # %% tags=["setup", "parameters"]
 ROWS = None  # validation rows that are measured; None: all of them
@@ -70,8 +69,8 @@ SIZES = [2, 4, 6]
 # %% [markdown]
 # ## What the model writes by itself
 #
-# Here are ten ways to ask, written down before any of them was measured, each as a careful person might write it. A
-# wording is a template: the tweet goes where `{text}` stands, and the label follows at the end.
+# Here are ten ways to ask, written down before any of them was measured, each as a careful person might put it. The
+# tweet goes where `{text}` stands, and the label is to follow at the end.
 
 # %% tags=["setup"]
 wordings = [
@@ -89,7 +88,7 @@ wordings = [
 names = [textwrap.shorten(w.replace("\n", " / "), 46, placeholder="…") for w in wordings]
 
 # %% [markdown]
-# The base model was trained to continue text. Let it continue three of these forms, as it likes.
+# The base model was trained to continue text. Let it continue the first three.
 
 # %%
 for wording in wordings[:3]:
@@ -101,17 +100,17 @@ for wording in wordings[:3]:
     print(repr(asked[-24:]), "->", repr(tokenizer.decode(written[0, ids["input_ids"].shape[1] :])))
 
 # %% [markdown]
-# Some of this is an answer, some is not, and it is hard to score: is "I'm sorry" negative? So ask something narrower.
+# The first is no answer, the second begins with a label and rambles on, and the third ends the text at once
+# (`<|im_end|>` is the end token). Such answers are hard to score, so ask something narrower.
 #
 # ## Choose among the labels: rank classification by hand
 #
 # *How likely is it that the model writes exactly this label?* Ask that for each label; the likeliest is the answer.
-# This is **rank classification**, and it needs no training and no luck with the form: one label only has to be less
-# unlikely than the other.
+# This is **rank classification**: neither label need be what the model would write, as long as one is likelier than
+# the other.
 #
-# The scores at one position predict the next token. So the label is predicted where the context ends. With this
-# wording each label is a single token (its space belongs to it; the clinic, chapter 05, shows what happens when you
-# forget that).
+# The scores at one position predict the next token, so the label is predicted where the context ends. Here each label
+# is a single token, with its space in front.
 
 # %%
 asked = task.with_template(wordings[1])
@@ -126,7 +125,7 @@ print({label: round(score, 2) for label, score in log_p.items()})
 shares / shares.sum()
 
 # %% [markdown]
-# The package does this for many texts at once. The two agree.
+# The package does this for many texts at once, with the same result.
 
 # %%
 label_probabilities(base_model, asked, [tweet], tokenizer=tokenizer).round(4)
@@ -136,11 +135,11 @@ ours, theirs = shares / shares.sum(), label_probabilities(base_model, asked, [tw
 assert np.allclose(ours, theirs.iloc[0], atol=1e-4)
 
 # %% [markdown]
-# A label of several tokens has a product of probabilities, so its logarithms add up: Exercise 01-1.
+# A label of several tokens has a product of probabilities, so their logarithms add up: that is Exercise 01-1.
 #
 # ## One accuracy, and how sure it is
 #
-# Now all {{len(task.validation)}} validation tweets, about 10 seconds.
+# Measure all {{len(task.validation)}} validation tweets behind the first wording, about 10 seconds.
 
 # %%
 first = evaluate(base_model, task.with_template(wordings[0]), "validation", tokenizer=tokenizer, limit=ROWS)
@@ -149,16 +148,16 @@ print(first)
 print(f"human rater {ceiling:.3f}")
 
 # %% [markdown]
-# This wording gets {{first.accuracy:.1%}} right by rank, where the majority has {{first.majority_baseline:.1%}} and a
+# By rank this wording gets {{first.accuracy:.1%}} right, where the majority has {{first.majority_baseline:.1%}} and a
 # human rater {{ceiling:.1%}}. **Exact match** is stricter: the label has to be the model's first choice among all
-# {{len(tokenizer):,}} tokens. It is {{first.exact_match:.1%}} here, because this form makes other words likelier.
+# {{len(tokenizer):,}} tokens. It is {{first.exact_match:.1%}} here.
 #
-# The **interval** says which true shares would make the measured one unsurprising: if you drew other tweets, the
-# accuracy would be another one. Wilson's formula (1927) makes it from the number of rows and the share alone. The
-# figure holds the share at 80 % and lets the rows grow.
+# On other tweets the accuracy would be another one. The **interval** holds those true shares that would make the
+# measured one unsurprising. Wilson's formula (1927) makes it from the share and the number of rows alone. The figure
+# holds the share at 80 % and lets the rows grow.
 
 # %%
-sizes = pd.DataFrame({"n": [20, 50, 250, 1000, 4000], "accuracy": 0.8})
+sizes = pd.DataFrame({"n": [20, 80, 320, 1280], "accuracy": 0.8})
 ends = [wilson_interval(round(0.8 * n), n) for n in sizes["n"]]
 sizes["low"], sizes["high"] = zip(*ends, strict=True)
 plots.accuracy_comparison(
@@ -166,12 +165,13 @@ plots.accuracy_comparison(
 )
 
 # %% [markdown]
-# With 20 rows, 80 % may be luck on a model that is worth {{sizes["low"][0]:.0%}}. With 250 rows an interval reaches
-# about five points to either side, so a difference of three points between two prompts shows nothing.
+# With 20 rows, 80 % may be the luck of a prompt that is worth {{sizes["low"][0]:.0%}}. With your {{first.n}} rows the
+# interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}, so a difference of
+# three points between two prompts shows nothing.
 #
 # ## Ten wordings
 #
-# Measure all ten, about 90 seconds in all. The model and the tweets stay the same.
+# Now all ten, about 90 seconds in all. The model and the tweets stay the same.
 
 # %%
 course.vote("01-a")
@@ -192,11 +192,11 @@ plots.accuracy_comparison(
 )
 
 # %% [markdown]
-# The best is one of the three shortest, and {{(table["high"] < first.majority_baseline).sum()}} careful wordings lie
-# below the majority with their whole interval. Their text does not show it.
+# The best is one of the three shortest, and {{(table["high"] < first.majority_baseline).sum()}} wordings lie below
+# the majority with their whole interval. You could not have told them by reading.
 #
-# What does the model write by itself? The table puts the exact match beside the accuracy by rank. It also counts how
-# often a wording says "positive", and its cost: these tokens are read again with every tweet.
+# The table puts the exact match beside the accuracy by rank. It also shows how often each wording answers "positive",
+# and what it costs: its tokens are read again with every tweet.
 
 # %%
 beside = pd.DataFrame(
@@ -210,16 +210,22 @@ beside = pd.DataFrame(
 )
 beside.sort_values("by rank", ascending=False).round(3)
 
+# %% tags=["check"]
+assert table["accuracy"].idxmax() == 1
+assert beside["tokens"].rank()[names[1]] <= 3
+assert set(table["accuracy"].nsmallest(2).index) == {2, 9}
+assert beside["tokens"].idxmax() == names[9]
+
 # %% [markdown]
-# No wording makes the model write the right label by itself more than {{beside["exact"].max():.0%}} of the time. And
-# more words do not buy more: the longest wording has {{beside["tokens"].max()}} tokens and is among the worst.
+# No wording makes the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the tweets.
+# And more words do not buy more: the longest wording has {{beside["tokens"].max()}} tokens and is among the worst.
 #
 # ## Why the bad wordings are bad
 #
 # The column *answers positive* is the clue. {{first.majority_baseline:.0%}} of these tweets are positive, but the
 # wordings call between {{beside["answers positive"].min():.0%}} and {{beside["answers positive"].max():.0%}} of them
-# so. Take the one that begins with "Q:", and look at what it scores: for each tweet the log-probability of "positive"
-# less that of "negative". Above 0, the answer is "positive".
+# so. Take the wording that begins with "Q:". For each tweet, subtract the log-probability of "negative" from that of
+# "positive": above 0, the answer is "positive".
 
 # %%
 def margins(evaluation):
@@ -236,22 +242,22 @@ plots.margins_figure(
     groups,
     {"border, as asked": 0.0, "border at the training share": np.quantile(lean, 1 - share)},
     "log p(positive) - log p(negative), in nats",
-    title="It tells the tweets apart, but the border between the answers stands in the wrong place",
+    title="The wording tells tweets apart; its border is in the wrong place",
 )
 
 # %% [markdown]
 # As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets. But take one positive and one
-# negative tweet at random: in {{np.mean(pairs):.0%}} of all such pairs the positive one scores higher. So the model
-# reads the mood and the wording does not spoil that. It only pushes nearly every tweet to the same side of the
-# border. **A prompt that looks worthless may know the answer.**
+# negative tweet: in {{np.mean(pairs):.0%}} of all such pairs the positive one scores higher. So behind this wording
+# the model does tell the moods apart, and nearly all tweets lie on the same side of the border. **A prompt that looks
+# worthless may know the answer.**
 #
 # ## Calibration: move the border
 #
-# Where should the border stand? Two proposals, neither of which looks at a validation label.
-# - **Ask about nothing.** Give the model the same wording with an empty tweet. What it answers then is the wording's
-#   own lean, so subtract it (Zhao et al. 2021, contextual calibration).
+# Where should the border stand? Here are two proposals that look at no validation label.
+# - **Ask about nothing.** Put an empty tweet into the wording. What the model answers then is the wording's own lean,
+#   so subtract it (contextual calibration, Zhao et al. 2021).
 # - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of
-#   the tweets lies above it. This needs many tweets at once.
+#   the measured tweets lies above it. This needs many tweets at once.
 
 # %%
 course.vote("01-b")
@@ -271,17 +277,17 @@ for wording, found in zip(wordings, measured, strict=True):
     rows.append(("less the empty tweet", mended(found, leans.iloc[0])))
     rows.append(("less the mean of three empty texts", mended(found, leans.mean())))
     rows.append(("border at the training share", mended(found, margins(found).quantile(1 - share))))
-rows.append(("majority", first.majority_baseline))
+rows += [("majority", first.majority_baseline), ("human rater", ceiling)]
 calibrated = pd.DataFrame(rows, columns=["kind", "accuracy"])
 plots.marks_figure(
     calibrated,
     {"accuracy": f"accuracy on {first.n} validation tweets"},
     unit="wording",
-    title="Asking about nothing does not mend the wordings; the right border does",
+    title="The empty tweet does not mend the wordings, the training share does",
 )
 
 # %% [markdown]
-# The cell below says it in numbers.
+# In numbers:
 
 # %%
 by_kind = calibrated.groupby("kind", sort=False)["accuracy"]
@@ -289,18 +295,25 @@ change = by_kind.get_group("less the empty tweet").to_numpy() - by_kind.get_grou
 print(f"less the empty tweet: {(change > 0).sum()} wordings gain, {(change < 0).sum()} lose")
 by_kind.agg(["mean", "min", "max"]).round(3)
 
+# %% tags=["check"]
+asked, empty, three, moved = by_kind.mean().iloc[:4]
+assert max(empty, three) < asked < first.majority_baseline < moved
+assert (change > 0.2).sum() == 1
+assert (change < 0).sum() > (change > 0).sum()
+assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measured[1].accuracy) < 0.01
+
 # %% [markdown]
-# The empty tweet is a bad yardstick here: a form with a hole in it is an odd text, and the model's lean on an odd
-# text need not be its lean on tweets. The paper averages over several empty texts, and that does not help these
-# wordings either. The training share is a better guide: the mean of the ten rises from
-# {{by_kind.mean()["as asked"]:.0%}} to {{by_kind.mean()["border at the training share"]:.0%}}, and the model is the
-# same. But this only moves a border. The border of the best wording was in its place already.
+# The empty tweet is a bad yardstick here: a form with a hole in it is an odd text, and the model's lean on it need
+# not be its lean on tweets. The paper averages over several such texts, which does not help these wordings either.
+# With the border at the training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
+# {{by_kind.mean()["border at the training share"]:.0%}}, without any training. The best wording gains nothing,
+# because its border was in its place already.
 #
 # ## The winner, elsewhere
 #
-# You would take the winner of the ten. But it won on the rows it is measured on, and of ten candidates one is always
-# lucky. The test costs nothing: choose the winner on a few tweets, look at its accuracy there and on all the others,
-# and repeat that 500 times.
+# You would take the winner of the ten. But it won on the rows that it is measured on, and of ten candidates one is
+# always lucky. To see how lucky, choose the winner on a few tweets, compare its accuracy there and on all other
+# tweets, and repeat that 500 times.
 
 # %%
 course.vote("01-c")
@@ -314,6 +327,7 @@ for size in SIZES:
         winner = rng.choice(np.flatnonzero(score == score.max()))  # of equals, any
         luck.append((size, "on the rows that chose it", score[winner]))
         luck.append((size, "on all other rows", right[winner, rest].mean()))
+        luck.append((size, "any of the ten", right[:, rest].mean()))
 luck = pd.DataFrame(luck, columns=["rows to choose on", "kind", "accuracy"])
 means = luck.pivot_table("accuracy", "rows to choose on", "kind")
 gap = means["on the rows that chose it"] - means["on all other rows"]
@@ -321,21 +335,23 @@ plots.curves_figure(
     luck,
     "rows to choose on",
     {"accuracy": "accuracy of the winner of ten"},
-    title="The fewer rows choose, the more the winner owes to luck",
+    title="Winners chosen on few rows owe much to luck",
 )
 
+# %% tags=["check"]
+assert gap[SIZES[2]] > 0.04 > 0.01 > gap[SIZES[-1]]
+assert (means["on all other rows"] > means["any of the ten"]).all()
+
 # %% [markdown]
-# The upper line is what people report who try wordings until one works; the lower line is what they get afterwards.
-# Chosen on {{SIZES[2]}} tweets the winner loses {{100 * gap[SIZES[2]]:.0f}} points, on {{SIZES[-1]}} tweets
-# {{100 * gap[SIZES[-1]]:.1f}}: the best of these ten is far ahead of the second, so half of the rows are enough to
-# find it. Where candidates lie closer together, it takes more. So this course chooses on validation rows and reports
-# on test rows.
+# The upper line is what you report if you try wordings until one works; the second is what you get afterwards. A
+# winner of {{SIZES[2]}} tweets loses {{100 * gap[SIZES[2]]:.0f}} points, a winner of {{SIZES[-1]}} tweets
+# {{100 * gap[SIZES[-1]]:.1f}}, because the best of these ten is far ahead of the second. Where candidates lie closer
+# together, it takes more rows. So this course chooses on validation rows and reports on test rows.
 #
 # ## Examples in front
 #
 # Words can also *show*: put solved examples in front and let the model go on. First a task in which that works: a
-# word comes in, its opposite goes out. The runs took long, so they come from a table. The model writes the answer by
-# itself, and the words are held out.
+# word comes in and the model writes its opposite. The runs took long, so they come from a table.
 
 # %%
 def with_intervals(name, kinds):
@@ -353,21 +369,21 @@ words = with_intervals("antonym", ["5 examples", "20 examples"])
 plots.accuracy_comparison(
     words,
     measured=f"opposites written, {words['n'].iloc[0]} held-out words",
-    title="Words: examples help, and more of them help more",
+    title="Words: examples in front help",
 )
 
 # %% [markdown]
-# No constant answer scores here, so the majority is {{0:.0%}}. Examples lift the best wording from
-# {{words["accuracy"].iloc[0]:.0%}} to {{words["accuracy"].iloc[-3:].mean():.0%}}, for
-# {{words["tokens"].iloc[-1]:.0f}} tokens in front of every word.
+# The majority is 0 here, since every word has its own answer. Twenty examples lift the best wording from
+# {{words["accuracy"].iloc[0]:.0%}} to {{words["accuracy"].iloc[-3:].mean():.0%}}, at the price of
+# {{words["tokens"].iloc[-1]:.0f}} tokens with every word.
 #
-# Now the tweets: eight examples, four of each label, in front of the best wording. What would you expect? About 15
-# seconds a draw.
+# Now the tweets: eight examples, four of each label, in front of the best wording. About 15 seconds a draw.
 
 # %%
 course.vote("01-d")
 best, train = wordings[1], task.train.to_pandas()
 print(f"0 examples: accuracy {measured[1].accuracy:.3f}, exact {measured[1].exact_match:.3f}")
+draws = []
 for seed in range(DRAWS):
     eight = train.groupby("text_label").sample(4, random_state=seed).sample(frac=1, random_state=seed)
     front = "".join(f"{best.replace('{text}', row.text)}{row.text_label}\n" for row in eight.itertuples())
@@ -376,16 +392,21 @@ for seed in range(DRAWS):
     )
     positive = (shown.predictions["prediction"] == "positive").mean()
     moved = mended(shown, margins(shown).quantile(1 - share))
+    draws.append((shown.accuracy, shown.exact_match, moved))
     print(
         f"draw {seed}: accuracy {shown.accuracy:.3f}, exact {shown.exact_match:.3f}, "
         f"answers positive {positive:.2f}, border moved {moved:.3f}"
     )
 
+# %% tags=["check"]
+assert all(accuracy == exact and moved > accuracy for accuracy, exact, moved in draws)
+assert min(accuracy for accuracy, _, _ in draws) < first.majority_baseline
+assert max(accuracy for accuracy, _, _ in draws) < measured[1].accuracy
+
 # %% [markdown]
-# Look at *exact* first: it equals the accuracy. The examples taught the form, and the model now always writes one of
-# the labels. But they also push the border about, and *which* eight you drew decides whether they help or ruin. Move
-# the border and most of the damage is gone. Is that one bad draw? The table has four, eight and sixteen examples on
-# the test rows.
+# Look at *exact* first: it equals the accuracy now, so the examples taught the form. But they also push the border
+# about, each draw in its own way, and where the border is moved back, most of the damage is gone. Was one draw
+# unlucky? The table has three draws each of four, eight and sixteen examples, on the test rows.
 
 # %%
 shots = with_intervals("tweets", ["4 examples", "8 examples", "16 examples"])
@@ -397,14 +418,18 @@ plots.accuracy_comparison(
     title="Tweets: no number of examples beats the wording alone, and the draw decides",
 )
 
+# %% tags=["check"]
+assert len(shots) == 10
+assert (shots["accuracy"].iloc[1:] < shots["accuracy"].iloc[0]).all()
+
 # %% [markdown]
-# The wording alone costs {{shots["tokens"].iloc[0]}} tokens a tweet, sixteen examples about
-# {{shots["tokens"].iloc[-3:].mean():.0f}}, and all nine draws are below it.
+# All nine draws are below the wording alone. It costs {{shots["tokens"].iloc[0]:.0f}} tokens with every tweet, and
+# sixteen examples about {{shots["tokens"].iloc[-3:].mean():.0f}}.
 #
 # ## The open line
 #
-# This is how far words get. All ten wordings on the test rows, the draw of examples that was best on the validation
-# rows, and one line that is still empty.
+# This is how far words get: the ten wordings on the test rows, the draw of examples that was best on validation rows,
+# and a line that is still empty.
 
 # %%
 asked = tests[tests["kind"] == "wording"].assign(label=names)
@@ -423,19 +448,19 @@ plots.accuracy_comparison(
 )
 
 # %% [markdown]
-# The best wording, chosen on validation rows, reaches {{asked["accuracy"].max():.1%}} on the test rows; a human rater
-# {{level["human rater"]:.1%}}. This is one model of 135 million weights; larger ones follow words better, and none
-# was measured here. Between the two lines there is room. Words are points in a space of vectors, and a prompt need
-# not stand on such points: what it then is, chapter 02 builds by hand; [chapter 04](04_training.ipynb) fills the
-# line.
+# The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}} on the test rows, and a human
+# rater {{level["human rater"]:.1%}}. That is true of one model of 135 million weights; no larger one was measured
+# here. To the model, words are vectors, and there are many more vectors than words. [Chapter
+# 02](02_concatenation_by_hand.ipynb) puts vectors in front that are no words, and [chapter 04](04_training.ipynb)
+# fills the line.
 #
 # ## Summary
 #
 # - Rank classification lets a model that continues text choose among labels; exact match asks it to write the label
-#   by itself.
+#   itself.
 # - An accuracy stands beside the majority of its rows, its interval and, where there is one, a human rater.
-# - A wording moves the border between the answers more than it spoils the reading: one that scores below the majority
-#   may rank the texts well. The training share mends much of that here, an empty text does not.
+# - A wording moves the border between the answers: one that scores below the majority may still rank the texts well.
+#   The training share mends much of that here, an empty text does not.
 # - The winner of a choice owes a part of its lead to luck. Choose on some rows, report on others.
 # - Examples teach the form. On words they help; on tweets the draw decides, and none beats the best wording.
 
@@ -479,17 +504,15 @@ course.check("01-1", score)
 # tweets, half of them positive, and take the best. Predict the accuracy that the best one shows, on average, as a
 # share.
 
-# %%
-### BEGIN SOLUTION
-best_of_ten = 0.67
-### END SOLUTION
-
-# %% [markdown]
+#
 # Write the number before you compute anything; the second hint computes it.
 
 # %%
 from softprompt_lab import course
 
+### BEGIN SOLUTION
+best_of_ten = 0.67
+### END SOLUTION
 course.check("01-2", best_of_ten)
 
 # %% [markdown]
@@ -511,11 +534,6 @@ low, high = found.confidence_interval
 sentence = f"It reaches {found.accuracy:.1%} of {found.n} tweets, with an interval from {low:.1%} to {high:.1%}."
 mine = {"wording": wording, "evaluation": found, "sentence": sentence}
 ### END SOLUTION
-
-# %% [markdown]
-# The check looks at what you ran and at the numbers in your sentence.
-
-# %%
 course.check("01-3", mine)
 
 # %% [markdown]
@@ -551,37 +569,6 @@ def report(right, few):
 from softprompt_lab import course
 
 course.check("01-4", report)
-
-# %% [markdown]
-# ### Exercise 01-5: How many rows do you need?
-#
-# You plan a test and want Wilson's interval to reach at most *h* to either side where it is widest, at *p* = 1/2. For
-# *k* of *n* right, *p* = *k*/*n* and *z* = 1.96 its half width is
-#
-# $$\frac{z}{1 + \frac{z^2}{n}} \sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}$$
-#
-# Return the fewest rows that do (`math.ceil` rounds up).
-
-# %%
-import math
-
-
-def rows_needed(h):
-    """Fewest rows at which the half width of the Wilson interval at p = 1/2 is at most h."""
-    z = 1.96
-    ### BEGIN SOLUTION
-    # At p = 1/2 the half width is z / (2 * sqrt(n + z*z)); set it equal to h and solve for n.
-    return math.ceil(z * z / (4 * h * h) - z * z)
-    ### END SOLUTION
-
-
-# %% [markdown]
-# Three lines on paper are enough.
-
-# %%
-from softprompt_lab import course
-
-course.check("01-5", rows_needed)
 
 # %% [markdown]
 # ## Sources

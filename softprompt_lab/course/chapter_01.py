@@ -1,12 +1,11 @@
-"""Exercises of chapter 01: the score of a label, luck, a wording of one's own, a report that flatters, rows."""
+"""Exercises of chapter 01: the score of a label, luck, a wording of one's own, a report that flatters."""
 
-import math
 import re
 from types import SimpleNamespace
 
 import torch
 
-from .cases import Z, normal
+from .cases import normal
 from .checks import exercise
 
 
@@ -92,15 +91,3 @@ def report(right, few):
     """
     winner = right[:, :few].mean(dim=1).argmax()
     return "B", right[winner, few:].mean().item()
-
-
-@exercise("01-5", cases=[(0.1,), (0.05,), (0.02,)])
-def rows_needed(h):
-    """Return the fewest rows at which Wilson's half width at p = 1/2 is at most h.
-
-    Put p = 1/2 into the half width: z / (1 + z*z/n) * sqrt(1/(4n) + z*z/(4n*n)).
-
-    Take 1/(4n*n) out of the root: what remains is z / (2*sqrt(n + z*z)). Set that equal to h and solve for n, then
-    round up.
-    """
-    return math.ceil(Z**2 / (4 * h**2) - Z**2)

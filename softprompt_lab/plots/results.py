@@ -180,7 +180,7 @@ def margins_figure(
     above which the answer is the second label. `axis`: what the margins are.
     """
     fig, (ax,) = panels(1, 7.5, 3.2)
-    bins = np.histogram_bin_edges(np.concatenate([array(part) for part in margins.values()]), 40)
+    bins = np.histogram_bin_edges(np.concatenate([array(part) for part in margins.values()]), 24)
     looks = ({"color": SKY}, {"color": BLUE, "histtype": "step", "linewidth": 1.8})
     for (label, values), look in zip(margins.items(), looks, strict=True):
         ax.hist(array(values), bins, label=f"{drawable(label)} (n = {len(values)})", **look)
