@@ -152,9 +152,9 @@ print(f"human rater {ceiling:.3f}")
 # human rater {{ceiling:.1%}}. **Exact match** is stricter: the label has to be the model's first choice among all
 # {{len(tokenizer):,}} tokens. It is {{first.exact_match:.1%}} here.
 #
-# On other tweets the accuracy would be another one. The **interval** holds those true shares that would make the
-# measured one unsurprising. Wilson's formula (1927) makes it from the share and the number of rows alone. The figure
-# holds the share at 80 % and lets the rows grow.
+# Other tweets would give another accuracy. The **interval** holds the true shares that would make the measured one
+# unsurprising; Wilson's formula (1927) needs the share and the number of rows alone. In the figure the share is
+# always 80 %.
 
 # %%
 sizes = pd.DataFrame({"n": [20, 80, 320, 1280], "accuracy": 0.8})
@@ -166,8 +166,8 @@ plots.accuracy_comparison(
 
 # %% [markdown]
 # With 20 rows, 80 % may be the luck of a prompt that is worth {{sizes["low"][0]:.0%}}. With your {{first.n}} rows the
-# interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}, so a difference of
-# three points between two prompts shows nothing.
+# interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}, so do not believe
+# in a difference of three points.
 #
 # ## Ten wordings
 #
@@ -193,7 +193,7 @@ plots.accuracy_comparison(
 
 # %% [markdown]
 # The best is one of the three shortest, and {{(table["high"] < first.majority_baseline).sum()}} wordings lie below
-# the majority with their whole interval. You could not have told them by reading.
+# the majority with their whole interval. Reading them does not tell which.
 #
 # The table puts the exact match beside the accuracy by rank. It also shows how often each wording answers "positive",
 # and what it costs: its tokens are read again with every tweet.
@@ -219,6 +219,27 @@ assert beside["tokens"].idxmax() == names[9]
 # %% [markdown]
 # No wording makes the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the tweets.
 # And more words do not buy more: the longest wording has {{beside["tokens"].max()}} tokens and is among the worst.
+#
+# This model was also trained to chat, in a form of its own that marks who speaks. Put the question of the third
+# wording into that form, about 15 seconds.
+
+# %%
+question = wordings[2].removesuffix("\nAnswer: ")
+chat = tokenizer.apply_chat_template(
+    [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+)
+in_chat = evaluate(
+    base_model, task.with_template(chat), "validation", tokenizer=tokenizer, limit=ROWS, max_length=256
+)
+print(repr(chat))
+print(in_chat)
+
+# %% tags=["check"]
+assert measured[2].accuracy < 0.45 < in_chat.accuracy < measured[1].accuracy
+assert in_chat.confidence_interval[0] < first.majority_baseline < in_chat.confidence_interval[1]
+
+# %% [markdown]
+# The same question rises from {{measured[2].accuracy:.0%}} to {{in_chat.accuracy:.0%}}, which is about the majority.
 #
 # ## Why the bad wordings are bad
 #
@@ -283,7 +304,7 @@ plots.marks_figure(
     calibrated,
     {"accuracy": f"accuracy on {first.n} validation tweets"},
     unit="wording",
-    title="The empty tweet does not mend the wordings, the training share does",
+    title="An empty tweet mends little; the training share mends much",
 )
 
 # %% [markdown]
@@ -296,8 +317,8 @@ print(f"less the empty tweet: {(change > 0).sum()} wordings gain, {(change < 0).
 by_kind.agg(["mean", "min", "max"]).round(3)
 
 # %% tags=["check"]
-asked, empty, three, moved = by_kind.mean().iloc[:4]
-assert max(empty, three) < asked < first.majority_baseline < moved
+as_asked, one_empty, three_empty, at_share = by_kind.mean().iloc[:4]
+assert max(one_empty, three_empty) < as_asked < first.majority_baseline < at_share
 assert (change > 0.2).sum() == 1
 assert (change < 0).sum() > (change > 0).sum()
 assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measured[1].accuracy) < 0.01
@@ -311,9 +332,8 @@ assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measu
 #
 # ## The winner, elsewhere
 #
-# You would take the winner of the ten. But it won on the rows that it is measured on, and of ten candidates one is
-# always lucky. To see how lucky, choose the winner on a few tweets, compare its accuracy there and on all other
-# tweets, and repeat that 500 times.
+# You would take the winner of the ten. But of ten candidates one is always lucky. To see how lucky, choose the winner
+# on a few tweets, compare its accuracy there and on all other tweets, and repeat that 500 times.
 
 # %%
 course.vote("01-c")
@@ -325,22 +345,22 @@ for size in SIZES:
         few, rest = order[:size], order[size:]
         score = right[:, few].mean(axis=1)
         winner = rng.choice(np.flatnonzero(score == score.max()))  # of equals, any
-        luck.append((size, "on the rows that chose it", score[winner]))
-        luck.append((size, "on all other rows", right[winner, rest].mean()))
+        luck.append((size, "where it was chosen", score[winner]))
+        luck.append((size, "elsewhere", right[winner, rest].mean()))
         luck.append((size, "any of the ten", right[:, rest].mean()))
 luck = pd.DataFrame(luck, columns=["rows to choose on", "kind", "accuracy"])
 means = luck.pivot_table("accuracy", "rows to choose on", "kind")
-gap = means["on the rows that chose it"] - means["on all other rows"]
+gap = means["where it was chosen"] - means["elsewhere"]
 plots.curves_figure(
     luck,
     "rows to choose on",
-    {"accuracy": "accuracy of the winner of ten"},
-    title="Winners chosen on few rows owe much to luck",
+    {"accuracy": f"accuracy ({first.n} tweets in all)"},
+    title="Winners of few rows owe much to luck",
 )
 
 # %% tags=["check"]
 assert gap[SIZES[2]] > 0.04 > 0.01 > gap[SIZES[-1]]
-assert (means["on all other rows"] > means["any of the ten"]).all()
+assert (means["elsewhere"] > means["any of the ten"]).all()
 
 # %% [markdown]
 # The upper line is what you report if you try wordings until one works; the second is what you get afterwards. A
@@ -415,16 +435,17 @@ plots.accuracy_comparison(
     majority=level["majority"],
     ceiling=level["human rater"],
     measured="accuracy on 400 test tweets",
-    title="Tweets: no number of examples beats the wording alone, and the draw decides",
+    title="Tweets: every draw of examples is worse than the wording alone",
 )
 
 # %% tags=["check"]
 assert len(shots) == 10
+assert tests["detail"].head(10).tolist() == wordings
 assert (shots["accuracy"].iloc[1:] < shots["accuracy"].iloc[0]).all()
 
 # %% [markdown]
-# All nine draws are below the wording alone. It costs {{shots["tokens"].iloc[0]:.0f}} tokens with every tweet, and
-# sixteen examples about {{shots["tokens"].iloc[-3:].mean():.0f}}.
+# The wording alone costs {{shots["tokens"].iloc[0]:.0f}} tokens with every tweet, and sixteen examples about
+# {{shots["tokens"].iloc[-3:].mean():.0f}}.
 #
 # ## The open line
 #
@@ -449,8 +470,8 @@ plots.accuracy_comparison(
 
 # %% [markdown]
 # The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}} on the test rows, and a human
-# rater {{level["human rater"]:.1%}}. That is true of one model of 135 million weights; no larger one was measured
-# here. To the model, words are vectors, and there are many more vectors than words. [Chapter
+# rater {{level["human rater"]:.1%}}. These are the numbers of one model with 135 million weights; no larger one was
+# measured here. To the model, words are vectors, and there are many more vectors than words. [Chapter
 # 02](02_concatenation_by_hand.ipynb) puts vectors in front that are no words, and [chapter 04](04_training.ipynb)
 # fills the line.
 #
