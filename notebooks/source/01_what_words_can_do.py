@@ -97,11 +97,12 @@ for wording in wordings[:3]:
     written = base_model.generate(
         **ids, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id
     )
-    print(repr(asked[-24:]), "->", repr(tokenizer.decode(written[0, ids["input_ids"].shape[1] :])))
+    new = written[0, ids["input_ids"].shape[1] :]
+    print(repr(asked[-24:]), "->", repr(tokenizer.decode(new, skip_special_tokens=True)))
 
 # %% [markdown]
-# The first is no answer, the second begins with a label and rambles on, and the third ends the text at once
-# (`<|im_end|>` is the end token). Such answers are hard to score, so ask something narrower.
+# The first is no answer, the second begins with a label and rambles on, and the third writes nothing. Such answers
+# are hard to score, so ask something narrower.
 #
 # ## Choose among the labels: rank classification by hand
 #
