@@ -305,7 +305,7 @@ plots.marks_figure(
     calibrated,
     {"accuracy": f"accuracy on {first.n} validation tweets"},
     unit="wording",
-    title="An empty tweet mends little; the training share mends much",
+    title="An empty tweet misleads; the training share mends",
 )
 
 # %% [markdown]
