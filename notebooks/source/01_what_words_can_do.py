@@ -3,14 +3,14 @@
 #
 # **How far do wordings and examples get?**
 #
-# Before you train anything, ask in words: that costs nothing, and it is what every trained prompt has to beat. In the
-# figure one frozen model reads the same 400 tweets twice and says of each whether it is positive or negative. Only
-# the words around the tweet differ, and both ways of asking are plain English.
+# Before you train anything, ask in words: that is what every trained prompt has to beat. In the figure one frozen
+# model says twice of the same 400 tweets whether they are positive or negative. Only the words around the tweet
+# differ, and both times they are plain English.
 #
 # You will be able to
-# - let a model that only continues text choose among labels, and do it by hand for one tweet;
+# - let a model that only continues text choose among labels;
 # - put a majority, an interval and a human rater beside an accuracy;
-# - say what a wording or an example moves inside the answers, and mend a part of it without training;
+# - say what a wording moves in the answers, and mend a part of it without training;
 # - choose among prompts without being fooled by luck.
 
 # %%
@@ -20,28 +20,22 @@ from softprompt_lab import plots
 
 tests = pd.read_csv("tables/tweets.csv")  # measured before, on the test rows: benchmarks/tasks.py
 level = tests.set_index("kind")["accuracy"]
+levels = {"majority": level["majority"], "ceiling": level["human rater"], "measured": "accuracy on 400 test tweets"}
 two = tests[tests["kind"] == "wording"].sort_values("accuracy").iloc[[0, -1]]
-plots.accuracy_comparison(
-    two.assign(label=["asked in one way", "asked in another way"]),
-    majority=level["majority"],
-    ceiling=level["human rater"],
-    measured="accuracy on 400 test tweets",
-    title="Same model, same tweets: only the words around them differ",
-)
+two["label"] = ["asked in one way", "asked in another way"]
+plots.accuracy_comparison(two, **levels, title="Same model, same tweets: only the words around them differ")
 
 # %% [markdown]
 # The dotted line is the **majority baseline**: what you get by saying "positive" every time. So one of these ways of
 # asking is worse than not reading the tweets at all. The dashed line is the **human rater**: how often one of the
 # people who rated a tweet agrees with the others about it.
 #
-# Load the frozen base model and the tweets. People rated each tweet from -4 to 4, and the sign of their mean is its
-# label.
+# Load the frozen base model and the tweets. People rated each from -4 to 4; the sign of the mean is its label.
 
 # %% tags=["setup"]
 import textwrap
 
 import numpy as np
-import pandas as pd
 import torch
 
 from softprompt_lab import course, evaluate, load_base_model, load_task, plots
@@ -69,8 +63,8 @@ SIZES = [2, 4, 6]
 # %% [markdown]
 # ## What the model writes by itself
 #
-# Here are ten ways to ask, written down before any of them was measured, each as a careful person might put it. The
-# tweet goes where `{text}` stands, and the label is to follow at the end.
+# Here are ten ways to ask, written down before any was measured, each as a careful person might put it. The tweet
+# goes where `{text}` stands, and the label follows at the end.
 
 # %% tags=["setup"]
 wordings = [
@@ -94,9 +88,7 @@ names = [textwrap.shorten(w.replace("\n", " / "), 46, placeholder="…") for w i
 for wording in wordings[:3]:
     asked = wording.replace("{text}", tweet).rstrip()
     ids = tokenizer(asked, return_tensors="pt")
-    written = base_model.generate(
-        **ids, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id
-    )
+    written = base_model.generate(**ids, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id)
     new = written[0, ids["input_ids"].shape[1] :]
     print(repr(asked[-24:]), "->", repr(tokenizer.decode(new, skip_special_tokens=True)))
 
@@ -106,9 +98,8 @@ for wording in wordings[:3]:
 #
 # ## Choose among the labels: rank classification by hand
 #
-# *How likely is it that the model writes exactly this label?* Ask that for each label; the likeliest is the answer.
-# This is **rank classification**: neither label need be what the model would write, as long as one is likelier than
-# the other.
+# *How likely is it that the model writes exactly this label?* Ask that for each label; the likeliest is the answer,
+# even where the model would write neither. This is **rank classification**.
 #
 # The scores at one position predict the next token, so the label is predicted where the context ends. Here each label
 # is a single token, with its space in front.
@@ -121,9 +112,8 @@ for label in task.labels:
     with torch.no_grad():
         logits = base_model(torch.tensor([context])).logits[0, -1]  # (V,)
     log_p[label] = logits.log_softmax(-1)[label_ids[0]].item()
-shares = pd.Series(log_p).pipe(np.exp)
-print({label: round(score, 2) for label, score in log_p.items()})
-shares / shares.sum()
+found = pd.DataFrame({"log p": log_p}).assign(p=lambda table: np.exp(table["log p"]))
+found.assign(share=found["p"] / found["p"].sum()).round(4)
 
 # %% [markdown]
 # The package does this for many texts at once, with the same result.
@@ -132,7 +122,7 @@ shares / shares.sum()
 label_probabilities(base_model, asked, [tweet], tokenizer=tokenizer).round(4)
 
 # %% tags=["check"]
-ours, theirs = shares / shares.sum(), label_probabilities(base_model, asked, [tweet], tokenizer=tokenizer)
+ours, theirs = found["p"] / found["p"].sum(), label_probabilities(base_model, asked, [tweet], tokenizer=tokenizer)
 assert np.allclose(ours, theirs.iloc[0], atol=1e-4)
 
 # %% [markdown]
@@ -154,16 +144,14 @@ print(f"human rater {ceiling:.3f}")
 # {{len(tokenizer):,}} tokens. It is {{first.exact_match:.1%}} here.
 #
 # Other tweets would give another accuracy. The **interval** holds the true shares that would make the measured one
-# unsurprising; Wilson's formula (1927) needs the share and the number of rows alone. In the figure the share is
-# always 80 %.
+# unsurprising; Wilson's formula needs the share and the number of rows alone. Here the share is always 80 %.
 
 # %%
 sizes = pd.DataFrame({"n": [20, 80, 320, 1280], "accuracy": 0.8})
 ends = [wilson_interval(round(0.8 * n), n) for n in sizes["n"]]
 sizes["low"], sizes["high"] = zip(*ends, strict=True)
-plots.accuracy_comparison(
-    sizes.assign(label="n = " + sizes["n"].astype(str)), title="Four times the rows halve the interval"
-)
+sizes["label"] = "n = " + sizes["n"].astype(str)
+plots.accuracy_comparison(sizes, title="Four times the rows halve the interval")
 
 # %% [markdown]
 # With 20 rows, 80 % may be the luck of a prompt that is worth {{sizes["low"][0]:.0%}}. With your {{first.n}} rows the
@@ -176,28 +164,21 @@ plots.accuracy_comparison(
 
 # %%
 course.vote("01-a")
-measured = [
-    evaluate(base_model, task.with_template(w), "validation", tokenizer=tokenizer, limit=ROWS)
-    for w in wordings
-]
+how = {"split": "validation", "tokenizer": tokenizer, "limit": ROWS}
+measured = [evaluate(base_model, task.with_template(wording), **how) for wording in wordings]
 table = pd.DataFrame({"label": names, "accuracy": [m.accuracy for m in measured]})
 table[["low", "high"]] = [m.confidence_interval for m in measured]
-ranked = table.sort_values("accuracy", ascending=False)
-lowest, highest = table["accuracy"].min(), table["accuracy"].max()
-plots.accuracy_comparison(
-    ranked,
-    majority=first.majority_baseline,
-    ceiling=ceiling,
-    measured=f"accuracy on {first.n} validation tweets",
-    title=f"From {lowest:.0%} to {highest:.0%} by wording alone",
-)
+table = table.sort_values("accuracy", ascending=False)
+here = {"majority": first.majority_baseline, "ceiling": ceiling, "measured": f"accuracy on {first.n} validation tweets"}
+title = f"From {table['accuracy'].min():.0%} to {table['accuracy'].max():.0%} by wording alone"
+plots.accuracy_comparison(table, **here, title=title)
 
 # %% [markdown]
 # The best is one of the three shortest, and {{(table["high"] < first.majority_baseline).sum()}} wordings lie below
 # the majority with their whole interval. Reading them does not tell which.
 #
-# The table puts the exact match beside the accuracy by rank. It also shows how often each wording answers "positive",
-# and what it costs: its tokens are read again with every tweet.
+# The table adds the exact match, how often each wording answers "positive", and what it costs: its tokens are read
+# again with every tweet.
 
 # %%
 beside = pd.DataFrame(
@@ -218,22 +199,17 @@ assert set(table["accuracy"].nsmallest(2).index) == {2, 9}
 assert beside["tokens"].idxmax() == names[9]
 
 # %% [markdown]
-# No wording makes the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the tweets.
-# And more words do not buy more: the longest wording has {{beside["tokens"].max()}} tokens and is among the worst.
+# Behind no wording does the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the
+# tweets. And the longest wording is among the worst.
 #
 # This model was also trained to chat, in a form of its own that marks who speaks. Put the question of the third
 # wording into that form, about 15 seconds.
 
 # %%
-question = wordings[2].removesuffix("\nAnswer: ")
-chat = tokenizer.apply_chat_template(
-    [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-)
-in_chat = evaluate(
-    base_model, task.with_template(chat), "validation", tokenizer=tokenizer, limit=ROWS, max_length=256
-)
-print(repr(chat))
-print(in_chat)
+said = [{"role": "user", "content": wordings[2].removesuffix("\nAnswer: ")}]
+chat = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+in_chat = evaluate(base_model, task.with_template(chat), **how, max_length=256)
+print(chat, in_chat, sep="\n")
 
 # %% tags=["check"]
 assert measured[2].accuracy < 0.45 < in_chat.accuracy < measured[1].accuracy
@@ -251,21 +227,17 @@ assert in_chat.confidence_interval[0] < first.majority_baseline < in_chat.confid
 
 # %%
 def margins(evaluation):
-    """How far each row leans to "positive": the difference of the two log-probabilities."""
-    found = evaluation.predictions
-    return found["log p(positive)"] - found["log p(negative)"]
+    """How far each row leans to "positive"."""
+    return evaluation.predictions["log p(positive)"] - evaluation.predictions["log p(negative)"]
 
 
 share = np.mean(np.array(task.train["text_label"]) == "positive")
 lean, truth = margins(measured[7]), measured[7].predictions["label"]
 groups = {label: lean[truth == label].to_numpy() for label in task.labels}
 pairs = groups["positive"][:, None] > groups["negative"]  # every positive tweet beside every negative one
-plots.margins_figure(
-    groups,
-    {"border, as asked": 0.0, "border at the training share": np.quantile(lean, 1 - share)},
-    "log p(positive) - log p(negative), in nats",
-    title="The wording tells tweets apart; its border is in the wrong place",
-)
+borders = {"border, as asked": 0.0, "border at the training share": np.quantile(lean, 1 - share)}
+title = "The wording tells tweets apart; its border is in the wrong place"
+plots.margins_figure(groups, borders, "log p(positive) - log p(negative), in nats", title=title)
 
 # %% [markdown]
 # As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets. But take one positive and one
@@ -275,11 +247,11 @@ plots.margins_figure(
 #
 # ## Calibration: move the border
 #
-# Where should the border stand? Here are two proposals that look at no validation label.
+# Where should the border stand? Two proposals look at no validation label.
 # - **Ask about nothing.** Put an empty tweet into the wording. What the model answers then is the wording's own lean,
 #   so subtract it (contextual calibration, Zhao et al. 2021).
 # - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of
-#   the measured tweets lies above it. This needs many tweets at once.
+#   the measured tweets lies above it. This takes many tweets at once.
 
 # %%
 course.vote("01-b")
@@ -301,12 +273,8 @@ for wording, found in zip(wordings, measured, strict=True):
     rows.append(("border at the training share", mended(found, margins(found).quantile(1 - share))))
 rows += [("majority", first.majority_baseline), ("human rater", ceiling)]
 calibrated = pd.DataFrame(rows, columns=["kind", "accuracy"])
-plots.marks_figure(
-    calibrated,
-    {"accuracy": f"accuracy on {first.n} validation tweets"},
-    unit="wording",
-    title="An empty tweet misleads; the training share mends",
-)
+title = "An empty tweet misleads; the training share mends"
+plots.marks_figure(calibrated, {"accuracy": here["measured"]}, unit="wording", title=title)
 
 # %% [markdown]
 # In numbers:
@@ -325,16 +293,16 @@ assert (change < 0).sum() > (change > 0).sum()
 assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measured[1].accuracy) < 0.01
 
 # %% [markdown]
-# The empty tweet is a bad yardstick here: a form with a hole in it is an odd text, and the model's lean on it need
-# not be its lean on tweets. The paper averages over several such texts, which does not help these wordings either.
-# With the border at the training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
+# The empty tweet is a bad yardstick here: a form with a hole in it is an odd text, and the lean on it need not be
+# that on tweets. The paper averages over several such texts, which does not help here either. With the border at the
+# training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
 # {{by_kind.mean()["border at the training share"]:.0%}}, without any training. The best wording gains nothing,
 # because its border was in its place already.
 #
 # ## The winner, elsewhere
 #
-# You would take the winner of the ten. But of ten candidates one is always lucky. To see how lucky, choose the winner
-# on a few tweets, compare its accuracy there and on all other tweets, and repeat that 500 times.
+# You would take the winner. But of ten candidates one is always lucky. To see how lucky, choose it on a few tweets,
+# compare its accuracy there and on all others, and repeat that 500 times.
 
 # %%
 course.vote("01-c")
@@ -348,26 +316,20 @@ for size in SIZES:
         winner = rng.choice(np.flatnonzero(score == score.max()))  # of equals, any
         luck.append((size, "where it was chosen", score[winner]))
         luck.append((size, "elsewhere", right[winner, rest].mean()))
-        luck.append((size, "any of the ten", right[:, rest].mean()))
 luck = pd.DataFrame(luck, columns=["rows to choose on", "kind", "accuracy"])
 means = luck.pivot_table("accuracy", "rows to choose on", "kind")
 gap = means["where it was chosen"] - means["elsewhere"]
-plots.curves_figure(
-    luck,
-    "rows to choose on",
-    {"accuracy": f"accuracy ({first.n} tweets in all)"},
-    title="Winners of few rows owe much to luck",
-)
+title = "Winners of few rows owe much to luck"
+plots.curves_figure(luck, "rows to choose on", {"accuracy": "accuracy of the winner"}, title=title)
 
 # %% tags=["check"]
 assert gap[SIZES[2]] > 0.04 > 0.01 > gap[SIZES[-1]]
-assert (means["elsewhere"] > means["any of the ten"]).all()
 
 # %% [markdown]
-# The upper line is what you report if you try wordings until one works; the second is what you get afterwards. A
+# The upper line is what you report if you try wordings until one works; the lower is what you get afterwards. A
 # winner of {{SIZES[2]}} tweets loses {{100 * gap[SIZES[2]]:.0f}} points, a winner of {{SIZES[-1]}} tweets
-# {{100 * gap[SIZES[-1]]:.1f}}, because the best of these ten is far ahead of the second. Where candidates lie closer
-# together, it takes more rows. So this course chooses on validation rows and reports on test rows.
+# {{100 * gap[SIZES[-1]]:.1f}}, because the best of these ten is far ahead; where candidates lie closer, it takes more
+# rows. So this course chooses on validation rows and reports on test rows.
 #
 # ## Examples in front
 #
@@ -387,11 +349,8 @@ def with_intervals(name, kinds):
 
 
 words = with_intervals("antonym", ["5 examples", "20 examples"])
-plots.accuracy_comparison(
-    words,
-    measured=f"opposites written, {words['n'].iloc[0]} held-out words",
-    title="Words: examples in front help",
-)
+measure = f"opposites written, {words['n'].iloc[0]} held-out words"
+plots.accuracy_comparison(words, measured=measure, title="Words: examples in front help")
 
 # %% [markdown]
 # The majority is 0 here, since every word has its own answer. Twenty examples lift the best wording from
@@ -403,41 +362,30 @@ plots.accuracy_comparison(
 # %%
 course.vote("01-d")
 best, train = wordings[1], task.train.to_pandas()
-print(f"0 examples: accuracy {measured[1].accuracy:.3f}, exact {measured[1].exact_match:.3f}")
-draws = []
+alone = beside.loc[names[1], ["by rank", "exact", "answers positive"]]
+draws = [("nothing", *alone, mended(measured[1], margins(measured[1]).quantile(1 - share)))]
 for seed in range(DRAWS):
     eight = train.groupby("text_label").sample(4, random_state=seed).sample(frac=1, random_state=seed)
     front = "".join(f"{best.replace('{text}', row.text)}{row.text_label}\n" for row in eight.itertuples())
-    shown = evaluate(
-        base_model, task.with_template(front + best), "validation", tokenizer=tokenizer, limit=ROWS, max_length=512
-    )
+    shown = evaluate(base_model, task.with_template(front + best), **how, max_length=512)
     positive = (shown.predictions["prediction"] == "positive").mean()
     moved = mended(shown, margins(shown).quantile(1 - share))
-    draws.append((shown.accuracy, shown.exact_match, moved))
-    print(
-        f"draw {seed}: accuracy {shown.accuracy:.3f}, exact {shown.exact_match:.3f}, "
-        f"answers positive {positive:.2f}, border moved {moved:.3f}"
-    )
+    draws.append((f"8 examples, draw {seed}", shown.accuracy, shown.exact_match, positive, moved))
+pd.DataFrame(draws, columns=["in front", "by rank", "exact", "answers positive", "border moved"]).round(3)
 
 # %% tags=["check"]
-assert all(accuracy == exact and moved > accuracy for accuracy, exact, moved in draws)
-assert min(accuracy for accuracy, _, _ in draws) < first.majority_baseline
-assert max(accuracy for accuracy, _, _ in draws) < measured[1].accuracy
+assert all(rank == exact and moved > rank for _, rank, exact, _, moved in draws[1:])
+assert min(rank for _, rank, *_ in draws) < first.majority_baseline
+assert max(rank for _, rank, *_ in draws[1:]) < draws[0][1]
 
 # %% [markdown]
-# Look at *exact* first: it equals the accuracy now, so the examples taught the form. But they also push the border
-# about, each draw in its own way, and where the border is moved back, most of the damage is gone. Was one draw
-# unlucky? The table has three draws each of four, eight and sixteen examples, on the test rows.
+# With examples *exact* equals the accuracy: they taught the form. But each draw also pushes the border its own way;
+# move it back, and most of the damage is gone. Was one draw unlucky? The shipped table has three draws each of four,
+# eight and sixteen examples, on test rows.
 
 # %%
 shots = with_intervals("tweets", ["4 examples", "8 examples", "16 examples"])
-plots.accuracy_comparison(
-    shots,
-    majority=level["majority"],
-    ceiling=level["human rater"],
-    measured="accuracy on 400 test tweets",
-    title="Tweets: every draw of examples is worse than the wording alone",
-)
+plots.accuracy_comparison(shots, **levels, title="Tweets: every draw of examples is worse than the wording alone")
 
 # %% tags=["check"]
 assert len(shots) == 10
@@ -450,36 +398,27 @@ assert (shots["accuracy"].iloc[1:] < shots["accuracy"].iloc[0]).all()
 #
 # ## The open line
 #
-# This is how far words get: the ten wordings on the test rows, the draw of examples that was best on validation rows,
-# and a line that is still empty.
+# The ten wordings on the test rows, the draw of examples that was best on validation rows, and a line that is empty:
 
 # %%
-asked = tests[tests["kind"] == "wording"].assign(label=names)
-asked = asked.assign(group="wording").sort_values("accuracy", ascending=False)
-drawn = shots.iloc[1:].sort_values("validation").tail(1).assign(group="examples")
+ten = tests[tests["kind"] == "wording"].assign(label=names).sort_values("accuracy", ascending=False)
+drawn = shots.iloc[1:].sort_values("validation").tail(1)
 drawn["label"] = drawn["kind"] + ", best of nine draws"
-open_line = pd.DataFrame({"label": ["eight trained vectors"], "group": "trained", "accuracy": np.nan})
-lines = pd.concat([asked, drawn, open_line])
+open_line = pd.DataFrame({"label": ["eight trained vectors"], "kind": "trained", "accuracy": np.nan})
+lines = pd.concat([ten, drawn, open_line])
 lines["label"] += lines["tokens"].map(" ({:.0f})".format).replace(" (nan)", "")
-plots.accuracy_comparison(
-    lines.assign(kind=lines["group"]),
-    majority=level["majority"],
-    ceiling=level["human rater"],
-    measured="accuracy on 400 test tweets",
-    title="What words reach (in brackets: tokens beside the tweet), and a line to fill",
-)
+title = "What words reach (in brackets: tokens beside the tweet), and a line to fill"
+plots.accuracy_comparison(lines, **levels, title=title)
 
 # %% [markdown]
 # The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}} on the test rows, and a human
-# rater {{level["human rater"]:.1%}}. These are the numbers of one model with 135 million weights; no larger one was
-# measured here. To the model, words are vectors, and there are many more vectors than words. [Chapter
-# 02](02_concatenation_by_hand.ipynb) puts vectors in front that are no words, and [chapter 04](04_training.ipynb)
-# fills the line.
+# rater {{level["human rater"]:.1%}}. No model larger than these 135 million weights was measured. To the model words
+# are vectors, and there are many more vectors than words. [Chapter 02](02_concatenation_by_hand.ipynb) puts vectors
+# in front that are no words, and [chapter 04](04_training.ipynb) fills the line.
 #
 # ## Summary
 #
-# - Rank classification lets a model that continues text choose among labels; exact match asks it to write the label
-#   itself.
+# - Rank classification lets a model choose among labels; exact match asks it to write the label.
 # - An accuracy stands beside the majority of its rows, its interval and, where there is one, a human rater.
 # - A wording moves the border between the answers: one that scores below the majority may still rank the texts well.
 #   The training share mends much of that here, an empty text does not.
@@ -541,8 +480,8 @@ course.check("01-2", best_of_ten)
 # ### Exercise 01-3: Your own wording
 #
 # Write a wording that you would bet on, measure it on at least 200 validation tweets (about 10 seconds), and write
-# one sentence with its accuracy and the number of rows. If the sentence says that it is better than the best of the
-# ten, the interval has to bear that out.
+# one sentence with its accuracy and the number of tweets. If it says "better" than the best of the ten, the interval
+# has to bear that out.
 
 # %%
 from softprompt_lab import course, evaluate, load_base_model, load_task
@@ -595,15 +534,10 @@ course.check("01-4", report)
 # %% [markdown]
 # ## Sources
 #
-# - Tony Z. Zhao, Eric Wallace, Shi Feng, Dan Klein, Sameer Singh: *Calibrate Before Use: Improving Few-Shot
-#   Performance of Language Models*, 2021, arXiv 2102.09690. How examples make a model lean, and content-free inputs.
-#   They rescale probabilities; here logarithms are subtracted.
-# - Ari Holtzman, Peter West, Vered Shwartz, Yejin Choi, Luke Zettlemoyer: *Surface Form Competition: Why the Highest
-#   Probability Answer Isn't Always Right*, 2021, arXiv 2104.08315. Scores relative to what a label scores without the
-#   input.
-# - Tom B. Brown and others: *Language Models are Few-Shot Learners*, 2020, arXiv 2005.14165. Examples in front, and
-#   ranking answers by their probability.
-# - Edwin B. Wilson: *Probable Inference, the Law of Succession, and Statistical Inference*, Journal of the American
-#   Statistical Association 22, 1927. The interval.
-# - C. J. Hutto, Eric Gilbert: *VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text*,
-#   ICWSM 2014. The tweets and their ratings.
+# - Zhao, Wallace, Feng, Klein, Singh: *Calibrate Before Use*, 2021, arXiv 2102.09690. How examples make a model lean,
+#   and texts without content; they rescale probabilities, here logarithms are subtracted.
+# - Brown and others: *Language Models are Few-Shot Learners*, 2020, arXiv 2005.14165. Examples in front, ranked
+#   answers.
+# - Wilson: *Probable Inference, the Law of Succession, and Statistical Inference*, Journal of the American
+#   Statistical Association 22, 1927.
+# - Hutto, Gilbert: *VADER*, ICWSM 2014. The tweets and their ratings.
