@@ -423,7 +423,7 @@ plots.accuracy_comparison(lines, **levels, title=title)
 # - A wording moves the border between the answers: one that scores below the majority may still rank the texts well.
 #   The training share mends much of that here, an empty text does not.
 # - The winner of a choice owes a part of its lead to luck. Choose on some rows, report on others.
-# - Examples teach the form. On words they help; on tweets the draw decides, and none beats the best wording.
+# - Examples teach the form. On words they help; on tweets the draw decides, and no draw beat the best wording.
 
 # %% [markdown]
 # ## Exercises
@@ -464,7 +464,6 @@ course.check("01-1", score)
 # Ten prompts know nothing: each answers every tweet by the throw of a coin. You measure all ten on the same 20
 # tweets, half of them positive, and take the best. Predict the accuracy that the best one shows, on average, as a
 # share.
-
 #
 # Write the number before you compute anything; the second hint computes it.
 
