@@ -48,6 +48,9 @@ def best_of_ten():
     return 0.67
 
 
+BEST_OF_TEN = 0.872  # of the validation tweets: notebooks/tables/tweets.csv
+
+
 def wording_measured(accuracy=0.84, n=250, low=0.79, high=0.88, **parts):
     """Return an answer to 01-3, with some of its parts exchanged."""
     found = SimpleNamespace(accuracy=accuracy, n=n, confidence_interval=(low, high))
