@@ -242,7 +242,7 @@ plots.margins_figure(groups, borders, "log p(positive) - log p(negative), in nat
 # %% [markdown]
 # As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets. But take one positive and one
 # negative tweet: in {{np.mean(pairs):.0%}} of all such pairs the positive one scores higher. So behind this wording
-# the model does tell the moods apart, and nearly all tweets lie on the same side of the border. **A prompt that looks
+# the model does tell the moods apart, but most tweets lie on one side of the border. **A prompt that looks
 # worthless may know the answer.**
 #
 # ## Calibration: move the border
