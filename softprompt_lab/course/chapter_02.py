@@ -1,11 +1,15 @@
 """Exercises of chapter 02: concatenation by hand."""
 
+import re
+
 import torch
 from torch.nn.functional import cross_entropy
 
 from ..embedding import concatenate_prompt
 from .cases import normal
 from .checks import exercise
+
+RAGGED = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
 
 
 def expanded(x, prompt):
@@ -31,43 +35,32 @@ def has_gradient(found, x, prompt):
 def prepend(x, prompt):
     """Return one tensor (B, P+T, D) from (B, T, D) and (P, D), the prompt in front of each row.
 
-    The prompt is (P, D) and has no batch dimension. `prompt.expand(B, -1, -1)` shows the same P vectors to
-    all B rows without copying them; `torch.cat` along dimension 1 puts one sequence behind another. A
-    bfloat16 model wants a bfloat16 input: `prompt.to(x.dtype)`.
+    The prompt has no batch dimension. Give it one: all B rows read the same P vectors.
+
+    `prompt.expand(B, -1, -1)` shows the P vectors to B rows without copying them, and `torch.cat` puts one sequence
+    behind another along dimension 1.
+
+    A bfloat16 model wants a bfloat16 input: cast the prompt by `prompt.to(input_embeddings.dtype)` before you
+    concatenate.
     """
     return concatenate_prompt(x, prompt)
 
 
-def texts(ids, mask):
-    """Return the ids of each row's text."""
-    return [row[seen.bool()].tolist() for row, seen in zip(ids, mask, strict=True)]
-
-
-def beginnings(found, mask):
-    """Return as many ids from the beginning of each row of a result as its text has."""
-    return [row[: int(seen.sum())].tolist() for row, seen in zip(found[0], mask, strict=True)]
-
-
 @exercise(
     "02-2",
-    cases=[
-        (
-            torch.tensor([[9, 9, 3, 5, 4], [7, 6, 9, 9, 9], [1, 9, 2, 9, 8], [20, 21, 22, 23, 24]]),
-            torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]]),
-        ),
-        (torch.arange(400)[None], (torch.arange(400)[None] % 3 > 0).long()),
-    ],
-    measure=lambda result, ids, mask: result[1],  # the ids that stand at pads do not matter
+    cases=[(RAGGED, 2), (RAGGED.flip(1), 3)],
+    measure=lambda result, *case: [float(ord(result[0].upper())), *result[1].flatten().tolist()],
 )
-def text_first(ids, mask):
-    """Return two tensors, ids and mask, with each row's text in order, then its pads.
+def extended_mask(mask, P):
+    """Return the letter of the fault, and the right mask, (B, P+T), from the text's mask, (B, T).
 
-    Sort each row by its mask, largest first: `order = mask.argsort(dim=1, descending=True, stable=True)`.
-    `stable` keeps the order of equals, so the text stays readable. Then `ids.gather(1, order)`, and the same
-    for the mask.
+    A loss that is the loss without a prompt says that no position looks at the prompt.
+
+    A 1 in the mask says "look here", a 0 says "a pad, skip it". What do the P new columns hold?
+
+    `torch.cat([mask.new_ones(len(mask), P), mask], dim=1)` says that the prompt is to be read.
     """
-    order = mask.argsort(dim=1, descending=True, stable=True)
-    return ids.gather(1, order), mask.gather(1, order)
+    return "B", torch.cat([mask.new_ones(len(mask), P), mask], dim=1)
 
 
 def supervised(logits, labels):
@@ -86,9 +79,14 @@ def supervised(logits, labels):
 def label_loss(logits, labels):
     """Return one number, the mean loss of the labels, (B, T), from the logits, (B, P+T, V).
 
-    P is logits.shape[1] - labels.shape[1]. `logits[:, P - 1 : -1]` are the T positions that predict the T
-    labels. `functional.cross_entropy(..., ignore_index=-100)` wants (N, V) and (N,): flatten the first two
-    dimensions. For P = 0 drop the first label and begin at position 0.
+    P is `logits.shape[1] - labels.shape[1]`. Position i predicts token i + 1, so the last virtual token predicts the
+    first word.
+
+    `logits[:, P - 1 : -1]` are the T positions that predict the T labels. For P = 0 drop the first label and begin at
+    position 0.
+
+    `functional.cross_entropy(..., ignore_index=-100)` wants (N, V) and (N,): flatten the first two dimensions of the
+    logits, and the labels.
     """
     labels = labels[:, max(labels.shape[1] - logits.shape[1] + 1, 0) :]
     positions = logits[:, -labels.shape[1] - 1 : -1]
@@ -99,7 +97,53 @@ def label_loss(logits, labels):
 def prompt_gradient(g, P):
     """Return the gradient at the prompt, (P, D), from the one at the concatenated input, (B, P+T, D).
 
-    prompt[p] enters the loss B times, once through each row. By the chain rule the B contributions add up:
-    the gradient at prompt[p] is the sum over b of g[b, p].
+    Only the first P positions of z hold the prompt; the rest is text.
+
+    `prompt[p]` enters the loss B times, once through each row: z[0, p], z[1, p], ... By the chain rule the B
+    contributions add up.
     """
     return g[:, :P].sum(dim=0)
+
+
+def named(sentence):
+    """Return the numbers that stand in a sentence."""
+    return [float(number) for number in re.findall(r"\d+\.?\d*", sentence)]
+
+
+def supported(answer):
+    """Tell whether a loss that was measured stands in the sentence, to one digit behind the point or more."""
+    numbers = [n for n in named(answer["sentence"]) if n > 0]
+    return any(abs(loss - n) <= 0.051 for loss in answer["losses"].values() for n in numbers)
+
+
+MEASURED = {0: 3.87, 0.5: 3.9, 2: 3.9, 8: 5.0}  # what a run may look like
+SENTENCE = "Two units in a random direction leave the loss at 3.9."
+
+
+@exercise("02-5", measure=lambda result: [])
+def stray():
+    """Return {"losses": {distance: loss, ...}, "sentence": "..."} from what you ran.
+
+    Run `loss_at` for 0, for 2 and for at least one distance more, and keep each loss under its distance.
+
+    The sentence compares two of your losses: that at 2, which is as far as ten steps downhill go, with that at 0. Write
+    the number in it as it was printed, to one digit behind the point or more.
+    """
+    return {"losses": MEASURED, "sentence": SENTENCE}
+
+
+def moved(found):
+    """Return the letters of an answer, in capitals."""
+    return set(found.upper()) & set("ABCDEF")
+
+
+@exercise("02-6", measure=lambda result: [float(letter in moved(result)) for letter in "ABCDEF"])
+def moving():
+    """Return the letters of the cells that move, such as "AF".
+
+    Without a prompt the pads shift the whole text by some positions. Who would notice: a model that knows a token's
+    number, or one that knows only how far two tokens are apart?
+
+    With a prompt the pads stand between prompt and text. Who would not notice: a model that does not count pads.
+    """
+    return "ABD"
