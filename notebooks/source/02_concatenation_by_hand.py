@@ -97,6 +97,9 @@ course.compare("logits from vectors, from ids", from_vectors, from_ids)
 
 
 # %% tags=["exercise"]
+import torch
+
+
 def concatenate_prompt(input_embeddings, prompt):
     """Put the same prompt (P, D) in front of every row of (B, T, D): Lester et al. 2021, section 2."""
     ### BEGIN SOLUTION
@@ -532,43 +535,46 @@ course.check("02-4", prompt_gradient)
 # ### Exercise 02-5: Ten steps in any direction
 #
 # Ten steps of 0.2 take the prompt at most 2 away from the instruction. Was it the distance that helped, or the
-# direction? `loss_at(distance)` moves the instruction's vectors that far in a random direction (another `seed`,
-# another direction) and returns the loss on the same training words. Run it for 0, 2 and at least one more
-# distance, and write one sentence that compares two losses and names a number.
+# direction? `losses_at([0, 2])` moves the instruction's vectors so far in a random direction (another `seed`, another
+# direction) and returns each distance with the loss on the same training words. Run it for 0, 2 and at least one more
+# distance, and write one sentence that compares two losses and names a number. Your answer is `{"losses": ...,
+# "sentence": ...}`.
 
 
 # %%
 import torch
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task
+from softprompt_lab.batch import pad_rows
 
 
-def loss_at(distance, seed=0, rows=16):
-    """The loss on training words behind an instruction that was moved in a random direction."""
+def losses_at(distances, seed=0):
+    """The loss on 16 training words behind an instruction that was moved so far in a random direction."""
     model, tokenizer = load_base_model("smollm2", device="cpu")
     task = load_task("words/antonym")
-    ids = tokenizer(task.instruction + "\n", return_tensors="pt").input_ids[0]
-    prompt = model.get_input_embeddings()(ids).detach()
-    direction = torch.randn(prompt.shape, generator=torch.Generator().manual_seed(seed))
-    prompt = prompt + distance * direction / direction.norm()
-    soft = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=len(ids)), start=prompt)
-    losses = []
-    for row in task.train.select(range(rows)):
-        context, answer = task.encode(tokenizer, row["word"], row["text_label"])
-        labels = torch.tensor([[-100] * len(context) + answer])
+    rows = [task.encode(tokenizer, row["word"], row["text_label"]) for row in task.train.select(range(16))]
+    ids, mask = pad_rows([context + answer for context, answer in rows], "cpu")
+    labels = pad_rows([[-100] * len(context) + answer for context, answer in rows], "cpu", -100)[0]
+    instruction = tokenizer(task.instruction + "\n", return_tensors="pt").input_ids[0]
+    start = model.get_input_embeddings()(instruction).detach()  # (P, D)
+    direction = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed))
+    soft = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=len(start)), start=start)
+    losses = {}
+    for distance in distances:
         with torch.no_grad():
-            losses += [soft.loss(torch.tensor([context + answer]), labels=labels).item()] * len(answer)
-    return sum(losses) / len(losses)
+            soft.prompt.copy_(start + distance * direction / direction.norm())
+            losses[distance] = soft.loss(ids, mask, labels).item()
+    return losses
 
 
 # %% [markdown]
-# Run your distances, write the sentence, and check both. Each distance takes some seconds.
+# Run your distances, write the sentence, and check both. It takes some seconds.
 
 # %%
 from softprompt_lab import course
 
 ### BEGIN SOLUTION
-losses = {distance: loss_at(distance) for distance in (0, 2, 8)}
+losses = losses_at([0, 2, 8])
 sentence = f"As far as ten steps go, but in a random direction, the loss is {losses[2]:.2f}; not moved, {losses[0]:.2f}."
 answer = {"losses": losses, "sentence": sentence}
 ### END SOLUTION

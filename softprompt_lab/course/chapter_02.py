@@ -124,7 +124,7 @@ SENTENCE = "Two units in a random direction leave the loss at 3.9."
 def stray():
     """Return {"losses": {distance: loss, ...}, "sentence": "..."} from what you ran.
 
-    Run `loss_at` for 0, for 2 and for at least one distance more, and keep each loss under its distance.
+    Run `losses_at` for 0, for 2 and for at least one distance more: it returns what `losses` is to be.
 
     The sentence compares two of your losses: that at 2, which is as far as ten steps downhill go, with that at 0. Write
     the number in it as it was printed, to one digit behind the point or more.
