@@ -24,8 +24,7 @@ plots.concatenation_diagram(4, [7, 5], [2, 2], title="The same four vectors stan
 
 # %% [markdown]
 # Orange: **P** = 4 virtual tokens, the same in both of the **B** = 2 rows. Blue and green: **T** tokens of
-# text, the last of which are to be predicted. Each cell of the first panel is a vector of **D** numbers; the
-# model has **V** tokens in its vocabulary. White: padding.
+# text, the green ones to be predicted. White: padding. Each cell of the first panel is a vector of **D** numbers.
 #
 # Now load a frozen model, and a task so small that its tensors fit on the page: a word in, its opposite out.
 
@@ -43,9 +42,9 @@ words = model.get_input_embeddings()  # the table of word embeddings, (V, D)
 V, D = words.weight.shape
 
 # %% [markdown]
-# V = {{V:,}} and D = {{D}}. The task has {{len(task.train)}} training words, and {{len(task.test)}} others are held
-# out, `hot` among them. All answers differ, so always giving the most frequent one is right for one word at
-# most. The next cell sets what makes this chapter take long.
+# This model has D = {{D}} and a vocabulary of V = {{V:,}} tokens. Of the task's words {{len(task.train)}} are for
+# training and {{len(task.test)}} are held out, `hot` among them. The answers differ, so there is no majority to
+# beat. The next cell sets what makes this chapter take long.
 
 # %% tags=["setup", "parameters"]
 STEPS = 10  # of gradient descent
@@ -58,8 +57,8 @@ STEPS, ROWS, ASKED = 2, 4, 4
 # %% [markdown]
 # ## The model reads vectors
 #
-# Usually you hand a model token ids, and it looks up a row of its table for each. Look the rows up yourself
-# and hand over the vectors:
+# A model gets token ids and looks up a row of its table for each. Look the rows up yourself and hand over the
+# vectors:
 
 # %%
 ids = tokenizer("hot ->", return_tensors="pt").input_ids  # (B, T)
@@ -71,8 +70,8 @@ print("ids", tuple(ids.shape), "vectors", tuple(x.shape))
 course.compare("logits from vectors, from ids", from_vectors, from_ids)
 
 # %% [markdown]
-# The logits are the same to the last bit. `inputs_embeds` skips the table and leaves the rest of the model as
-# it is, and it takes any vectors, also those that are no row of the table. Through this door the prompt enters.
+# The logits are the same to the last bit. `inputs_embeds` skips the table, and it takes any vectors, also those
+# that are no row of the table. Through this door the prompt enters.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 02-1: Put the prompt in front
@@ -123,9 +122,9 @@ course.check("02-1", concatenate_prompt)
 # %% [markdown]
 # ## A prompt made of words is those words
 #
-# From here on the chapter uses the package's `concatenate_prompt`, which does what you were asked to write.
-# As a first prompt take an instruction in words: look up its embeddings and keep them as a (P, D) tensor. Then
-# compare it with the instruction written in front of `hot ->` as text.
+# From here on the chapter imports the package's `concatenate_prompt`, which does what you were asked to write.
+# As a first prompt take the embeddings of an instruction, a (P, D) tensor, and compare it with the same instruction
+# written in front of `hot ->` as text.
 
 # %%
 course.vote("02-a")
@@ -174,8 +173,8 @@ plots.answer_shares(
 # ## Mask and labels grow with the input
 #
 # To move a prompt you need a loss, and for a loss a batch. Its rows differ in length, so the shorter ones are
-# padded, and three tensors of shape (B, T) describe it: ids, attention mask (1 text, 0 pad) and labels (the token
-# to be predicted, or -100 for "does not count").
+# padded, and three (B, T) tensors describe it: ids, attention mask (1 text, 0 pad) and labels (the token to be
+# predicted, or -100 for none).
 
 
 # %%
@@ -267,8 +266,8 @@ answers
 # Without a prompt the model meets the opposite by chance at most. Behind the instruction it often knows what is meant,
 # but it does not stop, because nobody told it how an answer ends.
 #
-# Now ten steps. Each computes the loss on {{ROWS}} training words, goes backward, and moves the whole prompt by
-# 0.2 in the direction in which the loss falls fastest. That takes about twenty seconds on two cores.
+# Now ten steps. Each takes the loss on {{ROWS}} training words, goes backward, and moves the prompt by 0.2 in the
+# direction in which the loss falls fastest: about twenty seconds on two cores.
 
 
 # %%
@@ -295,9 +294,9 @@ axis = {"loss": "loss (nats a token)"}
 plots.curves_figure(pd.DataFrame(losses), "step", axis, title="The loss falls from step to step")
 
 # %% [markdown]
-# The loss falls from {{losses[0]["loss"]:.2f}} to {{losses[-1]["loss"]:.2f}} nats a token. But these are the words that
-# the steps saw. Does it help with words that they did not see? Ask all {{len(task.test)}} held-out words, about
-# ten seconds for each of the two prompts, and set the answers beside what chapter 01 measured on the same words.
+# The loss falls from {{losses[0]["loss"]:.2f}} to {{losses[-1]["loss"]:.2f}} nats a token, but on words that the steps
+# saw. Ask all {{len(task.test)}} held-out words, about twenty seconds, and set the answers beside what wordings,
+# examples and longer training reached on the same words.
 
 # %%
 packaged = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=P), tokenizer=tokenizer, start=start)
@@ -305,7 +304,7 @@ found = evaluate(packaged, task, prompts={"instruction as vectors": start, "afte
 columns = ["accuracy", "low", "high"]
 measured = pd.DataFrame({name: [each.accuracy, *each.confidence_interval] for name, each in found.items()}, columns).T
 names = {"wording": "best wording", "20 examples": "20 examples in front", "trained": "4 vectors, trained 100 steps"}
-known = pd.read_csv("tables/antonym.csv").groupby("kind")[columns].max().loc[list(names)].rename(names)
+known = pd.read_csv("tables/antonym.csv").groupby("kind")[[*columns, "tokens"]].max().loc[list(names)].rename(names)
 rows = pd.concat({"measured here": measured, "best of its kind, from a table": known}, names=["kind", "label"])
 n, majority = found["after ten steps"].n, found["after ten steps"].majority_baseline
 plots.accuracy_comparison(
@@ -326,7 +325,7 @@ assert losses[-1]["loss"] < 0.3 * losses[0]["loss"]
 # {{(moved - start).norm(dim=1).mean():.2f}} on average, where the nearest other word is
 # {{torch.cdist(start, words.weight).topk(2, largest=False).values[:, 1].mean():.1f}} away. With n = {{n}} the intervals
 # are wide, so the order of neighbouring lines may be chance. Twenty examples in front are still ahead, but they
-# take about 200 tokens in front of every word, and the prompt takes {{P}}.
+# take {{known["tokens"]["20 examples in front"]:.0f}} tokens in front of every word, and the prompt takes {{P}}.
 #
 # What do the four words get now?
 
@@ -339,9 +338,9 @@ answers
 #
 # ## The pads between
 #
-# One trap is left. A row's result should not depend on the rows beside it. Take the pair from above, leave the
-# answers out, and look at the logits behind the arrow of the shorter row: alone, in a batch padded on the right,
-# and in one padded on the left.
+# One trap is left. A row's result should not depend on the rows beside it. Take the pair from above without its
+# answers, and look at the logits behind the arrow of the shorter row: alone, in a batch padded on the right, and in
+# one padded on the left.
 
 # %%
 course.vote("02-c")
@@ -375,12 +374,13 @@ plots.concatenation_diagram(4, *sizes, "left", tokens, title="On the left, the p
 # In row 1 the model does not look at the pads, but it counts them, so the text lies farther from its prompt than in
 # training. If that is the reason, then three things must hold. The error grows with the number of pads. It
 # vanishes without a prompt, since this model knows distances only (rotary positions) and a text that moves as a
-# whole keeps its own. And it vanishes if positions are taken from the running sum of the mask, where pads add nothing.
+# whole keeps its own. And it vanishes if positions are taken from the running sum of the mask, where pads add
+# nothing. Half a minute tells.
 
 # %%
 unseen = batch_of([task.encode(tokenizer, row["word"], row["text_label"]) for row in task.validation][:ASKED])
 lines, x_axis = [], "masked pads in front of the text"
-for pads in (0, 1, 2, 4, 8, 16):
+for pads in (0, 1, 2, 4, 8):
     ids, mask, labels = (extend(t, pads, v) for t, v in zip(unseen, (tokenizer.pad_token_id, 0, -100), strict=True))
     counted = (extend(mask, P, 1).cumsum(dim=1) - 1).clamp(min=0)  # (B, P+T)
     ways = {"no prompt": (moved[:0], {}), "prompt": (moved, {}), "prompt, by mask": (moved, {"position_ids": counted})}

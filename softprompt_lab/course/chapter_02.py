@@ -35,10 +35,10 @@ def has_gradient(found, x, prompt):
 def prepend(x, prompt):
     """Return one tensor (B, P+T, D) from (B, T, D) and (P, D), the prompt in front of each row.
 
-    The prompt has no batch dimension. Give it one: all B rows read the same P vectors.
+    The prompt has no batch dimension. `expand` gives it one: all B rows read the same P vectors.
 
-    `prompt.expand(B, -1, -1)` shows the P vectors to B rows without copying them, and `torch.cat` puts one sequence
-    behind another along dimension 1.
+    `prompt.expand(B, -1, -1)` is (B, P, D) and copies nothing; `torch.cat` puts one sequence behind another along
+    dimension 1.
 
     A bfloat16 model wants a bfloat16 input: cast the prompt by `prompt.to(input_embeddings.dtype)` before you
     concatenate.

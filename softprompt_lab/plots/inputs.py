@@ -32,7 +32,7 @@ def concatenation_diagram(
     for length, labels in zip(text_lengths, label_lengths, strict=True):
         text = [f"{'y' if t >= length - labels else 'x'}{t}" for t in range(length)]
         pads = ["pad"] * (width - length)
-        rows.append(virtual + (pads + text if padding_side == "left" else text + pads))
+        rows.append(virtual + {"left": pads + text, "right": text + pads}[padding_side])
     tokens = pd.DataFrame(rows, index=[f"row {row}" for row in range(batch)])
     kinds = tokens.map(lambda token: token if token == "pad" else token[0])
     for row, names in enumerate(words or []):
