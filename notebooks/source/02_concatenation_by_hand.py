@@ -13,7 +13,7 @@
 # - write the concatenation that prompt tuning rests on, and give the shape of every tensor in it;
 # - extend mask and labels, and say what the backward pass gives at the prompt;
 # - say why every text is a soft prompt, and most soft prompts are no text;
-# - find out what padding does between a prompt and its text, and mend it.
+# - find out what padding does between a prompt and its text, and fix it.
 #
 # This picture is the whole idea. You type its first panel yourself; the other two follow.
 
@@ -92,8 +92,8 @@ course.compare("logits from vectors, from ids", from_vectors, from_ids)
 #
 # As it stands torch refuses it: the prompt is (P, D), the input (B, T, D), and they cannot be joined. Write the
 # function so that it works for every batch. The result is (B, P+T, D): in row b first `prompt[0]` to
-# `prompt[P-1]`, then the text of row b. It has the type of `input_embeddings`, and a prompt of another width is
-# refused (that is written already).
+# `prompt[P-1]`, then the text of row b. It has the type of `input_embeddings`, because a model in bfloat16 takes no
+# float32. (The package's function also refuses a prompt of another width.)
 
 
 # %% tags=["exercise"]
@@ -317,6 +317,13 @@ plots.accuracy_comparison(
 # %% tags=["check"]
 before, after = found.values()
 assert after.accuracy > 1.7 * before.accuracy
+# exercise 02-2: behind a mask of zeros the prompt has no influence
+hidden = nn.Parameter(start.clone())
+with_mask = {"attention_mask": extend(mask, P, 0), "labels": extend(labels, P, -100)}
+loss = model(inputs_embeds=concatenate_prompt(words(ids), hidden), **with_mask).loss
+loss.backward()
+assert hidden.grad.abs().max() == 0
+assert abs(loss.item() - run(ids, mask, start[:0], labels).loss.item()) < 1e-3
 assert losses[-1]["loss"] < 0.3 * losses[0]["loss"]
 
 # %% [markdown]
@@ -375,7 +382,7 @@ plots.concatenation_diagram(4, *sizes, "left", tokens, title="On the left, the p
 # training. If that is the reason, then three things must hold. The error grows with the number of pads. It
 # vanishes without a prompt, since this model knows distances only (rotary positions) and a text that moves as a
 # whole keeps its own. And it vanishes if positions are taken from the running sum of the mask, where pads add
-# nothing. Half a minute tells.
+# nothing. Measuring it takes about half a minute.
 
 # %%
 unseen = batch_of([task.encode(tokenizer, row["word"], row["text_label"]) for row in task.validation][:ASKED])
@@ -423,8 +430,8 @@ assert (by_peft - left).abs().max() < 1e-3
 assert (by_us - alone).abs().max() < 1e-3
 
 # %% [markdown]
-# Which models are affected depends on how they know where a token stands (exercise 02-6). The one in PEFT's example
-# notebook counts positions from the mask and is not affected at all.
+# Which models are affected depends on how they know where a token stands (exercise 02-6). The BLOOM model of PEFT's
+# example notebook counts positions from the mask, so it is not affected at all.
 #
 # You carried prompt, mask and labels by hand through this chapter, which is clumsy. Chapter 03 makes the prompt a
 # class, which holds the vectors and knows where they may start.
@@ -435,7 +442,7 @@ assert (by_us - alone).abs().max() < 1e-3
 # - A soft prompt is a (P, D) tensor in front of the (B, T, D) input: (B, P+T, D). Nothing else changes.
 # - The mask grows by P ones, the labels by P times -100; the last virtual token predicts the first word.
 # - The embeddings of a text, used as a prompt, give the text's logits. Most soft prompts are no text.
-# - Behind a frozen model only the prompt gets a gradient: (P, D), summed over the rows.
+# - In front of a frozen model only the prompt gets a gradient, of shape (P, D).
 # - Ten steps on a few words lift a skill that the model has already; they change no weight.
 # - Pads between prompt and text change the result wherever positions count them. Keep the text directly behind its
 #   prompt, or take positions from the mask.
@@ -618,6 +625,7 @@ from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadMo
 
 shape = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 shape |= {"initializer_range": 0.2, "bos_token_id": 1, "eos_token_id": 2}
+torch.manual_seed(0)
 families = {
     "GPT-2": GPT2LMHeadModel(GPT2Config(**shape)),
     "Llama": LlamaForCausalLM(LlamaConfig(**shape, intermediate_size=64)),
@@ -639,7 +647,8 @@ for name, small in families.items():
 #
 # - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv 2104.08691,
 #   section 2.
-# - Hugging Face PEFT, `PeftModelForCausalLM.forward` with `PROMPT_TUNING`; its issue 54 on left padding.
+# - Hugging Face PEFT, `PeftModelForCausalLM.forward` with `PROMPT_TUNING`; its issue 54 on left padding; its example
+#   notebook `peft_prompt_tuning_clm.ipynb`.
 # - Su et al. 2021, *RoFormer: Enhanced Transformer with Rotary Position Embedding*, arXiv 2104.09864, section 3.
 # - Press, Smith, Lewis 2022, *Train Short, Test Long: Attention with Linear Biases*, arXiv 2108.12409, section 3
 #   (BLOOM's positions).
