@@ -90,10 +90,9 @@ course.compare("logits from vectors, from ids", from_vectors, from_ids)
 # model(input_with_softprompt(x))
 # ```
 #
-# As it stands torch refuses it: the prompt is (P, D), the input (B, T, D), and they cannot be joined. Write the
-# function so that it works for every batch. The result is (B, P+T, D): in row b first `prompt[0]` to
-# `prompt[P-1]`, then the text of row b. It has the type of `input_embeddings`, because a model in bfloat16 takes no
-# float32. (The package's function also refuses a prompt of another width.)
+# torch refuses it as it stands: a prompt (P, D) and an input (B, T, D) cannot be joined. Write a function that works
+# for every batch. Row b of the result, (B, P+T, D), is the prompt and then the text of row b, in the type of
+# `input_embeddings`; a prompt of another width is a ValueError.
 
 
 # %% tags=["exercise"]
@@ -112,7 +111,7 @@ def concatenate_prompt(input_embeddings, prompt):
 
 
 # %% [markdown] tags=["exercise"]
-# Check it, or go on and come back. `course.hint("02-1")` in a cell of its own opens a hint.
+# Check it, or go on: a stub stops nothing. `course.hint("02-1")` in a cell of its own opens a hint.
 
 # %% tags=["exercise"]
 from softprompt_lab import course
@@ -212,12 +211,12 @@ plots.concatenation_diagram(4, *sizes, words=tokens, title="The mask grows by P 
 
 # %% [markdown]
 # The loss is the mean over the green cells of the last panel, each predicted from the position *before* it: `fail`
-# from the arrow, and the first token of a text from the last virtual token. transformers shifts the labels for you;
-# in exercise 02-3 you do it.
+# from the arrow, and a text's first token from the last virtual token.
 #
 # ## What the backward pass gives
 #
-# Put the instruction in front of this pair once more, now as something that may move, and go backward.
+# Put the instruction in front of this pair, now as something that may move. Compute the loss, also by hand with
+# the shift by one position, and go backward.
 
 # %%
 ids, mask, labels = batch_of(pair)
@@ -225,10 +224,13 @@ prompt = nn.Parameter(start.clone())  # (P, D), trainable
 P = len(prompt)
 z = concatenate_prompt(words(ids), prompt)  # (B, P+T, D)
 z.retain_grad()
-loss = model(inputs_embeds=z, attention_mask=extend(mask, P, 1), labels=extend(labels, P, -100)).loss
-loss.backward()
+output = model(inputs_embeds=z, attention_mask=extend(mask, P, 1), labels=extend(labels, P, -100))
+predicting = output.logits[:, P - 1 : -1]  # (B, T, V): from the last virtual token to the last but one of the text
+by_hand = nn.functional.cross_entropy(predicting[labels != -100], labels[labels != -100])
+course.compare("loss by hand, loss of transformers", by_hand, output.loss)
+output.loss.backward()
 moving = [name for name, weight in model.named_parameters() if weight.grad is not None]
-print(f"loss {loss:.3f}; weights of the model with a gradient: {len(moving)}")
+print(f"weights of the model with a gradient: {len(moving)}")
 print("gradient at the input", tuple(z.grad.shape), "at the prompt", tuple(prompt.grad.shape))
 
 # %% tags=["check"]
@@ -430,7 +432,7 @@ assert (by_peft - left).abs().max() < 1e-3
 assert (by_us - alone).abs().max() < 1e-3
 
 # %% [markdown]
-# Which models are affected depends on how they know where a token stands (exercise 02-6). The BLOOM model of PEFT's
+# Which models are affected depends on how they know where a token stands (exercise 02-5). The BLOOM model of PEFT's
 # example notebook counts positions from the mask, so it is not affected at all.
 #
 # You carried prompt, mask and labels by hand through this chapter, which is clumsy. Chapter 03 makes the prompt a
@@ -450,13 +452,9 @@ assert (by_us - alone).abs().max() < 1e-3
 # %% [markdown]
 # ## Exercises
 #
-# Exercise 02-1 stands in the text. A stub that you leave alone stops nothing; `course.hint("02-2")` in a cell of its
-# own opens the first hint.
-#
 # ### Exercise 02-2: The loss that does not move
 #
-# Someone trains by hand, and the loss is the same at every step, to the last digit. It is also the loss that the
-# words have without any prompt. One line is at fault:
+# The loss is the same at every step, to the last digit, and it is the loss without any prompt. One line is at fault:
 #
 # ```text
 # for step in range(10):
@@ -469,7 +467,7 @@ assert (by_us - alone).abs().max() < 1e-3
 #     prompt.grad = None
 # ```
 #
-# Return its letter, and the mask as it should be.
+# Return its letter, and the right mask.
 
 
 # %%
@@ -492,67 +490,12 @@ from softprompt_lab import course
 course.check("02-2", extended_mask)
 
 # %% [markdown]
-# ### Exercise 02-3: The loss from the logits
+# ### Exercise 02-3: Ten steps in any direction
 #
-# `logits` is (B, P+T, V), from an input with P virtual tokens; `labels` is (B, T), -100 where nothing counts. Return
-# the mean of `-log_softmax(logits[b, P + t - 1])[labels[b, t]]` over all (b, t) whose label is not -100. P is not
-# given: read it off the shapes. It may be 0; then nothing predicts the first token, and its label is left out.
-
-
-# %%
-from torch.nn import functional
-
-
-def label_loss(logits, labels):
-    """Mean cross-entropy of the labelled tokens, in nats."""
-    ### BEGIN SOLUTION
-    P = logits.shape[1] - labels.shape[1]
-    if P == 0:
-        P, labels = 1, labels[:, 1:]
-    return functional.cross_entropy(logits[:, P - 1 : -1].flatten(0, 1), labels.flatten(), ignore_index=-100)
-    ### END SOLUTION
-
-
-# %% [markdown]
-# Check it:
-
-# %%
-from softprompt_lab import course
-
-course.check("02-3", label_loss)
-
-# %% [markdown]
-# ### Exercise 02-4: The gradient of the prompt
-#
-# The loss is a function of `z = concatenate_prompt(x, prompt)`. You are given `g`, its gradient at `z`, (B, P+T, D),
-# and P. Derive with pen and paper what the gradient at the prompt is, (P, D), and return it without autograd. Start
-# from `z[b, p] = prompt[p]` for every b: how does the loss change when `prompt[p]` moves a little?
-
-
-# %%
-def prompt_gradient(g, P):
-    """Gradient at the concatenated input (B, P+T, D) -> gradient at the prompt (P, D)."""
-    ### BEGIN SOLUTION
-    return g[:, :P].sum(dim=0)
-    ### END SOLUTION
-
-
-# %% [markdown]
-# Check it:
-
-# %%
-from softprompt_lab import course
-
-course.check("02-4", prompt_gradient)
-
-# %% [markdown]
-# ### Exercise 02-5: Ten steps in any direction
-#
-# Ten steps of 0.2 take the prompt at most 2 away from the instruction. Was it the distance that helped, or the
-# direction? `losses_at([0, 2])` moves the instruction's vectors so far in a random direction (another `seed`, another
-# direction) and returns each distance with the loss on the same training words. Run it for 0, 2 and at least one more
-# distance, and write one sentence that compares two losses and names a number. Your answer is `{"losses": ...,
-# "sentence": ...}`.
+# Ten steps of 0.2 end at most 2 away from the instruction. Was it the distance that helped, or the direction?
+# `losses_at([0, 2])` moves the instruction so far in a random direction (`seed` gives another) and returns the loss on
+# the same training words for each distance. Run it for 0, 2 and at least one more, and write a sentence that compares
+# two losses and names a number. The answer is `{"losses": ..., "sentence": ...}`.
 
 
 # %%
@@ -582,7 +525,7 @@ def losses_at(distances, seed=0):
 
 
 # %% [markdown]
-# Run your distances, write the sentence, and check both. It takes some seconds.
+# Some seconds for all distances:
 
 # %%
 from softprompt_lab import course
@@ -592,21 +535,44 @@ losses = losses_at([0, 2, 8])
 sentence = f"As far as ten steps go, but in a random direction, the loss is {losses[2]:.2f}, not below {losses[0]:.2f}."
 answer = {"losses": losses, "sentence": sentence}
 ### END SOLUTION
-course.check("02-5", answer)
+course.check("02-3", answer)
 
 # %% [markdown]
-# ### Exercise 02-6: Who counts the pads?
+# ### Exercise 02-4: The gradient of the prompt
 #
-# Eight pads stand on the left of a text, masked, and `position_ids` are not given. The pads stand in front of the
-# text alone, or between a prompt and the text. In which cells do the text's logits move?
+# Let `g`, (B, P+T, D), be the gradient of the loss at `z = concatenate_prompt(x, prompt)`. Derive the gradient at the
+# prompt, (P, D), without autograd. Start from `z[b, p] = prompt[p]` for every b.
+
+
+# %%
+def prompt_gradient(g, P):
+    """Gradient at the concatenated input (B, P+T, D) -> gradient at the prompt (P, D)."""
+    ### BEGIN SOLUTION
+    return g[:, :P].sum(dim=0)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# Check it:
+
+# %%
+from softprompt_lab import course
+
+course.check("02-4", prompt_gradient)
+
+# %% [markdown]
+# ### Exercise 02-5: Who counts the pads?
 #
-# | | no prompt | behind a prompt |
+# Eight masked pads stand on the left of a text, or between a prompt and the text; no `position_ids` are given. In
+# which cells do the text's logits move?
+#
+# | | no prompt | prompt |
 # |---|---|---|
-# | GPT-2: adds a learned vector for each position number | A | B |
-# | Llama, SmolLM2: rotary, knows how far two tokens are apart | C | D |
+# | GPT-2: a learned vector for each position number | A | B |
+# | Llama, SmolLM2: distances between tokens (rotary) | C | D |
 # | BLOOM: distances, from the running sum of the mask | E | F |
 #
-# Write the letters before you run the cell below.
+# Write the letters, then run the cell below.
 
 # %%
 from softprompt_lab import course
@@ -614,10 +580,10 @@ from softprompt_lab import course
 ### BEGIN SOLUTION
 cells_that_move = "ABD"
 ### END SOLUTION
-course.check("02-6", cells_that_move)
+course.check("02-5", cells_that_move)
 
 # %% [markdown]
-# Now see, on small models with random weights:
+# Small models with random weights:
 
 # %%
 import torch
