@@ -510,8 +510,8 @@ def losses_at(distances, seed=0):
     model, tokenizer = load_base_model("smollm2", device="cpu")
     task = load_task("words/antonym")
     rows = [task.encode(tokenizer, row["word"], row["text_label"]) for row in task.train.select(range(16))]
-    ids, mask = pad_rows([context + answer for context, answer in rows], "cpu")
-    labels = pad_rows([[-100] * len(context) + answer for context, answer in rows], "cpu", -100)[0]
+    ids, mask = pad_rows([context + answer for context, answer in rows], model.device)
+    labels = pad_rows([[-100] * len(context) + answer for context, answer in rows], model.device, -100)[0]
     instruction = tokenizer(task.instruction + "\n", return_tensors="pt").input_ids[0]
     start = model.get_input_embeddings()(instruction).detach()  # (P, D)
     direction = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed))
@@ -520,7 +520,7 @@ def losses_at(distances, seed=0):
     for distance in distances:
         with torch.no_grad():
             soft.prompt.copy_(start + distance * direction / direction.norm())
-            losses[distance] = soft.loss(ids, mask, labels).item()
+            losses[distance] = soft.loss(ids, mask.long(), labels).item()
     return losses
 
 

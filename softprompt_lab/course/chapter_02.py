@@ -58,17 +58,6 @@ def extended_mask(mask, P):
     return "B", torch.cat([mask.new_ones(len(mask), P), mask], dim=1)
 
 
-@exercise("02-4", cases=[(normal(4, 7, 3), 2)])
-def prompt_gradient(g, P):
-    """Return the gradient at the prompt, (P, D), from the one at the concatenated input, (B, P+T, D).
-
-    Only the first P positions of z hold the prompt.
-
-    `prompt[p]` enters the loss B times, through z[0, p], z[1, p], ...: by the chain rule the contributions add up.
-    """
-    return g[:, :P].sum(dim=0)
-
-
 def named(sentence):
     """Return the numbers that stand in a sentence."""
     return [float(number) for number in re.findall(r"\d+\.?\d*", sentence)]
@@ -93,6 +82,17 @@ def stray():
     Compare the loss at 2 with that at 0, and write one of them with a digit behind the point.
     """
     return {"losses": MEASURED, "sentence": SENTENCE}
+
+
+@exercise("02-4", cases=[(normal(4, 7, 3), 2)])
+def prompt_gradient(g, P):
+    """Return the gradient at the prompt, (P, D), from the one at the concatenated input, (B, P+T, D).
+
+    Only the first P positions of z hold the prompt.
+
+    `prompt[p]` enters the loss B times, through z[0, p], z[1, p], ...: by the chain rule the contributions add up.
+    """
+    return g[:, :P].sum(dim=0)
 
 
 def moved(found):
