@@ -20,23 +20,27 @@ def concatenation_diagram(
     text_lengths: Sequence[int],
     label_lengths: Sequence[int],
     padding_side: str = "right",
+    words: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
     """Draw [prompt | text] for a batch, with the mask and the labels that belong to it, B x (P + T) each.
 
     `text_lengths`: tokens of each row, labels included. `label_lengths`: how many of them, at the end, are labels.
+    `words`: the tokens of each row, to be drawn in place of x0, x1, ...
     """
     batch, width = len(text_lengths), max(text_lengths)
-    rows = []
+    virtual, rows = [f"p{p}" for p in range(prompt_length)], []
     for length, labels in zip(text_lengths, label_lengths, strict=True):
         text = [f"{'y' if t >= length - labels else 'x'}{t}" for t in range(length)]
         pads = ["pad"] * (width - length)
-        sides = {"left": pads + text, "right": text + pads}
-        rows.append([f"p{p}" for p in range(prompt_length)] + sides[padding_side])
+        rows.append(virtual + {"left": pads + text, "right": text + pads}[padding_side])
     tokens = pd.DataFrame(rows, index=[f"row {row}" for row in range(batch)])
-    inches = np.clip(1.2 + 0.52 * (prompt_length + width), 5.0, WIDEST)
+    kinds = tokens.map(lambda token: token if token == "pad" else token[0])
+    for row, names in enumerate(words or []):
+        tokens.iloc[row, kinds.iloc[row].isin(["x", "y"])] = names
+    cell = 0.75 if words else 0.52
+    inches = np.clip(1.2 + cell * (prompt_length + width), 5.0, WIDEST)
     fig = Figure(figsize=(inches, 2.3 + 0.9 * batch))
     size = f"B x (P + T) = {batch} x ({prompt_length} + {width})"
-    kinds = tokens.map(lambda token: token if token == "pad" else token[0])
     views = {
         "embeddings that enter the model": tokens,
         "attention mask": kinds.ne("pad").astype(int),
