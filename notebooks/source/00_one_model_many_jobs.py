@@ -9,7 +9,7 @@
 #
 # You will be able to
 # - say what a soft prompt is, and exchange one for another;
-# - train one in the time it takes to boil an egg, and say how good it is and beside what;
+# - train one in less time than it takes to read this page, and say how good it is, and beside what;
 # - tell what changed in the model by it, and how large the file is that you keep;
 # - read the six letters that every chapter uses.
 
@@ -26,7 +26,7 @@ plots.jobs_figure(jobs, vectors=4, title="One frozen model, eight prompts of fou
 # %% [markdown]
 # ## A model that goes on and on
 #
-# Now load the model: `smollm2`, 135 million weights, trained by others on web pages, books and code. It comes *frozen*,
+# Now load the model: `smollm2`, 135 million weights, trained by others on web pages and code. It comes *frozen*,
 # so no weight of it will change in this chapter. `dtype="fastest"` keeps the weights in the number type in which this
 # machine multiplies fastest. That takes a few seconds.
 
@@ -37,14 +37,19 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, load_base_model, load_task, plots, train
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, course
+from softprompt_lab import evaluate, load_base_model, load_task, plots, train
 from softprompt_lab.evaluation import wilson_interval
 from softprompt_lab.reading import levels
 from softprompt_lab.runs import zoo
 from softprompt_lab.runs.saved import answers
 
 base_model, tokenizer = load_base_model("smollm2", dtype="fastest")
+pd.set_option("display.max_colwidth", None)  # tables show texts as a whole
 print(f"{base_model.num_parameters():,} weights, kept as {base_model.dtype}")
+
+# %% [markdown]
+# Two numbers decide how long the rest takes.
 
 # %% tags=["parameters", "setup"]
 STEPS = 60  # of training, 8 tweets each
@@ -55,8 +60,7 @@ STEPS = 2
 ROWS = 8
 
 # %% [markdown]
-# Those two numbers decide how long the rest takes. First, three words and an arrow, and the model with nothing in
-# front of them: how does it go on?
+# Now three words and an arrow, and nothing in front of them. How does the model go on?
 
 
 # %%
@@ -94,7 +98,7 @@ def ask(prompt, *words):
     return answers(model, arrow, words, max_new_tokens=6)
 
 
-jobs["answer"] = [ask(name, word)[0] for name, word in zip(names, words)]
+jobs["answer"] = [ask(name, word)[0] for name, word in jobs["word"].items()]
 plots.jobs_figure(jobs, vectors=4, title="Eight jobs, done by exchanging four vectors")
 
 # %% [markdown]
@@ -105,10 +109,10 @@ plots.jobs_figure(jobs, vectors=4, title="Eight jobs, done by exchanging four ve
 # the interval in which chance may have moved each share.
 
 # %%
-trained = {name: zoo.records(f"words/{name}")[f"words-{name}"]["trained"] for name in names}
-skills = pd.DataFrame(trained).T[["accuracy", "n", "confidence_interval"]].rename_axis("label").reset_index()
-skills["low"], skills["high"] = zip(*skills["confidence_interval"])
-skills["label"] += skills["n"].map(" (n = {})".format)
+records = [zoo.records(f"words/{name}")[f"words-{name}"] for name in names]
+skills = pd.DataFrame([record["trained"] for record in records])
+skills["label"] = [f"{name} (n = {n})" for name, n in zip(names, skills["n"], strict=True)]
+skills[["low", "high"]] = skills["confidence_interval"].tolist()
 plots.accuracy_comparison(
     skills, measured="right answers on held-out words", title="Most skills are right on most words, none on all"
 )
@@ -119,6 +123,10 @@ assert (skills["accuracy"] > 0.5).all()
 assert (skills["accuracy"] < 1).all()
 
 # %% [markdown]
+# Always giving the commonest answer would be right on at most
+# {{max(record["majority_baseline"] for record in records):.0%}} of the words (of `language`), and on none of them where
+# every word has an answer of its own.
+#
 # ## The opposite of France
 #
 # A prompt holds no list of its training pairs. What it holds you see when you ask it for something that it was never
@@ -144,7 +152,8 @@ pd.DataFrame({name: ask(name, *every) for name in names}, index=every).T
 tweets = load_task("tweets")
 beside = levels(tweets, "test", ROWS)
 print(tweets)
-tweets.test.select(range(4)).to_pandas()[["text", "text_label", "rating"]]
+shown = tweets.test.select([4, 16, 27, 59]).to_pandas()  # two of each label
+shown[["text", "text_label", "rating"]]
 
 # %% [markdown]
 # {{len(tweets.train)}} tweets are for training, {{len(tweets.validation)}} for choosing, {{len(tweets.test)}} for the
@@ -152,8 +161,8 @@ tweets.test.select(range(4)).to_pandas()[["text", "text_label", "rating"]]
 # label of the training rows every time: {{beside["majority"]:.1%}} of the {{beside["n"]}} test tweets measured here.
 # The **human ceiling** is how often one of the raters agrees with the others: {{beside["ceiling"]:.1%}}.
 #
-# Words come between. The next cell takes the best of ten wordings (chapter 01 chose it) and asks two questions of
-# every tweet. *By rank*: which of the two labels does the model find likelier? *Own word*: is the right label the word
+# Words come between. The next cell takes the best of ten wordings, chosen on the validation tweets (chapter 01), and
+# asks two questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own word*: is the right label the word
 # that it would write next, among all {{len(tokenizer):,}} tokens it has? This takes about 20 s on two cores.
 
 # %%
@@ -170,17 +179,16 @@ measured["best wording"]
 # it is to answer with one of two words.
 #
 # Now the ninth prompt: P = 8 vectors. They start as copies of the vectors of words, those of the task's instruction.
-# What does the model write behind three test tweets, with this untrained prompt in front?
+# What does the model write behind the four tweets, with this untrained prompt in front?
 
 # %%
 config = PromptTuningConfig(num_virtual_tokens=8, prompt_tuning_init_text=tweets.instruction)
 model.add_prompt("tweets", config)
 model.set_prompt("tweets")
-three = tweets.test["text"][:3]
-before = answers(model, tweets, three, max_new_tokens=10)
+shown["before"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
 measured["untrained prompt"] = evaluate(model, tweets, "test", limit=ROWS)
 print("instruction:", tweets.instruction)
-before
+shown[["text", "before"]]
 
 # %% [markdown]
 # It rambles again. Before the training, keep two things to compare with afterwards: the scores of all tokens behind
@@ -250,12 +258,14 @@ assert tuned.n >= 200
 plots.training_curve(history.losses, title="Most of the way is made in the first steps")
 
 # %% [markdown]
-# The first steps teach the form of an answer, because any label is likelier than any other word; telling
-# the labels apart takes the rest. Now read what the model writes, before and after.
+# A good part of the first fall is about the form of an answer. The untrained prompt has the right label as the model's
+# own word on {{measured["untrained prompt"].exact_match:.1%}} of the tweets, although by rank it is right on
+# {{measured["untrained prompt"].accuracy:.1%}}: the labels lost against all other words, not against each other. Now
+# read what the model writes, before and after.
 
 # %%
-after = answers(model, tweets, three, max_new_tokens=10)
-pd.DataFrame({"tweet": three, "label": tweets.test["text_label"][:3], "before": before, "after": after})
+shown["after"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
+shown[["text", "before", "after", "text_label"]]
 
 # %% [markdown]
 # ## What has changed?
@@ -264,7 +274,7 @@ pd.DataFrame({"tweet": three, "label": tweets.test["text_label"][:3], "before": 
 
 # %%
 course.vote("00-c")
-same = [torch.equal(old, new) for old, new in zip(weights, base_model.parameters())]
+same = [torch.equal(old, new) for old, new in zip(weights, base_model.parameters(), strict=True)]
 print(f"tensors of the base model that are as they were: {sum(same)} of {len(same)}")
 print("scores behind plural and mouse, equal to the last bit:", torch.equal(scores("plural", "mouse"), mice))
 print("plural of mouse:", ask("plural", "mouse")[0])
@@ -304,7 +314,7 @@ plots.letters_figure(
     width=base_model.config.hidden_size,
     vocabulary=len(tokenizer),
     layers=base_model.config.num_hidden_layers,
-    title="A prompt makes the row longer (P + T), and changes nothing else",
+    title="A prompt makes each row longer by P vectors, and changes no other number of the way",
 )
 
 # %% [markdown]
@@ -431,7 +441,8 @@ def by_rank(wording):
     base_model, tokenizer = load_base_model("smollm2", dtype="fastest")
     task = load_task("tweets").with_template(wording)
     found = evaluate(base_model, task, "validation", tokenizer=tokenizer, limit=200)
-    print(f"{wording!r}: {found.accuracy:.1%}, own word {found.exact_match:.1%}\nmajority {found.majority_baseline:.1%}")
+    print(f"{wording!r}: {found.accuracy:.1%}, own word {found.exact_match:.1%}")
+    print(f"majority {found.majority_baseline:.1%}")
     return found.accuracy
 
 
@@ -439,7 +450,7 @@ def by_rank(wording):
 mine = ["Tweet: {text}\nSentiment: ", "{text}\nThe person who wrote this is in a mood that is "]
 accuracies = {wording: by_rank(wording) for wording in mine}
 best = max(accuracies.values())
-sentence = f"The better of my two wordings is right on {best:.1%} of 200 tweets; the majority baseline is 70 %."
+sentence = f"The better of my two wordings is right on {best:.1%} of 200 tweets; the majority is 70.5 %."
 answer = {"accuracies": accuracies, "sentence": sentence}
 ### END SOLUTION
 

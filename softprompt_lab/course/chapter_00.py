@@ -59,7 +59,7 @@ def numbers_in(sentence):
 def names_the_best(answer):
     """Tell whether the sentence names the best accuracy that was measured, to half a percentage point."""
     best = max(wordings_of(answer).values())
-    return any(abs(number - best) < 0.0051 for number in numbers_in(answer["sentence"]))
+    return any(abs(number - best) < 0.0051 for number in numbers_in(str(answer.get("sentence"))))
 
 
 def enough_rows(answer, rows=200):
@@ -79,7 +79,10 @@ def tried(sentence, accuracies=TRIED):
 
 @exercise(
     "00-3",
-    measure=lambda answer: [len(wordings_of(answer)) >= 2 and enough_rows(answer), names_the_best(answer)],
+    measure=lambda answer: [
+        len(wordings_of(answer)) >= 2 and enough_rows(answer),
+        names_the_best(answer),
+    ],
 )
 def own_wordings():
     """Return a dictionary: "accuracies", from each wording to its accuracy by rank, and "sentence".
@@ -91,7 +94,9 @@ def own_wordings():
     it was measured and says beside which majority it stands, for instance f"My best wording is right on {best:.1%}
     of 200 tweets, where the majority is 70 %."
     """
-    return tried("My best wording is right on 87.5 % of 200 tweets, and the majority baseline is 70 %.")
+    return tried(
+        "My best wording is right on 87.5 % of 200 tweets, and the majority baseline is 70 %."
+    )
 
 
 def survives(keep):
@@ -100,7 +105,9 @@ def survives(keep):
     kept = keep(prompt)
     with torch.no_grad():
         prompt.add_(1)
-    return isinstance(kept, torch.Tensor) and torch.equal(kept.detach(), torch.arange(8.0).reshape(4, 2))
+    return isinstance(kept, torch.Tensor) and torch.equal(
+        kept.detach(), torch.arange(8.0).reshape(4, 2)
+    )
 
 
 def copied(prompt):
@@ -108,7 +115,10 @@ def copied(prompt):
     return prompt.detach().clone()
 
 
-@exercise("00-4", measure=lambda answer: ["ABCD".find(str(answer[0]).strip().upper()), survives(answer[1])])
+@exercise(
+    "00-4",
+    measure=lambda answer: ["ABCD".find(str(answer[0]).strip().upper()), survives(answer[1])],
+)
 def not_a_copy():
     """Return two things: the letter of the fault, and the repaired function.
 

@@ -68,7 +68,9 @@ def jobs_figure(jobs: pd.DataFrame, vectors: int) -> Figure:
     ax.text(8.9, (len(jobs) - 1) / 2, "one frozen\nmodel", ha="center", va="center")
     for y, (name, word, answer) in enumerate(jobs[["word", "answer"]].itertuples()):
         for x in range(vectors):
-            ax.add_patch(Rectangle((2.7 + 0.42 * x, y - 0.3), 0.36, 0.6, fc=ORANGE, ec=GREY, lw=0.7))
+            ax.add_patch(
+                Rectangle((2.7 + 0.42 * x, y - 0.3), 0.36, 0.6, fc=ORANGE, ec=GREY, lw=0.7)
+            )
         ax.text(2.5, y, drawable(name), ha="right", va="center", fontsize=9)
         box = {"fc": COLOURS["x"], "ec": GREY, "lw": 0.7, "boxstyle": "square,pad=0.25"}
         ax.text(2.9 + 0.42 * vectors, y, drawable(word), va="center", fontsize=9, bbox=box)
