@@ -3,9 +3,9 @@
 #
 # **What is this about?**
 #
-# A language model has one habit: it continues text. Below are eight jobs, one in each line, and the same model is to
-# do all of them. Nobody trains it for any of them, and nobody tells it in words which one is meant. In front of each
-# word stand four vectors, and the model is the same to the last bit. What do you expect on the right?
+# A language model has one habit: it continues text. Below are eight jobs, and the same model is to do all of them.
+# Nobody trains the model for any of them, and nobody tells it in words which one is meant: in front of each word stand
+# four vectors. What do you expect on the right?
 #
 # You will be able to
 # - say what a soft prompt is, and exchange one for another;
@@ -26,9 +26,9 @@ plots.jobs_figure(jobs, vectors=4, title="One frozen model, eight prompts of fou
 # %% [markdown]
 # ## A model that goes on and on
 #
-# Now load the model: `smollm2`, 135 million weights, trained by others on web pages and code. It comes *frozen*,
-# so no weight of it will change in this chapter. `dtype="fastest"` keeps the weights in the number type in which this
-# machine multiplies fastest. That takes a few seconds.
+# Load the model: `smollm2`, 135 million weights, trained by others on web pages and code. It comes *frozen*, so no
+# weight of it will change. `dtype="fastest"` keeps the weights in the number type in which this machine multiplies
+# fastest. That takes a few seconds.
 
 # %% tags=["setup"]
 import tempfile
@@ -74,16 +74,15 @@ def go_on(text, tokens=14):
 pd.DataFrame({f"{word} ->": [repr(go_on(f"{word} ->"))] for word in ["hot", "France", "mouse"]}, index=["goes on"]).T
 
 # %% [markdown]
-# An arrow between words stands in lists, in programs and in tables, and the model has no reason to think of one
-# rather than another. So it rambles. You could tell it in words what you want; how far that leads is the question of
-# chapter 01. Here it is told in another way.
+# It rambles, because nothing says what the arrow means. You could tell it in words; how far that leads is the question
+# of chapter 01. Here it is told in another way.
 #
 # ## Four vectors in front
 #
 # Inside the model a token is a vector of {{base_model.config.hidden_size}} numbers. A **soft prompt** is a few more
 # vectors of that length, put in front of those of the text. They belong to no word: they are free numbers, found by
-# training. We call them **virtual tokens**. Eight such prompts come with this course, each trained on 60 pairs of
-# words. Load them all beside each other, in front of the one base model.
+# training, and called **virtual tokens**. Eight such prompts come with this course, each trained on 60 pairs of words.
+# Load them all beside each other, in front of the one base model.
 
 # %%
 model = SoftPromptModel.from_pretrained(base_model, zoo.folder("words-antonym"), tokenizer=tokenizer)
@@ -102,11 +101,10 @@ jobs["answer"] = [ask(name, word)[0] for name, word in jobs["word"].items()]
 plots.jobs_figure(jobs, vectors=4, title="Eight jobs, done by exchanging four vectors")
 
 # %% [markdown]
-# `model.set_prompt` is all that happens between two lines: the weights stay, and four vectors take the place of four
-# others. None of the eight words was among the pairs that its prompt was trained on, so nothing here is remembered from
-# training. These words were chosen because people try them first. How often is an answer right on words
-# that nobody chose? That was measured when the prompts were made, on words held out of training. Here it is, with
-# the interval in which chance may have moved each share.
+# `model.set_prompt` is all that happens between two lines: four vectors take the place of four others. None of the
+# eight words was among the pairs that its prompt was trained on. But eight words prove little, and these are the ones
+# that people try first. So here is how often each prompt was right on all words held out of its training, measured when
+# the prompts were made; the line through a mark says how far chance may have moved it.
 
 # %%
 records = [zoo.records(f"words/{name}")[f"words-{name}"] for name in names]
@@ -124,13 +122,12 @@ assert (skills["accuracy"] < 1).all()
 
 # %% [markdown]
 # Always giving the commonest answer would be right on at most
-# {{max(record["majority_baseline"] for record in records):.0%}} of the words (of `language`), and on none of them where
-# every word has an answer of its own.
+# {{max(record["majority_baseline"] for record in records):.0%}} (for `language`).
 #
 # ## The opposite of France
 #
-# A prompt holds no list of its training pairs. What it holds you see when you ask it for something that it was never
-# meant for. So give every prompt every word: the opposite of a country, the plural of a composer.
+# What does a prompt hold? You see it best when you ask for something that it was never meant for. So give every prompt
+# every word: the opposite of a country, the plural of a composer.
 
 # %%
 course.vote("00-a")
@@ -138,15 +135,15 @@ every = ["hot", "mouse", "France", "good", "fly", "Mozart"]
 pd.DataFrame({name: ask(name, *every) for name in names}, index=every).T
 
 # %% [markdown]
-# Read the line `antonym`. To this prompt, the opposite of `France` is `{{ask("antonym", "France")[0]}}`. No pair of
-# its training said so. The model knows from what it has read what stands against what, and the four vectors
-# call that up for whatever word follows. Read the column `fly` too: behind `past` it is a verb, behind `plural` a
-# noun. Some cells are nonsense. A prompt gives a direction, not a guarantee.
+# To the prompt `antonym`, the opposite of `France` is `{{ask("antonym", "France")[0]}}`. No pair of its training said
+# so: the model knows from what it has read what stands against what, and the four vectors call that up for whatever
+# word follows. Read the column `fly` too: behind `past` it is a verb, behind `plural` a noun. And some cells are
+# nonsense, because a prompt gives a direction and no guarantee.
 #
 # ## A ninth job, trained by you
 #
-# Now train one yourself. `tweets` holds short messages that 20 people or more rated from very negative to very
-# positive; the label is the side on which their mean lies.
+# Now train one yourself. `tweets` holds short messages that 20 or more people rated, from -4 for very negative to 4; the
+# label is the side on which their mean lies.
 
 # %%
 tweets = load_task("tweets")
@@ -156,14 +153,14 @@ shown = tweets.test.select([4, 16, 27, 59]).to_pandas()  # two of each label
 shown[["text", "text_label", "rating"]]
 
 # %% [markdown]
-# {{len(tweets.train)}} tweets are for training, {{len(tweets.validation)}} for choosing, {{len(tweets.test)}} for the
-# test. Before you train, put down what to beat. The **majority baseline** is what you get by giving the commonest
-# label of the training rows every time: {{beside["majority"]:.1%}} of the {{beside["n"]}} test tweets measured here.
-# The **human ceiling** is how often one of the raters agrees with the others: {{beside["ceiling"]:.1%}}.
+# Before you train, put down what to beat. The **majority baseline** is what you get by always giving the commonest
+# label of the training rows: {{beside["majority"]:.0%}} of the {{beside["n"]}} test tweets measured here. The **human
+# ceiling** is how often one rater agrees with the others: {{beside["ceiling"]:.0%}}.
 #
-# Words come between. The next cell takes the best of ten wordings, chosen on the validation tweets (chapter 01), and
-# asks two questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own word*: is the right label the word
-# that it would write next, among all {{len(tokenizer):,}} tokens it has? This takes about 20 s on two cores.
+# Words come between. The next cell takes the best of ten wordings, chosen on the validation tweets, and asks two
+# questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own word*: is
+# the right label the word that it would write next, among all {{len(tokenizer):,}} tokens it has? This takes about
+# 15 s on two cores.
 
 # %%
 wording = "Tweet: {text}\nSentiment: "
@@ -176,10 +173,10 @@ measured["best wording"]
 # %% [markdown]
 # By rank the wording is far above the majority; as its own word the model gives the right label to
 # {{measured["best wording"].exact_match:.1%}} of the tweets. It knows more than it says, because it does not know that
-# it is to answer with one of two words.
+# one of two words is wanted.
 #
-# Now the ninth prompt: P = 8 vectors. They start as copies of the vectors of words, those of the task's instruction.
-# What does the model write behind the four tweets, with this untrained prompt in front?
+# Now the ninth prompt: 8 vectors, which start as copies of those of the words of an instruction. What does the model
+# write behind the four tweets, with this untrained prompt in front? (About 15 s again, for the test.)
 
 # %%
 config = PromptTuningConfig(num_virtual_tokens=8, prompt_tuning_init_text=tweets.instruction)
@@ -191,8 +188,8 @@ print("instruction:", tweets.instruction)
 shown[["text", "before"]]
 
 # %% [markdown]
-# It rambles again. Before the training, keep two things to compare with afterwards: the scores of all tokens behind
-# `plural` and `mouse`, and a copy of the base model's weights.
+# Before the training, keep two things to compare with afterwards: the scores of all tokens behind `plural` and `mouse`,
+# and a copy of the base model's weights.
 
 
 # %%
@@ -208,8 +205,8 @@ mice = scores("plural", "mouse")
 weights = [weight.clone() for weight in base_model.parameters()]
 
 # %% [markdown]
-# The training: at each step the model reads 8 tweets with their labels, and the eight vectors are moved a little
-# towards making these labels likelier. {{STEPS}} steps take about 20 s on two cores, and then the test about as long.
+# Now train: at each step the model reads 8 tweets with their labels, and the eight vectors are moved a little, so that
+# these labels become likelier. {{STEPS}} steps take about 20 s on two cores, the test 15 s.
 
 # %%
 course.vote("00-b")
@@ -220,7 +217,7 @@ print(f"{STEPS} steps in {history.seconds:.0f} s")
 measured["trained prompt"]
 
 # %% [markdown]
-# Put everything into one figure: two marks for each way of asking, one by rank and one for the model's own word.
+# And everything in one figure:
 
 # %%
 rows = []
@@ -234,7 +231,7 @@ plots.accuracy_comparison(
     majority=beside["majority"],
     ceiling=beside["ceiling"],
     measured=f"accuracy on {beside['n']} test tweets",
-    title="After a few seconds of training, the right label is the model's own word",
+    title=f"After {STEPS} steps of training, the right label is the model's own word",
 )
 
 # %% tags=["check"]
@@ -246,22 +243,11 @@ assert tuned.n >= 200
 
 # %% [markdown]
 # The trained prompt is right on {{measured["trained prompt"].accuracy:.1%}} of the tweets, the best wording on
-# {{measured["best wording"].accuracy:.1%}}, and one human rater agrees with the others on {{beside["ceiling"]:.1%}}.
-# The difference to the wording is larger for the own word: {{measured["trained prompt"].exact_match:.1%}} against
-# {{measured["best wording"].exact_match:.1%}}. So training did two things. It taught the prompt to ask for one of two
-# words, and it made the choice between them better. This is one run on one kind of text: chapter 04 has
-# other seeds, and chapter 05 a task on which hardly anything is learned.
-#
-# The loss says how surprised the model is by the right labels. Where does it fall fastest?
-
-# %%
-plots.training_curve(history.losses, title="Most of the way is made in the first steps")
-
-# %% [markdown]
-# A good part of the first fall is about the form of an answer. The untrained prompt has the right label as the model's
-# own word on {{measured["untrained prompt"].exact_match:.1%}} of the tweets, although by rank it is right on
-# {{measured["untrained prompt"].accuracy:.1%}}: the labels lost against all other words, not against each other. Now
-# read what the model writes, before and after.
+# {{measured["best wording"].accuracy:.1%}}, and a human rater agrees with the others on {{beside["ceiling"]:.0%}}. In the
+# own word the difference is larger: {{measured["trained prompt"].exact_match:.1%}} against
+# {{measured["best wording"].exact_match:.1%}}. So training did two things: the prompt now asks for one of two words, and
+# the choice between the two is better. This is one run on one kind of text: chapter 04 has other seeds, chapter 05 a
+# task on which little is learned. Now read what the model writes, before and after.
 
 # %%
 shown["after"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
@@ -284,7 +270,7 @@ assert all(same)
 assert torch.equal(scores("plural", "mouse"), mice)
 
 # %% [markdown]
-# Nothing was learned at the cost of anything else. The ninth prompt lies beside the eight, and whichever stands in
+# The new job was not learned at the cost of an old one. The ninth prompt lies beside the eight, and whichever stands in
 # front decides the job. What do you have to keep, to have the new job tomorrow?
 
 # %%
@@ -296,14 +282,13 @@ whole = sum(weight.numel() * weight.element_size() for weight in base_model.para
 print(f"one prompt: {kept / 1e3:.1f} KB; the base model: {whole / 1e6:.0f} MB, as much as {whole // kept:,} prompts")
 
 # %% [markdown]
-# A job is a file of {{kept / 1e3:.0f}} KB. It holds P x D = 8 x {{base_model.config.hidden_size}} numbers of 4 bytes
-# and some lines about them; chapter 06 opens it. One model in memory serves as many jobs as you
-# have such files.
+# A job is a file of {{kept / 1e3:.0f}} KB, and one model in memory serves as many jobs as you have such files. Chapter
+# 06 opens one.
 #
 # ## Six letters
 #
 # Every shape in this course is written with six letters. Here they are with the numbers of 8 tweets on their way
-# through the model you have loaded; the picture draws a few boxes of each kind.
+# through your model; the picture draws a few boxes of each kind.
 
 # %%
 batch = tokenizer([tweets.prompt(text) for text in tweets.train["text"][:8]]).input_ids
@@ -335,15 +320,14 @@ plots.letters_figure(
 # | [06 the PEFT folder](06_the_peft_folder.ipynb) | What is saved, and who can read it? |
 # | [07 nearest tokens](07_nearest_tokens.ipynb) | What did it learn? |
 #
-# Read them in this order; each takes up a question that the one before leaves open. At some results a cell asks for
-# your guess first and keeps them folded until you have chosen: a wrong guess is where you learn most. Exercises check
-# themselves and have hints, `course.progress()` shows what you have passed, and the answers are in the folder
-# `solutions`.
+# Each takes up a question that the one before leaves open. Before some results a cell asks for your guess: a wrong one
+# is where you learn most. Exercises check themselves and have hints, `course.progress()` shows what you have passed, and
+# the answers are in the folder `solutions`.
 #
 # ## Appendix: is this machine in order?
 #
-# If everything above ran, it is. If a later chapter does not, look here first (`softprompt-lab doctor` prints the
-# same in a terminal). The list shows what is missing, each with what to type.
+# If everything above ran, it is. If a later chapter does not run, look here first: the cell lists what is missing, each
+# with what to type. In a terminal, `softprompt-lab doctor` prints the same.
 
 # %%
 from softprompt_lab.cli import doctor
@@ -359,8 +343,8 @@ print(f"{len(findings)} things looked at, {len(doctor.missing(findings))} missin
 # - A base model stays frozen. A soft prompt is P vectors of width D in front of its input, and nothing else is trained.
 # - Exchanging the prompt exchanges the job; exchanging it back gives the old scores to the last bit.
 # - A prompt holds no list. It calls up what the model knows, also for words that it never met.
-# - An accuracy stands beside the majority baseline, an interval, the best wording, and a human rater where there is one,
-#   always on rows that training did not see.
+# - An accuracy stands beside the majority baseline, an interval, the best wording and, where there is one, a human
+#   rater, always on rows that training did not see.
 # - Right *by rank* and right as the model's *own word* are two things. Words reach the first, training both.
 #
 # The wording that you beat was the best of ten. Was it a fair opponent? How far words alone can get is the
@@ -465,13 +449,13 @@ course.check("00-3", answer)
 # %% [markdown]
 # ### Exercise 00-4: The start that was the end
 #
-# A colleague wants to show how far training moved the prompt. She trains for 60 steps, and the loss falls as it
-# should. Her cell prints the same accuracy twice, and the sum of the base model's weights, which has not changed:
+# A colleague wants to show what training brings. She trains for 60 steps, and the loss falls as it should. But then
+# her cell prints the same accuracy twice, to the last digit. The sum of the base model's weights has not changed.
 #
 # ```python
 # start = keep(model.prompt)
 # train(model, tweets, steps=60)
-# evaluate(model, tweets, prompts={"start": start, "trained": model.prompt})   # both 0.940, same rows
+# evaluate(model, tweets, prompts={"start": start, "trained": model.prompt})   # the same number twice
 # ```
 #
 # where `def keep(prompt): return prompt.detach()`. What is wrong?
