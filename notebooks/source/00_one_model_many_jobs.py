@@ -142,8 +142,8 @@ pd.DataFrame({name: ask(name, *every) for name in names}, index=every).T
 #
 # ## A ninth job, trained by you
 #
-# Now train one yourself. `tweets` holds short messages that 20 or more people rated, from -4 for very negative to 4; the
-# label is the side on which their mean lies.
+# Now train one yourself. `tweets` holds short messages that 20 or more people rated, from -4 for very negative to
+# 4; the label is the side on which their mean lies.
 
 # %%
 tweets = load_task("tweets")
@@ -243,11 +243,11 @@ assert tuned.n >= 200
 
 # %% [markdown]
 # The trained prompt is right on {{measured["trained prompt"].accuracy:.1%}} of the tweets, the best wording on
-# {{measured["best wording"].accuracy:.1%}}, and a human rater agrees with the others on {{beside["ceiling"]:.0%}}. In the
-# own word the difference is larger: {{measured["trained prompt"].exact_match:.1%}} against
-# {{measured["best wording"].exact_match:.1%}}. So training did two things: the prompt now asks for one of two words, and
-# the choice between the two is better. This is one run on one kind of text: chapter 04 has other seeds, chapter 05 a
-# task on which little is learned. Now read what the model writes, before and after.
+# {{measured["best wording"].accuracy:.1%}}, and a human rater agrees with the others on {{beside["ceiling"]:.0%}}.
+# In the own word the difference is larger: {{measured["trained prompt"].exact_match:.1%}} against {{measured["best
+# wording"].exact_match:.1%}}. So training did two things: the prompt now asks for one of two words, and the choice
+# between the two is better. This is one run on one kind of text: chapter 04 has other seeds, chapter 05 a task on
+# which little is learned. Now read what the model writes, before and after.
 
 # %%
 shown["after"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
@@ -320,9 +320,9 @@ plots.letters_figure(
 # | [06 the PEFT folder](06_the_peft_folder.ipynb) | What is saved, and who can read it? |
 # | [07 nearest tokens](07_nearest_tokens.ipynb) | What did it learn? |
 #
-# Each takes up a question that the one before leaves open. Before some results a cell asks for your guess: a wrong one
-# is where you learn most. Exercises check themselves and have hints, `course.progress()` shows what you have passed, and
-# the answers are in the folder `solutions`.
+# Each takes up a question that the one before leaves open. Before some results a cell asks for your guess: a wrong
+# one is where you learn most. Exercises check themselves and have hints, `course.progress()` shows what you have
+# passed, and the answers are in the folder `solutions`.
 #
 # ## Appendix: is this machine in order?
 #
