@@ -244,10 +244,10 @@ assert tuned.n >= 200
 # %% [markdown]
 # The trained prompt is right on {{measured["trained prompt"].accuracy:.1%}} of the tweets, the best wording on
 # {{measured["best wording"].accuracy:.1%}}, and a human rater agrees with the others on {{beside["ceiling"]:.0%}}.
-# In the own word the difference is larger: {{measured["trained prompt"].exact_match:.1%}} against {{measured["best
-# wording"].exact_match:.1%}}. So training did two things: the prompt now asks for one of two words, and the choice
-# between the two is better. This is one run on one kind of text: chapter 04 has other seeds, chapter 05 a task on
-# which little is learned. Now read what the model writes, before and after.
+# In the own word the difference is larger: {{measured["trained prompt"].exact_match:.1%}} against
+# {{measured["best wording"].exact_match:.1%}}. So training did two things: the prompt now asks for one of two words,
+# and the choice between the two is better. This is one run on one kind of text: chapter 04 has other seeds, chapter
+# 05 a task on which little is learned. Now read what the model writes, before and after.
 
 # %%
 shown["after"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
