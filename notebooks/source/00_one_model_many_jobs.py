@@ -359,30 +359,28 @@ print(f"{len(findings)} things looked at, {len(doctor.missing(findings))} missin
 # ### Exercise 00-1: Back to front
 #
 # Take the prompt `plural` and put its four vectors in front of the word in reverse order: the fourth first, the
-# first last. How many of the 80 held-out words still get their plural? Choose before you try:
+# first last. How many of the 80 held-out words still get their plural? Choose a letter before you try:
 #
 # - A: about as many as before
 # - B: about half as many
 # - C: next to none
 
 # %%
+from softprompt_lab import course
+
 ### BEGIN SOLUTION
 guess = "C"
 ### END SOLUTION
+course.check("00-1", guess)
 
 # %% [markdown]
-# When you have chosen, check, and then see for yourself in a cell of your own (half a minute):
+# Then see for yourself in a cell of your own (half a minute):
 #
 # ```python
 # run = zoo.load("words-plural", base_model, tokenizer)
 # orders = {"as trained": run.model.prompt, "reversed": run.model.prompt.flip(0)}
 # evaluate(run.model, run.task, prompts=orders)
 # ```
-
-# %%
-from softprompt_lab import course
-
-course.check("00-1", guess)
 
 # %% [markdown]
 # ### Exercise 00-2: The line to beat
@@ -430,6 +428,12 @@ def by_rank(wording):
     return found.accuracy
 
 
+# %% [markdown]
+# The check looks at what you measured and at the number in your sentence.
+
+# %%
+from softprompt_lab import course
+
 ### BEGIN SOLUTION
 mine = ["Tweet: {text}\nSentiment: ", "{text}\nThe person who wrote this is in a mood that is "]
 accuracies = {wording: by_rank(wording) for wording in mine}
@@ -437,13 +441,6 @@ best = max(accuracies.values())
 sentence = f"The better of my two wordings is right on {best:.1%} of 200 tweets; the majority is 70.5 %."
 answer = {"accuracies": accuracies, "sentence": sentence}
 ### END SOLUTION
-
-# %% [markdown]
-# The check looks at what you measured and at the number in your sentence.
-
-# %%
-from softprompt_lab import course
-
 course.check("00-3", answer)
 
 # %% [markdown]
