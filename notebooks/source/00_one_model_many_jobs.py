@@ -164,10 +164,8 @@ shown[["text", "text_label", "rating"]]
 
 # %%
 wording = "Tweet: {text}\nSentiment: "
-measured = {}
-measured["best wording"] = evaluate(
-    base_model, tweets.with_template(wording), "test", tokenizer=tokenizer, limit=ROWS
-)
+asked = tweets.with_template(wording)
+measured = {"best wording": evaluate(base_model, asked, "test", tokenizer=tokenizer, limit=ROWS)}
 measured["best wording"]
 
 # %% [markdown]
@@ -235,10 +233,10 @@ plots.accuracy_comparison(
 )
 
 # %% tags=["check"]
-tuned, asked = measured["trained prompt"], measured["best wording"]
+tuned, told = measured["trained prompt"], measured["best wording"]
 assert tuned.confidence_interval[0] > beside["majority"]
-assert tuned.accuracy > asked.accuracy
-assert tuned.exact_match > 2 * asked.exact_match
+assert tuned.accuracy > told.accuracy
+assert tuned.exact_match > 2 * told.exact_match
 assert tuned.n >= 200
 
 # %% [markdown]
@@ -292,15 +290,9 @@ print(f"one prompt: {kept / 1e3:.1f} KB; the base model: {whole / 1e6:.0f} MB, a
 
 # %%
 batch = tokenizer([tweets.prompt(text) for text in tweets.train["text"][:8]]).input_ids
-plots.letters_figure(
-    batch=len(batch),
-    prompt=model.prompt_by_name("tweets").shape[0],
-    text=max(map(len, batch)),
-    width=base_model.config.hidden_size,
-    vocabulary=len(tokenizer),
-    layers=base_model.config.num_hidden_layers,
-    title="A prompt makes each row longer by P vectors, and changes no other number of the way",
-)
+B, (P, D), T = len(batch), model.prompt_by_name("tweets").shape, max(map(len, batch))
+V, L = len(tokenizer), base_model.config.num_hidden_layers
+plots.letters_figure(B, P, T, D, V, L, title="A prompt makes each row longer by P vectors, and changes nothing else")
 
 # %% [markdown]
 # **B** counts the rows that are worked on together, **P** the virtual tokens, **T** the tokens of the text, **D** the
@@ -385,8 +377,8 @@ course.check("00-1", guess)
 # %% [markdown]
 # ### Exercise 00-2: The line to beat
 #
-# Write the majority baseline. Find the label that is commonest among `train_labels`, and return the share of `labels`
-# that equal it. Why are there two lists? The check tells you, if you use one only.
+# Write the majority baseline: find the label that is commonest among `train_labels`, a list, and return the share of
+# `labels`, another list, that equal it.
 
 
 # %%
@@ -399,7 +391,7 @@ def majority_accuracy(train_labels, labels):
 
 
 # %% [markdown]
-# Both arguments are lists of texts.
+# Why are there two lists? The check tells you, if you use one only.
 
 # %%
 from softprompt_lab import course
@@ -409,10 +401,9 @@ course.check("00-2", majority_accuracy)
 # %% [markdown]
 # ### Exercise 00-3: Your words against eight vectors
 #
-# Can you find a wording that is as good as a trained prompt? Write two or more, each a text with `{text}` where the
-# tweet goes, and measure them on 200 validation tweets with `by_rank` (about 10 s each). Then write one sentence that
-# your numbers support: it names the best accuracy and what to read it beside. (The majority of these rows is
-# `by_rank`'s second line.) Hand in both as a dictionary, `{"accuracies": {...}, "sentence": "..."}`.
+# Can a wording of yours be as good as the trained prompt? Write two or more, each a text with `{text}` where the tweet
+# goes, and measure them with `by_rank` (about 10 s each). Then write one sentence that your numbers support: it names
+# the best accuracy, and the majority beside it. Hand in `{"accuracies": {...}, "sentence": "..."}`.
 
 # %%
 from softprompt_lab import evaluate, load_base_model, load_task
@@ -446,8 +437,8 @@ course.check("00-3", answer)
 # %% [markdown]
 # ### Exercise 00-4: The start that was the end
 #
-# A colleague wants to show what training brings. She trains for 60 steps, and the loss falls as it should. But then
-# her cell prints the same accuracy twice, to the last digit. The sum of the base model's weights has not changed.
+# A colleague wants to show what training brings. The loss falls as it should, but then her cell prints the same
+# accuracy twice, to the last digit. The sum of the base model's weights has not changed.
 #
 # ```python
 # start = keep(model.prompt)
@@ -457,7 +448,7 @@ course.check("00-3", answer)
 #
 # where `def keep(prompt): return prompt.detach()`. What is wrong?
 #
-# - A: training moved the base model as well, so that the start improved with it
+# - A: training moved the base model as well, and the start improved with it
 # - B: what `keep` returns is no copy
 # - C: both were trained from the same seed
 # - D: the two were measured on different rows
@@ -479,7 +470,7 @@ letter = "B"
 diagnosis = (letter, keep)
 
 # %% [markdown]
-# Both are checked: the letter first, then whether what `keep` returns stays as it was while the prompt moves.
+# Both are checked, the letter first.
 
 # %%
 from softprompt_lab import course

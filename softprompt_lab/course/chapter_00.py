@@ -11,11 +11,9 @@ from .checks import exercise
 def reversed_prompt():
     """Return one letter as text, "A", "B" or "C".
 
-    A prompt is read from left to right, like words. What would become of an instruction if its words stood in
-    reverse order? And are these vectors words?
+    A prompt is read from left to right, like words. What becomes of an instruction read backwards?
 
-    Training moved each vector at its own place, with the other three where they are. Nothing in it asked the
-    four to work in another order, so there is no reason why they should.
+    Training moved each vector at its own place. Nothing in it asked the four to work in another order.
     """
     return "C"
 
@@ -36,10 +34,10 @@ def commonest(labels):
 def majority_accuracy(train_labels, labels):
     """Return the accuracy, a share, of always answering the commonest training label.
 
-    Two steps: find the one answer that is always given, then count how often it is right.
+    Find the one answer that is always given, then count how often it is right.
 
-    `train_labels.count(label)` counts one label, `set(train_labels)` has each label once, and `max(..., key=...)`
-    takes the one with the largest count. Then `labels.count(answer)`, divided by the number of labels.
+    `max(set(train_labels), key=train_labels.count)` is the commonest. Then `labels.count(answer)`, divided by their
+    number.
     """
     return labels.count(commonest(train_labels)) / len(labels)
 
@@ -87,12 +85,11 @@ def tried(sentence, accuracies=TRIED):
 def own_wordings():
     """Return a dictionary: "accuracies", from each wording to its accuracy by rank, and "sentence".
 
-    A wording is a text with `{text}` where the tweet goes, and it ends where the model shall go on writing. Begin
-    from the wording of this chapter and change one thing: the question, the order, the last word.
+    A wording ends where the model shall go on writing. Begin from the one of this chapter and change one thing: the
+    question, the order, the last word.
 
-    `accuracies = {wording: by_rank(wording) for wording in mine}`. The sentence names the best of the accuracies as
-    it was measured and says beside which majority it stands, for instance f"My best wording is right on {best:.1%}
-    of 200 tweets, where the majority is 70 %."
+    `accuracies = {wording: by_rank(wording) for wording in mine}`, and a sentence such as f"My best wording is right
+    on {best:.1%} of 200 tweets, where the majority is ..."
     """
     return tried(
         "My best wording is right on 87.5 % of 200 tweets, and the majority baseline is 70 %."
@@ -122,10 +119,9 @@ def copied(prompt):
 def not_a_copy():
     """Return two things: the letter of the fault, and the repaired function.
 
-    After the run, compare `start` with the trained prompt. They are equal, from the first number to the last. When
-    can two names hold the same numbers, whatever happens to one of them?
+    After the run `start` equals the trained prompt in every number. When do two names hold the same numbers, whatever
+    happens to one of them?
 
-    `before = a` gives the same tensor a second name, and so does `a.detach()`, which shares the numbers. An
-    optimizer moves the numbers in place. `clone()` makes new ones.
+    `a.detach()` shares the numbers of `a`, and an optimizer moves them in place. `clone()` makes new ones.
     """
     return "B", copied
