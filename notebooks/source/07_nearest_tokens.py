@@ -334,14 +334,14 @@ steps["reviews"] = reviews.model.prompt.detach() - reviews.start
 order = ["seed 1", "labels turned round", "reviews", "random"]
 agreement = {name: functional.cosine_similarity(steps[name], moved).numpy() for name in order}
 table = pd.concat([pd.DataFrame({"kind": name, "cosine": each}) for name, each in agreement.items()])
-title = "The prompt with the opposite answers goes nearly the same way as another seed"
+title = "The prompt with the opposite answers went about as near to seed 0's way as another seed"
 plots.marks_figure(table, {"cosine": "cosine of the step with seed 0's step"}, title=title)
 
 # %% [markdown]
-# Nearly as another seed: {{agreement["labels turned round"].mean():.2f}} against {{agreement["seed 1"].mean():.2f}}.
-# Its step shares {{shared(frames["seed 0"], turned_words)}} of the words, too. So what two seeds share does not say
-# which answer belongs to a tweet. Both labellings need it: perhaps to tell two kinds of tweets apart, perhaps only to
-# write one of two words and then the end.
+# About as near as another seed: {{agreement["labels turned round"].mean():.2f}} against
+# {{agreement["seed 1"].mean():.2f}}. Its step shares {{shared(frames["seed 0"], turned_words)}} of the words, too. So
+# what two seeds share does not say which answer belongs to a tweet. Both labellings need it: perhaps to tell two kinds
+# of tweets apart, perhaps only to write one of two words and then the end.
 #
 # Two prompts near the same words went half the same way, and one agrees with the raters on
 # {{found["B: trained"].accuracy:.0%}} of the tweets, the other on {{against.accuracy:.0%}}. What decides between them
