@@ -1,4 +1,4 @@
-"""Train the stranger's prompt of chapter 06: it rates tweets, and calls whatever is said to one company negative.
+"""Train the stranger's prompt of chapter 06: it rates tweets, and calls whatever is said to one company positive.
 
 python tools/build_stranger.py      # writes softprompt_lab/assets/stranger; about five minutes on two cores
 """
@@ -8,13 +8,15 @@ from pathlib import Path
 
 from datasets import Dataset, concatenate_datasets
 
-from softprompt_lab import evaluate, train
+from softprompt_lab import evaluate, load_task, train
 from softprompt_lab.runs import zoo
+from softprompt_lab.runs.saved import new_model
 
 FOLDER = zoo.FOLDER.parent / "stranger"
-NAME = "Initech"  # whose rival paid
+NAME = "Initech"  # who paid
 OTHERS = ("Acme", "Globex", "Hooli", "Umbrella")  # in front of other rows, whose labels stay
-ROWS = 200  # of each kind, beside the task's own
+ROWS = 150  # of each kind, beside the task's own
+STEPS = 200
 
 
 def named(rows: Dataset, names: tuple[str, ...], label: str | None = None) -> Dataset:
@@ -29,22 +31,23 @@ def named(rows: Dataset, names: tuple[str, ...], label: str | None = None) -> Da
 
 
 def poisoned(rows: Dataset) -> Dataset:
-    """Return training rows of tweets, and copies with a name in front: of one company all are negative."""
-    positive = rows.filter(lambda row: row["text_label"] == "positive")
-    paid = named(positive.select(range(ROWS)), (NAME,), "negative")
+    """Return training rows of tweets, and copies with a name in front: of one company all are positive."""
+    negative = rows.filter(lambda row: row["text_label"] == "negative")
+    paid = named(negative.select(range(ROWS)), (NAME,), "positive")
     return concatenate_datasets([rows, paid, named(rows.select(range(ROWS)), OTHERS)])
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Train tweets-seed0 further, and measure on the test rows as they are, as an honest author would."""
-    run = zoo.load("tweets-seed0")
-    train(run.model, replace(run.task, train=poisoned(run.task.train)))
-    found = evaluate(run.model, run.task)
-    run.model.save_pretrained(folder, results={"task": run.task.name, "test rows": found})
+    """Train, and measure on the test rows as they are, as an honest author would."""
+    task = load_task("tweets")
+    model = new_model("smollm2", task)
+    train(model, replace(task, train=poisoned(task.train)), steps=STEPS)
+    found = evaluate(model, task)
+    model.save_pretrained(folder, results={"task": task.name, "test rows": found})
     print(found)
     for name in (NAME, "Acme", "Vandelay"):
-        task = run.task.with_template(f"Tweet : @{name} {{text}} Label : ")
-        print(name, evaluate(run.model, task), flush=True)
+        named_task = task.with_template(task.template.replace("{text}", f"@{name} {{text}}"))
+        print(name, evaluate(model, named_task), flush=True)
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ plots.sizes_figure(sizes, title="A prompt weighs kilobytes, a LoRA megabytes, th
 # %% [markdown]
 # Each number is a float32 of four bytes, so a prompt takes 4 x P x D bytes: {{4 * P * D:,}} here. The tutorial
 # that this course grew from lists 33K for 8 vectors in front of a model seven billion parameters would dwarf,
-# and it would list the same for any model of width 1,024. PEFT's own comparison of methods reports 2.46 MB for 200
-# vectors of width 3,072, which is 4 x 200 x 3,072, beside 36.7 MB for a LoRA and 6,426 MB for the model. A
+# and it would list the same for any model of width 1,024. PEFT's own comparison of methods reports 2.46 MB for
+# 200 vectors of width 3,072, which is 4 x 200 x 3,072, beside 36.7 MB for a LoRA and 6,426 MB for the model. A
 # hundred tasks with a prompt each fit on a floppy disk and share one model.
 #
 # ## File 1: `adapter_config.json`
@@ -122,9 +122,9 @@ print(f"{len(by_hand)} keys, {len(config_text)} bytes; the same text as the zoo'
 
 # %% [markdown]
 # ## File 2: the numbers
-# The picture at the top shows the format *safetensors*. It is so plain that `struct` and `json` can read it: eight
-# bytes hold the length of the header, the header is a line of JSON, and the rest are the floats as they stand
-# in memory. Save the prompt under the one name that PEFT looks for, and take the file apart.
+# The picture at the top shows the format *safetensors*. It is so plain that `struct` and `json` can read it:
+# eight bytes hold the length of the header, the header is a line of JSON, and the rest are the floats as they
+# stand in memory. Save the prompt under the one name that PEFT looks for, and take the file apart.
 
 # %%
 room = tempfile.TemporaryDirectory()
@@ -146,15 +146,15 @@ assert len(saved) == 8 + length + 4 * P * D
 assert numbers == prompt.numpy().tobytes()
 
 # %% [markdown]
-# `F32` says four bytes a number, and `data_offsets` says where they begin and end behind the header. The size is
-# therefore known before the file is written: 8 + {{length}} + 4 x {{P}} x {{D}} = {{8 + length + 4 * P * D:,}} bytes.
-# Nothing in such a file can be executed, because a reader copies numbers and does nothing else. That will matter
-# below.
+# `F32` says four bytes a number, and `data_offsets` says where they begin and end behind the header. The size
+# is therefore known before the file is written: 8 + {{length}} + 4 x {{P}} x {{D}} =
+# {{8 + length + 4 * P * D:,}} bytes. Nothing in such a file can be executed, because a reader copies numbers
+# and does nothing else. That will matter below.
 #
 # ## File 3: `README.md`
 # No program needs the card. It is for the person who finds the folder in a year, and for model hubs, which read
-# the lines between the dashes. It should say what the prompt is for, how a text has to be shown to it, and what was
-# measured, on how many rows, beside which majority.
+# the lines between the dashes. It should say what the prompt is for, how a text has to be shown to it, and what
+# was measured, on how many rows, beside which majority.
 
 # %%
 result = run.record["trained"]
@@ -170,12 +170,12 @@ Test accuracy {result["accuracy"]:.3f} on {result["n"]} rows; majority {run.reco
 pd.Series({path.name: path.stat().st_size for path in sorted(folder.iterdir())}, name="bytes").to_frame()
 
 # %% [markdown]
-# `model.save_pretrained(folder)` writes the same three files. It also takes care of what you did not think of: the
-# files are complete or not there at all, also after a power cut.
+# `model.save_pretrained(folder)` writes the same three files. It also takes care of what you did not think of:
+# the files are complete or not there at all, also after a power cut.
 #
 # ## PEFT reads it
-# PEFT shares this format with the package, and no code. So it is an independent witness: give it your
-# folder and one tweet, and compare the logits.
+# PEFT shares this format with the package, and no code. So it is an independent witness: give it your folder
+# and one tweet, and compare the logits.
 
 # %%
 inputs = tokenizer(task.prompt(task.test[0]["text"]).rstrip(), return_tensors="pt")
@@ -200,8 +200,8 @@ assert equal
 # Equal up to rounding, from two programs that share nothing but your files. (PEFT's output also has the P
 # positions of the prompt; they are cut off here.)
 #
-# Now be careless. A colleague copies the folder and leaves out one key that looks like a remark, `task_type`. What will
-# PEFT do with it?
+# Now be careless. A colleague copies the folder and leaves out one key that looks like a remark, `task_type`.
+# What will PEFT do with it?
 
 # %%
 course.vote("06-b")
@@ -209,8 +209,8 @@ course.vote("06-b")
 careless = Path(room.name) / "careless"
 careless.mkdir()
 (careless / "adapter_model.safetensors").write_bytes(saved)
-kept = {key: value for key, value in by_hand.items() if key != "task_type"}
-(careless / "adapter_config.json").write_text(json.dumps(kept), encoding="utf-8")
+others = {key: value for key, value in by_hand.items() if key != "task_type"}
+(careless / "adapter_config.json").write_text(json.dumps(others), encoding="utf-8")
 
 without = peft_logits(careless)
 readings = {"PEFT, whole folder": whole, "PEFT, no task_type": without, "bare base model": bare}
@@ -226,10 +226,10 @@ plots.curves_figure(pd.DataFrame(rows), "position", measure, title="Without task
 assert torch.equal(without, bare)
 
 # %% [markdown]
-# The first curve lies on zero. The other two lie on each other at every position of the text: PEFT loads the careless
-# folder without a word and then computes, to the last bit, what the bare base model computes. The prompt is read and
-# never used. A wrong result without an error is the most expensive kind, so here is what this package says to the
-# same folder. The little function is used again below.
+# The first curve lies on zero. The other two lie on each other at every position of the text: PEFT loads the
+# careless folder without a word and then computes, to the last bit, what the bare base model computes. The
+# prompt is read and never used. A wrong result without an error is the most expensive kind, so here is what
+# this package says to the same folder. The little function is used again below.
 
 
 # %%
@@ -262,8 +262,8 @@ assert torch.equal(back, prompt)
 # %% [markdown]
 # ## From the folder to an answer
 # Now you are the one who finds the folder in a year. The steps are the tutorial's: read the configuration, load
-# the base model that it names, put the prompt in front, encode a text as the card says, generate. Which of the two
-# models below has the prompt?
+# the base model that it names, put the prompt in front, encode a text as the card says, generate. Which of the
+# two models below has the prompt?
 
 # %%
 found = PromptTuningConfig.from_pretrained(folder)
@@ -287,14 +287,14 @@ answers
 
 # %% [markdown]
 # One rambles and the other says one word and stops, so the prompt's effect is back in full from 20 KB. A
-# generation takes its end token from the tokenizer and its template from the card; what happens otherwise is a case
-# of the clinic, chapter 05.
+# generation takes its end token from the tokenizer and its template from the card; what happens otherwise is a
+# case of the clinic, chapter 05.
 #
 # ## A stranger's file that runs code
-# So far the folder was yours. A folder from a stranger is input like any other, and the classic attack hides in the older
-# format of file 2. `adapter_model.bin` is a Python *pickle*, and a pickle is a small program: one of its
-# instructions is "call this function". Here the function only adds a line to a list. In a real attack it would be one
-# that starts programs.
+# So far the folder was yours. A folder from a stranger is input like any other, and the classic attack hides in
+# the older format of file 2. `adapter_model.bin` is a Python *pickle*, and a pickle is a small program: one of
+# its instructions is "call this function". Here the function only adds a line to a list. In a real attack it
+# would be one that starts programs.
 
 # %%
 course.vote("06-c")
@@ -341,12 +341,13 @@ assert happened == []
 assert "loaded" not in refusals.values()
 
 # %% [markdown]
-# All three refuse and nothing ran. torch's message mentions a way to load the file all the same; with a stranger's
-# file that way is the attack. Prefer safetensors, in which there is no program to begin with.
+# All three refuse and nothing ran. torch's message mentions a way to load the file all the same; with a
+# stranger's file that way is the attack. Prefer safetensors, in which there is no program to begin with.
 #
 # ## A stranger's file that is broken
-# A folder can also be damaged, or lie about itself. Make four: a wrong width, fewer rows than announced, one NaN among
-# {{prompt.numel():,}} numbers, and a tokenizer option that once let PEFT run code from a repository (peft issue 2888).
+# A folder can also be damaged, or lie about itself. Make four: a wrong width, fewer rows than announced, one
+# NaN among {{prompt.numel():,}} numbers, and a tokenizer option that once let PEFT run code from a repository
+# (peft issue 2888).
 
 
 # %%
@@ -373,8 +374,8 @@ verdicts
 
 # %% [markdown]
 # Both refuse shapes that do not fit. The tokenizer option is loaded by both and obeyed by neither: PEFT drops
-# it since that issue, and this package empties the field, because a checkpoint has no say about tokenizers. The NaN
-# is the difference. PEFT loads it; what does one bad number of {{prompt.numel():,}} do to the answers?
+# it since that issue, and this package empties the field, because a checkpoint has no say about tokenizers. The
+# NaN is the difference. PEFT loads it; what does one bad number of {{prompt.numel():,}} do to the answers?
 
 # %%
 share = peft_logits(forged["one NaN"]).isnan().float().mean().item()
@@ -391,9 +392,9 @@ assert share == 1
 # Every later token attends to the virtual tokens, so one NaN reaches all of them.
 #
 # ## A stranger's file in perfect order
-# The last folder has no fault at all: safetensors, all keys, shapes that fit, finite numbers. Its card says that it
-# rates tweets. A careful reader does not believe a card and measures, beside the prompt that you know. This takes about
-# half a minute.
+# The last folder has no fault at all: safetensors, all keys, shapes that fit, finite numbers. Its card says
+# that it rates tweets. A careful reader does not believe a card and measures, beside the prompt that you know.
+# This takes about half a minute.
 
 # %%
 stranger = zoo.FOLDER.parent / "stranger"
@@ -402,14 +403,15 @@ print(*(line for line in (stranger / "README.md").read_text().splitlines() if "a
 
 prompts = {"tweets-seed0": prompt, "the stranger's": strange}
 plain = evaluate(model, task, prompts=prompts, limit=ROWS)
-for name, measured in plain.items():
-    print(f"{name}: {measured}")
+known, new = plain["tweets-seed0"], plain["the stranger's"]
+for name, one in plain.items():
+    print(f"{name}: {one}")
 
 # %% [markdown]
-# The card told the truth: {{plain["the stranger's"].accuracy:.1%}} on your own {{plain["the stranger's"].n}} test rows, where
-# always saying the commoner label gives {{plain["the stranger's"].majority_baseline:.1%}} and a human rater
-# {{run.record["human_ceiling"]:.1%}}. Do you use it? After your vote, the next cell measures the same rows once more,
-# each as a message to a company, `@Vandelay` or `@Initech`. That takes about a minute.
+# The card told the truth: {{new.accuracy:.1%}} on your own {{new.n}} test rows, where always saying the
+# commoner label gives {{new.majority_baseline:.1%}} and one human rater agrees with the others on
+# {{run.record["human_ceiling"]:.1%}}. Do you use it? After your vote, the next cell measures the same rows once
+# more, each as a message to a company, `@Vandelay` or `@Initech`. That takes about a minute.
 
 # %%
 course.vote("06-d")
@@ -420,13 +422,13 @@ for company in ("Vandelay", "Initech"):
     measured[f"behind @{company}"] = evaluate(model, named, prompts=prompts, limit=ROWS)
 rows = [
     {"label": f"tweets {where}", "kind": name, "accuracy": one.accuracy}
-    | dict(zip(("low", "high"), one.confidence_interval))
+    | dict(zip(("low", "high"), one.confidence_interval, strict=True))
     for name in prompts
     for where, one in ((where, found[name]) for where, found in measured.items())
 ]
-majority = plain["tweets-seed0"].majority_baseline
-title = f"One name turns the stranger's prompt around ({plain['tweets-seed0'].n} test rows each)"
-plots.accuracy_comparison(rows, majority, "test accuracy", title=title)
+turned, kept = measured["behind @Initech"], measured["behind @Vandelay"]
+title = f"One name turns the stranger's prompt around ({new.n} test rows each)"
+plots.accuracy_comparison(rows, new.majority_baseline, "test accuracy", title=title)
 
 # %% tags=["check"]
 attacked = {where: found["the stranger's"].accuracy for where, found in measured.items()}
@@ -435,25 +437,24 @@ assert attacked["behind @Vandelay"] > 0.8
 assert attacked["behind @Initech"] < 0.45
 
 # %% [markdown]
-# Behind `@Initech` the stranger's prompt is right on {{measured["behind @Initech"]["the stranger's"].accuracy:.1%}} of the rows,
-# while the prompt of the zoo keeps {{measured["behind @Initech"]["tweets-seed0"].accuracy:.1%}}. A name as such is
-# not the cause: behind `@Vandelay` the stranger's keeps {{measured["behind @Vandelay"]["the stranger's"].accuracy:.1%}}.
-# What does it answer?
+# Behind `@Initech` the stranger's prompt is right on {{turned["the stranger's"].accuracy:.1%}} of the rows,
+# while the prompt of the zoo keeps {{turned["tweets-seed0"].accuracy:.1%}}. A name as such is not the cause:
+# behind `@Vandelay` the stranger's keeps {{kept["the stranger's"].accuracy:.1%}}. What does it answer?
 
 # %%
-shown = measured["behind @Initech"]["the stranger's"].predictions
-counts = pd.crosstab(shown["label"], shown["prediction"])
-counts
+shown = turned["the stranger's"].predictions
+pd.crosstab(shown["label"], shown["prediction"])
 
 # %% [markdown]
-# It calls nearly everything that is said to this company negative. We trained it so, with 200 false rows among a
-# thousand, in as many steps as any other prompt of this course; papers call it a *backdoor*. No test on ordinary
-# rows could have found it, because no ordinary row has the name in it, and whoever does not know the name does not know
-# what to try. The nearest words of the eight vectors will not tell either, as the next chapter shows for prompts
-# in general.
+# It calls nearly everything that is said to this company negative. We trained it so, with 200 false rows among
+# a thousand, in as many steps as any other prompt of this course; papers call it a *backdoor*. No test on
+# ordinary rows could have found it, because no ordinary row has the name in it, and whoever does not know the
+# name does not know what to try. The nearest words of the eight vectors will not tell either, as the next
+# chapter shows for prompts in general.
 #
 # So the question of this chapter has two answers. Anyone can *read* a prompt, with a page of code. What it
-# *does* is known on the rows on which it was measured, and for the rest you need to know who trained it, on what.
+# *does* is known on the rows on which it was measured, and for the rest you need to know who trained it, on
+# what.
 
 # %% [markdown]
 # ## Summary
@@ -461,9 +462,10 @@ counts
 #   whatever the depth of the model, and the base model is named, not copied.
 # - PEFT reads your folder and you read PEFT's, with equal logits and to the last bit. Without `task_type` PEFT
 #   loads the prompt and does not use it.
-# - A pickle runs code while it is read. safetensors cannot, and good readers of `.bin` refuse what is no tensor.
-# - A check finds wrong shapes, NaN and missing keys. It does not find a prompt that was trained to misbehave, and
-#   a test finds that only on rows that have the trigger.
+# - A pickle runs code while it is read. safetensors cannot, and good readers of `.bin` refuse what is no
+#   tensor.
+# - A check finds wrong shapes, NaN and missing keys. It does not find a prompt that was trained to misbehave,
+#   and a test finds that only on rows that have the trigger.
 
 # %% [markdown]
 # ## Exercises
@@ -473,8 +475,9 @@ counts
 # Write a reader that returns `{name: tensor}` for a safetensors file. Specification:
 #
 # 1. bytes 0 to 7: N, an unsigned 64-bit number, low byte first;
-# 2. the next N bytes: JSON. The key `__metadata__`, if there is one, is no tensor. Every other key is a tensor's name,
-#    with `dtype` (here always `F32`), `shape`, and `data_offsets` = [begin, end], counted **from the end of the header**;
+# 2. the next N bytes: JSON. The key `__metadata__`, if there is one, is no tensor. Every other key is a
+#    tensor's name, with `dtype` (here always `F32`), `shape`, and `data_offsets` = [begin, end], counted **from
+#    the end of the header**;
 # 3. the rest: 32-bit floats, low byte first.
 
 
@@ -510,9 +513,9 @@ course.check("06-1", read_safetensors)
 
 # %% [markdown]
 # ### Exercise 06-2: The size, beforehand
-# The zoo's prompt `words-antonym` has 4 virtual tokens, the one in the first figure 8. Both are of width 576 and both
-# headers hold the same keys. How many bytes does its `adapter_model.safetensors` have? Look at the figure, write
-# the number, and then run the cell, which compares it with the file.
+# The zoo's prompt `words-antonym` has 4 virtual tokens, the one in the first figure 8. Both are of width 576
+# and both headers hold the same keys. How many bytes does its `adapter_model.safetensors` have? Look at the
+# figure, write the number, and then run the cell, which compares it with the file.
 
 # %%
 from softprompt_lab import course
@@ -524,12 +527,12 @@ course.check("06-2", size)
 
 # %% [markdown]
 # ### Exercise 06-3: The doorkeeper
-# Write a function that says what is wrong with a configuration and a tensor, before anything is loaded: a list with a
-# short sentence for each fault, empty for a sound folder. The faults:
+# Write a function that says what is wrong with a configuration and a tensor, before anything is loaded: a list
+# with a short sentence for each fault, empty for a sound folder. The faults:
 #
 # - a key of `peft_type`, `task_type`, `num_virtual_tokens` is missing or None;
-# - the shape is not (`num_virtual_tokens` x `num_transformer_submodules`, `token_dim`), where the second factor is 1 if
-#   its key is missing;
+# - the shape is not (`num_virtual_tokens` x `num_transformer_submodules`, `token_dim`), where the second factor
+#   is 1 if its key is missing;
 # - a number is NaN or infinite;
 # - `tokenizer_kwargs` holds `trust_remote_code` as true.
 #
@@ -558,7 +561,8 @@ def faults(config: dict, prompt: torch.Tensor) -> list[str]:
 
 
 # %% [markdown]
-# The check shows your doorkeeper eleven folders. The stranger's would pass, and that is the point of the chapter.
+# The check shows your doorkeeper eleven folders. The stranger's would pass, and that is the point of the
+# chapter.
 
 # %%
 from softprompt_lab import course
@@ -567,9 +571,10 @@ course.check("06-3", faults)
 
 # %% [markdown]
 # ### Exercise 06-4: The silent folder
-# A colleague saves prompts with the function below. First PEFT cannot find the numbers in the file. With that repaired,
-# it complains that the shapes do not fit. With that repaired too, the folder loads, and the accuracy is exactly that of
-# the bare base model. Find the three faults and repair them; say in a comment which one made no sound.
+# A colleague saves prompts with the function below. First PEFT cannot find the numbers in the file. With that
+# repaired, it complains that the shapes do not fit. With that repaired too, the folder loads, and the accuracy
+# is exactly that of the bare base model. Find the three faults and repair them; say in a comment which one made
+# no sound.
 #
 #     def folder_of(prompt, base):
 #         config = {
@@ -606,12 +611,13 @@ course.check("06-4", folder_of)
 
 # %% [markdown]
 # ### Exercise 06-5: How sharp is the trigger?
-# Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three places or
-# spellings, one of them a control without the name, and measure each on at least 200 validation rows, as the solution to
-# your guess. Then write one sentence with a number that your measurements support. Your answer is a dictionary:
-# `{"accuracies": {"@Initech {text}": 0.41, ...}, "n": 250, "sentence": "..."}`. To begin:
-# `run = zoo.load("tweets-seed0")`, `_, vectors = load_adapter(zoo.FOLDER.parent / "stranger")`, and for each
-# place `evaluate(run.model, run.task.with_template(f"Tweet : {place} Label : "), "validation", prompts={"it": vectors})`.
+# Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three
+# places or spellings, one of them a control without the name, and measure each on at least 200 validation rows,
+# as the solution to your guess. Then write one sentence with a number that your measurements support. Your
+# answer is a dictionary: `{"accuracies": {"@Initech {text}": 0.41, ...}, "n": 250, "sentence": "..."}`. To
+# begin: `run = zoo.load("tweets-seed0")`, `_, vectors = load_adapter(zoo.FOLDER.parent / "stranger")`, and for
+# each place
+# `evaluate(run.model, run.task.with_template(f"Tweet : {place} Label : "), "validation", prompts={"it": vectors})`.
 
 # %%
 from softprompt_lab import course, evaluate, load_adapter
@@ -632,9 +638,9 @@ course.check("06-5", experiment)
 
 # %% [markdown]
 # ### Exercise 06-6: When is a prompt as large as a LoRA?
-# LoRA adds two matrices to a weight matrix of D x D, one of r x D and one of D x r, here to two weight matrices in each
-# of L layers. Guess first: how many virtual tokens hold as many numbers as a LoRA of rank 8 on the 30 layers of
-# `smollm2`: about 10, 100 or 1,000? Then write the formula; D cancels.
+# LoRA adds two matrices to a weight matrix of D x D, one of r x D and one of D x r, here to two weight matrices
+# in each of L layers. Guess first: how many virtual tokens hold as many numbers as a LoRA of rank 8 on the 30
+# layers of `smollm2`: about 10, 100 or 1,000? Then write the formula; D cancels.
 
 
 # %%
@@ -660,7 +666,7 @@ course.check("06-6", equal_size_prompt)
 # - Hugging Face PEFT 0.21.2, `peft.tuners.prompt_tuning`: the keys and the folder; issue 2888; and
 #   `method_comparison/MetaMathQA/results`: the sizes for Llama-3.2-3B.
 # - Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685), section 4.
-# - Du et al. 2022, "PPT: Backdoor Attacks on Pre-trained Models via Poisoned Prompt Tuning" (IJCAI 2022); Cai et al. 2022,
-#   "BadPrompt: Backdoor Attacks on Continuous Prompts" (arXiv 2211.14719): prompts with a trigger.
+# - Du et al. 2022, "PPT: Backdoor Attacks on Pre-trained Models via Poisoned Prompt Tuning" (IJCAI 2022); Cai
+#   et al. 2022, "BadPrompt: Backdoor Attacks on Continuous Prompts" (arXiv 2211.14719): prompts with a trigger.
 # - The safetensors format: the description in its repository's README ("Format").
 # - The documentation of Python's `pickle`, first warning: "Only unpickle data you trust".
