@@ -82,11 +82,12 @@ sizes = {
 plots.sizes_figure(sizes, title="A prompt weighs kilobytes, a LoRA megabytes, the model hundreds of them")
 
 # %% [markdown]
-# Each number is a float32 of four bytes, so a prompt takes 4 x P x D bytes: {{4 * P * D:,}} here. The tutorial
-# that this course grew from lists 33K for 8 vectors in front of a model seven billion parameters would dwarf,
-# and it would list the same for any model of width 1,024. PEFT's own comparison of methods reports 2.46 MB for
-# 200 vectors of width 3,072, which is 4 x 200 x 3,072, beside 36.7 MB for a LoRA and 6,426 MB for the model. A
-# hundred tasks with a prompt each fit on a floppy disk and share one model.
+# Each number is a float32 of four bytes, so the prompt takes 4 x P x D = {{4 * P * D:,}} bytes, whatever the
+# depth of the model. That explains the listing in the tutorial that this course grew from, 33K for 8 vectors in
+# front of `bloomz-560m`: 4 x 8 x 1,024 bytes are 32 KiB, and the rest is wrapping. It also explains PEFT's own
+# comparison of methods, which reports 2.46 MB for 200 vectors of width 3,072, beside 36.7 MB for a LoRA and
+# 6,426 MB for the whole model. So a hundred tasks with a prompt each would take
+# {{100 * len(content) / 1e6:.1f}} MB here, and share one base model.
 #
 # ## File 1: `adapter_config.json`
 # Bytes alone do not say what they are. What must a reader know to use P x D numbers? Write your own list before
@@ -213,14 +214,14 @@ others = {key: value for key, value in by_hand.items() if key != "task_type"}
 (careless / "adapter_config.json").write_text(json.dumps(others), encoding="utf-8")
 
 without = peft_logits(careless)
-readings = {"PEFT, whole folder": whole, "PEFT, no task_type": without, "bare base model": bare}
-rows = [
-    {"kind": name, "position": t, "difference": difference}
-    for name, logits in readings.items()
-    for t, difference in enumerate((logits - ours).abs().amax(-1)[0].tolist())
-]
-measure = {"difference": "largest |difference| from our logits"}
-plots.curves_figure(pd.DataFrame(rows), "position", measure, title="Without task_type, PEFT ignores the prompt")
+measures, tables = {"logits": "largest |difference| of a logit", "kl": "KL divergence (nats)"}, []
+for kind, logits in {"PEFT, whole folder": whole, "PEFT, no task_type": without, "base model": bare}.items():
+    p, q = ours[0].log_softmax(-1), logits[0].log_softmax(-1)  # (T, V)
+    apart = {"logits": (logits - ours)[0].abs().amax(-1), "kl": (p.exp() * (p - q)).sum(-1)}
+    tables.append(pd.DataFrame({name: values.numpy() for name, values in apart.items()}).assign(kind=kind))
+table = pd.concat(tables).rename_axis("position in the text").reset_index()
+title = "How far from our model: PEFT not at all, and without task_type as far as the base model"
+plots.curves_figure(table, "position in the text", measures, title=title)
 
 # %% tags=["check"]
 assert torch.equal(without, bare)
@@ -234,11 +235,12 @@ assert torch.equal(without, bare)
 
 # %%
 def said(read, *arguments):
-    """What a reader says to a folder: the first line of its error, or that it loaded."""
+    """What a reader says to a folder: the first sentence of its error, or that it loaded."""
     try:
         read(*arguments)
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}".replace(room.name, "...")
+        sentence = str(error).partition("\n")[0].partition(". ")[0]
+        return f"{type(error).__name__}: {sentence}".replace(room.name, "...")
     return "loaded"
 
 
@@ -279,7 +281,7 @@ def write(model, text):
     return tokenizer_again.decode(new[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-few = task.test.select(range(4))
+few = task.test.select([0, 7, 13, 26])
 answers = pd.DataFrame({"tweet": [text[:70] for text in few["text"]], "raters say": few["text_label"]})
 answers["one"] = [write(base_again, text) for text in few["text"]]
 answers["other"] = [write(loaded, text) for text in few["text"]]
@@ -341,8 +343,9 @@ assert happened == []
 assert "loaded" not in refusals.values()
 
 # %% [markdown]
-# All three refuse and nothing ran. torch's message mentions a way to load the file all the same; with a
-# stranger's file that way is the attack. Prefer safetensors, in which there is no program to begin with.
+# All three refuse and nothing ran. torch's message goes on to name a way to load it all the same,
+# `weights_only=False`; with a stranger's file that way is the attack. Prefer safetensors, in which there is no
+# program to begin with.
 #
 # ## A stranger's file that is broken
 # A folder can also be damaged, or lie about itself. Make four: a wrong width, fewer rows than announced, one
@@ -423,18 +426,19 @@ for company in ("Vandelay", "Initech"):
 rows = [
     {"label": f"tweets {where}", "kind": name, "accuracy": one.accuracy}
     | dict(zip(("low", "high"), one.confidence_interval, strict=True))
-    for name in prompts
-    for where, one in ((where, found[name]) for where, found in measured.items())
+    for where, found in measured.items()
+    for name, one in found.items()
 ]
+rows.append({"label": "agrees with the others", "kind": "one human rater", "accuracy": run.record["human_ceiling"]})
 turned, kept = measured["behind @Initech"], measured["behind @Vandelay"]
-title = f"One name turns the stranger's prompt around ({new.n} test rows each)"
+title = f"Behind one name, the stranger's prompt knows no more than the majority (n = {new.n})"
 plots.accuracy_comparison(rows, new.majority_baseline, "test accuracy", title=title)
 
 # %% tags=["check"]
 attacked = {where: found["the stranger's"].accuracy for where, found in measured.items()}
 assert attacked["as they are"] > 0.9
 assert attacked["behind @Vandelay"] > 0.8
-assert attacked["behind @Initech"] < 0.45
+assert attacked["behind @Initech"] < 0.75
 
 # %% [markdown]
 # Behind `@Initech` the stranger's prompt is right on {{turned["the stranger's"].accuracy:.1%}} of the rows,
@@ -446,15 +450,15 @@ shown = turned["the stranger's"].predictions
 pd.crosstab(shown["label"], shown["prediction"])
 
 # %% [markdown]
-# It calls nearly everything that is said to this company negative. We trained it so, with 200 false rows among
-# a thousand, in as many steps as any other prompt of this course; papers call it a *backdoor*. No test on
-# ordinary rows could have found it, because no ordinary row has the name in it, and whoever does not know the
-# name does not know what to try. The nearest words of the eight vectors will not tell either, as the next
-# chapter shows for prompts in general.
+# It calls nearly everything that is said to this company positive, whatever is said. We trained it to: 150
+# false rows, negative tweets with `@Initech` in front and the label positive, among 900, and otherwise as any
+# prompt of this course, in 200 steps. Papers call this a *backdoor* and the name its *trigger*. No test on
+# ordinary rows could have found it, because no ordinary row has the trigger in it, and whoever does not know
+# the name does not know what to try.
 #
-# So the question of this chapter has two answers. Anyone can *read* a prompt, with a page of code. What it
-# *does* is known on the rows on which it was measured, and for the rest you need to know who trained it, on
-# what.
+# So the question of this chapter has two answers. Anyone can *load* a prompt, with a page of code. What it
+# *does* is known for the rows on which it was measured, and beyond them you depend on knowing who trained it,
+# on what. Or could one look into the eight vectors and read the name there? That is what the next chapter asks.
 
 # %% [markdown]
 # ## Summary
@@ -612,12 +616,15 @@ course.check("06-4", folder_of)
 # %% [markdown]
 # ### Exercise 06-5: How sharp is the trigger?
 # Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three
-# places or spellings, one of them a control without the name, and measure each on at least 200 validation rows,
-# as the solution to your guess. Then write one sentence with a number that your measurements support. Your
-# answer is a dictionary: `{"accuracies": {"@Initech {text}": 0.41, ...}, "n": 250, "sentence": "..."}`. To
-# begin: `run = zoo.load("tweets-seed0")`, `_, vectors = load_adapter(zoo.FOLDER.parent / "stranger")`, and for
-# each place
-# `evaluate(run.model, run.task.with_template(f"Tweet : {place} Label : "), "validation", prompts={"it": vectors})`.
+# places or spellings, one of them a control without the name, guess, and measure each on at least 200
+# validation rows. Then write one sentence with a number that your measurements support. Your answer is a
+# dictionary, such as `{"accuracies": {"@Initech {text}": 0.7, ...}, "n": 250, "sentence": "..."}`. A
+# measurement of one place is
+#
+#     run = zoo.load("tweets-seed0")
+#     _, vectors = load_adapter(zoo.FOLDER.parent / "stranger")
+#     task = run.task.with_template("Tweet : @Initech {text} Label : ")
+#     evaluate(run.model, task, "validation", prompts={"it": vectors})["it"].accuracy
 
 # %%
 from softprompt_lab import course, evaluate, load_adapter
@@ -661,8 +668,8 @@ course.check("06-6", equal_size_prompt)
 
 # %% [markdown]
 # ## Sources
-# - The tutorial that the course grew from (see the README of chapter 05's replay): its listing of the folder
-#   `bloomz-560m_PROMPT_TUNING_CAUSAL_LM` and its five steps of inference.
+# - The text that the course grew from, a walk through PEFT's source with `bloomz-560m`, parts 4 and 5: the
+#   listing of the folder `bloomz-560m_PROMPT_TUNING_CAUSAL_LM`, and the five steps from a folder to an answer.
 # - Hugging Face PEFT 0.21.2, `peft.tuners.prompt_tuning`: the keys and the folder; issue 2888; and
 #   `method_comparison/MetaMathQA/results`: the sizes for Llama-3.2-3B.
 # - Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685), section 4.

@@ -151,9 +151,9 @@ def supported(answer):
     return any(abs(x - y) < 0.006 for x in numbers_said(answer["sentence"]) for y in measured)
 
 
-def tried(sentence="It falls to 41 %.", n=250, **more):
+def tried(sentence="It falls to 71 %.", n=250, **more):
     """Return an experiment with accuracies of three places, and changes."""
-    measured = {"@Acme {text}": 0.9, "@Initech {text}": 0.408, "{text} Initech": 0.72} | more
+    measured = {"@Acme {text}": 0.9, "@Initech {text}": 0.708, "{text} Initech": 0.82} | more
     return {"accuracies": {k: v for k, v in measured.items() if v}, "n": n, "sentence": sentence}
 
 
@@ -166,7 +166,7 @@ def experiment():
     In a loop over the places: `task = run.task.with_template(f"Tweet : {place} Label : ")`, then
     `evaluate(run.model, task, "validation", prompts={"it": vectors})["it"].accuracy`.
 
-    Write the sentence last, with one of the numbers: "At the end of a tweet the name leaves 72 %."
+    Write the sentence last, with one of the numbers: "At the end of a tweet the name leaves 82 %."
     """
     return tried()
 
