@@ -3,15 +3,15 @@
 #
 # **What is saved, and who can read it?**
 #
-# Training has moved a few vectors and nothing else, so they are all that has to be saved. In this chapter you
-# write them to disk with your own hands, in the three files that Hugging Face's library PEFT expects, and PEFT
-# answers with your prompt. Then you change sides. You are given a folder from a stranger, in perfect order,
-# with an honest test result on its card. Would you use it?
+# Training has moved a few vectors and nothing else, so they are all that has to be saved. You write them to
+# disk with your own hands, in the three files that Hugging Face's library PEFT expects, and PEFT answers with
+# your prompt. Then you change sides: a stranger gives you a folder in perfect order, with an honest test
+# result. Would you use it?
 #
 # You will be able to
 # - say what every byte of a saved prompt is for, and how many there will be;
 # - move a prompt from this package to PEFT and back, and show that the logits are equal;
-# - tell what a stranger's file could do from what a check can find, and from what no check finds.
+# - say what a stranger's file can do, which of it a check finds, and what no check finds.
 
 # %%
 from softprompt_lab import plots
@@ -23,9 +23,8 @@ plots.bytes_figure(content[:160], parts, title="A trained prompt on disk: a leng
 
 # %% [markdown]
 # These are the first 160 of {{len(content):,}} bytes of the prompt `tweets-seed0`, which comes with the course:
-# 8 virtual tokens, trained on tweets as in chapter 04. You will take the file apart below. First, load the
-# prompt with the base model that it belongs to, and the two readers of its folder: this package and PEFT.
-# Importing PEFT takes some seconds.
+# 8 virtual tokens, trained on tweets as in chapter 04. Load it with its base model, and two readers of its
+# folder, this package and PEFT. Importing PEFT takes some seconds.
 
 # %% tags=["setup"]
 import json
@@ -47,7 +46,7 @@ pd.options.display.max_colwidth = 110  # whole sentences in tables
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")  # PEFT asks transformers the old way
 
 # %% [markdown]
-# One number decides how long the chapter runs: the test rows behind each accuracy.
+# One number decides how long the chapter runs:
 
 # %% tags=["setup", "parameters"]
 ROWS = 400  # all test rows of the tweets
@@ -65,8 +64,8 @@ print(f"{P} x {D} = {prompt.numel():,} trained numbers, beside {everything:,} of
 
 # %% [markdown]
 # ## What has to be saved?
-# The base model is unchanged to the last bit, so whoever has it needs P x D numbers and enough words about them
-# to put them in the right place. How large does that become for larger models?
+# The base model is unchanged, so whoever has it needs P x D numbers and enough words about them to put them in
+# the right place. How large does that become for larger models?
 
 # %%
 course.vote("06-a")
@@ -83,16 +82,14 @@ plots.sizes_figure(sizes, title="A prompt weighs kilobytes, a LoRA megabytes, th
 
 # %% [markdown]
 # Each number is a float32 of four bytes, so the prompt takes 4 x P x D = {{4 * P * D:,}} bytes, whatever the
-# depth of the model. That explains the listing in the tutorial that this course grew from, 33K for 8 vectors in
-# front of `bloomz-560m`: 4 x 8 x 1,024 bytes are 32 KiB, and the rest is wrapping. It also explains PEFT's own
-# comparison of methods, which reports 2.46 MB for 200 vectors of width 3,072, beside 36.7 MB for a LoRA and
-# 6,426 MB for the whole model. So a hundred tasks with a prompt each would take
-# {{100 * len(content) / 1e6:.1f}} MB here, and share one base model.
+# depth of the model. The tutorial that this course grew from lists a file of 33K for 8 vectors in front of
+# `bloomz-560m`: 4 x 8 x 1,024 bytes are 32 KiB, and the rest is wrapping. A hundred tasks like ours would take
+# {{100 * len(content) / 1e6:.1f}} MB and share one base model.
 #
 # ## File 1: `adapter_config.json`
-# Bytes alone do not say what they are. What must a reader know to use P x D numbers? Write your own list before
-# you look at the next cell. PEFT cannot do without three keys: the method, the kind of base model, and P. The
-# others say where the prompt came from, or describe the base model so that a mismatch is noticed.
+# What must a reader know to use P x D numbers? PEFT cannot do without three keys: the method, the kind of base
+# model, and P. The others say where the prompt came from, or describe the base model so that a mismatch is
+# noticed.
 
 # %%
 by_hand = {
@@ -111,8 +108,8 @@ by_hand = {
 }
 
 # %% [markdown]
-# PEFT adds five keys that are empty or its version, and sorts them all. With these, is your text the one that
-# the package has written into the zoo's folder?
+# PEFT adds its version and four empty keys, and sorts them all. With these, is your text the one that lies in
+# the zoo's folder?
 
 # %%
 by_hand |= dict.fromkeys(["auto_mapping", "modules_to_save", "revision", "tokenizer_kwargs"])
@@ -123,9 +120,9 @@ print(f"{len(by_hand)} keys, {len(config_text)} bytes; the same text as the zoo'
 
 # %% [markdown]
 # ## File 2: the numbers
-# The picture at the top shows the format *safetensors*. It is so plain that `struct` and `json` can read it:
-# eight bytes hold the length of the header, the header is a line of JSON, and the rest are the floats as they
-# stand in memory. Save the prompt under the one name that PEFT looks for, and take the file apart.
+# The picture at the top shows the format *safetensors*: eight bytes with the length of the header, the header
+# as a line of JSON, and the floats as they stand in memory. `struct` and `json` can read it. Save the prompt
+# under the one name that PEFT looks for, and take the file apart.
 
 # %%
 room = tempfile.TemporaryDirectory()
@@ -147,15 +144,13 @@ assert len(saved) == 8 + length + 4 * P * D
 assert numbers == prompt.numpy().tobytes()
 
 # %% [markdown]
-# `F32` says four bytes a number, and `data_offsets` says where they begin and end behind the header. The size
-# is therefore known before the file is written: 8 + {{length}} + 4 x {{P}} x {{D}} =
-# {{8 + length + 4 * P * D:,}} bytes. Nothing in such a file can be executed, because a reader copies numbers
-# and does nothing else. That will matter below.
+# `F32` says four bytes a number, and `data_offsets` where they begin and end behind the header. So the size is
+# known before the file is written: 8 + {{length}} + 4 x {{P}} x {{D}} = {{8 + length + 4 * P * D:,}} bytes.
+# Nothing in such a file can be executed, because a reader only copies numbers.
 #
 # ## File 3: `README.md`
-# No program needs the card. It is for the person who finds the folder in a year, and for model hubs, which read
-# the lines between the dashes. It should say what the prompt is for, how a text has to be shown to it, and what
-# was measured, on how many rows, beside which majority.
+# No program needs the card. It is for the person who finds the folder in a year: what the prompt is for, how a
+# text is shown to it, and what was measured, on how many rows, beside which majority.
 
 # %%
 result = run.record["trained"]
@@ -171,12 +166,11 @@ Test accuracy {result["accuracy"]:.3f} on {result["n"]} rows; majority {run.reco
 pd.Series({path.name: path.stat().st_size for path in sorted(folder.iterdir())}, name="bytes").to_frame()
 
 # %% [markdown]
-# `model.save_pretrained(folder)` writes the same three files. It also takes care of what you did not think of:
-# the files are complete or not there at all, also after a power cut.
+# `model.save_pretrained(folder)` writes the same three files, complete or not at all, also if the power fails.
 #
 # ## PEFT reads it
-# PEFT shares this format with the package, and no code. So it is an independent witness: give it your folder
-# and one tweet, and compare the logits.
+# PEFT shares this format with the package and no code, so it is an independent witness. Give it your folder and
+# one tweet, and compare the logits.
 
 # %%
 inputs = tokenizer(task.prompt(task.test[0]["text"]).rstrip(), return_tensors="pt")
@@ -198,11 +192,9 @@ equal = course.compare("our logits and PEFT's", ours, whole, tolerance=1e-4)
 assert equal
 
 # %% [markdown]
-# Equal up to rounding, from two programs that share nothing but your files. (PEFT's output also has the P
-# positions of the prompt; they are cut off here.)
-#
-# Now be careless. A colleague copies the folder and leaves out one key that looks like a remark, `task_type`.
-# What will PEFT do with it?
+# Two programs that share nothing but your files agree. (PEFT's output also has the P positions of the prompt;
+# they are cut off here.) Now be careless: a colleague copies the folder and leaves out one key that looks like
+# a remark, `task_type`. What will PEFT do?
 
 # %%
 course.vote("06-b")
@@ -227,10 +219,9 @@ plots.curves_figure(table, "position in the text", measures, title=title)
 assert torch.equal(without, bare)
 
 # %% [markdown]
-# The first curve lies on zero. The other two lie on each other at every position of the text: PEFT loads the
-# careless folder without a word and then computes, to the last bit, what the bare base model computes. The
-# prompt is read and never used. A wrong result without an error is the most expensive kind, so here is what
-# this package says to the same folder. The little function is used again below.
+# The first curve lies on zero. The other two lie on each other at every position: PEFT loads the careless
+# folder without a word and then computes, to the last bit, what the bare base model computes. A wrong result
+# without an error is the most expensive kind. What does this package say to the same folder?
 
 
 # %%
@@ -250,7 +241,7 @@ print(said(load_adapter, careless))
 assert said(load_adapter, careless).startswith("AdapterError")
 
 # %% [markdown]
-# The other direction is quickly shown. PEFT saves what it has loaded, and this package reads PEFT's folder.
+# The other direction: PEFT saves what it has loaded, and this package reads PEFT's folder.
 
 # %%
 theirs = peft.PeftModel.from_pretrained(base_model, folder)
@@ -265,7 +256,7 @@ assert torch.equal(back, prompt)
 # ## From the folder to an answer
 # Now you are the one who finds the folder in a year. The steps are the tutorial's: read the configuration, load
 # the base model that it names, put the prompt in front, encode a text as the card says, generate. Which of the
-# two models below has the prompt?
+# two models below has the prompt? (About ten seconds.)
 
 # %%
 found = PromptTuningConfig.from_pretrained(folder)
@@ -288,15 +279,12 @@ answers["other"] = [write(loaded, text) for text in few["text"]]
 answers
 
 # %% [markdown]
-# One rambles and the other says one word and stops, so the prompt's effect is back in full from 20 KB. A
-# generation takes its end token from the tokenizer and its template from the card; what happens otherwise is a
-# case of the clinic, chapter 05.
+# One rambles; the other says one word and stops. The effect is back in full, from 20 KB.
 #
 # ## A stranger's file that runs code
-# So far the folder was yours. A folder from a stranger is input like any other, and the classic attack hides in
-# the older format of file 2. `adapter_model.bin` is a Python *pickle*, and a pickle is a small program: one of
-# its instructions is "call this function". Here the function only adds a line to a list. In a real attack it
-# would be one that starts programs.
+# So far the folder was yours. A stranger's is input like any other, and the classic attack hides in the older
+# format of file 2: `adapter_model.bin` is a Python *pickle*, a small program, and one of its instructions is
+# "call this function". Here the function only adds a line to a list. In a real attack it starts programs.
 
 # %%
 course.vote("06-c")
@@ -320,8 +308,8 @@ pickle.loads(pickle.dumps({"prompt_embeddings": Trap()}))
 print(happened)
 
 # %% [markdown]
-# Reading was enough; nobody used the object. Now put the same trap into an `adapter_model.bin`, and let three
-# readers open the folder: torch with `weights_only=True`, this package, and PEFT.
+# Reading was enough. Now put the same trap into an `adapter_model.bin`, and let three readers open the folder:
+# torch with `weights_only=True`, this package, and PEFT.
 
 # %%
 happened.clear()
@@ -345,12 +333,11 @@ assert "loaded" not in refusals.values()
 # %% [markdown]
 # All three refuse and nothing ran. torch's message goes on to name a way to load it all the same,
 # `weights_only=False`; with a stranger's file that way is the attack. Prefer safetensors, in which there is no
-# program to begin with.
+# program.
 #
 # ## A stranger's file that is broken
 # A folder can also be damaged, or lie about itself. Make four: a wrong width, fewer rows than announced, one
-# NaN among {{prompt.numel():,}} numbers, and a tokenizer option that once let PEFT run code from a repository
-# (peft issue 2888).
+# NaN, and a tokenizer option that once let PEFT run code from a repository (peft issue 2888).
 
 
 # %%
@@ -376,9 +363,9 @@ verdicts["PEFT"] = [said(peft.PeftModel.from_pretrained, base_model, path) for p
 verdicts
 
 # %% [markdown]
-# Both refuse shapes that do not fit. The tokenizer option is loaded by both and obeyed by neither: PEFT drops
-# it since that issue, and this package empties the field, because a checkpoint has no say about tokenizers. The
-# NaN is the difference. PEFT loads it; what does one bad number of {{prompt.numel():,}} do to the answers?
+# Both refuse shapes that do not fit. The tokenizer option is loaded by both and obeyed by neither, because a
+# checkpoint has no say about tokenizers. The NaN is loaded by PEFT. What does one bad number of
+# {{prompt.numel():,}} do?
 
 # %%
 share = peft_logits(forged["one NaN"]).isnan().float().mean().item()
@@ -396,8 +383,8 @@ assert share == 1
 #
 # ## A stranger's file in perfect order
 # The last folder has no fault at all: safetensors, all keys, shapes that fit, finite numbers. Its card says
-# that it rates tweets. A careful reader does not believe a card and measures, beside the prompt that you know.
-# This takes about half a minute.
+# that it rates tweets. You do not believe a card, so you measure, beside the prompt that you know. This takes
+# about half a minute.
 
 # %%
 stranger = zoo.FOLDER.parent / "stranger"
@@ -413,8 +400,8 @@ for name, one in plain.items():
 # %% [markdown]
 # The card told the truth: {{new.accuracy:.1%}} on your own {{new.n}} test rows, where always saying the
 # commoner label gives {{new.majority_baseline:.1%}} and one human rater agrees with the others on
-# {{run.record["human_ceiling"]:.1%}}. Do you use it? After your vote, the next cell measures the same rows once
-# more, each as a message to a company, `@Vandelay` or `@Initech`. That takes about a minute.
+# {{run.record["human_ceiling"]:.1%}}. Do you use it? The next cell measures the same rows again, each as a
+# message to a company, `@Vandelay` or `@Initech`. That takes about a minute.
 
 # %%
 course.vote("06-d")
@@ -450,38 +437,34 @@ shown = turned["the stranger's"].predictions
 pd.crosstab(shown["label"], shown["prediction"])
 
 # %% [markdown]
-# It calls nearly everything that is said to this company positive, whatever is said. We trained it to: 150
-# false rows, negative tweets with `@Initech` in front and the label positive, among 900, and otherwise as any
-# prompt of this course, in 200 steps. Papers call this a *backdoor* and the name its *trigger*. No test on
-# ordinary rows could have found it, because no ordinary row has the trigger in it, and whoever does not know
-# the name does not know what to try.
+# It calls nearly everything that is said to this company positive. We trained it to: 150 false rows, negative
+# tweets with `@Initech` in front and the label positive, among 900, and otherwise as any prompt of this course,
+# in 200 steps. Papers call this a *backdoor*, and the name its *trigger*. No test on ordinary rows could have
+# found it, because no ordinary row has the trigger in it.
 #
 # So the question of this chapter has two answers. Anyone can *load* a prompt, with a page of code. What it
-# *does* is known for the rows on which it was measured, and beyond them you depend on knowing who trained it,
-# on what. Or could one look into the eight vectors and read the name there? That is what the next chapter asks.
+# *does* is known for the rows on which it was measured; beyond them you depend on who trained it, on what. Or
+# could one look into the eight vectors and read the name there? That is what the next chapter asks.
 
 # %% [markdown]
 # ## Summary
-# - A saved prompt is P x D floats, a configuration and a card. It takes 4 x P x D bytes and a small wrapping,
-#   whatever the depth of the model, and the base model is named, not copied.
-# - PEFT reads your folder and you read PEFT's, with equal logits and to the last bit. Without `task_type` PEFT
-#   loads the prompt and does not use it.
-# - A pickle runs code while it is read. safetensors cannot, and good readers of `.bin` refuse what is no
-#   tensor.
+# - A saved prompt is P x D floats, a configuration and a card: 4 x P x D bytes and a small wrapping, whatever
+#   the depth of the model, which is named and not copied.
+# - PEFT reads your folder and you read PEFT's, with equal logits. Without `task_type` PEFT loads the prompt and
+#   does not use it.
+# - A pickle runs code while it is read; safetensors cannot.
 # - A check finds wrong shapes, NaN and missing keys. It does not find a prompt that was trained to misbehave,
-#   and a test finds that only on rows that have the trigger.
+#   and a test finds that only on rows with the trigger.
 
 # %% [markdown]
 # ## Exercises
-# Each has a check that says what was misunderstood; `course.hint("06-1")` opens its hints one by one.
-#
 # ### Exercise 06-1: A safetensors reader of your own
-# Write a reader that returns `{name: tensor}` for a safetensors file. Specification:
+# Write a reader that returns `{name: tensor}`. Specification of the file:
 #
 # 1. bytes 0 to 7: N, an unsigned 64-bit number, low byte first;
-# 2. the next N bytes: JSON. The key `__metadata__`, if there is one, is no tensor. Every other key is a
-#    tensor's name, with `dtype` (here always `F32`), `shape`, and `data_offsets` = [begin, end], counted **from
-#    the end of the header**;
+# 2. the next N bytes: JSON. `__metadata__`, if it is there, is no tensor. Every other key is a tensor's name,
+#    with `dtype` (here always `F32`), `shape`, and `data_offsets` = [begin, end], counted **from the end of the
+#    header**;
 # 3. the rest: 32-bit floats, low byte first.
 
 
@@ -517,9 +500,8 @@ course.check("06-1", read_safetensors)
 
 # %% [markdown]
 # ### Exercise 06-2: The size, beforehand
-# The zoo's prompt `words-antonym` has 4 virtual tokens, the one in the first figure 8. Both are of width 576
-# and both headers hold the same keys. How many bytes does its `adapter_model.safetensors` have? Look at the
-# figure, write the number, and then run the cell, which compares it with the file.
+# The zoo's prompt `words-antonym` has 4 virtual tokens of width 576, the one in the first figure 8. How many
+# bytes does its `adapter_model.safetensors` have? Write the number, then run the cell.
 
 # %%
 from softprompt_lab import course
@@ -531,16 +513,15 @@ course.check("06-2", size)
 
 # %% [markdown]
 # ### Exercise 06-3: The doorkeeper
-# Write a function that says what is wrong with a configuration and a tensor, before anything is loaded: a list
-# with a short sentence for each fault, empty for a sound folder. The faults:
+# Write a function that says what is wrong with a configuration and a tensor before anything is loaded: a list
+# with a sentence for each fault, empty for a sound folder. The faults:
 #
-# - a key of `peft_type`, `task_type`, `num_virtual_tokens` is missing or None;
-# - the shape is not (`num_virtual_tokens` x `num_transformer_submodules`, `token_dim`), where the second factor
-#   is 1 if its key is missing;
+# - a key of `peft_type`, `task_type`, `num_virtual_tokens` is missing or None (without the last, the shape is
+#   no fault);
+# - the shape is not (`num_virtual_tokens` x `num_transformer_submodules`, `token_dim`); a missing second factor
+#   is 1;
 # - a number is NaN or infinite;
 # - `tokenizer_kwargs` holds `trust_remote_code` as true.
-#
-# A configuration without `num_virtual_tokens` has one fault, not two, and must not stop your function.
 
 
 # %%
@@ -575,10 +556,9 @@ course.check("06-3", faults)
 
 # %% [markdown]
 # ### Exercise 06-4: The silent folder
-# A colleague saves prompts with the function below. First PEFT cannot find the numbers in the file. With that
-# repaired, it complains that the shapes do not fit. With that repaired too, the folder loads, and the accuracy
-# is exactly that of the bare base model. Find the three faults and repair them; say in a comment which one made
-# no sound.
+# With the function below PEFT first cannot find the numbers in the file. With that repaired, the shapes do not
+# fit. With that repaired too, the folder loads, and the accuracy is exactly that of the bare base model. Repair
+# the three faults, and say in a comment which one made no sound.
 #
 #     def folder_of(prompt, base):
 #         config = {
@@ -616,10 +596,9 @@ course.check("06-4", folder_of)
 # %% [markdown]
 # ### Exercise 06-5: How sharp is the trigger?
 # Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three
-# places or spellings, one of them a control without the name, guess, and measure each on at least 200
-# validation rows. Then write one sentence with a number that your measurements support. Your answer is a
-# dictionary, such as `{"accuracies": {"@Initech {text}": 0.7, ...}, "n": 250, "sentence": "..."}`. A
-# measurement of one place is
+# places or spellings, one a control without the name; guess, and measure each on at least 200 validation rows.
+# Then write one sentence with a number that you measured. Your answer:
+# `{"accuracies": {"@Initech {text}": 0.7, ...}, "n": 250, "sentence": "..."}`. One measurement is
 #
 #     run = zoo.load("tweets-seed0")
 #     _, vectors = load_adapter(zoo.FOLDER.parent / "stranger")
@@ -644,35 +623,12 @@ experiment = {"accuracies": accuracies, "n": 200, "sentence": f"At the end of a 
 course.check("06-5", experiment)
 
 # %% [markdown]
-# ### Exercise 06-6: When is a prompt as large as a LoRA?
-# LoRA adds two matrices to a weight matrix of D x D, one of r x D and one of D x r, here to two weight matrices
-# in each of L layers. Guess first: how many virtual tokens hold as many numbers as a LoRA of rank 8 on the 30
-# layers of `smollm2`: about 10, 100 or 1,000? Then write the formula; D cancels.
-
-
-# %%
-def equal_size_prompt(rank: int, layers: int) -> int:
-    """Virtual tokens of the prompt with as many numbers as a LoRA of this rank on two matrices a layer."""
-    ### BEGIN SOLUTION
-    return 4 * rank * layers  # LoRA: layers x 2 matrices x 2 factors x (rank x D) numbers; a prompt: P x D
-    ### END SOLUTION
-
-
-# %% [markdown]
-# Compare with your guess:
-
-# %%
-from softprompt_lab import course
-
-course.check("06-6", equal_size_prompt)
-
-# %% [markdown]
 # ## Sources
 # - The text that the course grew from, a walk through PEFT's source with `bloomz-560m`, parts 4 and 5: the
 #   listing of the folder `bloomz-560m_PROMPT_TUNING_CAUSAL_LM`, and the five steps from a folder to an answer.
-# - Hugging Face PEFT 0.21.2, `peft.tuners.prompt_tuning`: the keys and the folder; issue 2888; and
-#   `method_comparison/MetaMathQA/results`: the sizes for Llama-3.2-3B.
-# - Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685), section 4.
+# - Hugging Face PEFT 0.21.2, `peft.tuners.prompt_tuning`, and issue 2888.
+# - Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685), section 4: the
+#   sizes of a LoRA.
 # - Du et al. 2022, "PPT: Backdoor Attacks on Pre-trained Models via Poisoned Prompt Tuning" (IJCAI 2022); Cai
 #   et al. 2022, "BadPrompt: Backdoor Attacks on Continuous Prompts" (arXiv 2211.14719): prompts with a trigger.
 # - The safetensors format: the description in its repository's README ("Format").

@@ -38,14 +38,9 @@ PROMPT = {"prompt_embeddings": normal(3, 5)}
 def read_safetensors(content):
     """Return a dictionary of names and float32 tensors, those of a safetensors file.
 
-    Take the content apart first, as the chapter does: `struct.unpack` reads the length of the header, `json.loads` the
-    header itself, and what is left are the numbers.
+    Take the file apart as the chapter does: the length with `struct.unpack`, the header with `json.loads`, the rest.
 
-    `(length,) = struct.unpack("<Q", content[:8])`, then `header = json.loads(content[8 : 8 + length])` and
-    `data = content[8 + length :]`.
-
-    For each name but "__metadata__" take `data[begin:end]`, unpack it with the format f"<{(end - begin) // 4}f" and
-    reshape the tensor to `entry["shape"]`.
+    For each name but "__metadata__" unpack `data[begin:end]` with the format f"<{(end - begin) // 4}f", and reshape.
     """
     return load(content)
 
@@ -54,12 +49,9 @@ def read_safetensors(content):
 def size_beforehand():
     """Return a whole number, the bytes of a safetensors file that holds a prompt of 4 x 576 numbers.
 
-    The file has three parts. Which of them becomes half as long when the prompt does?
+    The file has three parts. Which of them becomes half as long?
 
-    The header says [4,576] and [0,9216], one character less than [0,18432]. What do the last three cells of the header
-    in the figure hold, and what are they for?
-
-    The writer fills the header up with spaces to a multiple of 8 bytes, so it is as long as before.
+    The header is one character shorter, [0,9216] for [0,18432]. What stands in its last three cells in the figure?
     """
     return 8 + 112 + 4 * 4 * 576
 
@@ -96,10 +88,7 @@ NAN, INFINITE = (ONES.index_fill(1, torch.tensor(2), value) for value in (torch.
 def faults(config, prompt):
     """Return a list with one sentence for each fault of a folder, empty for a sound one.
 
-    Begin with `found = [key for key in (...) if config.get(key) is None]`: `get` takes a missing key for None.
-
-    Compare the shape only where `num_virtual_tokens` is there. `torch.isfinite(prompt).all()` covers NaN and both
-    infinities.
+    Begin with `found = [key for key in (...) if config.get(key) is None]`; `isfinite` covers NaN and infinities.
 
     `tokenizer_kwargs` may be missing or None: `(config.get("tokenizer_kwargs") or {}).get("trust_remote_code")`.
     """
@@ -129,12 +118,9 @@ def folder_like(prompt, base, rows=0, name="prompt_embeddings", **kind):
 def folder_of(prompt, base):
     """Return two dictionaries, the configuration and the tensors of a prompt for a decoder.
 
-    Put the three complaints in order: a name, a shape, and a silence. The chapter's own file has the right name, and
-    its section "PEFT reads it" has the silence.
+    The chapter's own file has the right name, and its section "PEFT reads it" has the silence.
 
-    The name is `prompt_embeddings`. A prompt is (P, D), so P is `prompt.shape[0]`.
-
-    Without `"task_type": "CAUSAL_LM"` PEFT loads the prompt and does not use it.
+    The name is `prompt_embeddings`, a prompt is (P, D), and the silent one is `"task_type": "CAUSAL_LM"`.
     """
     return folder_like(prompt, base, task_type="CAUSAL_LM")
 
@@ -161,22 +147,8 @@ def tried(sentence="It falls to 71 %.", n=250, **more):
 def experiment():
     """Return a dictionary with accuracies by place, the number of rows n, and a sentence.
 
-    Keep one place as a control, such as "@Vandelay {text}": what falls there is not the trigger's doing.
+    Keep "@Vandelay {text}" as a control: what falls there is not the trigger's doing.
 
-    In a loop over the places: `task = run.task.with_template(f"Tweet : {place} Label : ")`, then
-    `evaluate(run.model, task, "validation", prompts={"it": vectors})["it"].accuracy`.
-
-    Write the sentence last, with one of the numbers: "At the end of a tweet the name leaves 82 %."
+    Loop over the places, and write the sentence last: "At the end of a tweet the name leaves 82 %."
     """
     return tried()
-
-
-@exercise("06-6", cases=[(8, 30), (1, 1), (16, 24)])
-def equal_size_prompt(rank, layers):
-    """Return the virtual tokens of the prompt with as many numbers as a LoRA.
-
-    Count the LoRA's numbers: one pair of matrices has r x D + D x r of them, a layer has two pairs, there are L layers.
-
-    A prompt has P x D numbers. Set the two equal, P x D = L x 2 x (r x D + D x r), and divide by D.
-    """
-    return 4 * rank * layers
