@@ -416,10 +416,9 @@ rows = [
     for where, found in measured.items()
     for name, one in found.items()
 ]
-rows.append({"label": "agrees with the others", "kind": "one human rater", "accuracy": run.record["human_ceiling"]})
 turned, kept = measured["behind @Initech"], measured["behind @Vandelay"]
 title = f"Behind one name, the stranger's prompt knows no more than the majority (n = {new.n})"
-plots.accuracy_comparison(rows, new.majority_baseline, "test accuracy", title=title)
+plots.accuracy_comparison(rows, new.majority_baseline, "test accuracy", run.record["human_ceiling"], title=title)
 
 # %% tags=["check"]
 attacked = {where: found["the stranger's"].accuracy for where, found in measured.items()}
