@@ -41,14 +41,14 @@ def bytes_figure(content: bytes, parts: Mapping[str, int], columns: int = 16) ->
     return fig
 
 
-def in_bytes(size: float) -> str:
+def in_bytes(size: int) -> str:
     """Return a size with three digits and its unit: "532 bytes", "18.6 KB"."""
     power = min(len(f"{size:.0f}") - 1, 11) // 3
     return f"{size / 1000**power:.3g} {UNITS[power]}"
 
 
 @styled
-def sizes_figure(sizes: Mapping[str, float]) -> Figure:
+def sizes_figure(sizes: Mapping[str, int]) -> Figure:
     """Draw sizes in bytes on an axis of powers of ten, one a line, with the size in words beside it."""
     fig, (ax,) = panels(1, 7.5, 0.9 + 0.34 * len(sizes))
     look, ones = {"color": BLUE, "marker": "o", "markersize": 8}, [1] * len(sizes)
