@@ -64,8 +64,8 @@ print(f"{P} x {D} = {prompt.numel():,} trained numbers, beside {everything:,} of
 
 # %% [markdown]
 # ## What has to be saved?
-# The base model is unchanged, so whoever has it needs P x D numbers and enough words about them to put them in
-# the right place. How large does that become for larger models?
+# Whoever has the base model needs P x D numbers, and enough words about them to put them in the right place.
+# How large does that become for larger models?
 
 # %%
 course.vote("06-a")
@@ -219,9 +219,9 @@ plots.curves_figure(table, "position in the text", measures, title=title)
 assert torch.equal(without, bare)
 
 # %% [markdown]
-# The first curve lies on zero. The other two lie on each other at every position: PEFT loads the careless
-# folder without a word and then computes, to the last bit, what the bare base model computes. A wrong result
-# without an error is the most expensive kind. What does this package say to the same folder?
+# Left the logits, right how far the probabilities of the next token are apart. The first curve lies on zero.
+# The other two lie on each other at every position: PEFT loads the careless folder without a word and then
+# computes, to the last bit, what the bare base model computes. What does this package say to the same folder?
 
 
 # %%
@@ -332,8 +332,7 @@ assert "loaded" not in refusals.values()
 
 # %% [markdown]
 # All three refuse and nothing ran. torch's message goes on to name a way to load it all the same,
-# `weights_only=False`; with a stranger's file that way is the attack. Prefer safetensors, in which there is no
-# program.
+# `weights_only=False`; with a stranger's file that way is the attack.
 #
 # ## A stranger's file that is broken
 # A folder can also be damaged, or lie about itself. Make four: a wrong width, fewer rows than announced, one
@@ -626,9 +625,8 @@ course.check("06-5", experiment)
 # - The text that the course grew from, a walk through PEFT's source with `bloomz-560m`, parts 4 and 5: the
 #   listing of the folder `bloomz-560m_PROMPT_TUNING_CAUSAL_LM`, and the five steps from a folder to an answer.
 # - Hugging Face PEFT 0.21.2, `peft.tuners.prompt_tuning`, and issue 2888.
-# - Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685), section 4: the
-#   sizes of a LoRA.
+# - Hu et al. 2021, "LoRA" (arXiv 2106.09685), section 4: its sizes.
 # - Du et al. 2022, "PPT: Backdoor Attacks on Pre-trained Models via Poisoned Prompt Tuning" (IJCAI 2022); Cai
 #   et al. 2022, "BadPrompt: Backdoor Attacks on Continuous Prompts" (arXiv 2211.14719): prompts with a trigger.
 # - The safetensors format: the description in its repository's README ("Format").
-# - The documentation of Python's `pickle`, first warning: "Only unpickle data you trust".
+# - The documentation of Python's `pickle`.
