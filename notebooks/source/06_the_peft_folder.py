@@ -23,8 +23,8 @@ plots.bytes_figure(content[:160], parts, title="A trained prompt on disk: a leng
 
 # %% [markdown]
 # These are the first 160 of {{len(content):,}} bytes of the prompt `tweets-seed0`, which comes with the course:
-# 8 virtual tokens, trained on tweets as in chapter 04. Load it with its base model, and two readers of its
-# folder, this package and PEFT. Importing PEFT takes some seconds.
+# 8 virtual tokens, trained on tweets as in chapter 04. Two readers of its folder are imported here, this
+# package and PEFT, which takes some seconds.
 
 # %% tags=["setup"]
 import json
@@ -53,6 +53,9 @@ ROWS = 400  # all test rows of the tweets
 
 # %% tags=["fast"]
 ROWS = 8
+
+# %% [markdown]
+# Load the prompt in front of its base model.
 
 # %%
 run = zoo.load("tweets-seed0")
