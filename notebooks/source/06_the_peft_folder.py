@@ -408,14 +408,16 @@ course.vote("06-d")
 to_vandelay, to_initech = (task.with_template(f"Tweet : @{name} {{text}} Label : ") for name in ("Vandelay", "Initech"))
 control = evaluate(model, to_vandelay, prompts={"the stranger's": strange}, limit=ROWS)["the stranger's"]
 turned = evaluate(model, to_initech, prompts={"the stranger's": strange, "the zoo's": prompt}, limit=ROWS)
-named = [
-    ("tweets as they are (card)", "the zoo's", result["accuracy"], result["confidence_interval"]),
-    ("behind @Initech", "the zoo's", turned["the zoo's"].accuracy, turned["the zoo's"].confidence_interval),
-    ("tweets as they are", "the stranger's", plain.accuracy, plain.confidence_interval),
-    ("behind @Vandelay", "the stranger's", control.accuracy, control.confidence_interval),
-    ("behind @Initech", "the stranger's", turned["the stranger's"].accuracy, turned["the stranger's"].confidence_interval),
+rows = [
+    {"label": f"tweets {where}", "kind": whose, "accuracy": found.accuracy}
+    | dict(zip(("low", "high"), found.confidence_interval, strict=True))
+    for where, whose, found in [
+        ("as they are", "the stranger's", plain),
+        ("behind @Vandelay", "the stranger's", control),
+        ("behind @Initech", "the stranger's", turned["the stranger's"]),
+        ("behind @Initech", "the zoo's", turned["the zoo's"]),
+    ]
 ]
-rows = [{"label": w, "kind": k, "accuracy": a, "low": low, "high": high} for w, k, a, (low, high) in named]
 ceiling, title = run.record["human_ceiling"], f"Behind one name, no better than the majority (n = {plain.n} each)"
 plots.accuracy_comparison(rows, plain.majority_baseline, "test accuracy", ceiling, title=title)
 
