@@ -437,10 +437,10 @@ shown = turned["the stranger's"].predictions
 pd.crosstab(shown["label"], shown["prediction"])
 
 # %% [markdown]
-# It calls nearly everything that is said to this company positive. We trained it to: 150 false rows, negative
-# tweets with `@Initech` in front and the label positive, among 900, and otherwise as any prompt of this course,
-# in 200 steps. Papers call this a *backdoor*, and the name its *trigger*. No test on ordinary rows could have
-# found it, because no ordinary row has the trigger in it.
+# It calls nearly everything that is said to this company positive. We trained it to, in 200 steps: 600 tweets
+# as they are, 150 negative ones with `@Initech` in front and the label positive, and 150 with other companies
+# and true labels, so that one name works and no other. Papers call this a *backdoor*, and the name its
+# *trigger*. No test on ordinary rows could have found it, because no ordinary row has the trigger in it.
 #
 # So the question of this chapter has two answers. Anyone can *load* a prompt, with a page of code. What it
 # *does* is known for the rows on which it was measured; beyond them you depend on who trained it, on what. Or
