@@ -215,7 +215,7 @@ for kind, logits in {"PEFT, whole folder": whole, "PEFT, no task_type": without,
     apart = {"logits": (logits - ours)[0].abs().amax(-1), "kl": (p.exp() * (p - q)).sum(-1)}
     tables.append(pd.DataFrame({name: values.numpy() for name, values in apart.items()}).assign(kind=kind))
 table = pd.concat(tables).rename_axis("position in the text").reset_index()
-title = "How far from our model: PEFT not at all, and without task_type as far as the base model"
+title = "Without task_type, PEFT computes what the base model computes"
 plots.curves_figure(table, "position in the text", measures, title=title)
 
 # %% tags=["check"]
@@ -409,16 +409,17 @@ to_vandelay, to_initech = (task.with_template(f"Tweet : @{name} {{text}} Label :
 control = evaluate(model, to_vandelay, prompts={"the stranger's": strange}, limit=ROWS)["the stranger's"]
 turned = evaluate(model, to_initech, prompts={"the stranger's": strange, "the zoo's": prompt}, limit=ROWS)
 rows = [
-    {"label": f"tweets {where}", "kind": whose, "accuracy": found.accuracy}
+    {"label": f"{whose}, {where}", "kind": whose, "accuracy": found.accuracy}
     | dict(zip(("low", "high"), found.confidence_interval, strict=True))
     for where, whose, found in [
-        ("as they are", "the stranger's", plain),
+        ("tweets as they are", "the stranger's", plain),
         ("behind @Vandelay", "the stranger's", control),
         ("behind @Initech", "the stranger's", turned["the stranger's"]),
         ("behind @Initech", "the zoo's", turned["the zoo's"]),
     ]
 ]
-ceiling, title = run.record["human_ceiling"], f"Behind one name, no better than the majority (n = {plain.n} each)"
+ceiling = run.record["human_ceiling"]
+title = f"Behind one name, the stranger's prompt is no better than the majority (n = {plain.n} each)"
 plots.accuracy_comparison(rows, plain.majority_baseline, "test accuracy", ceiling, title=title)
 
 # %% tags=["check"]
@@ -458,7 +459,9 @@ pd.crosstab(shown["label"], shown["prediction"])
 
 # %% [markdown]
 # ## Exercises
+#
 # ### Exercise 06-1: A safetensors reader of your own
+#
 # Write a reader that returns `{name: tensor}`. Specification of the file:
 #
 # 1. bytes 0 to 7: N, an unsigned 64-bit number, low byte first;
@@ -500,6 +503,7 @@ course.check("06-1", read_safetensors)
 
 # %% [markdown]
 # ### Exercise 06-2: The size, beforehand
+#
 # The zoo's prompt `words-antonym` has 4 virtual tokens of width 576, the one in the first figure 8. How many
 # bytes does its `adapter_model.safetensors` have? Write the number, then run the cell.
 
@@ -513,6 +517,7 @@ course.check("06-2", size)
 
 # %% [markdown]
 # ### Exercise 06-3: The doorkeeper
+#
 # Write a function that says what is wrong with a configuration and a tensor before anything is loaded: a list
 # with a sentence for each fault, empty for a sound folder. The faults:
 #
@@ -556,6 +561,7 @@ course.check("06-3", faults)
 
 # %% [markdown]
 # ### Exercise 06-4: The silent folder
+#
 # With the function below PEFT first cannot find the numbers in the file. With that repaired, the shapes do not
 # fit. With that repaired too, the folder loads, and the accuracy is exactly that of the bare base model. Repair
 # the three faults, and say in a comment which one made no sound.
@@ -595,6 +601,7 @@ course.check("06-4", folder_of)
 
 # %% [markdown]
 # ### Exercise 06-5: How sharp is the trigger?
+#
 # Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three
 # places or spellings, one a control without the name; guess, and measure each on at least 200 validation rows.
 # Then write one sentence with a number that you measured. Your answer:
