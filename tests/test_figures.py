@@ -258,6 +258,17 @@ WORST = {
     "share of one": lambda: plots.answer_shares(shares(1, 1, 2)),
     "concatenation": lambda: plots.concatenation_diagram(20, [24, 3], [2, 1]),
     "small concatenation": lambda: plots.concatenation_diagram(1, [1], [1]),
+    "bytes": lambda: plots.bytes_figure(
+        bytes(range(256)) * 2, {"length of the header": 8, "header": 112, "numbers": 1_843_200}
+    ),
+    "one byte": lambda: plots.bytes_figure(b"a", {"all": 1}),
+    "sizes": lambda: plots.sizes_figure(
+        {f"{name} {10**i}": 10**i for i, name in enumerate(2 * NAMES)}
+    ),
+    "one size": lambda: plots.sizes_figure({"a": 1}),
+    "a title of three lines": lambda: plots.sizes_figure(
+        {"a": 999}, title=3 * "What MANY people would not have guessed is shown in this figure. "
+    ),
     "one row of one token": lambda: plots.ablation_figure(ablation(1, 1), ["a"]),
     "animation": lambda: plots.animate_trajectory(*points(1, [0, 1])),
     "letters": lambda: plots.letters_figure(64, 100, 1024, 4096, 256000, 32),

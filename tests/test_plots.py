@@ -148,6 +148,8 @@ FIGURES = {
         *way(), reading.similarity_to_start(walk(WORDS)), explained=(0.5, 0.25)
     ),
     "shares": lambda: plots.answer_shares(SHARES),
+    "bytes": lambda: plots.bytes_figure(b"\x05abcde\x00\x01", {"length": 1, "text": 5, "rest": 9}),
+    "sizes": lambda: plots.sizes_figure({"a prompt": 18_552, "the whole $5 model": 538_060_032}),
     "animation": lambda: plots.animate_trajectory(*way()),
 }
 
