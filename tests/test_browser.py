@@ -1,5 +1,6 @@
 """The widgets in JupyterLab, in a real browser: shown, moved by mouse and keyboard, changed."""
 
+import os
 import sys
 import time
 from subprocess import run
@@ -7,6 +8,8 @@ from subprocess import run
 import nbformat
 import pytest
 from browser import READY, assert_fits, keep, picture_of, wait_for_another_picture, widget_of
+
+from softprompt_lab.course.checks import written
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(900)]
 pytestmark += [pytest.mark.xdist_group("browser")]  # one at a time
@@ -279,6 +282,47 @@ def test_on_the_second_day_the_last_picture_is_there(lab):
             "no slider looks alive"
         )
         keep(page, f"second_day_{name}")
+
+
+VOTE = """from softprompt_lab import course
+course.vote("00-a")
+print("the result")"""
+OTHER = """course.vote("00-b")
+course.vote(3)"""
+
+
+def test_a_vote_folds_its_cell_until_it_is_cast(lab):
+    """By keyboard; an error is never folded; without its kernel an option that is opened shows the result."""
+    options = list(written()["00-a"]["options"])
+    page = lab.run("vote", VOTE, OTHER)
+    button = page.get_by_role("button", name=options[1])
+    button.wait_for()
+    page.locator(".softprompt-stopped").get_by_text("There is no vote 3").wait_for()
+    result = page.locator(".jp-OutputArea-output").get_by_text("the result")
+    result.wait_for(state="attached")
+    assert not result.is_visible()
+    assert_fits(page, page.locator(".jp-OutputArea-output .softprompt-live").first)
+    keep(page, "vote_open")
+    button.focus()
+    page.keyboard.press("Enter")
+    result.wait_for()
+    page.get_by_text(f"You said: {options[1]}").first.wait_for()
+    assert not button.is_visible()
+    keep(page, "vote_cast")
+    page.close()
+    lab.shut_kernels_down()
+    given = ["nbconvert", "--to", "html", "--execute", "--allow-errors", "vote.ipynb"]
+    data = {"SOFTPROMPT_LAB_DATA": str(lab.folder / "another reader")}
+    run([sys.executable, "-m", *given], cwd=lab.folder, check=True, env=os.environ | data)
+    page = lab.browser.new_page()
+    page.goto((lab.folder / "vote.html").as_uri())
+    asked = page.locator(".softprompt-asked").first
+    asked.get_by_text(options[1]).wait_for()
+    result = page.locator(".jp-OutputArea-output").get_by_text("the result")
+    assert not result.is_visible()
+    asked.get_by_text(options[1]).click()
+    assert result.is_visible()
+    keep(page, "vote_page")
 
 
 BENCH = """from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task, train, widgets
