@@ -2,8 +2,8 @@
 # # 03 PromptEmbedding
 #
 # **How is it built, and where does it start?** Training moves a prompt's numbers, so there must be numbers
-# before training. Where do they come from? Most people never choose: they take their library's default. This
-# chapter shows what that costs.
+# before training. Most people never choose them and take their library's default. This chapter shows what that
+# costs.
 #
 # You will be able to
 #
@@ -15,15 +15,11 @@
 # Letters: **B** rows of a batch, **P** virtual tokens, **T** text tokens, **D** width, **V** vocabulary.
 
 # %% tags=["setup"]
-import math
-
 import pandas as pd
 import peft
 import torch
-from transformers import AutoTokenizer
 
-import softprompt_lab
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, embedding
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, embedding
 from softprompt_lab import evaluate, load_base_model, load_task, plots, train
 from softprompt_lab.evaluation import wilson_interval
 from softprompt_lab.runs import zoo
@@ -69,10 +65,10 @@ plots.norms_histogram(
 assert random_rows.norm(dim=1).min() > 2 * word_norms.max()
 
 # %% [markdown]
-# D numbers of mean square 1 make a vector of length about the root of D, {{math.sqrt(D):.0f}}. The median word
+# D numbers of mean square 1 make a vector of length about the root of D, {{D**0.5:.0f}}. The median word
 # is {{word_norms.median().item():.1f}} long. So the default's scale comes from `torch.nn.Embedding`, whose numbers
-# are N(0, 1), and not from the model. Whether that matters is the question of this chapter. First you build the
-# class that holds such a start, and then you train from it.
+# are N(0, 1), and not from the model. Does that matter? First you build the class that holds such a start, then you
+# train from it.
 #
 # ## The class
 #
@@ -103,7 +99,7 @@ ids = tokenizer(task.instruction)["input_ids"]
 
 def trim_or_repeat(ids, rows):
     """Token ids cut or repeated until they fill the rows."""
-    return (ids * math.ceil(rows / len(ids)))[:rows]
+    return (ids * rows)[:rows]
 
 
 fitted = {f"P = {rows}": [tokenizer.decode([i]) for i in trim_or_repeat(ids, rows)] for rows in (4, 8, 12)}
@@ -120,7 +116,7 @@ pd.DataFrame.from_dict(fitted, orient="index").fillna("").rename_axis("virtual t
 # %%
 for dtype in (torch.float32, torch.bfloat16):
     moved = torch.tensor(0.1, dtype=dtype) + torch.tensor(1e-4, dtype=dtype)
-    print(f"{str(dtype):15} 0.1 + 0.0001 = {moved.item():.6f}")
+    print(f"{dtype!s:15} 0.1 + 0.0001 = {moved.item():.6f}")
 
 # %% [markdown]
 # In bfloat16 small steps of training are lost altogether. The P x D numbers of a prompt cost next to nothing, so
@@ -129,20 +125,18 @@ for dtype in (torch.float32, torch.bfloat16):
 # %% [markdown] tags=["exercise"]
 # ### Exercise 03-1: Write the class
 #
-# Write `PromptEmbedding`. The configuration has the fields `num_virtual_tokens`, `num_transformer_submodules` (1 for
-# a decoder; an encoder-decoder may have 2, with a prompt for each), `token_dim`, `prompt_tuning_init`,
-# `prompt_tuning_init_text` and `tokenizer_name_or_path`. The number of rows is the product of the first two.
+# `config` has the fields `num_virtual_tokens`, `num_transformer_submodules` (1 for a decoder; an encoder-decoder may
+# have 2 prompts), `token_dim`, `prompt_tuning_init`, `prompt_tuning_init_text` and `tokenizer_name_or_path`. Rows are
+# the product of the first two.
 #
-# 1. Make the table, `self.embedding`, an `nn.Embedding` of rows by `token_dim`.
-# 2. For "SAMPLE_VOCAB" draw ids with `torch.randint`; for "TEXT" load the tokenizer with
-#    `AutoTokenizer.from_pretrained`, and trim or repeat the ids of the text.
-# 3. In both cases put a detached float32 copy of their word embeddings into `self.embedding.weight`, as a parameter.
+# 1. Make the table, `self.embedding`.
+# 2. For "SAMPLE_VOCAB" draw ids with `torch.randint`; for "TEXT" load the tokenizer (`AutoTokenizer.from_pretrained`)
+#    and trim or repeat the text's ids.
+# 3. Put a detached float32 copy of their word embeddings into `self.embedding.weight`, as a parameter.
 # 4. `forward` maps indices (B, P) to vectors (B, P, D).
 
 
 # %% tags=["exercise"]
-import math
-
 import torch
 from transformers import AutoTokenizer
 
@@ -160,7 +154,7 @@ class PromptEmbedding(torch.nn.Module):
         elif config.prompt_tuning_init == "TEXT":
             tokenizer = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path)
             ids = tokenizer(config.prompt_tuning_init_text)["input_ids"]
-            ids = (ids * math.ceil(rows / len(ids)))[:rows]
+            ids = (ids * rows)[:rows]
         if config.prompt_tuning_init != "RANDOM":
             start = word_embeddings(torch.LongTensor(ids)).detach().clone().to(torch.float32)
             self.embedding.weight = torch.nn.Parameter(start)
@@ -173,7 +167,7 @@ class PromptEmbedding(torch.nn.Module):
 
 
 # %% [markdown] tags=["exercise"]
-# Check it. If it is not ready yet, the chapter goes on with the package's class.
+# Check it. Until it is right, the chapter goes on with the package's class.
 
 # %% tags=["exercise"]
 import softprompt_lab
@@ -201,7 +195,7 @@ for init in ("RANDOM", "TEXT", "SAMPLE_VOCAB"):
     course.compare(f"{init}, yours and PEFT's", start_by(PromptEmbedding, init), start_by(peft.PromptEmbedding, init))
 
 # %% [markdown]
-# RANDOM and TEXT are exactly equal whoever wrote the class. SAMPLE_VOCAB is so only if the class draws what PEFT
+# RANDOM and TEXT are exactly equal. SAMPLE_VOCAB is so only if the class draws what PEFT
 # draws, in the same order: first a whole random table that it throws away, then the ids. The package's class draws
 # the ids at once, and from the same seed it gets other words. A seed names a place in a stream of random numbers
 # and not a result.
@@ -276,7 +270,7 @@ for name in ("SAMPLE_VOCAB", "TEXT", "another skill's prompt"):
 
 
 def curve(name):
-    """The loss by step, and how far the prompt has turned."""
+    """The loss by step, a mean of 5, and how far the prompt has turned."""
     loss = pd.Series(histories[name].losses, range(1, STEPS + 1))
     cosine = {
         step: torch.cosine_similarity(prompt, starts[name]).mean().item()
@@ -287,7 +281,7 @@ def curve(name):
 
 
 first = {name: sum(history.losses[:10]) / 10 for name, history in histories.items()}  # of ten steps
-axes = {"loss": "loss (nats a token), mean of 5 steps", "cosine": "cosine with the start"}
+axes = {"loss": "loss (nats a token)", "cosine": "cosine with the start"}
 title = "RANDOM is the slowest to learn, and its vectors hardly turn"
 plots.curves_figure(pd.concat(map(curve, histories)), "step", axes, title=title)
 
@@ -299,9 +293,9 @@ turned = {name: curve(name)["cosine"].dropna().iloc[-1] for name in histories}
 assert turned["RANDOM"] > 0.9 > turned["random, words' scale"] + 0.2
 
 # %% [markdown]
-# In the first ten steps the mean loss is {{first["another skill's prompt"]:.1f}} from the comparative prompt,
-# {{first["SAMPLE_VOCAB"]:.1f}} from random words and {{first["TEXT"]:.1f}} from the instruction. That prompt already makes the model answer with
-# one word and stop, so only the skill has to change. The right panel shows how far the vectors have turned since;
+# In the first ten steps the mean loss is {{first["SAMPLE_VOCAB"]:.1f}} from random words,
+# {{first["TEXT"]:.1f}} from the instruction and {{first["another skill's prompt"]:.1f}} from the comparative prompt,
+# which already makes the model answer with one word and stop, so that only the skill has to change. The right panel shows how far the vectors have turned since;
 # at a cosine of 1 they point where they did. What is left of the head start after {{STEPS}} steps?
 
 # %%
@@ -312,11 +306,16 @@ rows = [
     for low, high in [result.confidence_interval]
 ]
 n = found["TEXT"].n
-plots.accuracy_comparison(rows, measured=f"right answers, n = {n} test words", title="After training only RANDOM is behind")
+measured = f"right answers, n = {n} test words"
+plots.accuracy_comparison(rows, measured=measured, title="After training only RANDOM is behind")
+
+# %% tags=["check"]
+assert min(row["low"] for row in rows[1:]) > rows[0]["high"]
+assert max(row["low"] for row in rows[1:]) < min(row["high"] for row in rows[1:])
 
 # %% [markdown]
-# Four starts lie within each other's intervals, and RANDOM does not. So on this task it is of little consequence for
-# the end what the start means, while its length is of great consequence. But this is one seed and {{n}} words.
+# The intervals of four starts overlap, and RANDOM's does not reach them. So what the start means is of little
+# consequence for the end here, while its length is of great consequence. But this is one seed and {{n}} words.
 #
 # ## More words, more seeds
 #
@@ -325,14 +324,15 @@ plots.accuracy_comparison(rows, measured=f"right answers, n = {n} test words", t
 # and hardly moves a long one. If that is what holds RANDOM back, larger steps should mend it.
 #
 # The file `tables/starts.csv`, made by `benchmarks/starts.py`, holds the runs of this chapter for three skills (past,
-# antonym, plural) and three seeds. To them it adds two further ways to train from RANDOM: with seven times the
+# antonym, plural) and several seeds. To them it adds two further ways to train from RANDOM: with seven times the
 # learning rate, and for 200 steps.
 
 # %%
 course.vote("03-c")
 runs = pd.read_csv("tables/starts.csv")
-more = runs["times"].map({7: ", rate times 7"}).fillna("") + runs["steps"].map({200: ", 200 steps"}).fillna("")
-seeds = runs.assign(kind=runs["start"] + more).groupby(["kind", "seed"], sort=False)[["right", "n"]].sum()
+names = runs["start"] + runs["times"].map({1: "", 7: ", rate times 7"})
+runs["kind"] = names + runs["steps"].map({60: "", 200: ", 200 steps"})
+seeds = runs.groupby(["kind", "seed"], sort=False)[["right", "n"]].sum()
 n = int(seeds["n"].iloc[0])
 seeds = seeds.eval("right / n").unstack()  # a line a kind, a column a seed
 mean_of, rows = seeds.mean(axis=1), []
@@ -340,7 +340,8 @@ for kind, accuracy in mean_of.items():
     low, high = wilson_interval(round(n * accuracy), n)
     rows.append({"label": kind, "accuracy": accuracy, "low": low, "high": high})
 title = "Larger steps bring RANDOM most of the way back"
-plots.accuracy_comparison(rows, measured=f"right answers, mean of {seeds.shape[1]} seeds, n = {n} words", title=title)
+measured = f"right answers, mean of {seeds.shape[1]} seeds, n = {n} words"
+plots.accuracy_comparison(rows, measured=measured, title=title)
 
 # %% tags=["check"]
 mean = seeds.mean(axis=1)
@@ -370,6 +371,8 @@ lengths = {name: prompt.norm(dim=1) for name, prompt in prompts.items()}
 plots.norms_histogram(word_norms, lengths, title="After training: RANDOM is as far from the words as it was")
 
 # %% [markdown]
+# The others have grown to about the length that the trained comparative prompt had from the beginning.
+#
 # ## Does it hold elsewhere?
 #
 # The zoo has prompts of eight vectors for the tweets from three starts, trained for the full 100 steps.
@@ -405,18 +408,17 @@ plots.accuracy_comparison(rows, majority, f"accuracy, n = {n} test tweets", ceil
 # - PEFT's default, RANDOM, is N(0, 1): seven times as long as a word of this model. The same directions at the
 #   words' length learn the task that RANDOM has only half learned.
 # - The reason is mostly the size of a step: AdamW moves all numbers alike, so long vectors turn slowly.
-# - Starts at the words' scale end alike, whatever they mean. A prompt trained on another skill learns fastest at
-#   first.
+# - Starts at the words' scale end within a few points of each other, whatever they mean. A prompt trained on another
+#   skill learns fastest at first.
 
 # %% [markdown]
 # ## Exercises
 #
 # ### Exercise 03-2: A row for each label
 #
-# Write the start from class labels. You get the token ids of each label, a list of lists, and the word embeddings
-# (V, D). The first rows of the result are the labels' rows, each the mean of its tokens' embeddings; if there are
-# more labels than rows, the first ones count. The other rows are words with ids below 5,000: a byte-pair vocabulary
-# is numbered in the order of its merges, so low ids are common tokens.
+# You get the token ids of each label, a list of lists, and the word embeddings (V, D). Each label gives one row, the
+# mean of its tokens' embeddings; if there are more labels than rows, the first ones count. The other rows are words
+# with ids below 5,000: a byte-pair vocabulary is numbered in the order of its merges, so low ids are common tokens.
 
 # %%
 import torch
@@ -442,9 +444,8 @@ course.check("03-2", label_start)
 # %% [markdown]
 # ### Exercise 03-3: How far can a number go?
 #
-# AdamW moves each number by at most about the learning rate in a step. The rate begins at 0.03 and falls in a
-# straight line to 0. Before you compute anything else: how far can one number of a prompt get in 60 steps? Compare
-# your answer with the size of a number in RANDOM (1) and in a word (0.14).
+# AdamW moves a number by at most about the learning rate in a step. The rate begins at 0.03 and falls in a straight
+# line to 0. How far can one number get in 60 steps? Compare with the size of a number in RANDOM (1) and a word (0.14).
 
 # %%
 ### BEGIN SOLUTION
@@ -463,18 +464,18 @@ course.check("03-3", reach)
 # %% [markdown]
 # ### Exercise 03-4: The base model that is not frozen
 #
-# This start takes the embeddings of the first tokens of the vocabulary. All weights of the base model have
-# `requires_grad=False`, and the optimizer has the prompt alone. Yet the model's own words move. Why?
+# This start takes the first words of the vocabulary. The base model has `requires_grad=False` everywhere, and the
+# optimizer has the prompt alone. Yet the model's own words move. Why?
 #
 # ```
 # def lowest_start(word_embeddings, rows):
-#     start = word_embeddings.weight.detach()  # A  detach does not keep the gradient from the vocabulary
+#     start = word_embeddings.weight.detach()  # A  the gradient still reaches the vocabulary
 #     start = start[:rows].float()             # B  the slice lies in the vocabulary's memory
-#     return torch.nn.Parameter(start)         # C  a Parameter makes the whole vocabulary trainable
+#     return torch.nn.Parameter(start)         # C  this makes the vocabulary trainable
 # #                                              D  AdamW moves weights that it was not given
 # ```
 #
-# The cell shows the symptom. Write the repaired function; it returns the letter of the fault and the start.
+# Write the function anew; it returns the letter of the fault and the start.
 
 # %%
 import torch
@@ -510,19 +511,18 @@ course.check("03-4", repaired)
 # %% [markdown]
 # ### Exercise 03-5: The same on another model
 #
-# Does the length of a random start matter for `tiny` and the messages of `shop`, too? `accuracy(length, seed)` trains
-# eight vectors for 20 steps from random vectors whose length is so many times that of the words, and measures 200
-# test messages; it takes some seconds. Choose at least three lengths, the longest at least thirty times the shortest,
-# and two seeds for each. Then write one sentence that compares the mean accuracy of the shortest with that of the
-# longest, with both numbers.
+# Does length matter for `tiny` and the messages of `shop`, too? `accuracy(length, seed)` trains for 20 steps from
+# random vectors so many times as long as words, and measures 200 messages, in seconds. Choose at least three lengths,
+# the longest thirty times the shortest or more, and two seeds for each. Then compare the mean accuracy of the
+# shortest and the longest in one sentence, with both numbers.
 
 # %%
 import torch
 
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, evaluate, load_base_model, load_task, train
+import softprompt_lab as lab
 
-tiny, tiny_tokenizer = load_base_model("tiny", device="cpu")
-shop = load_task("shop")
+tiny, tiny_tokenizer = lab.load_base_model("tiny", device="cpu")
+shop = lab.load_task("shop")
 
 
 def accuracy(length, seed):
@@ -530,15 +530,15 @@ def accuracy(length, seed):
     vocabulary = tiny.get_input_embeddings().weight
     start = torch.randn(8, vocabulary.shape[1], generator=torch.Generator().manual_seed(seed))
     start = length * vocabulary.square().mean().sqrt() * start
-    model = SoftPromptModel(tiny, PromptTuningConfig(8), tokenizer=tiny_tokenizer, start=start)
-    train(model, shop, steps=20, seed=seed, progress=False)
-    return evaluate(model, shop, limit=200).accuracy
+    model = lab.SoftPromptModel(tiny, lab.PromptTuningConfig(8), tokenizer=tiny_tokenizer, start=start)
+    lab.train(model, shop, steps=20, seed=seed, progress=False)
+    return lab.evaluate(model, shop, limit=200).accuracy
 
 
 ### BEGIN SOLUTION
 accuracies = {length: [accuracy(length, seed) for seed in (0, 1)] for length in (0.1, 1, 10)}
 short, long = (sum(accuracies[length]) / 2 for length in (0.1, 10))
-sentence = f"On tiny the mean accuracy is {short:.1%} from a tenth of the words' length and {long:.1%} from ten times it."
+sentence = f"On tiny the accuracy is {short:.1%} from a tenth of the words' length, {long:.1%} from ten times it."
 answer = {"accuracies": accuracies, "sentence": sentence}
 ### END SOLUTION
 answer

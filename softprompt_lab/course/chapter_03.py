@@ -91,16 +91,13 @@ def kind_of_rows(result, config, words, indices):
 def prompt_embedding(config, words, indices):
     """Return, from the class, `embedding.weight` (rows, D) and the vectors at some indices, (B, P, D).
 
-    Begin with `rows = config.num_virtual_tokens * config.num_transformer_submodules` and
-    `self.embedding = torch.nn.Embedding(rows, config.token_dim)`: that is RANDOM already, and `forward` is
-    `return self.embedding(indices)`. Then find the token ids of the other two starts.
+    `torch.nn.Embedding(rows, config.token_dim)` is RANDOM already, and `forward` returns `self.embedding(indices)`.
 
-    SAMPLE_VOCAB: `ids = torch.randint(0, word_embeddings.num_embeddings, (rows,)).tolist()`. TEXT:
-    `ids = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path)(config.prompt_tuning_init_text)["input_ids"]`,
-    then `ids = (ids * math.ceil(rows / len(ids)))[:rows]`.
+    SAMPLE_VOCAB: `ids = torch.randint(0, word_embeddings.num_embeddings, (rows,)).tolist()`. TEXT: the tokenizer's
+    `["input_ids"]`, then `trim_or_repeat` from above.
 
     For both: `start = word_embeddings(torch.LongTensor(ids)).detach().clone().to(torch.float32)`, and
-    `self.embedding.weight = torch.nn.Parameter(start)`. RANDOM keeps the table as it is.
+    `self.embedding.weight = torch.nn.Parameter(start)`.
     """
     return built(config, words, indices)
 
@@ -132,11 +129,9 @@ def made_of(result, label_ids, word_embeddings, rows, generator):
 def label_start(label_ids, word_embeddings, rows, generator):
     """Return (rows, D): the mean of each label's word embeddings, and below them sampled common words.
 
-    One label gives one row, `word_embeddings[ids].mean(dim=0)`. Collect these in a list and put them on each other with
-    `torch.stack`.
+    A label's row is `word_embeddings[ids].mean(dim=0)`; put these on each other with `torch.stack`.
 
-    The rest are `rows - len(label_ids)` words, and none where there are more labels than rows. Draw their ids with
-    `torch.randint(0, 5000, (n,), generator=generator)`, and join both parts with `torch.cat`.
+    Draw the other ids with `torch.randint(0, 5000, (n,), generator=generator)`, and join both parts with `torch.cat`.
     """
     return labels_first(label_ids, word_embeddings, rows, generator)
 
@@ -145,9 +140,9 @@ def label_start(label_ids, word_embeddings, rows, generator):
 def furthest():
     """Return a number: how far a single number of the prompt can move in 60 steps.
 
-    At step 0 the rate is 0.03. It falls in a straight line, so that the average rate is half of that.
+    The rate falls in a straight line, so that its average is half of the first one.
 
-    60 steps of 0.015 on average. In Python: `sum(0.03 * (60 - step) / 60 for step in range(60))`.
+    Add up `0.03 * (60 - step) / 60` for the steps 0 to 59.
     """
     return sum(0.03 * (60 - step) / 60 for step in range(60))
 
@@ -165,10 +160,9 @@ def shared(word_embeddings, rows):
 def repaired(word_embeddings, rows):
     """Return two things: the letter of the fault, and the start (rows, D), a parameter in float32.
 
-    `start.data_ptr()` is the place in memory where a tensor begins. Compare it with that of `word_embeddings.weight`.
+    `tensor.data_ptr()` is the place in memory where a tensor begins. Compare those of the start and of the words.
 
-    A slice is a view: it has no numbers of its own. `.float()` makes a copy only if the type changes, and the words of
-    this model are float32 already. Which call makes a copy in any case?
+    A slice has no numbers of its own, and `.float()` copies only if the type changes. Which call copies in any case?
     """
     return "B", nn.Parameter(word_embeddings.weight.detach()[:rows].clone().float())
 
@@ -197,11 +191,9 @@ RUNS = {0.1: [0.84, 0.86], 1: [0.82, 0.87], 10: [0.83, 0.81]}
 def lengths_tried():
     """Return a dict: "accuracies", by length a list with the accuracy of each seed, and "sentence".
 
-    `accuracy(length, seed)` of the cell above trains one prompt; a length of 1 is that of the words. Take three lengths
-    that are far apart, such as 0.1, 1 and 10, and seeds 0 and 1.
+    A length of 1 is that of the words. Take lengths far apart, such as 0.1, 1 and 10, and seeds 0 and 1.
 
-    Build the table first: `{length: [accuracy(length, seed) for seed in (0, 1)] for length in lengths}`. The sentence
-    compares the mean of the longest with the mean of the shortest, so it holds both numbers.
+    The table: `{length: [accuracy(length, seed) for seed in (0, 1)] for length in lengths}`.
     """
     sentence = "On tiny the start's length changes little: 85.0 % at a tenth of the words' length, 82.0 % at ten times."
     return {"accuracies": RUNS, "sentence": sentence}
