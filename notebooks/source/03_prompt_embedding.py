@@ -295,8 +295,9 @@ assert turned["RANDOM"] > 0.9 > turned["random, words' scale"] + 0.2
 # %% [markdown]
 # In the first ten steps the mean loss is {{first["SAMPLE_VOCAB"]:.1f}} from random words,
 # {{first["TEXT"]:.1f}} from the instruction and {{first["another skill's prompt"]:.1f}} from the comparative prompt,
-# which already makes the model answer with one word and stop, so that only the skill has to change. The right panel shows how far the vectors have turned since;
-# at a cosine of 1 they point where they did. What is left of the head start after {{STEPS}} steps?
+# which already makes the model answer with one word and stop, so that only the skill has to change. The right panel
+# shows how far the vectors have turned since; at a cosine of 1 they point where they did. What is left of the head
+# start after {{STEPS}} steps?
 
 # %%
 found = evaluate(model, task, prompts=prompts, limit=ROWS)
