@@ -2,14 +2,13 @@
 
 import re
 from copy import deepcopy
-from math import ceil
 from pathlib import Path
 
 import torch
 from torch import nn
 from transformers import AutoTokenizer
 
-from ..config import PromptTuningConfig, PromptTuningInit
+from ..config import PromptTuningConfig
 from .cases import normal
 from .checks import exercise
 
@@ -43,23 +42,17 @@ def looked_up(answer, *case):
     return [made.embedding.weight, made(indices)]
 
 
-def fitted(ids, rows, how="repeat"):
-    """Return token ids cut or continued to so many rows, in one of three ways."""
-    more = {"repeat": ids * ceil(rows / len(ids)), "last": ids + [ids[-1]] * rows}
-    return (more | {"stretch": [ids[r * len(ids) // rows] for r in range(rows)]})[how][:rows]
-
-
-def built(config, words, indices, how="repeat", once=False, keep=False):
+def built(config, words, indices, repeat=True, once=False, keep=False):
     """Return the table and a lookup as the class should give them, with one thing done otherwise."""
     torch.manual_seed(0)
-    rows = config.num_virtual_tokens * (1 if once else config.num_transformer_submodules or 1)
-    table = nn.Embedding(rows, config.token_dim).weight
-    if config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
-        table = words(torch.randint(0, words.num_embeddings, (rows,))).detach()
-    elif config.prompt_tuning_init == PromptTuningInit.TEXT:
+    rows = config.num_virtual_tokens * (1 if once else config.num_transformer_submodules)
+    table = torch.randn(rows, config.token_dim)
+    if config.prompt_tuning_init == "SAMPLE_VOCAB":
+        table = words.weight[torch.randint(0, len(words.weight), (rows,))]
+    elif config.prompt_tuning_init == "TEXT":
         tokenizer = AutoTokenizer.from_pretrained(config.tokenizer_name_or_path)
         ids = tokenizer(config.prompt_tuning_init_text)["input_ids"]
-        table = words(torch.tensor(fitted(ids, rows, how))).detach()
+        table = words.weight[(ids * rows if repeat else ids + ids[-1:] * rows)[:rows]]
     table = nn.Parameter(table if keep else table.float())
     return [table, table[indices]]
 
@@ -68,10 +61,9 @@ def kind_of_rows(result, config, words, indices):
     """Return what does not depend on the order of draws: the numbers of TEXT, the words of a sample, the scale."""
     table, found = (part.detach().float() for part in result)
     same = torch.equal(found, table[indices])
-    if config.prompt_tuning_init == PromptTuningInit.SAMPLE_VOCAB:
-        own = [bool((words.weight.float() == row).all(1).any()) for row in table]
-        return [sum(own), same]
-    if config.prompt_tuning_init == PromptTuningInit.RANDOM:
+    if config.prompt_tuning_init == "SAMPLE_VOCAB":
+        return [sum(row in words.weight.tolist() for row in table.tolist()), same]
+    if config.prompt_tuning_init == "RANDOM":
         return [round(table.square().mean().item()), same]
     return [table, found]
 
