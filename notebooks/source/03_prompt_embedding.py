@@ -102,8 +102,8 @@ def trim_or_repeat(ids, rows):
     return (ids * rows)[:rows]
 
 
-fitted = {f"P = {rows}": [tokenizer.decode([i]) for i in trim_or_repeat(ids, rows)] for rows in (4, 8, 12)}
-pd.DataFrame.from_dict(fitted, orient="index").fillna("").rename_axis("virtual token", axis=1)
+fitted = {f"P = {rows}": pd.Series(map(tokenizer.decode, trim_or_repeat(ids, rows))) for rows in (4, 8, 12)}
+pd.DataFrame(fitted).fillna("").rename_axis("virtual token").T
 
 # %% [markdown]
 # Row r holds token r modulo the text's length. With four rows the verb is lost, and with twelve the text breaks
