@@ -115,11 +115,11 @@ pd.DataFrame(fitted).fillna("").rename_axis("virtual token").T
 
 # %%
 for dtype in (torch.float32, torch.bfloat16):
-    moved = torch.tensor(0.1, dtype=dtype) + torch.tensor(1e-4, dtype=dtype)
-    print(f"{dtype!s:15} 0.1 + 0.0001 = {moved.item():.6f}")
+    number, step = torch.tensor([0.1, 1e-4], dtype=dtype)
+    print(f"{dtype!s:15} {number:.6f} + {step:.6f} = {number + step:.6f}")
 
 # %% [markdown]
-# In bfloat16 small steps of training are lost altogether. The P x D numbers of a prompt cost next to nothing, so
+# In bfloat16 the small step is lost altogether. The P x D numbers of a prompt cost next to nothing, so
 # they are kept exact.
 
 # %% [markdown] tags=["exercise"]
@@ -243,9 +243,9 @@ assert found["random, words' scale"].accuracy > found["RANDOM"].accuracy + 0.2
 # {{found["random, words' scale"].accuracy:.1%}}. No direction was changed, no meaning added. (The answers are free
 # words, so the majority baseline is 0.)
 #
-# ## Starts that mean something
+# ## Starts made of something
 #
-# Three more starts are made of something. SAMPLE_VOCAB: four words drawn at random. TEXT: the first four words of
+# Three more starts. SAMPLE_VOCAB: four words drawn at random. TEXT: the first four words of
 # "{{task.instruction}}" And a *trained* prompt: that of the skill "comparative" (old, older), from the zoo of saved
 # prompts, which was never shown a past tense.
 
@@ -537,8 +537,8 @@ def accuracy(length, seed):
 
 
 ### BEGIN SOLUTION
-accuracies = {length: [accuracy(length, seed) for seed in (0, 1)] for length in (0.1, 1, 10)}
-short, long = (sum(accuracies[length]) / 2 for length in (0.1, 10))
+accuracies = {times: [accuracy(times, each) for each in (0, 1)] for times in (0.1, 1, 10)}
+short, long = (sum(accuracies[times]) / 2 for times in (0.1, 10))
 sentence = f"On tiny the accuracy is {short:.1%} from a tenth of the words' length, {long:.1%} from ten times it."
 answer = {"accuracies": accuracies, "sentence": sentence}
 ### END SOLUTION
