@@ -224,6 +224,12 @@ WORST = {
     "marks": lambda: plots.marks_figure(
         by_step(100, [0]), {"norm": "share that is no longer", "cosine": "cosine"}
     ),
+    "margins": lambda: plots.margins_figure(
+        {name: RANDOM.normal(size=300) for name in NAMES[:2]},
+        {NAMES[0]: -0.5, NAMES[1]: 0.5, NAMES[2]: 0.0},
+        "log p(positive) - log p(negative), in nats",
+        title="The wording tells tweets apart; its border is in the wrong place",
+    ),
     "words by step": lambda: plots.trajectory_words_figure(by_step(100, [0, 500, 1000, 12000])),
     "words of one step": lambda: plots.trajectory_words_figure(by_step(1, [0])),
     "movement in 3 steps": lambda: plots.movement_figure(by_step(4, [0, 1, 2, 3])),

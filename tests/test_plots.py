@@ -126,6 +126,9 @@ FIGURES = {
         {"Is it?": 0.5, "Costs $5?": 0.75}, 0.53, {"trained": 0.9}
     ),
     "concatenation": lambda: plots.concatenation_diagram(2, [3, 5], [1, 2]),
+    "jobs": lambda: plots.jobs_figure(
+        pd.DataFrame({"word": ["hot", "go"], "answer": ["$5?", ""]}, index=["antonym", "past"]), 4
+    ),
     "letters": lambda: plots.letters_figure(
         batch=8, prompt=4, text=41, width=64, vocabulary=1024, layers=2
     ),

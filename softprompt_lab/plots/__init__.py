@@ -4,7 +4,7 @@
 from .accuracies import FEWEST_ROWS
 from .charts import curves_figure
 from .figure import Figure
-from .inputs import concatenation_diagram, letters_figure
+from .inputs import concatenation_diagram, jobs_figure, letters_figure
 from .lens import attention_bias_figure, attention_mass_figure, lens_figure, read_back_figure
 from .neighbours import (
     marks_figure,

@@ -113,10 +113,12 @@ def accuracy_comparison(
 
 
 @styled
-def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
+def answer_shares(
+    tables: Mapping[str, pd.DataFrame], measured: str = "probability among the labels"
+) -> Figure:
     """Draw the labels' probabilities for one text as shaded cells, one panel a task, in two columns from three on.
 
-    `tables`: a task's name -> one line a prompt, one column a label, each line summing to 1.
+    `tables`: a task's name -> one line a prompt, one column a label, each line summing to 1. `measured`: what they are.
     """
     columns = 1 + (len(tables) > 2)
     lines = [len(table) for table in tables.values()]
@@ -138,7 +140,7 @@ def answer_shares(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for ax in axes[len(tables) :]:
         ax.set_axis_off()
     for ax in axes[: len(tables)][-columns:]:
-        ax.set_xlabel("probability among the labels", fontsize=9)
+        ax.set_xlabel(measured, fontsize=9)
     fig.alt = f"Table: the likeliest label behind each prompt. {'; '.join(words)}."
     return fig
 
@@ -180,7 +182,7 @@ def margins_figure(
     above which the answer is the second label. `axis`: what the margins are.
     """
     fig, (ax,) = panels(1, 7.5, 3.2)
-    bins = np.histogram_bin_edges(np.concatenate([array(part) for part in margins.values()]), 40)
+    bins = np.histogram_bin_edges(np.concatenate([array(part) for part in margins.values()]), 24)
     looks = ({"color": SKY}, {"color": BLUE, "histtype": "step", "linewidth": 1.8})
     for (label, values), look in zip(margins.items(), looks, strict=True):
         ax.hist(array(values), bins, label=f"{drawable(label)} (n = {len(values)})", **look)
