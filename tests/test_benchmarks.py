@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from datasets import Dataset
 from scipy.stats import binomtest
 from typer.testing import CliRunner
@@ -23,6 +24,7 @@ from softprompt_lab import (
 )
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import starts
 import sweep
 import tasks
 
@@ -305,3 +307,35 @@ def test_a_file_that_the_sweep_has_not_seen(tmp_path):
     (line,) = (line for line in sweep.unseen_lines(table) if line.startswith("| tone"))
     assert "| 0.600 | 0.650 |" in line
     assert line.endswith("| 5.000 |")
+
+
+# ------------------------------------------------------------------------------------------------------------- starts
+
+
+def test_the_table_of_starts_has_every_run_of_its_seeds_once():
+    """Chapter 03 takes means over it."""
+    table = pd.read_csv(starts.TABLE)
+    runs = [*table[starts.KEY].itertuples(index=False, name=None)]
+    wanted = {
+        (task, *arm, seed) for task in starts.TASKS for arm in starts.ARMS for seed in table["seed"]
+    }
+    assert len(runs) == len(wanted)
+    assert set(runs) == wanted
+    assert set(table["n"]) == {80}
+    assert table["right"].between(0, 80).all()
+
+
+def test_a_start_at_the_words_scale_has_the_directions_of_random(tiny):
+    """And both begin again from their seed."""
+    model, tokenizer = tiny
+    task = load_task("words/past")
+    long, short, again = (
+        starts.start_of(name, model, tokenizer, task, 1)
+        for name in (starts.RANDOM, starts.SCALED, starts.SCALED)
+    )
+    assert torch.cosine_similarity(long, short).min() > 0.9999
+    assert torch.equal(short, again)
+    words = model.get_input_embeddings().weight
+    assert short.square().mean().sqrt() == pytest.approx(
+        words.square().mean().sqrt().item(), rel=0.2
+    )
