@@ -1,58 +1,141 @@
-"""Exercises of chapter 04: cutting the text and not the label, positions from the mask, Wilson's interval."""
+"""Exercises of chapter 04: the loop, the loss of the form alone, early stopping, a learning rate of one's own."""
+
+import re
+from copy import deepcopy
+from math import log
 
 import torch
+from torch import nn
 
-from ..evaluation import wilson_interval
-from .cases import COUNTS, wald  # noqa: F401  the table uses wald
+from .cases import normal
 from .checks import exercise
 
-SHORT, LONG = [50, 51], list(range(50, 70))
+
+class Toy(nn.Module):
+    """A frozen matrix behind a prompt of 2 vectors, with a loss: all that a loop needs, small enough to check one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Parameter(normal(3, 3), requires_grad=False)
+        self.prompt = nn.Parameter(2 * normal(2, 3, seed=1))
+
+    def loss(self, wanted: torch.Tensor) -> torch.Tensor:
+        """Return how far the matrix takes the prompt from what is wanted."""
+        return (self.prompt @ self.base - wanted).square().mean()
 
 
-def room(before, after, label, max_length):
-    """Return how many ids of the text there is room for."""
-    return max_length - len(before) - len(after) - len(label)
+MODEL, BATCHES = Toy(), [(normal(2, 3, seed=seed),) for seed in range(2, 8)]
+
+
+def fitted(model, dealt, learning_rate, *, last=0, clear=True, update=True, decay=0.0):
+    """Return the losses of the loop with one of its beats changed."""
+    optimizer = torch.optim.AdamW([model.prompt], lr=learning_rate, weight_decay=decay)
+    losses = []
+    for step, batch in enumerate(dealt):
+        rate = learning_rate * (1 - (step + last) / len(dealt)) if last >= 0 else learning_rate
+        optimizer.param_groups[0]["lr"] = rate
+        loss = model.loss(*batch)
+        if clear:
+            optimizer.zero_grad()
+        loss.backward()
+        if update:
+            optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@exercise("04-1", cases=[(MODEL, BATCHES, 0.5)])
+def fit(model, dealt, learning_rate):
+    """Return a list of numbers, the loss of each step, and move the prompt by one AdamW step a batch.
+
+    Begin with what happens once: the prompt is the only weight of `model.parameters()` with `requires_grad`, and the
+    optimizer is `torch.optim.AdamW(prompt, lr=learning_rate, weight_decay=0.0)` of a list that holds it. Then
+    `for step, batch in enumerate(dealt):`, and in it the five beats.
+
+    The rate is set with `optimizer.param_groups[0]["lr"] = ...`; at step 0 it is whole, and it falls by the same amount
+    at each of the `len(dealt)` steps. The loss is `model.loss(*batch)`.
+
+    Clear with `optimizer.zero_grad()`, go backward with `loss.backward()`, update with `optimizer.step()`, in this
+    order; keep `loss.item()`, the number without its graph.
+    """
+    return fitted(model, dealt, learning_rate)
+
+
+@exercise("04-2", tolerance=0.01)
+def form_alone():
+    """Return a number, in nats a token: the mean loss of a prompt that knows the form of an answer and its shares.
+
+    The end token costs nothing, since the prompt is sure of it. What does the label cost in a row where it is
+    "positive", and what where it is "negative"? The cost of what has probability p is -log p, with the natural
+    logarithm (`math.log`).
+
+    Seven rows of ten cost -log 0.7 and three cost -log 0.3. Take the mean of the ten rows, and divide by the number of
+    tokens in a target: the loss is a mean over tokens.
+    """
+    return -(0.7 * log(0.7) + 0.3 * log(0.3)) / 2
+
+
+def stopped(losses, patience, *, beside_last=False, keep_last=False):
+    """Return the evaluation whose prompt is kept, with one of two faults."""
+    best = waited = 0
+    for now in range(1, len(losses)):
+        better = losses[now] < losses[now - 1 if beside_last else best]
+        waited = 0 if better else waited + 1
+        best = now if losses[now] < losses[best] else best
+        if waited == patience:
+            return now if keep_last else best
+    return len(losses) - 1 if keep_last else best
+
+
+ZIGZAG = [0.62, 0.30, 0.24, 0.31, 0.28, 0.36, 0.33, 0.41, 0.23, 0.50, 0.60, 0.70, 0.10]
 
 
 @exercise(
-    "04-1",
-    cases=[
-        ([1, 2], text, [3, 4], [8, 9], 6 + left)
-        for text, left in ((SHORT, 6), (SHORT, 2), (LONG, 6), (LONG, 1), (LONG, 0))
-    ],
+    "04-3",
+    cases=[(ZIGZAG, 3), ([0.5, 0.4, 0.3], 2), ([0.5, 0.6, 0.7, 0.1], 2), ([0.4], 1)],
+    measure=lambda result, losses, patience: result[1],
 )
-def cut(before, text, after, label, max_length):
-    """Return two lists, context and label, together at most max_length ids, where the text alone is cut, at its end.
+def kept(losses, patience):
+    """Return two things: the letter of the fault, and the place in `losses` of the evaluation whose prompt is kept.
 
-    Count first what may not be lost: len(before) + len(after) + len(label). What is left of max_length is the
-    room for the text: text[:room]. Mind a room of 0.
+    Follow the function by hand through the losses that are printed with it, with patience 3. At which evaluations does
+    it set `waited` back to 0, and was the loss there the lowest so far?
+
+    "No improvement" has to mean: not lower than the lowest so far. So compare `losses[now]` with `losses[best]`, where
+    `best` is the place of the lowest so far, and set `waited` back to 0 where that changes.
     """
-    return before + text[: room(before, after, label, max_length)] + after, label
+    return "A", stopped(losses, patience)
 
 
-MASK = torch.tensor([[0, 0, 0, 1, 1], [1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+RATES = {0.001: [0.61, 0.63, 0.62], 0.03: [0.81, 0.86, 0.84], 1.0: [0.74, 0.52, 0.61]}
 
 
-def real_positions(result, mask, P):
-    """Return positions with those at pads, which may be any number, set to 0."""
-    return result * torch.cat([mask.new_ones(len(mask), P), mask], dim=1)
+def means(found):
+    """Return the mean over seeds of each learning rate."""
+    return {float(rate): sum(each) / len(each) for rate, each in found["accuracies"].items()}
 
 
-@exercise("04-2", cases=[(MASK, 3), (MASK, 1)], measure=real_positions)
-def positions(mask, P):
-    """Return the positions (B, P+T) of virtual tokens and text from a mask (B, T), pads not counted.
+def says(found, value):
+    """Tell whether the sentence holds a value, as a share or in per cent, to within half a point."""
+    numbers = [float(text) for text in re.findall(r"\d+(?:\.\d+)?", found["sentence"])]
+    return any(abs(number / scale - value) < 0.0051 for number in numbers for scale in (1, 100))
 
-    Put P ones in front of the mask: the virtual tokens count as text. `mask.cumsum(dim=1) - 1` counts the
-    ones up to each place.
+
+def changed(answer, **parts):
+    """Return an answer with some of its parts exchanged."""
+    return {**deepcopy(answer), **parts}
+
+
+@exercise("04-4", measure=lambda result: 0)
+def rates_tried():
+    """Return a dict: "accuracies", a list with one accuracy for each seed by learning rate, and "sentence".
+
+    `accuracy(rate, seed)` of the cell trains one prompt and measures it. Choose rates that are far apart, such as 0.001,
+    0.03 and 1, so that the smallest is too small and the largest too large.
+
+    Build the table first: `{rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in rates}`. Then print the mean
+    of each list, and write a sentence that holds the mean of the best rate, such as "At 0.03 the mean of three seeds
+    is 83.7 %."
     """
-    return torch.cat([mask.new_ones(len(mask), P), mask], dim=1).cumsum(dim=1) - 1
-
-
-@exercise("04-3", cases=COUNTS)
-def wilson(correct, n):
-    """Return the two solutions p of |correct/n - p| = z sqrt(p (1-p) / n), z = 1.96, the lower first.
-
-    Square both sides: (share - p)^2 = z^2 p (1 - p) / n. Order by powers of p:
-    (1 + z^2/n) p^2 - (2 share + z^2/n) p + share^2 = 0. Its two solutions are the ends of the interval.
-    """
-    return wilson_interval(correct, n)
+    sentence = "The best rate is 0.03: its mean over three seeds is 83.7 %, and 1.0 gives 62 %."
+    return {"accuracies": RATES, "sentence": sentence}
