@@ -24,7 +24,6 @@ import hashlib
 from dataclasses import replace
 
 import pandas as pd
-import torch
 from IPython.display import display
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, load_base_model, load_task, plots
@@ -61,15 +60,15 @@ SHORT = 30
 ROWS = None
 
 # %% tags=["fast"]
-STEPS = 3
+STEPS = 10
 SHORT = 2
 ROWS = 8
 
 # %% [markdown]
 # ## 1 Freeze
 #
-# How much of the model may move? `SoftPromptModel` calls `requires_grad_(False)` on every weight of the base, and that
-# is all that freezing is. What is left is the prompt: P vectors of width D.
+# How much of the model may move? `SoftPromptModel` calls `requires_grad_(False)` on every weight of the base, and
+# that is all that freezing is. What is left is the prompt: P vectors of width D.
 
 
 # %% tags=["setup"]
@@ -129,9 +128,9 @@ assert passing[-1] > passing[0]
 # {{len(passing)}}, and comes out in front of layer 1, where the prompt is. It passes through every layer, and that is
 # most of the work of a step. But it is *kept* for one tensor of {{model.prompt.numel():,}} numbers.
 #
-# That is where the memory of full fine-tuning goes. AdamW holds two numbers for each one that it moves, and the gradient
-# is a third: {{12 * model.trainable_parameters()[1] / 1e9:.1f}} GB in float32 for all of this small model, and
-# {{12 * model.prompt.numel() / 1e3:.0f}} KB for the prompt.
+# That is where the memory of full fine-tuning goes. AdamW holds two numbers for each one that it moves, and the
+# gradient is a third: {{12 * model.trainable_parameters()[1] / 1e9:.1f}} GB in float32 for all of this small
+# model, and {{12 * model.prompt.numel() / 1e3:.0f}} KB for the prompt.
 #
 # ## 2 Five beats
 #
@@ -180,9 +179,9 @@ from softprompt_lab import course
 written = course.check("04-1", fit)
 
 # %% [markdown]
-# Now the real thing: {{len(dealt)}} steps of 8 tweets, about 45 s. If the check has passed, your loop does the work;
-# otherwise the package's `train` does, which is the same five beats with one more before the update: a gradient longer
-# than 1 is scaled down to that length. The hash is over every bit of the base model's weights.
+# Now the real thing: {{len(dealt)}} steps of 8 tweets, about 45 s. If the check has passed, your loop does the
+# work; otherwise the package's `train` does, which is the same five beats with one more before the update: a
+# gradient longer than 1 is scaled down to that length. The hash is over every bit of the base model's weights.
 
 
 # %%
@@ -195,10 +194,7 @@ def fingerprint(base):
 
 
 before, model = fingerprint(base), new_prompt()
-if written:
-    losses = fit(model, dealt, 0.03)
-else:
-    losses = train(model, task, steps=STEPS, learning_rate=0.03).losses
+losses = fit(model, dealt, 0.03) if written else train(model, task, steps=STEPS, learning_rate=0.03).losses
 print(f"base model: {before} before, {fingerprint(base)} after")
 plots.training_curve(losses, title="The loss falls, and the base model has not moved by a bit")
 
@@ -209,9 +205,10 @@ assert fingerprint(base) == before
 # The two hashes are equal, so whatever was learned is in {{model.prompt.numel():,}} numbers, a file of
 # {{4 * model.prompt.numel() / 1024:.0f}} KB.
 #
-# Most of the fall is the *form*: that a label comes here, and then the end. At the start the model writes a label of its
-# own accord in hardly any row. So a falling loss alone is no result, and the rows of the curve are training rows besides.
-# Measure {{len(task.validation)}} rows that no step saw, for the start and for your prompt (10 s).
+# Most of the fall is the *form*: that a label comes here, and then the end. At the start the model writes a label
+# of its own accord in hardly any row. So a falling loss alone is no result, and the rows of the curve are
+# training rows besides. Measure {{len(task.validation)}} rows that no step saw, for the start and for your prompt
+# (10 s).
 
 # %%
 fronts = {"untrained start": new_prompt().prompt, "trained": model.prompt}
@@ -227,9 +224,9 @@ assert found["trained"].exact_match > found["untrained start"].exact_match + 0.3
 
 # %% [markdown]
 # *Exact match* asks that the label is the model's first choice among all V tokens. The start ranks the two labels
-# better than chance and writes them in {{found["untrained start"].exact_match:.0%}} of the rows; behind your prompt the
-# model writes the right one in {{found["trained"].exact_match:.0%}}. One human rater agrees with the others on
-# {{beside["ceiling"]:.1%}} of these rows.
+# better than chance and writes them in {{found["untrained start"].exact_match:.0%}} of the rows; behind your
+# prompt the model writes the right one in {{found["trained"].exact_match:.0%}}. One human rater agrees with the
+# others on {{beside["ceiling"]:.1%}} of these rows.
 #
 # ## 3 Too small, right, too large
 #
@@ -267,15 +264,15 @@ assert final["loss"].idxmax() == "rate 0.001"
 assert rates[rates["kind"] == "rate 1"]["loss"].max() > 1.2 * rates["loss"].iloc[0]
 
 # %% [markdown]
-# AdamW divides each gradient by its usual size, so a step is about as long as the rate says, however flat or steep the
-# loss is. At 0.001 the prompt has gone {{final.loc["rate 0.001", "away"] / length:.0%}} of its own length, and the curve
-# still falls: it wants more steps or a larger rate. At 1 it is {{final.loc["rate 1", "away"] / length:.0f}} times its
-# length away. The instruction that it started from is gone after the first step, the loss is higher than before any
-# training, and what follows is the training of a random start. Its curve ends well below that of the small rate and
-# above that of 0.03.
+# AdamW divides each gradient by its usual size, so a step is about as long as the rate says, however flat or
+# steep the loss is. At 0.001 the prompt has gone {{final.loc["rate 0.001", "away"] / length:.0%}} of its own
+# length, and the curve still falls: it wants more steps or a larger rate. At 1 it is {{final.loc["rate 1",
+# "away"] / length:.0f}} times its length away. The instruction that it started from is gone after the first step,
+# the loss is higher than before any training, and what follows is the training of a random start. Its curve ends
+# well below that of the small rate and above that of 0.03.
 #
-# Watch it yourself. The next cell begins a run at rate 1 and takes about 20 s; the picture changes while it runs. Then
-# set the field to 0.001 or 0.03 and press *Start*: each run begins at the same start.
+# Watch it yourself. The next cell begins a run at rate 1 and takes about 20 s; the picture changes while it runs.
+# Then set the field to 0.001 or 0.03 and press *Start*: each run begins at the same start.
 
 # %%
 dashboard = TrainingDashboard(new_prompt(), task, steps=SHORT, learning_rate=1.0, evaluate_every=SHORT // 2)
@@ -285,13 +282,15 @@ while dashboard.running:
     await asyncio.sleep(1)  # the picture is drawn meanwhile
 
 # %% [markdown]
-# The accuracy in the dashboard is of 24 rows, a thing to watch and no result. Below the curves stand the words that are
-# nearest to each vector, now and at the start: at rate 1 they are other words, which says how far the prompt was thrown.
+# The accuracy in the dashboard is of 24 rows, a thing to watch and no result. Below the curves stand the words
+# that are nearest to each vector, now and at the start: at rate 1 they are other words, which says how far the
+# prompt was thrown.
 #
 # ## 4 Fifty rows, six hundred rows
 #
-# In {{STEPS}} steps of 8 each of the {{len(task.train)}} rows comes once or twice, so nearly every training loss is that
-# of a row that is new to the prompt. With 50 rows each comes {{8 * STEPS / 50:.0f}} times. Train on 50 (45 s).
+# In {{STEPS}} steps of 8 each of the {{len(task.train)}} rows comes once or twice, so nearly every training loss
+# is that of a row that is new to the prompt. With 50 rows each comes {{8 * STEPS / 50:.0f}} times. Train on 50
+# (45 s).
 
 # %%
 fifty = replace(task, train=task.train.select(range(50)))
@@ -341,23 +340,23 @@ assert last.loc["600 rows", "validation"] < last.loc["50 rows", "validation"]
 assert last.loc["600 rows", "training"] > 2 * last.loc["50 rows", "training"]
 
 # %% [markdown]
-# With 50 rows the training loss goes on falling, to {{last.loc["50 rows", "training"]:.3f}}, and tells you nothing about
-# tweets that the prompt has not seen: there the loss is
-# {{last.loc["50 rows", "validation"] / last.loc["50 rows", "training"]:.0f}} times as high, and has stopped falling long
-# before. With 600 rows the two lie within a factor of
-# {{last.loc["600 rows", "validation"] / last.loc["600 rows", "training"]:.1f}}. That gap, and not a low or a high loss,
-# is overfitting.
+# With 50 rows the training loss goes on falling, to {{last.loc["50 rows", "training"]:.3f}}, and tells you
+# nothing about tweets that the prompt has not seen: there the loss is {{last.loc["50 rows", "validation"] /
+# last.loc["50 rows", "training"]:.0f}} times as high, and has stopped falling long before. With 600 rows the two
+# lie within a factor of {{last.loc["600 rows", "validation"] / last.loc["600 rows", "training"]:.1f}}. That gap,
+# and not a low or a high loss, is overfitting.
 #
-# Yet look at the accuracies: {{last.loc["50 rows", "accuracy"]:.1%}} and {{last.loc["600 rows", "accuracy"]:.1%}}. So few
-# numbers move that fifty rows learned by heart cost the others little. `train(..., evaluate_every=20, patience=2)`
-# stops where the validation loss no longer falls, and goes back to the best prompt (exercise 04-3).
+# Yet look at the accuracies: {{last.loc["50 rows", "accuracy"]:.1%}} and {{last.loc["600 rows",
+# "accuracy"]:.1%}}. So few numbers move that fifty rows learned by heart cost the others little. `train(...,
+# evaluate_every=20, patience=2)` stops where the validation loss no longer falls, and goes back to the best
+# prompt (exercise 04-3).
 #
 # ## 5 Three seeds, and the figure of chapter 01
 #
-# One run is one draw: another order of the rows gives another prompt. The table beside this chapter holds what was
-# measured once and for all on the {{len(task.test)}} test rows, on which nothing was chosen: ten wordings, examples in
-# front of the best of them, the untrained start, and prompts from three seeds. One line is new: the prompt that you
-# trained in section 2 is measured now (10 s).
+# One run is one draw: another order of the rows gives another prompt. The table beside this chapter holds what
+# was measured once and for all on the {{len(task.test)}} test rows, on which nothing was chosen: ten wordings,
+# examples in front of the best of them, the untrained start, and prompts from three seeds. One line is new: the
+# prompt that you trained in section 2 is measured now (10 s).
 
 # %%
 course.vote("04-d")
@@ -385,33 +384,34 @@ assert trained["accuracy"].min() > best
 assert own.accuracy > best
 
 # %% [markdown]
-# This is the line that chapter 01 left open. The mean of three seeds is {{trained["accuracy"].mean():.1%}}, between
-# {{trained["accuracy"].min():.1%}} and {{trained["accuracy"].max():.1%}}. The best of ten wordings reaches {{best:.1%}},
-# the majority {{majority:.1%}}, and one person agrees with the others on
-# {{table.set_index("kind")["accuracy"]["human rater"]:.1%}} of these tweets. **Eight vectors, trained for less than two
-# minutes, judge these tweets about as often as the others do as a person does**, while the model's weights are the same
-# to the last bit.
+# This is the line that chapter 01 left open. The mean of three seeds is {{trained["accuracy"].mean():.1%}},
+# between {{trained["accuracy"].min():.1%}} and {{trained["accuracy"].max():.1%}}. The best of ten wordings
+# reaches {{best:.1%}}, the majority {{majority:.1%}}, and one person agrees with the others on
+# {{table.set_index("kind")["accuracy"]["human rater"]:.1%}} of these tweets. **Eight vectors, trained for less
+# than two minutes, judge these tweets about as often as the others do as a person does**, while the model's
+# weights are the same to the last bit.
 #
-# How sure is that? Two errors are in the figure, and they are not the same. The line through a dot is an interval: it
-# comes from the number of measured rows, and more rows would shrink it. The spread over seeds comes from training, and
-# more rows would not. Here the spread, {{100 * (trained["accuracy"].max() - trained["accuracy"].min()):.1f}} points, is
-# smaller than an interval, {{100 * (trained["high"] - trained["low"]).mean():.1f}} points wide. So do not say which seed is
-# best, nor that a prompt is better or worse than a person.
+# How sure is that? Two errors are in the figure, and they are not the same. The line through a dot is an
+# interval: it comes from the number of measured rows, and more rows would shrink it. The spread over seeds comes
+# from training, and more rows would not. Here the spread, {{100 * (trained["accuracy"].max() -
+# trained["accuracy"].min()):.1f}} points, is smaller than an interval, {{100 * (trained["high"] -
+# trained["low"]).mean():.1f}} points wide. So do not say which seed is best, nor that a prompt is better or worse
+# than a person.
 #
-# Where would it be otherwise? This is a task that the model can do, with {{len(task.train)}} rows. On 50 hard ones a loss
-# falls just as beautifully, and what it is worth there is one of the cases of the next chapter: every run in this one
-# went well, and most first runs do not.
+# Where would it be otherwise? This is a task that the model can do, with {{len(task.train)}} rows. On 50 hard
+# ones a loss falls just as beautifully, and what it is worth there is one of the cases of the next chapter: every
+# run in this one went well, and most first runs do not.
 #
 # ## Summary
 #
 # - Freezing is `requires_grad_(False)`, and two equal hashes prove it. The gradient passes through every layer and is
 #   kept for P x D numbers.
 # - The loop is five beats: rate, loss, clear, backward, update.
-# - Too small a rate creeps: the curve still falls at the end. Too large a rate throws the prompt away from its start: the
-#   loss rises first.
+# - Too small a rate creeps: the curve still falls at the end. Too large a rate throws the prompt away from its
+#   start: the loss rises first.
 # - Overfitting is a gap between training loss and validation loss; only rows that no step saw can show it.
-# - A result is an accuracy on test rows with n, interval, majority, what words reach, a human rater where there is one,
-#   and several seeds.
+# - A result is an accuracy on test rows with n, interval, majority, what words reach, a human rater where there
+#   is one, and several seeds.
 #
 # ## Exercises
 #
@@ -420,9 +420,10 @@ assert own.accuracy > best
 # %% [markdown]
 # ### Exercise 04-2: What is the form worth?
 #
-# Before you look at the curve of section 2 again: a prompt has learned the *form* and nothing else. It knows that a
-# label comes and then the end, and is sure of both. It knows that 7 tweets of 10 are positive, so it gives "positive" the
-# probability 0.7 in every row. A target has two tokens, the label and the end. What is its mean loss per token, in nats?
+# Before you look at the curve of section 2 again: a prompt has learned the *form* and nothing else. It knows that
+# a label comes and then the end, and is sure of both. It knows that 7 tweets of 10 are positive, so it gives
+# "positive" the probability 0.7 in every row. A target has two tokens, the label and the end. What is its mean
+# loss per token, in nats?
 
 # %%
 ### BEGIN SOLUTION
@@ -443,8 +444,8 @@ course.check("04-2", loss_of_the_form)
 # %% [markdown]
 # ### Exercise 04-3: It will not stop
 #
-# This function is to say which evaluation's prompt a run keeps. The run ends when `patience` evaluations one after the
-# other have brought no improvement.
+# This function is to say which evaluation's prompt a run keeps. The run ends when `patience` evaluations one
+# after the other have brought no improvement.
 #
 #     def kept(losses, patience):
 #         best = waited = 0
@@ -456,8 +457,8 @@ course.check("04-2", loss_of_the_form)
 #                 break
 #         return best
 #
-# On the validation losses 0.62, 0.30, 0.24, 0.31, 0.28, 0.36, 0.33, 0.41, 0.23, 0.50, 0.60, 0.70, 0.10 with patience 3 it
-# keeps evaluation 8, although the three after evaluation 2 brought nothing. What is wrong?
+# On the validation losses 0.62, 0.30, 0.24, 0.31, 0.28, 0.36, 0.33, 0.41, 0.23, 0.50, 0.60, 0.70, 0.10 with
+# patience 3 it keeps evaluation 8, although the three after evaluation 2 brought nothing. What is wrong?
 #
 # - **A** It compares with the evaluation before, and not with the best so far.
 # - **B** It returns the wrong place.
@@ -493,18 +494,17 @@ course.check("04-3", kept)
 # %% [markdown]
 # ### Exercise 04-4: A rate for ten steps
 #
-# On the shop language and the `tiny` model ten steps take a second, so you can afford a search. The skill is `loyal`,
-# which no words ask for. `accuracy(rate, seed)` trains one prompt and measures it on 150 validation rows, where
-# the commoner answer of the training rows is right in 47 of 100. Choose three rates or more, far apart, with two seeds or more for each. Then write one sentence
-# that holds the mean accuracy of your best rate: `answer = {"accuracies": {rate: [...], ...}, "sentence": "..."}`. Is 0.03
-# right here too?
+# On the shop language and the `tiny` model ten steps take a second, so you can afford a search. The skill is
+# `loyal`, which no words ask for. `accuracy(rate, seed)` trains one prompt and measures it on 150 validation
+# rows, where the commoner answer of the training rows is right in 47 of 100. Choose three rates or more, far
+# apart, with two seeds or more for each. Then write one sentence that holds the mean accuracy of your best rate:
+# `answer = {"accuracies": {rate: [...], ...}, "sentence": "..."}`. Is 0.03 right here too?
 
 # %%
-from softprompt_lab import PromptTuningConfig, SoftPromptModel, evaluate, load_base_model, load_task, train
-
-
 def accuracy(rate, seed):
     """Train one prompt on `tiny` for ten steps, and return its accuracy on the validation rows."""
+    from softprompt_lab import PromptTuningConfig, SoftPromptModel, evaluate, load_base_model, load_task, train
+
     tiny, tiny_tokenizer = load_base_model("tiny")
     shop = load_task("shop", label_column="loyal")
     config = PromptTuningConfig(num_virtual_tokens=8, prompt_tuning_init_text=shop.instruction)
@@ -514,12 +514,12 @@ def accuracy(rate, seed):
 
 
 ### BEGIN SOLUTION
-accuracies = {rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in (0.001, 0.03, 1.0)}
+accuracies = {rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in (0.001, 0.03, 0.3)}
 means = {rate: sum(each) / len(each) for rate, each in accuracies.items()}
 best = max(means, key=means.get)
 answer = {
     "accuracies": accuracies,
-    "sentence": f"At {best:g} the mean of three seeds is {means[best]:.1%} of 150 rows; at 0.03 it is {means[0.03]:.1%}.",
+    "sentence": f"At {best:g} the mean of three seeds is {means[best]:.1%} of 150 rows, at 0.03 {means[0.03]:.1%}.",
 }
 ### END SOLUTION
 answer
@@ -535,10 +535,11 @@ course.check("04-4", answer)
 # %% [markdown]
 # ## Sources
 #
-# - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv 2104.08691, section
-#   3: Adafactor at a constant rate of 0.3, 30,000 steps of 32 rows; section 6: several prompts for one model.
+# - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv 2104.08691,
+#   section 3: Adafactor at a constant rate of 0.3, 30,000 steps of 32 rows; section 6: several prompts for one
+#   model.
 # - Loshchilov, Hutter 2017, *Decoupled Weight Decay Regularization*, arXiv 1711.05101: AdamW.
 # - Prechelt 1998, *Early Stopping - But When?*, in *Neural Networks: Tricks of the Trade*: patience.
-# - Hutto, Gilbert 2014, *VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text*, ICWSM: the
-#   tweets and their ratings.
+# - Hutto, Gilbert 2014, *VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text*,
+#   ICWSM: the tweets and their ratings.
 # - Karpathy, minGPT, `trainer.py`: the loop on one screen.
