@@ -252,13 +252,13 @@ assert final["loss"].idxmax() == "rate 0.001"
 assert rates[rates["kind"] == "rate 1"]["loss"].max() > 1.2 * rates["loss"].iloc[0]
 
 # %% [markdown]
-# AdamW divides each gradient by its usual size, so a step is about as long as the rate says, however flat or steep the
-# loss is. At 0.001 the prompt has gone {{final.loc["rate 0.001", "away"] / length:.0%}} of its own length, and its loss,
-# {{final.loc["rate 0.001", "loss"]:.2f}} in the last five steps, is still falling: it wants more steps or a larger rate.
-# At 0.03 it has gone {{final.loc["rate 0.03", "away"] / length:.1f}} times its length, for a loss of
-# {{final.loc["rate 0.03", "loss"]:.2f}}. At 1 it is {{final.loc["rate 1", "away"] / length:.0f}} times its length away. The
-# instruction that it started from is gone after the first step, and what follows is the training of a random start,
-# which ends at {{final.loc["rate 1", "loss"]:.2f}}.
+# AdamW divides each gradient by its usual size, so a step is about as long as the rate says, however flat or steep
+# the loss is. At 0.001 the prompt has gone {{final.loc["rate 0.001", "away"] / length:.0%}} of its own length, and
+# its loss, {{final.loc["rate 0.001", "loss"]:.2f}} in the last five steps, is still falling: it wants more steps or
+# a larger rate. At 0.03 it has gone {{final.loc["rate 0.03", "away"] / length:.1f}} times its length, for a loss of
+# {{final.loc["rate 0.03", "loss"]:.2f}}. At 1 it is {{final.loc["rate 1", "away"] / length:.0f}} times its length
+# away. The instruction that it started from is gone after the first step, and what follows is the training of a
+# random start, which ends at {{final.loc["rate 1", "loss"]:.2f}}.
 #
 # Watch it yourself. The next cell begins a run at rate 1 (20 s), and the picture changes while it runs. Then set the
 # field to 0.001 or 0.03 and press *Start*: every run begins at the same start.
@@ -325,15 +325,16 @@ assert last.loc["600 rows", "training"] > 2 * last.loc["50 rows", "training"]
 # {{last.loc["600 rows", "validation"] / last.loc["600 rows", "training"]:.1f}}. That gap is overfitting.
 #
 # Yet the accuracies on {{found["trained"].n}} validation rows are {{last.loc["50 rows", "accuracy"]:.1%}} and
-# {{last.loc["600 rows", "accuracy"]:.1%}} (majority {{beside["majority"]:.1%}}): so few numbers move that fifty rows
-# learned by heart cost the others little. `train(..., evaluate_every=20, patience=2)` stops where the validation loss no
-# longer falls, and goes back to the best prompt (exercise 04-3).
+# {{last.loc["600 rows", "accuracy"]:.1%}} (majority {{beside["majority"]:.1%}}): so few numbers move that fifty
+# rows learned by heart cost the others little. `train(..., evaluate_every=20, patience=2)` stops where the
+# validation loss no longer falls, and goes back to the best prompt (exercise 04-3).
 #
 # ## 5 Three seeds, and the figure of chapter 01
 #
-# One run is one draw: another order of the rows gives another prompt. `tables/tweets.csv` holds what was measured once
-# on the {{len(task.test)}} test rows, on which nothing was chosen: ten wordings, examples in front of the best of them,
-# the untrained start, and prompts from three seeds. One line is new: the prompt that you trained is measured now (10 s).
+# One run is one draw: another order of the rows gives another prompt. `tables/tweets.csv` holds what was measured
+# once on the {{len(task.test)}} test rows, on which nothing was chosen: ten wordings, examples in front of the best
+# of them, the untrained start, and prompts from three seeds. One line is new: the prompt that you trained is
+# measured now (10 s).
 
 # %%
 course.vote("04-d")
@@ -361,19 +362,20 @@ assert own.accuracy > best
 
 # %% [markdown]
 # This is the line that chapter 01 left open. The mean of three seeds is {{trained["accuracy"].mean():.1%}}
-# ({{trained["accuracy"].min():.1%}} to {{trained["accuracy"].max():.1%}}), the best of ten wordings reaches {{best:.1%}},
-# the majority {{majority:.1%}}, and one person agrees with the others on
-# {{table.set_index("kind")["accuracy"]["human rater"]:.1%}} of these tweets. **Eight vectors, trained in about a minute,
-# agree with the raters about as often as one more rater would**, and the model's weights are the same to the last bit.
+# ({{trained["accuracy"].min():.1%}} to {{trained["accuracy"].max():.1%}}), the best of ten wordings reaches
+# {{best:.1%}}, the majority {{majority:.1%}}, and one person agrees with the others on
+# {{table.set_index("kind")["accuracy"]["human rater"]:.1%}} of these tweets. **Eight vectors, trained in about a
+# minute, agree with the raters about as often as one more rater would**, and the model's weights are the same to
+# the last bit.
 #
 # How sure is that? The figure holds two errors. The line through a dot is an interval: it comes from the number of
-# measured rows, and more rows would shrink it. The spread over seeds comes from training, and more rows would not. Here
-# the spread, {{100 * (trained["accuracy"].max() - trained["accuracy"].min()):.1f}} points, is smaller than an interval,
-# {{100 * (trained["high"] - trained["low"]).mean():.1f}} points wide. So do not say which seed is best, nor that a prompt
-# is better or worse than a person.
+# measured rows, and more rows would shrink it. The spread over seeds comes from training, and more rows would not.
+# Here the spread, {{100 * (trained["accuracy"].max() - trained["accuracy"].min()):.1f}} points, is smaller than an
+# interval, {{100 * (trained["high"] - trained["low"]).mean():.1f}} points wide. So do not say which seed is best,
+# nor that a prompt is better or worse than a person.
 #
-# Every run in this chapter went well, on a task that the model can do and with {{len(task.train)}} rows. Most first runs
-# do not: the next chapter is about those.
+# Every run in this chapter went well, on a task that the model can do and with {{len(task.train)}} rows. Most first
+# runs do not: the next chapter is about those.
 #
 # ## Summary
 #
