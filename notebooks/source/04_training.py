@@ -140,7 +140,7 @@ assert passing[-1] > passing[0]
 # %% [markdown] tags=["exercise"]
 # ### Exercise 04-1: Write the loop
 #
-# `dealt` is the list of batches above, and `model.loss(*batch)` is a loss that you can send backward. In plain words:
+# `dealt` is the list of batches, `model.loss(*batch)` a loss that you can send backward.
 #
 #     the optimizer is AdamW (weight decay 0) over the weights with requires_grad
 #     for each step and its batch:
@@ -171,7 +171,7 @@ def fit(model, dealt, learning_rate):
 
 
 # %% [markdown] tags=["exercise"]
-# The check runs your loop on a model of fifteen numbers. `course.hint("04-1")` in a cell of its own opens a hint.
+# The check runs your loop on fifteen numbers. `course.hint("04-1")` in a cell of its own opens a hint.
 
 # %% tags=["exercise"]
 from softprompt_lab import course
@@ -298,7 +298,7 @@ def curve(kind, losses, snapshots):
     """Training loss (mean of ten steps), validation loss and accuracy at the steps that are measured."""
     fronts = {step: snapshots[step] for step in range(every, STEPS + 1, every)}
     held_out = evaluate(model, task, "validation", prompts=fronts, limit=ROWS)
-    table = pd.DataFrame({"step": fronts, "training": [sum(losses[step - 10 : step]) / 10 for step in fronts]})
+    table = pd.DataFrame({"step": list(fronts), "training": [sum(losses[step - 10 : step]) / 10 for step in fronts]})
     return table.assign(
         validation=[each.loss for each in held_out.values()],
         accuracy=[each.accuracy for each in held_out.values()],
@@ -388,6 +388,7 @@ assert own.accuracy > best
 # - A result is an accuracy on test rows with n, interval, majority, what words reach, a human rater where there
 #   is one, and several seeds.
 #
+# %% [markdown]
 # ## Exercises
 #
 # Exercise 04-1 stands in section 2.
@@ -395,10 +396,9 @@ assert own.accuracy > best
 # %% [markdown]
 # ### Exercise 04-2: What is the form worth?
 #
-# Before you look at the curve of section 2 again: a prompt has learned the *form* and nothing else. It knows that
-# a label comes and then the end, and is sure of both. It knows that 7 tweets of 10 are positive, so it gives
-# "positive" the probability 0.7 in every row. A target has two tokens, the label and the end. What is its mean
-# loss per token, in nats?
+# A prompt has learned the *form* and nothing else: it is sure that a label comes and then the end, and gives
+# "positive" the probability 0.7 in every row, since 7 tweets of 10 are. A target has two tokens, the label and the
+# end. What is its mean loss per token, in nats? Write it down before you run it.
 
 # %%
 ### BEGIN SOLUTION
@@ -419,8 +419,8 @@ course.check("04-2", loss_of_the_form)
 # %% [markdown]
 # ### Exercise 04-3: It will not stop
 #
-# This function is to say which evaluation's prompt a run keeps. The run ends when `patience` evaluations one
-# after the other have brought no improvement.
+# This function says which evaluation's prompt a run keeps, when it ends after `patience` evaluations in a row without
+# an improvement.
 #
 #     def kept(losses, patience):
 #         best = waited = 0
@@ -432,15 +432,15 @@ course.check("04-2", loss_of_the_form)
 #                 break
 #         return best
 #
-# On the validation losses 0.62, 0.30, 0.24, 0.31, 0.28, 0.36, 0.33, 0.41, 0.23, 0.50, 0.60, 0.70, 0.10 with
-# patience 3 it keeps evaluation 8, although the three after evaluation 2 brought nothing. What is wrong?
+# For the losses 0.62, 0.30, 0.24, 0.31, 0.28, 0.36, 0.33, 0.41, 0.23, 0.50, 0.60, 0.70, 0.10 and patience 3 it keeps
+# evaluation 8, although the three after evaluation 2 brought nothing. What is wrong?
 #
 # - **A** It compares with the evaluation before, and not with the best so far.
 # - **B** It returns the wrong place.
 # - **C** The loop begins at the wrong evaluation.
 # - **D** It waits one evaluation too long.
 #
-# Write the repaired function; it returns the letter of the fault and the place.
+# Return the letter of the fault, and the place that the repaired function keeps.
 
 
 # %%
@@ -459,7 +459,7 @@ def kept(losses, patience):
 
 
 # %% [markdown]
-# The check has curves that zigzag, that only fall, and that only rise at first.
+# The check has other curves too.
 
 # %%
 from softprompt_lab import course
@@ -469,11 +469,10 @@ course.check("04-3", kept)
 # %% [markdown]
 # ### Exercise 04-4: A rate for ten steps
 #
-# On the shop language and the `tiny` model ten steps take a second, so you can afford a search. The skill is
-# `loyal`, which no words ask for. `accuracy(rate, seed)` trains one prompt and measures it on 150 validation
-# rows, where the commoner answer of the training rows is right in 47 of 100. Choose three rates or more, far
-# apart, with two seeds or more for each. Then write one sentence that holds the mean accuracy of your best rate:
-# `answer = {"accuracies": {rate: [...], ...}, "sentence": "..."}`. Is 0.03 right here too?
+# On `tiny` and the shop language ten steps take a second, so you can afford a search. `accuracy(rate, seed)` trains a
+# prompt for the skill `loyal` and measures it on 150 validation rows (majority 47 %). Is 0.03 right here too? Try at
+# least three rates, far apart, with two seeds or more, and write one sentence with the mean accuracy of the best:
+# `answer = {"accuracies": {rate: [...], ...}, "sentence": "..."}`.
 
 # %%
 def accuracy(rate, seed):
@@ -500,7 +499,7 @@ answer = {
 answer
 
 # %% [markdown]
-# A sentence without its number cannot be checked; with it, it can be wrong.
+# The check reads your table and your sentence.
 
 # %%
 from softprompt_lab import course

@@ -48,15 +48,13 @@ def fitted(model, dealt, learning_rate, *, last=0, clear=True, update=True, deca
 def fit(model, dealt, learning_rate):
     """Return a list of numbers, the loss of each step, and move the prompt by one AdamW step a batch.
 
-    Begin with what happens once: the prompt is the only weight of `model.parameters()` with `requires_grad`, and the
-    optimizer is `torch.optim.AdamW(prompt, lr=learning_rate, weight_decay=0.0)` of a list that holds it. Then
-    `for step, batch in enumerate(dealt):`, and in it the five beats.
+    Before the loop: the prompt is the only weight of `model.parameters()` with `requires_grad`, and the optimizer is
+    `torch.optim.AdamW([prompt], lr=learning_rate, weight_decay=0.0)`.
 
-    The rate is set with `optimizer.param_groups[0]["lr"] = ...`; at step 0 it is whole, and it falls by the same amount
-    at each of the `len(dealt)` steps. The loss is `model.loss(*batch)`.
+    In `for step, batch in enumerate(dealt):` the rate goes to `optimizer.param_groups[0]["lr"]`. It is whole at step 0
+    and falls by the same amount at each of `len(dealt)` steps.
 
-    Clear with `optimizer.zero_grad()`, go backward with `loss.backward()`, update with `optimizer.step()`, in this
-    order; keep `loss.item()`, the number without its graph.
+    Clear with `optimizer.zero_grad()`, then `loss.backward()`, then `optimizer.step()`; keep `loss.item()`.
     """
     return fitted(model, dealt, learning_rate)
 
@@ -65,12 +63,9 @@ def fit(model, dealt, learning_rate):
 def form_alone():
     """Return a number, in nats a token: the mean loss of a prompt that knows the form of an answer and its shares.
 
-    The end token costs nothing, since the prompt is sure of it. What does the label cost in a row where it is
-    "positive", and what where it is "negative"? The cost of what has probability p is -log p, with the natural
-    logarithm (`math.log`).
+    The end token costs nothing. What has probability p costs -log p, with the natural logarithm (`math.log`).
 
-    Seven rows of ten cost -log 0.7 and three cost -log 0.3. Take the mean of the ten rows, and divide by the number of
-    tokens in a target: the loss is a mean over tokens.
+    Seven rows of ten cost -log 0.7 and three cost -log 0.3. Take the mean row, and divide by the tokens of a target.
     """
     return -(0.7 * log(0.7) + 0.3 * log(0.3)) / 2
 
@@ -98,11 +93,10 @@ ZIGZAG = [0.62, 0.30, 0.24, 0.31, 0.28, 0.36, 0.33, 0.41, 0.23, 0.50, 0.60, 0.70
 def kept(losses, patience):
     """Return two things: the letter of the fault, and the place in `losses` of the evaluation whose prompt is kept.
 
-    Follow the function by hand through the losses that are printed with it, with patience 3. At which evaluations does
-    it set `waited` back to 0, and was the loss there the lowest so far?
+    Follow the function through the losses by hand, with patience 3. Where does it set `waited` back to 0, and was the
+    loss there the lowest so far?
 
-    "No improvement" has to mean: not lower than the lowest so far. So compare `losses[now]` with `losses[best]`, where
-    `best` is the place of the lowest so far, and set `waited` back to 0 where that changes.
+    "No improvement" has to mean: not lower than `losses[best]`.
     """
     return "A", stopped(losses, patience)
 
@@ -130,12 +124,10 @@ def changed(answer, **parts):
 def rates_tried():
     """Return a dict: "accuracies", a list with one accuracy for each seed by learning rate, and "sentence".
 
-    `accuracy(rate, seed)` of the cell trains one prompt and measures it. Choose rates that are far apart, such as
-    0.001, 0.03 and 0.3: ten steps are few, and another model is another model, so the best may lie elsewhere.
+    Choose rates that are far apart, such as 0.001, 0.03 and 0.3: ten steps are few, and `tiny` is another model.
 
-    Build the table first: `{rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in rates}`. Then print the mean
-    of each list, and write a sentence that holds the mean of the best rate, such as "At 0.03 the mean of three seeds
-    is 83 % of 150 rows."
+    `{rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in rates}` is the table. Print the mean of each list,
+    and write a sentence with the best one, such as "At 0.03 the mean of three seeds is 83 % of 150 rows."
     """
     sentence = (
         "The best rate is 0.3: its mean over three seeds is 100 % of 150 rows; at 0.03 it is 83 %."
