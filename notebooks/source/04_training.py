@@ -142,12 +142,11 @@ assert passing[-1] > passing[0]
 #
 # `dealt` is the list of batches, `model.loss(*batch)` a loss that you can send backward.
 #
-#     the optimizer is AdamW (weight decay 0) over the weights with requires_grad
-#     for each step and its batch:
-#         rate:     learning_rate at step 0, then less by the same amount at each step
+#     AdamW, weight decay 0, over the weights with requires_grad
+#     for each step and batch:
+#         rate: learning_rate at step 0, falling to 0 in a straight line
 #         loss, clear, backward, update
-#         keep the loss as a number
-#     return the losses
+#         keep the loss, a number
 
 # %% tags=["exercise"]
 import torch
@@ -229,7 +228,7 @@ assert found["trained"].exact_match > found["untrained start"].exact_match + 0.3
 #
 # ## 3 Too small, right, too large
 #
-# Where does the 0.03 come from? Train three times for {{SHORT}} steps, with rates that are thirty times apart (40 s).
+# Train three times for {{SHORT}} steps, with rates that are thirty times apart (40 s).
 
 # %%
 course.vote("04-b")
@@ -382,8 +381,7 @@ assert own.accuracy > best
 # - Freezing is `requires_grad_(False)`, and two equal hashes prove it. The gradient passes through every layer and is
 #   kept for P x D numbers.
 # - The loop is five beats: rate, loss, clear, backward, update.
-# - Too small a rate creeps: the curve still falls at the end. Too large a rate throws the prompt away from its
-#   start: the loss rises first.
+# - Too small a rate creeps; too large a rate throws the prompt away from its start, and the loss rises first.
 # - Overfitting is a gap between training loss and validation loss; only rows that no step saw can show it.
 # - A result is an accuracy on test rows with n, interval, majority, what words reach, a human rater where there
 #   is one, and several seeds.
@@ -398,7 +396,7 @@ assert own.accuracy > best
 #
 # A prompt has learned the *form* and nothing else: it is sure that a label comes and then the end, and gives
 # "positive" the probability 0.7 in every row, since 7 tweets of 10 are. A target has two tokens, the label and the
-# end. What is its mean loss per token, in nats? Write it down before you run it.
+# end. What is its mean loss per token, in nats?
 
 # %%
 ### BEGIN SOLUTION
@@ -409,7 +407,7 @@ loss_of_the_form = -(0.7 * log(0.7) + 0.3 * log(0.3)) / 2
 loss_of_the_form
 
 # %% [markdown]
-# Then look at section 2: at which step does the curve fall below your number?
+# Where does the curve of section 2 fall below it?
 
 # %%
 from softprompt_lab import course
@@ -435,10 +433,10 @@ course.check("04-2", loss_of_the_form)
 # For the losses 0.62, 0.30, 0.24, 0.31, 0.28, 0.36, 0.33, 0.41, 0.23, 0.50, 0.60, 0.70, 0.10 and patience 3 it keeps
 # evaluation 8, although the three after evaluation 2 brought nothing. What is wrong?
 #
-# - **A** It compares with the evaluation before, and not with the best so far.
-# - **B** It returns the wrong place.
-# - **C** The loop begins at the wrong evaluation.
-# - **D** It waits one evaluation too long.
+# - **A** it compares with the evaluation before
+# - **B** it returns the wrong place
+# - **C** it begins at the wrong place
+# - **D** it waits one too long
 #
 # Return the letter of the fault, and the place that the repaired function keeps.
 
@@ -459,7 +457,7 @@ def kept(losses, patience):
 
 
 # %% [markdown]
-# The check has other curves too.
+# Other curves are checked too.
 
 # %%
 from softprompt_lab import course
@@ -499,7 +497,7 @@ answer = {
 answer
 
 # %% [markdown]
-# The check reads your table and your sentence.
+# Then:
 
 # %%
 from softprompt_lab import course
@@ -510,8 +508,7 @@ course.check("04-4", answer)
 # ## Sources
 #
 # - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv 2104.08691,
-#   section 3: Adafactor at a constant rate of 0.3, 30,000 steps of 32 rows; section 6: several prompts for one
-#   model.
+#   section 3: Adafactor at a constant rate of 0.3, 30,000 steps of 32 rows.
 # - Loshchilov, Hutter 2017, *Decoupled Weight Decay Regularization*, arXiv 1711.05101: AdamW.
 # - Prechelt 1998, *Early Stopping - But When?*, in *Neural Networks: Tricks of the Trade*: patience.
 # - Hutto, Gilbert 2014, *VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text*,

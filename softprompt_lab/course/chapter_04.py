@@ -51,8 +51,7 @@ def fit(model, dealt, learning_rate):
     Before the loop: the prompt is the only weight of `model.parameters()` with `requires_grad`, and the optimizer is
     `torch.optim.AdamW([prompt], lr=learning_rate, weight_decay=0.0)`.
 
-    In `for step, batch in enumerate(dealt):` the rate goes to `optimizer.param_groups[0]["lr"]`. It is whole at step 0
-    and falls by the same amount at each of `len(dealt)` steps.
+    In `for step, batch in enumerate(dealt):` the rate goes to `optimizer.param_groups[0]["lr"]`; it is whole at step 0.
 
     Clear with `optimizer.zero_grad()`, then `loss.backward()`, then `optimizer.step()`; keep `loss.item()`.
     """
@@ -126,8 +125,8 @@ def rates_tried():
 
     Choose rates that are far apart, such as 0.001, 0.03 and 0.3: ten steps are few, and `tiny` is another model.
 
-    `{rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in rates}` is the table. Print the mean of each list,
-    and write a sentence with the best one, such as "At 0.03 the mean of three seeds is 83 % of 150 rows."
+    `{rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in rates}` is the table; the sentence holds the mean of
+    its best line, such as "83 %".
     """
     sentence = (
         "The best rate is 0.3: its mean over three seeds is 100 % of 150 rows; at 0.03 it is 83 %."
