@@ -125,8 +125,8 @@ def rates_tried():
 
     Choose rates that are far apart, such as 0.001, 0.03 and 0.3: ten steps are few, and `tiny` is another model.
 
-    `{rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in rates}` is the table; the sentence holds the mean of
-    its best line, such as "83 %".
+    `{rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in rates}` is the table; the sentence holds the
+    mean of its best line, such as "83 %".
     """
     sentence = (
         "The best rate is 0.3: its mean over three seeds is 100 % of 150 rows; at 0.03 it is 83 %."
