@@ -1,7 +1,6 @@
 """Exercises of chapter 04: the loop, the loss of the form alone, early stopping, a learning rate of one's own."""
 
 import re
-from copy import deepcopy
 from math import log
 from statistics import mean  # noqa: F401  the table uses it
 
