@@ -195,7 +195,7 @@ def fingerprint(base):
 before, model = fingerprint(base), new_prompt()
 losses = fit(model, dealt, 0.03) if written else train(model, task, steps=STEPS, learning_rate=0.03).losses
 print(f"base model: {before} before, {fingerprint(base)} after")
-plots.training_curve(losses, title="The loss falls, and the base model has not moved by a bit")
+plots.training_curve(losses, title="The loss falls, and the base model stands still")
 
 # %% tags=["check"]
 assert fingerprint(base) == before
@@ -213,8 +213,12 @@ fronts = {"untrained start": new_prompt().prompt, "trained": model.prompt}
 found = evaluate(model, task, "validation", prompts=fronts, limit=ROWS)
 beside = reading.levels(task, "validation", ROWS)
 pd.DataFrame(
-    {name: {"accuracy": each.accuracy, "exact match": each.exact_match, "n": each.n} for name, each in found.items()}
-).T.assign(majority=beside["majority"], human_rater=beside["ceiling"]).round(3)
+    {
+        name: {"accuracy": each.accuracy, "95 % interval": "{:.3f} to {:.3f}".format(*each.confidence_interval)}
+        | {"exact match": each.exact_match, "n": each.n, "majority": beside["majority"], "rater": beside["ceiling"]}
+        for name, each in found.items()
+    }
+).T
 
 # %% tags=["check"]
 assert found["trained"].confidence_interval[0] > beside["majority"]
@@ -222,7 +226,7 @@ assert found["trained"].exact_match > found["untrained start"].exact_match + 0.3
 
 # %% [markdown]
 # *Exact match* asks that the label is the model's first choice among all V tokens. The start ranks the two labels
-# better than chance and writes them in {{found["untrained start"].exact_match:.0%}} of the rows; behind your
+# a little better than the majority and writes them in {{found["untrained start"].exact_match:.0%}} of the rows; behind your
 # prompt the model writes the right one in {{found["trained"].exact_match:.0%}}. One human rater agrees with the
 # others on {{beside["ceiling"]:.1%}} of these rows.
 #
@@ -293,23 +297,23 @@ print(few)
 course.vote("04-c")
 
 
-def curve(kind, losses, snapshots):
-    """Training loss (mean of ten steps), validation loss and accuracy at the steps that are measured."""
+def curve(losses, snapshots):
+    """Training loss (mean of ten steps), validation loss and accuracy, by step."""
     fronts = {step: snapshots[step] for step in range(every, STEPS + 1, every)}
     held_out = evaluate(model, task, "validation", prompts=fronts, limit=ROWS)
-    table = pd.DataFrame({"step": list(fronts), "training": [sum(losses[step - 10 : step]) / 10 for step in fronts]})
-    return table.assign(
-        validation=[each.loss for each in held_out.values()],
-        accuracy=[each.accuracy for each in held_out.values()],
-        kind=kind,
-    )
+    found = {
+        step: {"training": sum(losses[step - 10 : step]) / 10, "validation": each.loss, "accuracy": each.accuracy}
+        for step, each in held_out.items()
+    }
+    return pd.DataFrame(found).T
 
 
-runs = {"50 rows": (few.losses, few.snapshots), "600 rows": (seed0.history["loss"], seed0.snapshots)}
-curves = pd.concat([curve(kind, *run) for kind, run in runs.items()])
-last = curves.groupby("kind").last()
-nats = {name: f"{name} loss (nats a token)" for name in ("training", "validation")}
-plots.curves_figure(curves, "step", nats, title="Fifty rows are learned by heart, and others gain nothing by it")
+runs = {"50 rows": curve(few.losses, few.snapshots), "600 rows": curve(seed0.history["loss"], seed0.snapshots)}
+pairs = {rows: run[["training", "validation"]].stack() for rows, run in runs.items()}
+curves = pd.DataFrame(pairs).rename_axis(["step", "kind"]).reset_index()
+titles = {rows: f"loss with {rows} (nats a token)" for rows in runs}
+last = pd.DataFrame({rows: run.iloc[-1] for rows, run in runs.items()}).T
+plots.curves_figure(curves, "step", titles, title="With fifty rows training and validation part")
 
 # %% tags=["check"]
 assert last.loc["50 rows", "training"] < 0.03
@@ -320,7 +324,7 @@ assert last.loc["600 rows", "training"] > 2 * last.loc["50 rows", "training"]
 # %% [markdown]
 # With 50 rows the training loss goes on falling, to {{last.loc["50 rows", "training"]:.3f}}, and says nothing about
 # other tweets: there the loss is {{last.loc["50 rows", "validation"] / last.loc["50 rows", "training"]:.0f}} times as
-# high, and stopped falling long before. With 600 rows the two lie within a factor of
+# high, and hardly falls in the second half. With 600 rows the two lie within a factor of
 # {{last.loc["600 rows", "validation"] / last.loc["600 rows", "training"]:.1f}}. That gap is overfitting.
 #
 # Yet the accuracies on {{found["trained"].n}} validation rows are {{last.loc["50 rows", "accuracy"]:.1%}} and
