@@ -224,6 +224,12 @@ WORST = {
     "marks": lambda: plots.marks_figure(
         by_step(100, [0]), {"norm": "share that is no longer", "cosine": "cosine"}
     ),
+    "margins": lambda: plots.margins_figure(
+        {name: RANDOM.normal(size=300) for name in NAMES[:2]},
+        {NAMES[0]: -0.5, NAMES[1]: 0.5, NAMES[2]: 0.0},
+        "log p(positive) - log p(negative), in nats",
+        title="The wording tells tweets apart; its border is in the wrong place",
+    ),
     "words by step": lambda: plots.trajectory_words_figure(by_step(100, [0, 500, 1000, 12000])),
     "words of one step": lambda: plots.trajectory_words_figure(by_step(1, [0])),
     "movement in 3 steps": lambda: plots.movement_figure(by_step(4, [0, 1, 2, 3])),
@@ -252,6 +258,17 @@ WORST = {
     "share of one": lambda: plots.answer_shares(shares(1, 1, 2)),
     "concatenation": lambda: plots.concatenation_diagram(20, [24, 3], [2, 1]),
     "small concatenation": lambda: plots.concatenation_diagram(1, [1], [1]),
+    "bytes": lambda: plots.bytes_figure(
+        bytes(range(256)) * 2, {"length of the header": 8, "header": 112, "numbers": 1_843_200}
+    ),
+    "one byte": lambda: plots.bytes_figure(b"a", {"all": 1}),
+    "sizes": lambda: plots.sizes_figure(
+        {f"{name} {10**i}": 10**i for i, name in enumerate(2 * NAMES)}
+    ),
+    "one size": lambda: plots.sizes_figure({"a": 1}),
+    "a title of three lines": lambda: plots.sizes_figure(
+        {"a": 999}, title=3 * "What MANY people would not have guessed is shown in this figure. "
+    ),
     "one row of one token": lambda: plots.ablation_figure(ablation(1, 1), ["a"]),
     "animation": lambda: plots.animate_trajectory(*points(1, [0, 1])),
     "letters": lambda: plots.letters_figure(64, 100, 1024, 4096, 256000, 32),

@@ -204,7 +204,7 @@ def test_an_exercise_says_what_it_asks_for(folder, monkeypatch):
     table = {"kind": "build", "minutes": 5, "difficulty": 2}
     monkeypatch.setattr(chapters, "tables", lambda chapter: {f"{chapter}-1": table})
     cells = chapters.make_notebook(folder / "source" / "02_sample.py").cells
-    line = "### Exercise 02-1: Write the concatenation\n*Build, 5 minutes, difficulty 2 of 3.*"
+    line = "### Exercise 02-1: Write the concatenation\n\n*Build, 5 minutes, difficulty 2 of 3.*"
     assert line in cells[7].source
 
 

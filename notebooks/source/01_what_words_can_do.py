@@ -1,446 +1,442 @@
 # %% [markdown]
-# # 01 Hard prompts
+# # 01 What words can do
 #
-# **What can words alone do?**
+# **How far do wordings and examples get?**
 #
-# Before you train vectors, ask in words. A *hard prompt* is made of ordinary tokens: an instruction, a question, a
-# form to fill in. It costs nothing to train, and it is the baseline that a soft prompt has to beat.
+# Before you train anything, ask in words: that is what every trained prompt has to beat. In the figure one frozen
+# model says twice of the same 400 tweets whether they are positive or negative. Only the words around the tweet
+# differ, and both times they are plain English.
 #
 # You will be able to
-# - let a model that only continues text choose among labels, and do that by hand for one message;
-# - put a majority baseline and an interval beside an accuracy, and say what 150 rows can show;
-# - measure how much the wording of a prompt matters, and how lucky "the best wording" is;
-# - calibrate a prompt with an empty message, and say what that mends and what it does not.
+# - let a model that only continues text choose among labels;
+# - put a majority, an interval and a human rater beside an accuracy;
+# - say what a wording moves in the answers, and mend a part of it without training;
+# - choose among prompts without being fooled by luck.
+
+# %%
+import pandas as pd
+
+from softprompt_lab import plots
+
+tests = pd.read_csv("tables/tweets.csv")  # measured before, on the test rows: benchmarks/tasks.py
+level = tests.set_index("kind")["accuracy"]
+levels = {"majority": level["majority"], "ceiling": level["human rater"], "measured": "accuracy on 400 test tweets"}
+two = tests[tests["kind"] == "wording"].sort_values("accuracy").iloc[[0, -1]]
+two["label"] = ["asked in one way", "asked in another way"]
+plots.accuracy_comparison(two, **levels, title="Same model, same tweets: only the words around them differ")
+
+# %% [markdown]
+# The dotted line is the **majority baseline**: what you get by saying "positive" every time. So one of these ways of
+# asking is worse than not reading the tweets at all. The dashed line is the **human rater**: how often one of the
+# people who rated a tweet agrees with the others about it.
 #
-# Time: 20 minutes of reading, 4 minutes of running on two cores. Base model: `smollm2`, frozen, nothing is trained.
+# Load the frozen base model and the tweets. People rated each from -4 to 4; the sign of the mean is its label.
 
 # %% tags=["setup"]
-import dataclasses
-import math
+import textwrap
 
 import numpy as np
-import pandas as pd
 import torch
 
 from softprompt_lab import course, evaluate, load_base_model, load_task, plots
+from softprompt_lab.data.rated import human_ceiling
 from softprompt_lab.evaluation import label_probabilities, wilson_interval
 
-lab = course.settings()
-limit = 20 if lab.fast else None  # rows that are measured; None: the whole validation split
+base_model, tokenizer = load_base_model("smollm2")
+task = load_task("tweets")
+tweet = task.validation[1]["text"]
+print(tweet, "->", task.validation[1]["text_label"])
 
 # %% [markdown]
-# ## What does the model write by itself?
-#
-# Load the frozen base model and the task of chapter 00, and take one message.
+# What makes this chapter take long stands in one place.
 
-# %%
-base_model, tokenizer = load_base_model(lab.base)
-task = load_task(lab.task)
-text = task.validation[0][task.text_column]
-print(text)
-print("true label:", task.validation[0]["text_label"])
+# %% tags=["setup", "parameters"]
+ROWS = None  # validation rows that are measured; None: all of them
+DRAWS = 3  # times that examples are drawn
+SIZES = [5, 10, 20, 40, 80, 125]  # rows to choose a prompt on
 
-# %% [markdown]
-# The template puts the message in a form. `smollm2` was trained to continue text and to chat. Will it fill the form
-# in with one of the two labels? Guess yes or no.
-
-# %%
-ids = tokenizer(task.prompt(text).rstrip(), return_tensors="pt")
-written = base_model.generate(**ids, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-print(repr(task.prompt(text).rstrip()))
-print("continues:", repr(tokenizer.decode(written[0, ids["input_ids"].shape[1] :])))
+# %% tags=["fast"]
+ROWS = 8
+DRAWS = 1
+SIZES = [2, 4, 6]
 
 # %% [markdown]
-# Nothing told the model which labels there are, or that this is a form with two answers. What comes is a likely
-# continuation of the text and not an answer. This is the **zero-shot** case: no example, no instruction.
+# ## What the model writes by itself
 #
-# Free writing is hard to score. Is "Complaint!" right? Is "negative"? So we ask something narrower.
-#
-# ## Rank classification by hand
-#
-# Ask for each label: *how likely is it that the model writes exactly this?* The label with the highest probability
-# is the answer. This is **rank classification**. The model need not know the format: it only has to find one label
-# less unlikely than the other.
-#
-# First, the labels as tokens. A blank at the template's end moves to the label, because the vocabulary has
-# " complaint" with its blank as one token.
+# Here are ten ways to ask, written down before any was measured, each as a careful person might put it. The tweet
+# goes where `{text}` stands, and the label follows at the end.
 
-# %%
-encoded = {label: task.encode(tokenizer, text, label) for label in task.labels}
-for label, (context, label_ids) in encoded.items():
-    pieces = [tokenizer.decode([token]) for token in label_ids[:-1]]  # the last one is the end token
-    print(f"{label!r}: {len(context)} tokens of context, then {pieces}")
+# %% tags=["setup"]
+wordings = [
+    "Tweet text : {text} Label : ",
+    "Tweet: {text}\nSentiment: ",
+    "Is the sentiment of this tweet positive or negative?\n{text}\nAnswer: ",
+    "Classify the tweet as positive or negative.\nTweet: {text}\nLabel: ",
+    "{text}\nOverall, the writer feels ",
+    'Read the tweet and say whether its mood is positive or negative.\n\n"{text}"\n\nMood: ',
+    "Sentiment analysis (positive / negative)\nInput: {text}\nOutput: ",
+    "Q: Does this tweet sound positive or negative? {text}\nA: ",
+    'Someone posted: "{text}"\nThe tone of this post is ',
+    "Below is a tweet. Label it with one word, negative or positive.\n\n### Tweet\n{text}\n\n### Label\n",
+]
+names = [textwrap.shorten(w.replace("\n", " / "), 46, placeholder="…") for w in wordings]
 
 # %% [markdown]
-# A label may have several tokens. Its probability is a product: the first token's probability, times the second's
-# when the first stands there, and so on. Products of small numbers get tiny, so we add logarithms instead:
-#
-# $$\log p(\text{label} \mid \text{message}) =
-# \sum_i \log p(\text{token}_i \mid \text{message}, \text{tokens before } i)$$
-#
-# One thing is easy to get wrong: the scores at place *i* predict the token at place *i + 1*. So the first token of the
-# label is predicted by the last token of the context. The end token does not count: it belongs to every label.
+# The base model was trained to continue text. Let it continue the first three.
 
 # %%
-steps = []
-for label, (context, label_ids) in encoded.items():
+for wording in wordings[:3]:
+    asked = wording.replace("{text}", tweet).rstrip()
+    ids = tokenizer(asked, return_tensors="pt")
+    written = base_model.generate(**ids, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    new = written[0, ids["input_ids"].shape[1] :]
+    print(repr(asked[-24:]), "->", repr(tokenizer.decode(new, skip_special_tokens=True)))
+
+# %% [markdown]
+# The first is no answer, the second begins with a label and rambles on, and the third writes nothing. Such answers
+# are hard to score, so ask something narrower.
+#
+# ## Choose among the labels: rank classification by hand
+#
+# *How likely is it that the model writes exactly this label?* Ask that for each label; the likeliest is the answer,
+# even where the model would write neither. This is **rank classification**.
+#
+# The scores at one position predict the next token, so the label is predicted where the context ends. Here each label
+# is a single token, with its space in front.
+
+# %%
+asked = task.with_template(wordings[1])
+log_p = {}
+for label in task.labels:
+    context, label_ids = asked.encode(tokenizer, tweet, label)
     with torch.no_grad():
-        logits = base_model(torch.tensor([context + label_ids[:-1]])).logits[0]  # (T, V)
-    log_p = logits.log_softmax(-1)
-    for place, token in enumerate(label_ids[:-1], start=len(context)):
-        steps.append((label, tokenizer.decode([token]), log_p[place - 1, token].item()))
-by_token = pd.DataFrame(steps, columns=["label", "token", "log p"])
-by_token.round(3)
+        logits = base_model(torch.tensor([context])).logits[0, -1]  # (V,)
+    log_p[label] = logits.log_softmax(-1)[label_ids[0]].item()
+found = pd.DataFrame({"log p": log_p}).assign(p=lambda table: np.exp(table["log p"]))
+found.assign(share=found["p"] / found["p"].sum()).round(4)
 
 # %% [markdown]
-# Add up per label. The sums are very low: neither label is what the model would write. What counts is which of them is
-# higher. Scaled to add up to 1 over the labels, they become the probabilities of chapter 00.
+# The package does this for many texts at once, with the same result.
 
 # %%
-scores = by_token.groupby("label")["log p"].sum()[list(task.labels)]
-shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
-by_package = label_probabilities(base_model, task, [text], tokenizer=tokenizer).iloc[0]
-print(pd.DataFrame({"log p": scores, "by hand": shares, "by the package": by_package}).round(4))
-assert np.allclose(shares, by_package, atol=1e-4)
+label_probabilities(base_model, asked, [tweet], tokenizer=tokenizer).round(4)
+
+# %% tags=["check"]
+ours, theirs = found["p"] / found["p"].sum(), label_probabilities(base_model, asked, [tweet], tokenizer=tokenizer)
+assert np.allclose(ours, theirs.iloc[0], atol=1e-4)
 
 # %% [markdown]
-# By hand and by the package agree. The package does the same for many messages at once and reads each message once for
-# all labels (chapter 11).
+# A label of several tokens has a product of probabilities, so their logarithms add up: that is Exercise 01-1.
 #
-# A label of two tokens pays twice. Look at the table by token: if a second token follows almost surely from the first,
-# it costs nearly nothing; if not, the longer label is at a disadvantage before any message is read.
-
-# %% [markdown]
-# ## The first accuracy
+# ## One accuracy, and how sure it is
 #
-# Now all 150 validation messages with the bare form. About 10 seconds. Predict the accuracy.
+# Measure all {{len(task.validation)}} validation tweets behind the first wording, about 10 seconds.
 
 # %%
-zero_shot = evaluate(base_model, task, "validation", tokenizer=tokenizer, limit=limit)
-print(zero_shot)
+first = evaluate(base_model, task.with_template(wordings[0]), "validation", tokenizer=tokenizer, limit=ROWS)
+ceiling = human_ceiling(task, "validation")
+print(first)
+print(f"human rater {ceiling:.3f}")
 
 # %% [markdown]
-# Read the line from its end. The *majority baseline* is what you get by giving every message the commonest label of
-# the training rows. *Exact match* asks for more than rank classification: the true label must be the model's first
-# choice among all V tokens. And the *interval*?
+# By rank this wording gets {{first.accuracy:.1%}} right, where the majority has {{first.majority_baseline:.1%}} and a
+# human rater {{ceiling:.1%}}. **Exact match** is stricter: the label has to be the model's first choice among all
+# {{len(tokenizer):,}} tokens. It is {{first.exact_match:.1%}} here.
 #
-# ## How sure is an accuracy?
-#
-# If you drew 150 other messages, the accuracy would be another one. The 95 % interval says how far the true share may
-# be from the measured one. It depends on the number of rows and little else. How much narrower is it with 400 rows
-# than with 50?
+# Other tweets would give another accuracy. The **interval** holds the true shares that would make the measured one
+# unsurprising; Wilson's formula needs the share and the number of rows alone. Here the share is always 80 %.
 
 # %%
-sizes = pd.DataFrame({"rows": [50, 150, 400, 1600]})
-ends = [wilson_interval(round(0.8 * n), n) for n in sizes["rows"]]
-sizes["from"], sizes["to"] = [low for low, _ in ends], [high for _, high in ends]
-sizes["width"] = sizes["to"] - sizes["from"]
-assert math.isclose(sizes["width"].iloc[2] / sizes["width"].iloc[3], 2, rel_tol=0.05)
-sizes.round(3)
+sizes = pd.DataFrame({"n": [20, 80, 320, 1280], "accuracy": 0.8})
+ends = [wilson_interval(round(0.8 * n), n) for n in sizes["n"]]
+sizes["low"], sizes["high"] = zip(*ends, strict=True)
+sizes["label"] = "n = " + sizes["n"].astype(str)
+plots.accuracy_comparison(sizes, title="Four times the rows halve the interval")
 
 # %% [markdown]
-# All lines are for 80 % right. Four times the rows halve the width (the `assert` holds that). On 150 rows, two prompts
-# that differ by three points are not told apart; the intervals in this course are there to keep you from believing
-# such a difference. Look again at the bare form above: is the majority baseline inside its interval?
+# With 20 rows, 80 % may be the luck of a prompt that is worth {{sizes["low"][0]:.0%}}. With your {{first.n}} rows the
+# interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}, so do not believe
+# in a difference of three points.
 #
 # ## Ten wordings
 #
-# Now tell the model what you want. Here are ten ways of asking, written down before any of them was measured, each
-# as a person might write it who wants a good answer. They differ in how they name the labels, in what stands first,
-# in whether they ask, order or explain. Every word of them is in front of you; which would you bet on?
+# Now all ten, about 90 seconds in all. The model and the tweets stay the same.
 
 # %%
-wordings = [
-    "Classify if the tweet is a complaint or not:\nTweet text : {text} Label : ",
-    "Tweet: {text}\nIs this tweet a complaint or no complaint? Answer: ",
-    "Decide whether this message is a complaint. Answer complaint or no complaint.\n\nMessage: {text}\nAnswer: ",
-    "Message: {text}\nCategory (complaint / no complaint): ",
-    "{text}\n\nQuestion: Is the writer complaining? Answer with complaint or no complaint.\nAnswer: ",
-    "You work at a help desk. Sort each message into complaint or no complaint.\nMessage: {text}\nSorted as: ",
-    "A complaint says that something went wrong. Everything else is no complaint.\nMessage: {text}\nThis is: ",
-    'Customer message: "{text}"\nThis message is labelled as: ',
-    "Does the writer want something put right? If so: complaint. If not: no complaint.\n\n{text}\n\nLabel: ",
-    "Read the tweet and label it.\n\nTweet: {text}\nLabel (complaint or no complaint): ",
-]
+course.vote("01-a")
+how = {"split": "validation", "tokenizer": tokenizer, "limit": ROWS}
+measured = [evaluate(base_model, task.with_template(wording), **how) for wording in wordings]
+table = pd.DataFrame({"label": names, "accuracy": [m.accuracy for m in measured]})
+table[["low", "high"]] = [m.confidence_interval for m in measured]
+table = table.sort_values("accuracy", ascending=False)
+here = {"majority": first.majority_baseline, "ceiling": ceiling, "measured": f"accuracy on {first.n} validation tweets"}
+title = f"From {table['accuracy'].min():.0%} to {table['accuracy'].max():.0%} by wording alone"
+plots.accuracy_comparison(table, **here, title=title)
 
 # %% [markdown]
-# A wording is a template: `task.with_template` gives the same messages in another form. The base model is the same
-# ten times, and so are the messages. This is the longest cell of the chapter: about 100 seconds.
+# The best is one of the three shortest, and {{(table["high"] < first.majority_baseline).sum()}} wordings lie below
+# the majority with their whole interval. Reading them does not tell which.
+#
+# The table adds the exact match, how often each wording answers "positive", and what it costs: its tokens are read
+# again with every tweet.
 
 # %%
-measured = [
-    evaluate(base_model, task.with_template(wording), "validation", tokenizer=tokenizer, limit=limit)
-    for wording in wordings
-]
-table = pd.DataFrame(
+beside = pd.DataFrame(
     {
-        "wording": [wording.replace("\n", " / ") for wording in wordings],
-        "accuracy": [m.accuracy for m in measured],
-        "low": [m.confidence_interval[0] for m in measured],
-        "high": [m.confidence_interval[1] for m in measured],
-        "exact match": [m.exact_match for m in measured],
-    }
-)
-with pd.option_context("display.max_colwidth", 60):
-    display(table.round(3))
-
-# %% [markdown]
-# The same as a picture: one dot a wording, best first, with the mean, the majority baseline and the bare form as
-# lines. The axis goes from 0 to 1, so that a small difference looks small.
-
-# %%
-accuracies = dict(zip(table["wording"], table["accuracy"], strict=True))
-majority = zero_shot.majority_baseline
-figure = plots.wording_spread(accuracies, majority=majority, others={"bare form": zero_shot.accuracy})
-figure.axes[0].set_xlim(0, 1)
-figure
-
-# %% [markdown]
-# How far apart are the best and the worst, and how many of the ten have their whole interval above the majority
-# baseline? Beside the spread stands a control: ten coins, thrown once for every message, also spread.
-
-# %%
-spread = table["accuracy"].max() - table["accuracy"].min()
-above = (table["low"] > majority).sum()
-print(f"mean {table['accuracy'].mean():.3f}, worst {table['accuracy'].min():.3f}, best {table['accuracy'].max():.3f}")
-print(f"above the majority baseline with the whole interval: {above} of {len(table)}")
-coins = np.random.default_rng(0).binomial(zero_shot.n, 0.5, size=(2000, len(table))) / zero_shot.n
-print(f"spread of the wordings {spread:.3f}; of ten coins, on average {np.ptp(coins, axis=1).mean():.3f}")
-if not lab.fast:  # the claim is about smollm2
-    assert above == 0
-    assert spread < np.ptp(coins, axis=1).mean()
-
-# %% [markdown]
-# On these messages no wording is clearly better than answering the majority class, and the wordings lie no further
-# apart than coins do. Before asking why, look at what people do next.
-#
-# ## Is the best wording good, or lucky?
-#
-# You would take the winner. But it won on these very messages, and with ten candidates one of them is lucky. Here is
-# a fair test that costs nothing: choose the winner on one half of the messages, then look at its accuracy on the other
-# half. Do that for 2,000 random halves. Guess: does the winner keep its lead?
-
-# %%
-right = np.array([m.predictions["correct"] for m in measured])  # (wordings, messages)
-rng = np.random.default_rng(0)
-kept = []
-for _ in range(2000):
-    first, second = np.array_split(rng.permutation(right.shape[1]), 2)
-    winner = right[:, first].mean(axis=1).argmax()
-    kept.append((right[winner, first].mean(), right[winner, second].mean(), right[:, second].mean()))
-names = ["winner, where it was chosen", "winner, on the other half", "mean of all ten"]
-chosen = pd.Series(np.mean(kept, axis=0), index=names)
-optimism = chosen.iloc[0] - chosen.iloc[1]
-assert optimism >= 0
-print(f"choosing and reporting on the same rows flatters by {optimism:.3f}")
-chosen.round(3)
-
-# %% [markdown]
-# The first number is what people report when they try wordings until one works. The second is what they get
-# afterwards. The difference is the price of choosing on the rows that you report. This is why the course keeps a test
-# split that no choice may touch.
-#
-# ## What did it answer?
-#
-# An accuracy hides *how* a prompt fails. For each wording, count how often each label was the answer. If the model
-# could read the wording, the shares would be near those of the true labels.
-
-# %%
-truth = measured[0].predictions["label"]
-answered = pd.DataFrame([m.predictions["prediction"].value_counts(normalize=True) for m in measured]).fillna(0)
-answered = answered.reindex(columns=list(task.labels), fill_value=0.0)
-answered.index = [f"wording {i}" for i in range(len(measured))]
-answered.loc["true labels"] = truth.value_counts(normalize=True).reindex(task.labels, fill_value=0.0)
-one_sided = (answered.iloc[:-1].max(axis=1) > 0.95).sum()
-share = answered[task.labels[0]].iloc[:-1]
-print(f"{one_sided} of {len(wordings)} wordings give more than 95 % of the messages the same answer")
-print(f"answers {task.labels[0]!r}: from {share.min():.0%} of the messages to {share.max():.0%}, by the wording alone")
-if not lab.fast:  # the claim is about smollm2
-    assert share.max() - share.min() > 0.5
-answered.round(2)
-
-# %% [markdown]
-# A wording whose line is near 1 and 0 gives (almost) every message the same answer. Its accuracy is then the share of
-# that label, whatever the messages say. So this is where the wordings differ: not in how often they are right, but in
-# what they make the model say. Here the wording moves the answer more than the message does.
-#
-# Why does a wording lean? Zhao et al. (2021) found that models favour labels that they have read last and labels that
-# are common words. Check the first idea against the table: which label do wordings 1, 3 and 9 name last, and which do
-# they answer? It does not explain all three.
-#
-# ## Calibration: ask about nothing
-#
-# Part of that lean can be taken away without training. Give the model the same wording with an **empty message**.
-# What it answers then can't come from a message: it is the wording's own lean, together with the price of the longer
-# label. Subtract these scores from those of every message (after Zhao et al. 2021, contextual calibration):
-#
-# $$\text{score}(\text{label}) =
-# \log p(\text{label} \mid \text{message}) - \log p(\text{label} \mid \text{empty message})$$
-#
-# First look at the lean itself.
-
-# %%
-empty = pd.concat([label_probabilities(base_model, task.with_template(w), [""], tokenizer=tokenizer) for w in wordings])
-empty.index = answered.index[:-1]
-empty.round(3)
-
-# %% [markdown]
-# Without a message the shares should be even. Now subtract. The scores of the messages are in the tables of
-# predictions already, so this needs no further run of the model.
-
-# %%
-columns = [f"log p({label})" for label in task.labels]
-
-
-def calibrate(evaluation, empty_row):
-    """The answer to each message after the scores of the empty message are taken away."""
-    scores = evaluation.predictions[columns].to_numpy() - np.log(empty_row.to_numpy())
-    return np.array(task.labels)[scores.argmax(axis=1)]
-
-
-answers = [calibrate(m, row) for m, (_, row) in zip(measured, empty.iterrows(), strict=True)]
-both = pd.DataFrame(
-    {
-        "accuracy as asked": table["accuracy"].to_numpy(),
-        "accuracy calibrated": [(a == truth).mean() for a in answers],
-        "share as asked": share.to_numpy(),
-        "share calibrated": [(a == task.labels[0]).mean() for a in answers],
+        "by rank": [m.accuracy for m in measured],
+        "exact": [m.exact_match for m in measured],
+        "answers positive": [(m.predictions["prediction"] == "positive").mean() for m in measured],
+        "tokens": [len(task.with_template(w).encode(tokenizer, "")[0]) for w in wordings],
     },
-    index=empty.index,
+    index=names,
 )
-both.loc["mean"] = both.mean()
-both.round(3)
+beside.sort_values("by rank", ascending=False).round(3)
+
+# %% tags=["check"]
+assert table["accuracy"].idxmax() == 1
+assert beside["tokens"].rank()[names[1]] <= 3
+assert set(table["accuracy"].nsmallest(2).index) == {2, 9}
+assert beside["tokens"].idxmax() == names[9]
 
 # %% [markdown]
-# *share* is the share of messages that get the first label. Did calibration even out the answers? Did it help the
-# accuracy on the mean, and of every wording? The cell counts.
-
-# %%
-change = (both["accuracy calibrated"] - both["accuracy as asked"]).iloc[:-1]
-print(f"accuracy: {(change > 0).sum()} wordings gain, {(change < 0).sum()} lose, mean change {change.mean():+.3f}")
-lean = (both[["share as asked", "share calibrated"]].iloc[:-1] - 0.5).abs().mean()
-print(f"mean distance of the share from one half: {lean.iloc[0]:.2f} as asked, {lean.iloc[1]:.2f} calibrated")
-
-# %% [markdown]
-# Calibration can only move the border between the two answers. It helps where the model ranks the messages rightly and
-# puts the border in the wrong place. Where it does not rank them, no border is a good one.
-
-# %% [markdown]
-# ## The model's own chat form
+# Behind no wording does the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the
+# tweets. And the longest wording is among the worst.
 #
-# `smollm2` was also trained to follow instructions, in a form of its own with marks for who speaks. An instruction
-# outside that form does not use what it learned there. The tokenizer knows the form. Take the third wording and put it
-# in (the tiny model of the tests has no such form and keeps the plain wording).
+# This model was also trained to chat, in a form of its own that marks who speaks. Put the question of the third
+# wording into that form, about 15 seconds.
 
 # %%
-order = wordings[2].removesuffix("\nAnswer: ")
-chat_template = wordings[2]
-if tokenizer.chat_template:
-    message = [{"role": "user", "content": order}]
-    chat_template = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-print(chat_template)
+said = [{"role": "user", "content": wordings[2].removesuffix("\nAnswer: ")}]
+chat = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+in_chat = evaluate(base_model, task.with_template(chat), **how, max_length=256)
+print(chat, in_chat, sep="\n")
+
+# %% tags=["check"]
+assert measured[2].accuracy < 0.45 < in_chat.accuracy < measured[1].accuracy
+assert in_chat.confidence_interval[0] < first.majority_baseline < in_chat.confidence_interval[1]
 
 # %% [markdown]
-# Three things to check before measuring. The label stands at the beginning of a line here, without a blank in front,
-# so it has other tokens than before. And the form is long: the package cuts texts so that all fits into 128 tokens.
-# Is any message cut? And two labels of different length are compared; that will be mended below.
-
-# %%
-chat_task = task.with_template(chat_template)
-texts = task.validation[task.text_column]
-longest = max(len(tokenizer(chat_task.prompt(text))["input_ids"]) for text in texts)
-pieces = [tokenizer.decode([token]) for token in chat_task.encode(tokenizer, text, task.labels[0])[1]]
-print(f"{task.labels[0]!r} as tokens: {pieces}; longest message in its form: {longest} tokens")
-
-# %% [markdown]
-# Now measure it, as it is and calibrated. About 15 seconds.
-
-# %%
-chat = evaluate(base_model, chat_task, "validation", tokenizer=tokenizer, limit=limit)
-chat_empty = label_probabilities(base_model, chat_task, [""], tokenizer=tokenizer).iloc[0]
-print(chat)
-print(f"answers: {chat.predictions['prediction'].value_counts().to_dict()}")
-chat_calibrated = (calibrate(chat, chat_empty) == chat.predictions["label"]).mean()
-print(f"calibrated: {chat_calibrated:.3f}")
-
-# %% [markdown]
-# ## Other words for the labels
+# The same question rises from {{measured[2].accuracy:.0%}} to {{in_chat.accuracy:.0%}}, which is about the majority.
 #
-# The label words are part of a hard prompt too. Ask a question that is answered by Yes or No: two common words of one
-# token each, so no label is longer than the other. The messages and the truth stay the same, only the names of the
-# labels change. (Field word: a *verbalizer* says which words stand for which label.) About 15 seconds.
-
-# %%
-verbalizer = {"complaint": "Yes", "no complaint": "No"}
-
-
-def renamed(rows):
-    """The same rows with the label's other name."""
-    names = [verbalizer.get(label, label) for label in rows["text_label"]]
-    return rows.remove_columns("text_label").add_column("text_label", names)
-
-
-question = "Is this message a complaint? Answer Yes or No.\n\nMessage: {text}"
-yes_no = dataclasses.replace(
-    task.with_template(chat_template.replace(order, question)),
-    train=renamed(task.train),
-    validation=renamed(task.validation),
-    labels=tuple(verbalizer.get(label, label) for label in task.labels),
-)
-by_question = evaluate(base_model, yes_no, "validation", tokenizer=tokenizer, limit=limit)
-print(by_question)
-print(f"answers: {by_question.predictions['prediction'].value_counts().to_dict()}")
-
-# %% [markdown]
-# ## All of it side by side
+# ## Why the bad wordings are bad
 #
-# These are the numbers that a trained prompt has to beat in the chapters that follow. The mean of the ten is the fair
-# one for "somebody writes a prompt"; the best of the ten was chosen on these rows and flatters.
+# The column *answers positive* is the clue. {{first.majority_baseline:.0%}} of these tweets are positive, but the
+# wordings call between {{beside["answers positive"].min():.0%}} and {{beside["answers positive"].max():.0%}} of them
+# so. Take the wording that begins with "Q:". For each tweet, subtract the log-probability of "negative" from that of
+# "positive": above 0, the answer is "positive".
 
 # %%
-rows = {
-    "majority class": majority,
-    "bare form": zero_shot.accuracy,
-    "ten wordings, mean": both.loc["mean", "accuracy as asked"],
-    "ten wordings, worst": table["accuracy"].min(),
-    "ten wordings, best (chosen here)": table["accuracy"].max(),
-    "ten wordings, calibrated, mean": both.loc["mean", "accuracy calibrated"],
-    "chat form": chat.accuracy,
-    "chat form, calibrated": chat_calibrated,
-    "chat form, Yes or No": by_question.accuracy,
-}
-summary = pd.Series(rows, name="accuracy on the validation messages").to_frame()
-summary["above the majority class"] = summary.iloc[:, 0] - majority
-summary.round(3)
+def margins(evaluation):
+    """How far each row leans to "positive"."""
+    return evaluation.predictions["log p(positive)"] - evaluation.predictions["log p(negative)"]
+
+
+share = np.mean(np.array(task.train["text_label"]) == "positive")
+lean, truth = margins(measured[7]), measured[7].predictions["label"]
+groups = {label: lean[truth == label].to_numpy() for label in task.labels}
+pairs = groups["positive"][:, None] > groups["negative"]  # every positive tweet beside every negative one
+borders = {"border, as asked": 0.0, "border at the training share": np.quantile(lean, 1 - share)}
+title = "The wording tells tweets apart; its border is in the wrong place"
+plots.margins_figure(groups, borders, "log p(positive) - log p(negative), in nats", title=title)
 
 # %% [markdown]
-# No line but the best one, which was chosen on these rows, has anything to show above the majority class; check that
-# against your own table. This is a statement about one model of 135 million weights, these messages and these
-# wordings. It is no law: larger models follow words far better, and this chapter has measured none of them. It says
-# what is at stake for the next chapters: can a few vectors ask this same frozen model in a way that words cannot?
+# As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets. But take one positive and one
+# negative tweet: in {{np.mean(pairs):.0%}} of all such pairs the positive one scores higher. So behind this wording
+# the model does tell the moods apart, but most tweets lie on one side of the border. **A prompt that looks
+# worthless may know the answer.**
+#
+# ## Calibration: move the border
+#
+# Where should the border stand? Two proposals look at no validation label.
+# - **Ask about nothing.** Put an empty tweet into the wording. What the model answers then is the wording's own lean,
+#   so subtract it (contextual calibration, Zhao et al. 2021).
+# - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of
+#   the measured tweets lies above it. This takes many tweets at once.
+
+# %%
+course.vote("01-b")
+
+
+def mended(evaluation, border):
+    """Accuracy after the border between the answers is moved from 0."""
+    return ((margins(evaluation) > border) == (evaluation.predictions["label"] == "positive")).mean()
+
+
+rows = []
+for wording, found in zip(wordings, measured, strict=True):
+    asked, nothing = task.with_template(wording), ["", "N/A", "[MASK]"]
+    empty = label_probabilities(base_model, asked, nothing, tokenizer=tokenizer)
+    leans = np.log(empty["positive"] / empty["negative"])
+    rows.append(("as asked", found.accuracy))
+    rows.append(("less the empty tweet", mended(found, leans.iloc[0])))
+    rows.append(("less the mean of three empty texts", mended(found, leans.mean())))
+    rows.append(("border at the training share", mended(found, margins(found).quantile(1 - share))))
+rows += [("majority", first.majority_baseline), ("human rater", ceiling)]
+calibrated = pd.DataFrame(rows, columns=["kind", "accuracy"])
+title = "An empty tweet misleads; the training share mends"
+plots.marks_figure(calibrated, {"accuracy": here["measured"]}, unit="wording", title=title)
+
+# %% [markdown]
+# In numbers:
+
+# %%
+by_kind = calibrated.groupby("kind", sort=False)["accuracy"]
+change = by_kind.get_group("less the empty tweet").to_numpy() - by_kind.get_group("as asked").to_numpy()
+print(f"less the empty tweet: {(change > 0).sum()} wordings gain, {(change < 0).sum()} lose")
+by_kind.agg(["mean", "min", "max"]).round(3)
+
+# %% tags=["check"]
+as_asked, one_empty, three_empty, at_share = by_kind.mean().iloc[:4]
+assert max(one_empty, three_empty) < as_asked < first.majority_baseline < at_share
+assert (change > 0.2).sum() == 1
+assert (change < 0).sum() > (change > 0).sum()
+assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measured[1].accuracy) < 0.01
+
+# %% [markdown]
+# The empty tweet is a bad yardstick here: a form with a hole in it is an odd text, and the lean on it need not be
+# that on tweets. The paper averages over several such texts, which does not help here either. With the border at the
+# training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
+# {{by_kind.mean()["border at the training share"]:.0%}}, without any training. The best wording gains nothing,
+# because its border was in its place already.
+#
+# ## The winner, elsewhere
+#
+# You would take the winner. But of ten candidates one is always lucky. To see how lucky, choose it on a few tweets,
+# compare its accuracy there and on all others, and repeat that 500 times.
+
+# %%
+course.vote("01-c")
+right = np.array([m.predictions["correct"] for m in measured])  # (wordings, rows)
+rng, luck = np.random.default_rng(0), []
+for size in SIZES:
+    for _ in range(500):
+        order = rng.permutation(right.shape[1])
+        few, rest = order[:size], order[size:]
+        score = right[:, few].mean(axis=1)
+        winner = rng.choice(np.flatnonzero(score == score.max()))  # of equals, any
+        luck.append((size, "where it was chosen", score[winner]))
+        luck.append((size, "elsewhere", right[winner, rest].mean()))
+luck = pd.DataFrame(luck, columns=["rows to choose on", "kind", "accuracy"])
+means = luck.pivot_table("accuracy", "rows to choose on", "kind")
+gap = means["where it was chosen"] - means["elsewhere"]
+title = "Winners of few rows owe much to luck"
+plots.curves_figure(luck, "rows to choose on", {"accuracy": "accuracy of the winner"}, title=title)
+
+# %% tags=["check"]
+assert gap[SIZES[2]] > 0.04 > 0.01 > gap[SIZES[-1]]
+
+# %% [markdown]
+# The upper line is what you report if you try wordings until one works; the lower is what you get afterwards. A
+# winner of {{SIZES[2]}} tweets loses {{100 * gap[SIZES[2]]:.0f}} points, a winner of {{SIZES[-1]}} tweets
+# {{100 * gap[SIZES[-1]]:.1f}}, because the best of these ten is far ahead; where candidates lie closer, it takes more
+# rows. So this course chooses on validation rows and reports on test rows.
+#
+# ## Examples in front
+#
+# Words can also *show*: put solved examples in front and let the model go on. First a task in which that works: a
+# word comes in and the model writes its opposite. The runs took long, so they come from a table.
+
+# %%
+def with_intervals(name, kinds):
+    """The best wording of a table, chosen on validation rows, and the draws of examples in front of it."""
+    table = pd.read_csv(f"tables/{name}.csv")
+    order = table[table["kind"] == "wording"].sort_values(["validation", "validation loss"])
+    best = order[order["validation"] == order["validation"].max()].head(1)
+    drawn = table[table["kind"].isin(kinds) & (table["detail"] == "the best wording")]
+    both = pd.concat([best.assign(kind="best wording alone"), drawn])
+    seeds = both["seed"].map(", draw {:.0f}".format).replace(", draw nan", "")
+    return both.assign(label=both["kind"] + seeds)
+
+
+words = with_intervals("antonym", ["5 examples", "20 examples"])
+measure = f"opposites written, {words['n'].iloc[0]} held-out words"
+plots.accuracy_comparison(words, measured=measure, title="Words: examples in front help")
+
+# %% [markdown]
+# The majority is 0 here, since every word has its own answer. Twenty examples lift the best wording from
+# {{words["accuracy"].iloc[0]:.0%}} to {{words["accuracy"].iloc[-3:].mean():.0%}}, at the price of
+# {{words["tokens"].iloc[-1]:.0f}} tokens with every word.
+#
+# Now the tweets: eight examples, four of each label, in front of the best wording. About 15 seconds a draw.
+
+# %%
+course.vote("01-d")
+best, train = wordings[1], task.train.to_pandas()
+alone = beside.loc[names[1], ["by rank", "exact", "answers positive"]]
+draws = [("nothing", *alone, mended(measured[1], margins(measured[1]).quantile(1 - share)))]
+for seed in range(DRAWS):
+    eight = train.groupby("text_label").sample(4, random_state=seed).sample(frac=1, random_state=seed)
+    front = "".join(f"{best.replace('{text}', row.text)}{row.text_label}\n" for row in eight.itertuples())
+    shown = evaluate(base_model, task.with_template(front + best), **how, max_length=512)
+    positive = (shown.predictions["prediction"] == "positive").mean()
+    moved = mended(shown, margins(shown).quantile(1 - share))
+    draws.append((f"8 examples, draw {seed}", shown.accuracy, shown.exact_match, positive, moved))
+pd.DataFrame(draws, columns=["in front", "by rank", "exact", "answers positive", "border moved"]).round(3)
+
+# %% tags=["check"]
+assert all(rank == exact and moved > rank for _, rank, exact, _, moved in draws[1:])
+assert min(rank for _, rank, *_ in draws) < first.majority_baseline
+assert max(rank for _, rank, *_ in draws[1:]) < draws[0][1]
+
+# %% [markdown]
+# With examples *exact* equals the accuracy: they taught the form. But each draw also pushes the border its own way;
+# move it back, and most of the damage is gone. Was one draw unlucky? The shipped table has three draws each of four,
+# eight and sixteen examples, on test rows.
+
+# %%
+shots = with_intervals("tweets", ["4 examples", "8 examples", "16 examples"])
+plots.accuracy_comparison(shots, **levels, title="Tweets: every draw of examples is worse than the wording alone")
+
+# %% tags=["check"]
+assert len(shots) == 10
+assert tests["detail"].head(10).tolist() == wordings
+assert (shots["accuracy"].iloc[1:] < shots["accuracy"].iloc[0]).all()
+
+# %% [markdown]
+# The wording alone costs {{shots["tokens"].iloc[0]:.0f}} tokens with every tweet, and sixteen examples about
+# {{shots["tokens"].iloc[-3:].mean():.0f}}.
+#
+# ## The open line
+#
+# The ten wordings on the test rows, the draw of examples that was best on validation rows, and a line that is empty:
+
+# %%
+ten = tests[tests["kind"] == "wording"].assign(label=names).sort_values("accuracy", ascending=False)
+drawn = shots.iloc[1:].sort_values("validation").tail(1)
+drawn["label"] = drawn["kind"] + ", best of nine draws"
+open_line = pd.DataFrame({"label": ["eight trained vectors"], "kind": "trained", "accuracy": np.nan})
+lines = pd.concat([ten, drawn, open_line])
+lines["label"] += lines["tokens"].map(" ({:.0f})".format).replace(" (nan)", "")
+title = "What words reach (in brackets: tokens beside the tweet), and a line to fill"
+plots.accuracy_comparison(lines, **levels, title=title)
+
+# %% [markdown]
+# The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}} on the test rows, and a human
+# rater {{level["human rater"]:.1%}}. No model larger than these 135 million weights was measured. To the model words
+# are vectors, and there are many more vectors than words. [Chapter 02](02_concatenation_by_hand.ipynb) puts vectors
+# in front that are no words, and [chapter 04](04_training.ipynb) fills the line.
 #
 # ## Summary
 #
-# - Rank classification lets a model that continues text choose among labels: add the log-probabilities of a label's
-#   tokens, each read one place earlier, and take the largest sum.
-# - An accuracy stands beside its majority baseline and its interval, or it says nothing.
-# - The same model and the same messages give other answers for each wording. The best of several wordings is partly
-#   luck; measure it on rows that did not choose it.
-# - A wording leans to a label whatever the message says. An empty message shows the lean, and calibration takes it
-#   away; it cannot add what the model does not know.
+# - Rank classification lets a model choose among labels; exact match asks it to write the label.
+# - An accuracy stands beside the majority of its rows, its interval and, where there is one, a human rater.
+# - A wording moves the border between the answers: one that scores below the majority may still rank the texts well.
+#   The training share mends much of that here, an empty text does not.
+# - The winner of a choice owes a part of its lead to luck. Choose on some rows, report on others.
+# - Examples teach the form. On words they help; on tweets the draw decides, and no draw beat the best wording.
 
 # %% [markdown]
 # ## Exercises
 #
-# They need small tensors only, no model.
+# ### Exercise 01-1: Score a label of several tokens
 #
-# **01-1. The score of a label.** `logits` (T, V) are a model's scores for the tokens `[context | label]`, where the
-# label's ids stand at the end. Return the sum of the label tokens' log-probabilities:
+# `logits` (T, V) are a model's scores for the tokens `[context | label]`; the label's ids stand at the end. Return
+# the sum of the label tokens' log-probabilities:
 #
 # ```
 # total = 0
-# for each place of a label token, first place = context_length:
-#     total += log-probability of that token, read one place earlier
+# for each position of a label token, the first at context_length:
+#     total += log-probability of that token, read one position earlier
 # ```
 
 
@@ -449,8 +445,8 @@ def score(logits, context_length, label_ids):
     """Log-probability of a label behind a context, from logits (T, V)."""
     ### BEGIN SOLUTION
     log_p = logits.log_softmax(-1)
-    places = range(context_length, context_length + len(label_ids))
-    return sum(log_p[place - 1, token].item() for place, token in zip(places, label_ids, strict=True))
+    positions = range(context_length, context_length + len(label_ids))
+    return sum(log_p[at - 1, token].item() for at, token in zip(positions, label_ids, strict=True))
     ### END SOLUTION
 
 
@@ -463,93 +459,84 @@ from softprompt_lab import course
 course.check("01-1", score)
 
 # %% [markdown]
-# **01-2. The interval.** Write the Wilson interval of *k* right answers in *n*. With *p = k/n* and *z* = 1.96:
+# ### Exercise 01-2: The best of ten coins
 #
-# $$\frac{p + \frac{z^2}{2n}}{1 + \frac{z^2}{n}} \;\pm\;
-# \frac{z}{1 + \frac{z^2}{n}} \sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}$$
-
-
-# %%
-import math
-
-
-def interval(k, n):
-    """Lower and upper end of the 95 % Wilson interval."""
-    z = 1.96
-    ### BEGIN SOLUTION
-    p, shrink = k / n, 1 + z * z / n
-    middle = (p + z * z / (2 * n)) / shrink
-    half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
-    ### END SOLUTION
-
-
-# %% [markdown]
-# The first thing that the check tries is k = 0. Why? `course.hint("01-2")` opens a hint.
+# Ten prompts know nothing: each answers every tweet by the throw of a coin. You measure all ten on the same 20
+# tweets, half of them positive, and take the best. Predict the accuracy that the best one shows, on average, as a
+# share.
+#
+# Write the number before you compute anything; the second hint computes it.
 
 # %%
 from softprompt_lab import course
 
-course.check("01-2", interval)
+### BEGIN SOLUTION
+best_of_ten = 0.67
+### END SOLUTION
+course.check("01-2", best_of_ten)
 
 # %% [markdown]
-# **01-3. Calibrate.** `scores` (N, K) holds the log-probability of each of K labels behind each of N messages, `empty`
-# (K,) those behind the empty message. Return the N indices of the labels that win after calibration.
+# ### Exercise 01-3: Your own wording
+#
+# Write a wording that you would bet on, measure it on at least 200 validation tweets (about 10 seconds), and write
+# one sentence with its accuracy and the number of tweets. If it says "better" than the best of the ten, the interval
+# has to bear that out.
+
+# %%
+from softprompt_lab import course, evaluate, load_base_model, load_task
+
+base_model, tokenizer = load_base_model("smollm2")
+task = load_task("tweets")
+### BEGIN SOLUTION
+wording = "Tweet: {text}\nMood: "
+found = evaluate(base_model, task.with_template(wording), "validation", tokenizer=tokenizer, limit=200)
+low, high = found.confidence_interval
+sentence = f"It reaches {found.accuracy:.1%} of {found.n} tweets, with an interval from {low:.1%} to {high:.1%}."
+mine = {"wording": wording, "evaluation": found, "sentence": sentence}
+### END SOLUTION
+course.check("01-3", mine)
+
+# %% [markdown]
+# ### Exercise 01-4: A report that flatters
+#
+# This function is to choose the best prompt on the first `few` rows and to report it on the others. Its reports are
+# too good. Find the fault, repair the function, and let it return the letter of the fault in front of the accuracy.
+# - A: the mean is taken over the prompts and not over the rows
+# - B: the rows that are reported take part in the choice
+# - C: the accuracy is that of the rows that chose
+# - D: `argmax` gives the place of the best prompt and not its accuracy
+#
+# ```
+# def report(right, few):                            # right (prompts, rows): 1 where the answer was right
+#     winner = right.mean(dim=1).argmax()
+#     return right[winner, few:].mean().item()
+# ```
 
 
 # %%
-def calibrated_answers(scores, empty):
-    """Index of the winning label of each row, after the lean of the empty message is taken away."""
+def report(right, few):
+    """The letter of the fault, and the accuracy of the winner of the first rows on the others."""
     ### BEGIN SOLUTION
-    return (scores - empty).argmax(dim=1)
+    winner = right[:, :few].mean(dim=1).argmax()
+    return "B", right[winner, few:].mean().item()
     ### END SOLUTION
 
 
 # %% [markdown]
-# One line is enough. `course.hint("01-3")` opens a hint.
+# Which rows does each line look at?
 
 # %%
 from softprompt_lab import course
 
-course.check("01-3", calibrated_answers)
-
-# %% [markdown]
-# **01-4. How many rows do you need?** You plan a test and want the interval to reach at most *h* to either side where
-# it is widest, at *p* = 1/2. Derive the number of rows from the formula of 01-2, and return the fewest that do
-# (`math.ceil` rounds up).
-
-
-# %%
-import math
-
-
-def rows_needed(h):
-    """Fewest rows at which the half width of the Wilson interval at p = 1/2 is at most h."""
-    z = 1.96
-    ### BEGIN SOLUTION
-    # At p = 1/2 the half width is z / (2 * sqrt(n + z*z)); set it equal to h and solve for n.
-    return math.ceil(z * z / (4 * h * h) - z * z)
-    ### END SOLUTION
-
-
-# %% [markdown]
-# A derivation on paper takes three lines. `course.hint("01-4")` opens the first of them.
-
-# %%
-from softprompt_lab import course
-
-course.check("01-4", rows_needed)
+course.check("01-4", report)
 
 # %% [markdown]
 # ## Sources
 #
-# - Tony Z. Zhao, Eric Wallace, Shi Feng, Dan Klein, Sameer Singh: *Calibrate Before Use: Improving Few-Shot Performance
-#   of Language Models*, 2021, arXiv 2102.09690. Content-free inputs and the lean of a prompt. They rescale
-#   probabilities and use several content-free inputs; here one empty message and a difference of logarithms.
-# - Ari Holtzman, Peter West, Vered Shwartz, Yejin Choi, Luke Zettlemoyer: *Surface Form Competition: Why the Highest
-#   Probability Answer Isn't Always Right*, 2021, arXiv 2104.08315. Scores relative to what a label scores without
-#   the input.
-# - Tom B. Brown and others: *Language Models are Few-Shot Learners*, 2020, arXiv 2005.14165. Zero-shot, few-shot, and
-#   ranking answers by their probability.
-# - Edwin B. Wilson: *Probable Inference, the Law of Succession, and Statistical Inference*, Journal of the American
-#   Statistical Association 22, 1927. The interval.
+# - Zhao, Wallace, Feng, Klein, Singh: *Calibrate Before Use*, 2021, arXiv 2102.09690. How examples make a model lean,
+#   and texts without content; they rescale probabilities, here logarithms are subtracted.
+# - Brown and others: *Language Models are Few-Shot Learners*, 2020, arXiv 2005.14165. Examples in front, ranked
+#   answers.
+# - Wilson: *Probable Inference, the Law of Succession, and Statistical Inference*, Journal of the American
+#   Statistical Association 22, 1927.
+# - Hutto, Gilbert: *VADER*, ICWSM 2014. The tweets and their ratings.

@@ -1,65 +1,80 @@
 # %% [markdown]
 # # 02 Concatenation by hand
 #
-# **What is a soft prompt?** In chapter 01 the prompt was words. Here you replace the words by vectors, in
-# three lines of torch, and see that nothing else in the model changes.
+# **What is a soft prompt?**
+#
+# Chapter 01 looked for the best *words* to put in front of a text. But a language model does not read words:
+# its first layer turns each token into a vector, and all other layers see vectors only. So you can leave the
+# words out, put vectors of your own in front, and move them until the answer is right. In this chapter you do that
+# by hand, with ten steps of gradient descent.
 #
 # You will be able to
 #
-# - write the concatenation that all of prompt tuning rests on, and give the shape of every tensor in it;
-# - extend the attention mask and the labels so that they fit the longer input;
-# - say why a prompt made of a text's embeddings is that text, and why most soft prompts are no text;
-# - find the error that left padding makes, measure it, and mend it in two ways.
+# - write the concatenation that prompt tuning rests on, and give the shape of every tensor in it;
+# - extend mask and labels, and say what the backward pass gives at the prompt;
+# - say why every text is a soft prompt, and most soft prompts are no text;
+# - find out what padding does between a prompt and its text, and fix it.
 #
-# Time: 30 minutes of reading, about half a minute of running on two cores. Base model: `smollm2` (`tiny` in
-# fast mode). Letters: **B** rows of a batch, **P** virtual tokens, **T** text tokens, **D** width of a
-# vector, **V** words in the vocabulary, **L** layers.
+# This picture is the whole idea. You type its first panel yourself; the other two follow.
+
+# %%
+from softprompt_lab import plots
+
+plots.concatenation_diagram(4, [7, 5], [2, 2], title="The same four vectors stand in front of every row")
+
+# %% [markdown]
+# Orange: **P** = 4 virtual tokens, the same in both of the **B** = 2 rows. Blue and green: **T** tokens of
+# text, the green ones to be predicted. White: padding. Each cell of the first panel is a vector of **D** numbers.
+#
+# Now load a frozen model, and a task so small that its tensors fit on the page: a word in, its opposite out.
 
 # %% tags=["setup"]
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn import functional
 
-import softprompt_lab
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, evaluate
 from softprompt_lab import course, load_base_model, load_task, plots
 
-lab = course.settings()
-
-# %% [markdown]
-# The base model comes frozen: none of its weights asks for a gradient. It stays on the CPU, where the
-# tensors are that you make by hand. Loading takes a few seconds.
-
-# %%
-model, tokenizer = load_base_model(lab.base, device="cpu")
-task = load_task(lab.task)
+model, tokenizer = load_base_model("smollm2", device="cpu")
+task = load_task("words/antonym")
 words = model.get_input_embeddings()  # the table of word embeddings, (V, D)
 V, D = words.weight.shape
-print(f"{lab.base}: V = {V:,} words, D = {D} numbers a word, L = {model.config.num_hidden_layers} layers")
-assert not any(weight.requires_grad for weight in model.parameters())
+
+# %% [markdown]
+# This model has D = {{D}} and a vocabulary of V = {{V:,}} tokens. Of the task's words {{len(task.train)}} are for
+# training and {{len(task.test)}} are held out, `hot` among them. The answers differ, so there is no majority to
+# beat. The next cell sets what makes this chapter take long.
+
+# %% tags=["setup", "parameters"]
+STEPS = 10  # of gradient descent
+ROWS = 16  # training words that the steps see
+ASKED = None  # held-out words that are asked: all of them
+
+# %% tags=["fast"]
+STEPS, ROWS, ASKED = 2, 4, 4
 
 # %% [markdown]
 # ## The model reads vectors
 #
-# A tokenizer turns text into ids. The model's first layer turns each id into a row of a table with V rows
-# and D columns. What if you look up the rows yourself and hand the model vectors in place of ids? Guess:
-# same logits, nearly the same, or an error?
+# A model gets token ids and looks up a row of its table for each. Look the rows up yourself and hand over the
+# vectors:
 
 # %%
-ids = tokenizer("The parcel never came.", return_tensors="pt").input_ids  # (B, T) = (1, T)
+ids = tokenizer("hot ->", return_tensors="pt").input_ids  # (B, T)
 x = words(ids)  # (B, T, D)
-print("ids", tuple(ids.shape), "-> vectors", tuple(x.shape))
 with torch.no_grad():
     from_ids = model(input_ids=ids).logits  # (B, T, V)
     from_vectors = model(inputs_embeds=x).logits
-assert course.compare("logits from vectors, from ids", from_vectors, from_ids)
+print("ids", tuple(ids.shape), "vectors", tuple(x.shape))
+course.compare("logits from vectors, from ids", from_vectors, from_ids)
 
 # %% [markdown]
-# The same. `inputs_embeds` is a second door into every transformers model: it skips the table and leaves
-# the rest as it is. Through this door you can send vectors that stand in no row of the table. That is the
-# whole idea.
-#
-# ## The pseudocode
+# The logits are the same to the last bit. `inputs_embeds` skips the table, and it takes any vectors, also those
+# that are no row of the table. Through this door the prompt enters.
+
+# %% [markdown] tags=["exercise"]
+# ### Exercise 02-1: Put the prompt in front
 #
 # The text that this course grew from gives prompt tuning in seven lines:
 #
@@ -75,303 +90,327 @@ assert course.compare("logits from vectors, from ids", from_vectors, from_ids)
 # model(input_with_softprompt(x))
 # ```
 #
-# Type the first statement; P = 4 virtual tokens are enough to look at. Then put the prompt in front of `x`
-# as it stands there. Will torch do it?
-
-# %%
-P = 4
-torch.manual_seed(0)
-soft_prompt = nn.Parameter(torch.rand(P, D))  # (P, D), trainable
-print("soft prompt", tuple(soft_prompt.shape), "requires_grad:", soft_prompt.requires_grad)
-try:
-    torch.cat([soft_prompt, x], dim=1)
-except RuntimeError as error:
-    print("RuntimeError:", error)
-
-# %% [markdown]
-# The pseudocode passes over the batch. The prompt is (P, D), the input (B, T, D): all rows of a batch share
-# one prompt. `expand` shows the same P vectors to each of the B rows and copies nothing. The sequence is
-# dimension 1.
-#
-# Two more lines make it safe. A prompt is kept in float32 while a model may run in bfloat16, so the prompt
-# is cast to the input's type. And a prompt of another width belongs to another model: that is an error.
+# torch refuses it as it stands: a prompt (P, D) and an input (B, T, D) cannot be joined. Write a function that works
+# for every batch. Row b of the result, (B, P+T, D), is the prompt and then the text of row b, in the type of
+# `input_embeddings`; a prompt of another width is a ValueError.
 
 
-# %%
+# %% tags=["exercise"]
+import torch
+
+
 def concatenate_prompt(input_embeddings, prompt):
     """Put the same prompt (P, D) in front of every row of (B, T, D): Lester et al. 2021, section 2."""
+    ### BEGIN SOLUTION
     if prompt.shape[-1] != input_embeddings.shape[-1]:
         raise ValueError(f"the prompt is {prompt.shape[-1]} wide, the input {input_embeddings.shape[-1]}.")
     B = input_embeddings.shape[0]
     rows = prompt.to(input_embeddings.dtype).expand(B, -1, -1)  # (B, P, D)
     return torch.cat([rows, input_embeddings], dim=1)  # (B, P+T, D)
+    ### END SOLUTION
 
 
-# %% [markdown]
-# Try it on a batch of three rows. Which shape do you expect?
+# %% [markdown] tags=["exercise"]
+# Check it, or go on: a stub stops nothing. `course.hint("02-1")` in a cell of its own opens a hint.
 
-# %%
-three = x.expand(3, -1, -1)  # (B, T, D) with B = 3
-long = concatenate_prompt(three, soft_prompt)
-print(f"{tuple(three.shape)} behind {tuple(soft_prompt.shape)} -> {tuple(long.shape)}")
-assert torch.equal(long[:, P:], three), "the text must pass through unchanged"
-assert all(torch.equal(row, soft_prompt) for row in long[:, :P]), "each row begins with the prompt"
-assert torch.equal(long, softprompt_lab.concatenate_prompt(three, soft_prompt))
+# %% tags=["exercise"]
+from softprompt_lab import course
+
+course.check("02-1", concatenate_prompt)
 
 # %% [markdown]
-# The last line compares with the package: from the next chapter on you import this function instead of
-# typing it.
-#
 # ## A prompt made of words is those words
 #
-# Take an instruction, look up its embeddings, and use them as a prompt. How far are the logits from those
-# of the instruction written in front of the tweet? Write down a guess: 0, about 0.1, about 10?
+# From here on the chapter imports the package's `concatenate_prompt`, which does what you were asked to write.
+# As a first prompt take the embeddings of an instruction, a (P, D) tensor, and compare it with the same instruction
+# written in front of `hot ->` as text.
 
 # %%
-instruction = tokenizer("Classify if the tweet is a complaint or not:", return_tensors="pt").input_ids
-tweet = tokenizer(" The parcel never came.", return_tensors="pt").input_ids
-prompt_of_words = words(instruction[0])  # (P, D), P = tokens of the instruction
+course.vote("02-a")
+from softprompt_lab import concatenate_prompt
+
+instruction = tokenizer(task.instruction + "\n", return_tensors="pt").input_ids  # (1, P)
+start = words(instruction[0]).detach()  # (P, D)
 with torch.no_grad():
-    as_text = model(input_ids=torch.cat([instruction, tweet], dim=1)).logits
-    as_prompt = model(inputs_embeds=concatenate_prompt(words(tweet), prompt_of_words)).logits
-print(f"P = {len(prompt_of_words)}; the logits go from {as_text.min():.1f} to {as_text.max():.1f}")
-assert course.compare("prompt of embeddings, text in front", as_prompt, as_text, tolerance=1e-4)
+    as_text = model(input_ids=torch.cat([instruction, ids], dim=1)).logits
+    as_prompt = model(inputs_embeds=concatenate_prompt(x, start)).logits
+print(tuple(x.shape), "behind", tuple(start.shape), "->", tuple(concatenate_prompt(x, start).shape))
+course.compare("prompt of embeddings, text in front", as_prompt, as_text, tolerance=1e-4)
 
 # %% [markdown]
-# They agree. The model has no other input than these vectors, so it has no means to tell a prompt from
-# words. It follows that **every hard prompt is also a soft prompt**. A soft prompt that starts from a text
-# can therefore begin no worse than that text; chapter 03 does this.
+# They agree, so **every text is also a soft prompt**: whatever words reach, a soft prompt reaches too, because it
+# may begin as these words.
 #
-# One trap: the two must be joined as *ids*. If you join the strings first, the tokenizer may cut them
-# otherwise. Does it, when the space stands on the other side of the seam?
+# The reverse does not hold. Texts of P tokens are single points, V to the power P of them, while a soft prompt is
+# P x D = {{start.numel():,}} numbers, each free to move. Four vectors drawn by `torch.rand`, as in the pseudocode,
+# are no words at all. What does the model expect next behind each of these?
 
 # %%
-seam = {
-    "joined as text": tokenizer("or not: The parcel").input_ids,
-    "'or not:' + ' The parcel'": tokenizer("or not:").input_ids + tokenizer(" The parcel").input_ids,
-    "'or not: ' + 'The parcel'": tokenizer("or not: ").input_ids + tokenizer("The parcel").input_ids,
-}
-pd.DataFrame({name: [" | ".join(tokenizer.decode([i]) for i in row)] for name, row in seam.items()}).T.rename(
-    columns={0: "tokens, divided by |"}
+torch.manual_seed(0)
+drawn = torch.rand(4, D)
+fronts = {"instruction as vectors": start, "no prompt": start[:0], "torch.rand": drawn}
+shares = {"instruction as text": as_text[0, -1].softmax(-1)}  # (V,)
+for name, prompt in fronts.items():
+    with torch.no_grad():
+        logits = model(inputs_embeds=concatenate_prompt(x, prompt)).logits
+    shares[name] = logits[0, -1].softmax(-1)
+likely = {i: repr(tokenizer.decode([i])) for share in shares.values() for i in share.topk(2).indices.tolist()}
+table = pd.DataFrame({name: share[list(likely)] for name, share in shares.items()}, index=likely.values()).T
+table["any other"] = 1 - table.sum(axis=1)
+plots.answer_shares(
+    {"behind 'hot ->'": table},
+    "probability of the next token",
+    title="A text and its vectors give the same answer",
 )
 
 # %% [markdown]
-# In `smollm2`'s vocabulary the space belongs to the word behind it (" The" is one token). A space left at
-# the end of the first piece becomes a token of its own, and the second piece begins with another "The".
-# Keep the space with the word that follows: the package does the same with labels (" complaint").
-#
-# ## Most soft prompts are no text
-#
-# How many prompts of 4 words are there, and how many vectors of 4 x D numbers could a tiny step reach? The
-# words are V to the power P points. The soft prompts fill the space between them: P x D numbers, each free
-# to move.
-
-# %%
-print(f"hard prompts of {P} tokens: {V}^{P} = {float(V) ** P:.1e} points")
-print(f"soft prompts of {P} tokens: a space of P x D = {P * D:,} dimensions")
-distance = torch.cdist(soft_prompt.detach(), words.weight).min(dim=1)  # from each virtual token to its nearest word
-print("distance to the nearest word:", [round(d, 1) for d in distance.values.tolist()])
-assert distance.values.min() > 1e-3, "the random prompt stands on no word"
-
-# %% [markdown]
-# The prompt of the pseudocode, drawn by `torch.rand`, stands on no word at all. Does the model notice which
-# prompt is in front? Predict: which of the three columns differ?
-
-
-# %%
-def next_tokens(embeddings, k=4):
-    """The k most probable next tokens and their probabilities."""
-    with torch.no_grad():
-        probabilities = model(inputs_embeds=embeddings).logits[0, -1].softmax(dim=-1)  # (V,)
-    top = probabilities.topk(k)
-    return [f"{tokenizer.decode([i])!r} {p:.2f}" for p, i in zip(top.values, top.indices.tolist(), strict=True)]
-
-
-start = words(tokenizer("The weather today is", return_tensors="pt").input_ids)
-prompts = {"no prompt": soft_prompt[:0], "the instruction": prompt_of_words, "torch.rand": soft_prompt}
-pd.DataFrame({name: next_tokens(concatenate_prompt(start, p)) for name, p in prompts.items()})
-
-# %% [markdown]
-# All three differ. A prompt changes what the model says next although no weight of the model changed.
-# Whether it says something *useful* is a matter of where the vectors lie, and that is what training is for
-# (chapter 04). `soft_prompt[:0]` is a prompt of no tokens: the concatenation then gives back the input.
+# The instruction gives the same as text and as vectors. The random vectors change the answer too, but not to
+# anything useful: from the nearest of them to the nearest word it is {{torch.cdist(drawn, words.weight).min():.1f}},
+# while a word's own vector is typically {{words.weight.norm(dim=1).median():.1f}} long. Where a prompt should start is
+# the question of chapter 03.
 #
 # ## Mask and labels grow with the input
 #
-# A batch holds rows of different length, so the short ones are padded. Three tensors describe it: ids,
-# attention mask (1 text, 0 pad) and labels (the token to be predicted, or -100 for "do not count"). Here
-# are two messages with their labels; `task.encode` splits a row into context and label, and ends the label
-# with the end token.
-
-# %%
-short = task.with_template("{text} Label : ")
-rows = [
-    short.encode(tokenizer, "Thank you for the quick reply.", "no complaint"),
-    short.encode(tokenizer, "It broke.", "complaint"),
-]
-for context, label in rows:
-    print(tokenizer.decode(context), "->", [tokenizer.decode([i]) for i in label])
-
-# %% [markdown]
-# The next function lays them out. It can pad on either side; you will need both. Read the loop once: `end`
-# is where the row's last token stands.
+# To move a prompt you need a loss, and for a loss a batch. Its rows differ in length, so the shorter ones are
+# padded, and three (B, T) tensors describe it: ids, attention mask (1 text, 0 pad) and labels (the token to be
+# predicted, or -100 for none).
 
 
 # %%
 def batch_of(rows, side="right"):
-    """Ids, attention mask and labels, (B, T) each, of rows (context ids, label ids) padded on one side."""
-    T = max(len(context) + len(label) for context, label in rows)
-    ids = torch.full((len(rows), T), tokenizer.pad_token_id)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-    for b, (context, label) in enumerate(rows):
-        length = len(context) + len(label)
-        end = T if side == "left" else length
-        ids[b, end - length : end] = torch.tensor(context + label)
-        mask[b, end - length : end] = 1
-        labels[b, end - len(label) : end] = torch.tensor(label)
+    """Ids, attention mask and labels, (B, T) each, of rows (context ids, answer ids)."""
+
+    def pad(lists, value):
+        tensors = [torch.tensor(each) for each in lists]
+        return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value, padding_side=side)
+
+    ids = pad([context + answer for context, answer in rows], tokenizer.pad_token_id)
+    mask = pad([[1] * len(context + answer) for context, answer in rows], 0)
+    labels = pad([[-100] * len(context) + answer for context, answer in rows], -100)
     return ids, mask, labels
 
 
-# %% [markdown]
-# With the prompt in front, the input is P + T long, and mask and labels are still T long. What do you put
-# in front of each? The prompt is to be read, so its mask is 1. It is not to be predicted, so its labels are
-# -100.
-
-
-# %%
 def extend(tensor, P, value):
     """A mask or labels (B, T) with P columns of `value` in front: (B, P+T)."""
     return torch.cat([tensor.new_full((len(tensor), P), value), tensor], dim=1)
 
 
-ids, mask, labels = batch_of(rows)
-long_mask, long_labels = extend(mask, P, 1), extend(labels, P, -100)
-plots.concatenation_diagram(P, [len(c) + len(y) for c, y in rows], [len(y) for _, y in rows])
+train = [task.encode(tokenizer, row["word"], row["text_label"]) for row in task.train]
 
 # %% [markdown]
-# Orange: the prompt, the same P vectors in both rows. Blue: text. Green: the label. White:
-# pads, which the mask hides. The three pictures have the same shape, and the table gives it with this
-# batch's numbers.
+# `batch_of` pads on either side, and you will need both. `extend` makes room for the prompt: it is to be read, so
+# its mask is 1, and nobody is to predict it, so its labels are -100. Here are two training words behind four
+# virtual tokens. `task.encode` gives the ids of context and answer, and ends the answer with the end token.
 
 # %%
-B, T = ids.shape
-x = words(ids)  # (B, T, D)
-tensors = {
-    "prompt": ("P, D", soft_prompt),
-    "text embeddings": ("B, T, D", x),
-    "concatenated": ("B, P+T, D", concatenate_prompt(x, soft_prompt)),
-    "extended mask": ("B, P+T", long_mask),
-    "extended labels": ("B, P+T", long_labels),
-}
-pd.DataFrame({name: {"letters": letters, "shape": tuple(t.shape)} for name, (letters, t) in tensors.items()}).T
+pair = [train[3], train[2]]
+tokens = [tokenizer.convert_ids_to_tokens(context + answer) for context, answer in pair]
+tokens = [[token.strip("Ġ").replace("<|im_end|>", "<end>") for token in row] for row in tokens]
+sizes = [len(row) for row in tokens], [len(answer) for _, answer in pair]
+plots.concatenation_diagram(4, *sizes, words=tokens, title="The mask grows by P ones, the labels by P times -100")
 
 # %% [markdown]
-# Now the model can compute a loss. Does it count what you mean? The loss must be the mean over the label
-# tokens, five in these two rows on `smollm2`, each predicted from the position *before* it.
+# The loss is the mean over the green cells of the last panel, each predicted from the position *before* it: `fail`
+# from the arrow, and a text's first token from the last virtual token.
+#
+# ## What the backward pass gives
+#
+# Put the instruction in front of this pair, now as something that may move. Compute the loss, also by hand with
+# the shift by one position, and go backward.
+
+# %%
+ids, mask, labels = batch_of(pair)
+prompt = nn.Parameter(start.clone())  # (P, D), trainable
+P = len(prompt)
+z = concatenate_prompt(words(ids), prompt)  # (B, P+T, D)
+z.retain_grad()
+output = model(inputs_embeds=z, attention_mask=extend(mask, P, 1), labels=extend(labels, P, -100))
+predicting = output.logits[:, P - 1 : -1]  # (B, T, V): from the last virtual token to the last but one of the text
+by_hand = nn.functional.cross_entropy(predicting[labels != -100], labels[labels != -100])
+course.compare("loss by hand, loss of transformers", by_hand, output.loss)
+output.loss.backward()
+moving = [name for name, weight in model.named_parameters() if weight.grad is not None]
+print(f"weights of the model with a gradient: {len(moving)}")
+print("gradient at the input", tuple(z.grad.shape), "at the prompt", tuple(prompt.grad.shape))
+
+# %% tags=["check"]
+assert moving == []
+assert torch.allclose(prompt.grad, z.grad[:, :P].sum(dim=0), atol=1e-6)
+
+# %% [markdown]
+# The gradient went back through all {{model.config.num_hidden_layers}} layers, and it is kept in one place only: the
+# prompt is the only trainable tensor, because the model is frozen and the text's embeddings come out of its frozen
+# table. At the input it is (B, P+T, D), at the prompt (P, D). How the one becomes the other is exercise 02-4.
+#
+# ## Ten steps by hand
+#
+# First see where you start. `ask` lets the model write behind a prompt: what does it make of four held-out words,
+# without a prompt and behind the instruction?
 
 
 # %%
-def run(ids, mask, prompt, labels=None, **more):
+def ask(word, prompt):
+    """What the model writes behind prompt and word."""
+    context = torch.tensor([task.encode(tokenizer, word)[0]])
+    x = concatenate_prompt(words(context), prompt)
+    mask = torch.ones(x.shape[:2], dtype=torch.long)
+    written = model.generate(inputs_embeds=x, attention_mask=mask, max_new_tokens=8, do_sample=False)
+    return tokenizer.decode(written[0], skip_special_tokens=True)
+
+
+asked = ["hot", "big", "artificial", "wet"]
+answers = pd.DataFrame(index=asked)
+answers["no prompt"] = [repr(ask(word, start[:0])) for word in asked]
+answers["instruction"] = [repr(ask(word, start)) for word in asked]
+answers
+
+# %% [markdown]
+# Without a prompt the model meets the opposite by chance at most. Behind the instruction it often knows what is meant,
+# but it does not stop, because nobody told it how an answer ends.
+#
+# Now ten steps. Each takes the loss on {{ROWS}} training words, goes backward, and moves the prompt by 0.2 in the
+# direction in which the loss falls fastest: about twenty seconds on two cores.
+
+
+# %%
+course.vote("02-b")
+
+
+def run(ids, mask, prompt, labels, **more):
     """The base model behind a prompt, with mask and labels extended."""
-    P = len(prompt)
-    if labels is not None:
-        more["labels"] = extend(labels, P, -100)
-    x = concatenate_prompt(words(ids), prompt)
-    return model(inputs_embeds=x, attention_mask=extend(mask, P, 1), **more)
+    P, x = len(prompt), concatenate_prompt(words(ids), prompt)
+    return model(inputs_embeds=x, attention_mask=extend(mask, P, 1), labels=extend(labels, P, -100), **more)
 
 
-with torch.no_grad():
-    output = run(ids, mask, soft_prompt, labels)
-predicting = output.logits[:, P - 1 : -1]  # (B, T, V): the last virtual token predicts the first text token
-by_hand = functional.cross_entropy(predicting[labels != -100], labels[labels != -100])
-print(f"{int((labels != -100).sum())} label tokens, loss {output.loss:.4f}; logits {tuple(output.logits.shape)}")
-assert course.compare("loss by hand, loss of transformers", by_hand, output.loss)
+ids, mask, labels = batch_of(train[:ROWS])
+prompt, losses = nn.Parameter(start.clone()), []
+for step in range(STEPS):
+    loss = run(ids, mask, prompt, labels).loss
+    loss.backward()
+    with torch.no_grad():
+        prompt -= 0.2 * prompt.grad / prompt.grad.norm()  # downhill, by 0.2
+    prompt.grad = None
+    losses.append({"kind": "training words", "step": step, "loss": loss.item()})
+moved = prompt.detach()
+axis = {"loss": "loss (nats a token)"}
+plots.curves_figure(pd.DataFrame(losses), "step", axis, title="The loss falls from step to step")
 
 # %% [markdown]
-# The logits cover P + T positions. Position i predicts token i + 1, so the slice begins at P - 1: the *last
-# virtual token* predicts the first word. Forget the shift and a loss still comes out, of the wrong
-# question: exercise 02-3.
-#
-# ## Right against left padding
-#
-# A row's result should not depend on the rows beside it. The short row has pads: on its right, or on its
-# left. The mask hides them in both cases. Predict: does the short row get the same logits alone, padded
-# right, padded left?
+# The loss falls from {{losses[0]["loss"]:.2f}} to {{losses[-1]["loss"]:.2f}} nats a token, but on words that the steps
+# saw. Ask all {{len(task.test)}} held-out words, about twenty seconds, and set the answers beside what wordings,
+# examples and longer training reached on the same words.
 
 # %%
-contexts = [(c, []) for c, _ in rows]  # up to "Label :", where the label is to be predicted
-alone_ids, alone_mask, _ = batch_of(contexts[1:])
-prompt = prompt_of_words.detach()
+packaged = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=P), tokenizer=tokenizer, start=start)
+found = evaluate(packaged, task, prompts={"instruction as vectors": start, "after ten steps": moved}, limit=ASKED)
+columns = ["accuracy", "low", "high"]
+measured = pd.DataFrame({name: [each.accuracy, *each.confidence_interval] for name, each in found.items()}, columns).T
+names = {"wording": "best wording", "20 examples": "20 examples in front", "trained": "4 vectors, trained 100 steps"}
+known = pd.read_csv("tables/antonym.csv").groupby("kind")[[*columns, "tokens"]].max().loc[list(names)].rename(names)
+rows = pd.concat({"measured here": measured, "best of its kind, from a table": known}, names=["kind", "label"])
+n, majority = found["after ten steps"].n, found["after ten steps"].majority_baseline
+plots.accuracy_comparison(
+    rows.reset_index().sort_values("accuracy"),
+    majority,
+    f"held-out words that are right, n = {n}",
+    title="Ten steps nearly double the right answers",
+)
+
+# %% tags=["check"]
+before, after = found.values()
+assert after.accuracy > 1.7 * before.accuracy
+# exercise 02-2: behind a mask of zeros the prompt has no influence
+hidden = nn.Parameter(start.clone())
+with_mask = {"attention_mask": extend(mask, P, 0), "labels": extend(labels, P, -100)}
+loss = model(inputs_embeds=concatenate_prompt(words(ids), hidden), **with_mask).loss
+loss.backward()
+assert hidden.grad.abs().max() == 0
+assert abs(loss.item() - run(ids, mask, start[:0], labels).loss.item()) < 1e-3
+assert losses[-1]["loss"] < 0.3 * losses[0]["loss"]
+
+# %% [markdown]
+# From {{found["instruction as vectors"].accuracy:.0%}} to {{found["after ten steps"].accuracy:.0%}} of the held-out
+# words, from {{ROWS}} examples, without a change to any weight of the model. Each vector moved by
+# {{(moved - start).norm(dim=1).mean():.2f}} on average, where the nearest other word is
+# {{torch.cdist(start, words.weight).topk(2, largest=False).values[:, 1].mean():.1f}} away. With n = {{n}} the intervals
+# are wide, so the order of neighbouring lines may be chance. Twenty examples in front are still ahead, but they
+# take {{known["tokens"]["20 examples in front"]:.0f}} tokens in front of every word, and the prompt takes {{P}}.
+#
+# What do the four words get now?
+
+# %%
+answers["after ten steps"] = [repr(ask(word, moved)) for word in asked]
+answers
+
+# %% [markdown]
+# The answers also *stop*: the end token was among the labels, so the prompt learned that too.
+#
+# ## The pads between
+#
+# One trap is left. A row's result should not depend on the rows beside it. Take the pair from above without its
+# answers, and look at the logits behind the arrow of the shorter row: alone, in a batch padded on the right, and in
+# one padded on the left.
+
+# %%
+course.vote("02-c")
+contexts = [(context, []) for context, _ in pair]
 
 
-def last_logits(side, prompt, **more):
-    """(V,) logits at the last token of the short row, in a batch padded on `side`."""
-    ids, mask, _ = batch_of(contexts, side)
-    last = -1 if side == "left" else int(mask[1].sum()) + len(prompt) - 1
+def behind_the_arrow(rows, side):
+    """(V,) logits at the last token of the last row."""
+    ids, mask, labels = batch_of(rows, side)
+    last = -1 if side == "left" else P + int(mask[-1].sum()) - 1
     with torch.no_grad():
-        return run(ids, mask, prompt, **more).logits[1, last]
+        return run(ids, mask, moved, labels).logits[-1, last]
 
 
-with torch.no_grad():
-    alone = run(alone_ids, alone_mask, prompt).logits[0, -1]  # (V,)
-right, left = last_logits("right", prompt), last_logits("left", prompt)
-assert course.compare("padded right, alone", right, alone, tolerance=1e-3)
+alone = behind_the_arrow(contexts[1:], "right")
+right, left = behind_the_arrow(contexts, "right"), behind_the_arrow(contexts, "left")
+course.compare("padded right, alone", right, alone, tolerance=1e-3)
 course.compare("padded left,  alone", left, alone, tolerance=1e-3)
-assert (left - alone).abs().max() > 0.01, "left padding behind a prompt changes the result"
+
+# %% tags=["check"]
+assert (right - alone).abs().max() < 1e-3
+assert (left - alone).abs().max() > 0.1
 
 # %% [markdown]
-# Right is right, left is wrong, although every pad is masked. Draw what stands where: the same two
-# messages, labels included, behind 4 virtual tokens.
+# Right is right and left is wrong, although every pad is masked. Draw the batch that was padded on the left:
 
 # %%
-plots.concatenation_diagram(P, [len(c) + len(y) for c, y in rows], [len(y) for _, y in rows], padding_side="left")
+plots.concatenation_diagram(4, *sizes, "left", tokens, title="On the left, the pads stand between prompt and text")
 
 # %% [markdown]
-# In row 1 the pads stand *between* the prompt and the text. The mask keeps the model from looking at them,
-# but the model counts positions through them: the text begins at a later position, so it is farther from
-# its prompt. It reads a prompt that was said long ago.
-#
-# If that explains it, the error must vanish without a prompt: a text moved as a whole keeps its distances,
-# and this model knows distances only (rotary positions). Does it vanish?
+# In row 1 the model does not look at the pads, but it counts them, so the text lies farther from its prompt than in
+# training. If that is the reason, then three things must hold. The error grows with the number of pads. It
+# vanishes without a prompt, since this model knows distances only (rotary positions) and a text that moves as a
+# whole keeps its own. And it vanishes if positions are taken from the running sum of the mask, where pads add
+# nothing. Measuring it takes about half a minute.
 
 # %%
-nothing = prompt[:0]  # P = 0
-with torch.no_grad():
-    bare = model(input_ids=alone_ids).logits[0, -1]
-assert course.compare("no prompt, padded left, alone", last_logits("left", nothing), bare, tolerance=1e-3)
+unseen = batch_of([task.encode(tokenizer, row["word"], row["text_label"]) for row in task.validation][:ASKED])
+lines, x_axis = [], "masked pads in front of the text"
+for pads in (0, 1, 2, 4, 8):
+    ids, mask, labels = (extend(t, pads, v) for t, v in zip(unseen, (tokenizer.pad_token_id, 0, -100), strict=True))
+    counted = (extend(mask, P, 1).cumsum(dim=1) - 1).clamp(min=0)  # (B, P+T)
+    ways = {"no prompt": (moved[:0], {}), "prompt": (moved, {}), "prompt, by mask": (moved, {"position_ids": counted})}
+    for kind, (prompt, more) in ways.items():
+        with torch.no_grad():
+            loss = run(ids, mask, prompt, labels, **more).loss.item()
+        lines.append({"kind": kind, x_axis: pads, "loss": loss})
+lines = pd.DataFrame(lines)
+lines["added"] = lines["loss"] - lines.groupby("kind")["loss"].transform("first")
+axis = {"added": "added to the loss (nats a token)"}
+plots.curves_figure(lines, x_axis, axis, title="Pads behind a prompt cost loss")
+
+# %% tags=["check"]
+shown = lines.pivot(index=x_axis, columns="kind", values="added")
+assert shown[["no prompt", "prompt, by mask"]].abs().max(axis=None) < 1e-3
+assert shown["prompt"].is_monotonic_increasing
 
 # %% [markdown]
-# It vanishes. So left padding, which does no harm to a bare decoder of this kind, becomes wrong once
-# something stands in front of the pads. Does the error grow with the number of pads? Put 0 to 64 of them
-# between.
-
-
-# %%
-def with_pads_between(pads):
-    """(V,) last logits of the short row with `pads` hidden positions between prompt and text."""
-    gap = torch.full((1, pads), tokenizer.pad_token_id)
-    ids, mask = torch.cat([gap, alone_ids], dim=1), torch.cat([torch.zeros_like(gap), alone_mask], dim=1)
-    with torch.no_grad():
-        return run(ids, mask, prompt).logits[0, -1]
-
-
-table = []
-for pads in (0, 1, 4, 16, 64):
-    logits = with_pads_between(pads)
-    moved = (logits.softmax(-1) - alone.softmax(-1)).abs().sum() / 2  # total variation
-    table.append({"pads": pads, "largest difference": (logits - alone).abs().max(), "moved": moved})
-assert table[0]["largest difference"] < 1e-3
-pd.DataFrame(table).astype(float).round(4).set_index("pads").rename(columns={"moved": "probability moved"})
-
-# %% [markdown]
-# No pads, no error; one pad is enough for one. "Probability moved" is how much of the next token's
-# probability went to other tokens. How the error grows depends on model and prompt: read it off your table,
-# not off a rule.
-#
-# ### Is it only our mistake?
-#
-# Hugging Face PEFT is the reference of this course. Give it the same prompt and the same left-padded batch,
-# and compare its short row with yours.
+# All three hold, on the {{len(task.validation)}} validation words. So there are two fixes: take positions from the
+# mask, or keep the text directly behind its prompt and the pads outside. The package does the second, on whatever
+# side you pad. Hugging Face PEFT, the reference of this course, does neither:
 
 # %%
 import warnings
@@ -379,138 +418,66 @@ import warnings
 import peft
 
 warnings.simplefilter("ignore", FutureWarning)  # about a name of transformers that PEFT uses
-config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(prompt))
-peft_model = peft.get_peft_model(model, config)
-peft_model.prompt_encoder["default"].embedding.weight.data.copy_(prompt)
+theirs = peft.get_peft_model(model, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=P))
+theirs.prompt_encoder["default"].embedding.weight.data.copy_(moved)
+ours = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=P), start=moved)
 left_ids, left_mask, _ = batch_of(contexts, "left")
 with torch.no_grad():
-    theirs = peft_model(input_ids=left_ids, attention_mask=left_mask).logits[1, -1]
-assert course.compare("PEFT padded left, ours padded left", theirs, left, tolerance=1e-3)
-course.compare("PEFT padded left, alone", theirs, alone, tolerance=1e-3)
+    by_peft, by_us = (each(input_ids=left_ids, attention_mask=left_mask).logits[1, -1] for each in (theirs, ours))
+course.compare("PEFT padded left, by hand padded left", by_peft, left, tolerance=1e-3)
+course.compare("package padded left, alone", by_us, alone, tolerance=1e-3)
+
+# %% tags=["check"]
+assert (by_peft - left).abs().max() < 1e-3
+assert (by_us - alone).abs().max() < 1e-3
 
 # %% [markdown]
-# PEFT does what you did, so its result for a left-padded row is off by the same amount. The notebook that
-# this course grew from pads left, too.
+# Which models are affected depends on how they know where a token stands (exercise 02-5). The BLOOM model of PEFT's
+# example notebook counts positions from the mask, so it is not affected at all.
 #
-# ### Two mends
-#
-# 1. **Count positions from the mask.** Pads get no number of their own: the running sum of the mask, minus
-#    1.
-# 2. **Keep the text directly behind the prompt** and put pads outside, on the right or in front of the
-#    prompt. The package's `SoftPromptModel` does this whatever side you pad on.
-#
-# Both must give what the row gives alone.
-
-# %%
-positions = (extend(left_mask, len(prompt), 1).cumsum(dim=1) - 1).clamp(min=0)  # (B, P+T)
-counted = last_logits("left", prompt, position_ids=positions)
-assert course.compare("left, positions counted from the mask, alone", counted, alone, tolerance=1e-3)
-
-config = softprompt_lab.PromptTuningConfig(num_virtual_tokens=len(prompt))
-packaged = softprompt_lab.SoftPromptModel(model, config, start=prompt)
-with torch.no_grad():
-    ours = packaged(left_ids, left_mask).logits[1, -1]
-assert course.compare("SoftPromptModel padded left, alone", ours, alone, tolerance=1e-3)
-
-# %% [markdown]
-# ## Only the prompt gets a gradient
-#
-# The loss goes back through all L layers. Where does a gradient stay? Guess for three tensors: the weights
-# of the model, the embeddings of the text, the prompt.
-
-# %%
-prompt = nn.Parameter(prompt_of_words.detach().clone())  # (P, D)
-loss = run(ids, mask, prompt, labels).loss
-loss.backward()
-with_gradient = [name for name, weight in model.named_parameters() if weight.grad is not None]
-total = sum(weight.numel() for weight in model.parameters())
-print(f"weights of the base model: {total:,} numbers, {len(with_gradient)} tensors with a gradient")
-print(f"prompt: {prompt.numel():,} numbers ({prompt.numel() / total:.4%}), gradient {tuple(prompt.grad.shape)}")
-assert with_gradient == []
-assert (prompt.grad.norm(dim=1) > 0).all()
-
-# %% [markdown]
-# The model's weights are frozen, the text's embeddings come out of a frozen table, and the prompt is the
-# only leaf that asks. All P virtual tokens receive a gradient. The backward pass still runs through every
-# layer, so a step is not for nothing; what is saved is the memory for the weights' gradients and for the
-# optimizer's state.
-#
-# Now take one step, and check two claims: the loss of this batch goes down, and the model does not change
-# by a bit.
-
-
-# %%
-def fingerprint(module):
-    """The bits of each weight tensor, read as whole numbers and added up: one changed bit changes the sum."""
-    return [weight.view(torch.int32).sum().item() for weight in module.parameters()]
-
-
-before, loss_before = fingerprint(model), loss.item()
-direction = prompt.grad / prompt.grad.norm()
-with torch.no_grad():
-    prompt -= 0.1 * direction  # one small step downhill, of length 0.1
-    loss_after = run(ids, mask, prompt, labels).loss.item()
-print(f"loss {loss_before:.4f} -> {loss_after:.4f}")
-assert loss_after < loss_before
-assert fingerprint(model) == before, "the base model must not change"
-
-# %% [markdown]
-# One last question, which decides about training: how wrong is this *gradient* if the batch is padded left
-# and positions are not mended? Compare with the right-padded batch: relative size of the difference.
-
-
-# %%
-def gradient(side, **more):
-    """The prompt's gradient (P, D) on the batch padded on `side`."""
-    leaf = prompt.detach().clone().requires_grad_()
-    ids, mask, labels = batch_of(rows, side)
-    return torch.autograd.grad(run(ids, mask, leaf, labels, **more).loss, leaf)[0]
-
-
-right_gradient = gradient("right")
-positions = (extend(batch_of(rows, "left")[1], len(prompt), 1).cumsum(dim=1) - 1).clamp(min=0)
-for name, more in {"left": {}, "left, positions counted": {"position_ids": positions}}.items():
-    off = (gradient("left", **more) - right_gradient).norm() / right_gradient.norm()
-    print(f"{name}: off by {off:.2%}")
-assert off < 1e-3, "with counted positions the gradient is the same"
-
-# %% [markdown]
-# One of two rows was padded here; in a larger batch every row but the longest is. A prompt trained on one
-# layout and used on the other meets distances that it has never seen.
+# You carried prompt, mask and labels by hand through this chapter, which is clumsy. Chapter 03 makes the prompt a
+# class, which holds the vectors and knows where they may start.
 
 # %% [markdown]
 # ## Summary
 #
-# - A soft prompt is a (P, D) tensor put in front of the (B, T, D) input: (B, P+T, D). Nothing else changes.
-# - The mask grows by P ones, the labels by P times -100, and the last virtual token predicts the first
-#   word.
-# - A prompt made of a text's embeddings gives the text's logits; a soft prompt in general is no text.
-# - Pads between prompt and text change the result of a model that counts positions through them, in PEFT
-#   too. Keep the text directly behind the prompt, or count positions from the mask.
-# - With a frozen model the prompt is the only tensor that gets a gradient.
+# - A soft prompt is a (P, D) tensor in front of the (B, T, D) input: (B, P+T, D). Nothing else changes.
+# - The mask grows by P ones, the labels by P times -100; the last virtual token predicts the first word.
+# - The embeddings of a text, used as a prompt, give the text's logits. Most soft prompts are no text.
+# - In front of a frozen model only the prompt gets a gradient, of shape (P, D).
+# - Ten steps on a few words lift a skill that the model has already; they change no weight.
+# - Pads between prompt and text change the result wherever positions count them. Keep the text directly behind its
+#   prompt, or take positions from the mask.
 
 # %% [markdown]
 # ## Exercises
 #
-# Each has a specification, a stub and a check. `course.hint("02-1")` in a cell of its own opens a hint. A
-# stub that you leave alone stops nothing.
+# ### Exercise 02-2: The loss that does not move
 #
-# ### 02-1 Without `torch.cat`
+# The loss is the same at every step, to the last digit, and it is the loss without any prompt. One line is at fault:
 #
-# Write the concatenation again with an empty result that you fill, as a picture: for b in range(B),
-# position p < P of row b is `prompt[p]`, position P + t is `x[b, t]`. Two slice assignments are enough, and
-# gradients pass through them. The result has the type of `x`.
+# ```text
+# for step in range(10):
+#     z = concatenate_prompt(words(ids), prompt)                                    # A
+#     long_mask = torch.cat([mask.new_zeros(len(mask), P), mask], dim=1)            # B
+#     long_labels = torch.cat([labels.new_full((len(mask), P), -100), labels], 1)   # C
+#     model(inputs_embeds=z, attention_mask=long_mask, labels=long_labels).loss.backward()
+#     with torch.no_grad():
+#         prompt -= 0.01 * prompt.grad                                              # D
+#     prompt.grad = None
+# ```
+#
+# Return its letter, and the right mask.
 
 
 # %%
-def prepend(x, prompt):
-    """(B, T, D) and (P, D) -> (B, P+T, D)."""
+import torch
+
+
+def extended_mask(mask, P):
+    """(B, T) -> the letter of the line at fault, and the right mask (B, P+T)."""
     ### BEGIN SOLUTION
-    (B, T, D), P = x.shape, len(prompt)
-    result = x.new_empty(B, P + T, D)
-    result[:, :P] = prompt
-    result[:, P:] = x
-    return result
+    return "B", torch.cat([mask.new_ones(len(mask), P), mask], dim=1)
     ### END SOLUTION
 
 
@@ -520,71 +487,61 @@ def prepend(x, prompt):
 # %%
 from softprompt_lab import course
 
-course.check("02-1", prepend)
+course.check("02-2", extended_mask)
 
 # %% [markdown]
-# ### 02-2 Text first
+# ### Exercise 02-3: Ten steps in any direction
 #
-# The second mend. Move each row's text to the left and its pads to the right; the text keeps its order. In
-# loops: for each row, first all `ids[b, t]` with `mask[b, t] == 1` in rising t, then those with `mask[b, t]
-# == 0`. Return the new ids and the new mask, (B, T) each. Pads may stand anywhere in the row.
+# Ten steps of 0.2 end at most 2 away from the instruction. Was it the distance that helped, or the direction?
+# `losses_at([0, 2])` moves the instruction so far in a random direction (`seed` gives another) and returns the loss on
+# the same training words for each distance. Run it for 0, 2 and at least one more, and write a sentence that compares
+# two losses and names a number. The answer is `{"losses": ..., "sentence": ...}`.
 
 
 # %%
-def text_first(ids, mask):
-    """(B, T) ids and mask -> the same with each row's text in front of its pads."""
-    ### BEGIN SOLUTION
-    order = mask.argsort(dim=1, descending=True, stable=True)
-    return ids.gather(1, order), mask.gather(1, order)
-    ### END SOLUTION
+import torch
+
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, load_base_model, load_task
+from softprompt_lab.batch import pad_rows
+
+
+def losses_at(distances, seed=0):
+    """The loss on 16 training words behind an instruction that was moved so far in a random direction."""
+    model, tokenizer = load_base_model("smollm2", device="cpu")
+    task = load_task("words/antonym")
+    rows = [task.encode(tokenizer, row["word"], row["text_label"]) for row in task.train.select(range(16))]
+    ids, mask = pad_rows([context + answer for context, answer in rows], model.device)
+    labels = pad_rows([[-100] * len(context) + answer for context, answer in rows], model.device, -100)[0]
+    instruction = tokenizer(task.instruction + "\n", return_tensors="pt").input_ids[0]
+    start = model.get_input_embeddings()(instruction).detach()  # (P, D)
+    direction = torch.randn(start.shape, generator=torch.Generator().manual_seed(seed))
+    soft = SoftPromptModel(model, PromptTuningConfig(num_virtual_tokens=len(start)), start=start)
+    losses = {}
+    for distance in distances:
+        with torch.no_grad():
+            soft.prompt.copy_(start + distance * direction / direction.norm())
+            losses[distance] = soft.loss(ids, mask.long(), labels).item()
+    return losses
 
 
 # %% [markdown]
-# Check it:
+# Some seconds for all distances:
 
 # %%
 from softprompt_lab import course
 
-course.check("02-2", text_first)
+### BEGIN SOLUTION
+losses = losses_at([0, 2, 8])
+sentence = f"As far as ten steps go, but in a random direction, the loss is {losses[2]:.2f}, not below {losses[0]:.2f}."
+answer = {"losses": losses, "sentence": sentence}
+### END SOLUTION
+course.check("02-3", answer)
 
 # %% [markdown]
-# ### 02-3 The loss from the logits
+# ### Exercise 02-4: The gradient of the prompt
 #
-# `logits` is (B, P+T, V) and comes from an input with P virtual tokens; `labels` is (B, T), -100 where
-# nothing counts. Return the mean of `-log_softmax(logits[b, P + t - 1])[labels[b, t]]` over all (b, t)
-# whose label is not -100. P is not given: read it off the shapes. It may be 0; then no position predicts
-# the first token, and its label is left out.
-
-
-# %%
-from torch.nn import functional
-
-
-def label_loss(logits, labels):
-    """Mean cross-entropy of the labelled tokens, in nats."""
-    ### BEGIN SOLUTION
-    P = logits.shape[1] - labels.shape[1]
-    if P == 0:
-        P, labels = 1, labels[:, 1:]
-    return functional.cross_entropy(logits[:, P - 1 : -1].flatten(0, 1), labels.flatten(), ignore_index=-100)
-    ### END SOLUTION
-
-
-# %% [markdown]
-# Check it:
-
-# %%
-from softprompt_lab import course
-
-course.check("02-3", label_loss)
-
-# %% [markdown]
-# ### 02-4 Derive the gradient of the prompt
-#
-# The loss is a function of `z = concatenate_prompt(x, prompt)`. You are given `g`, its gradient at `z`, (B,
-# P+T, D), and P. Derive with pen and paper what the gradient at the prompt is, (P, D), and return it
-# without calling autograd. Start from `z[b, p] = prompt[p]` for every b: how does the loss change when
-# `prompt[p]` moves a little?
+# Let `g`, (B, P+T, D), be the gradient of the loss at `z = concatenate_prompt(x, prompt)`. Derive the gradient at the
+# prompt, (P, D), without autograd. Start from `z[b, p] = prompt[p]` for every b.
 
 
 # %%
@@ -604,9 +561,60 @@ from softprompt_lab import course
 course.check("02-4", prompt_gradient)
 
 # %% [markdown]
+# ### Exercise 02-5: Who counts the pads?
+#
+# Eight masked pads stand on the left of a text, or between a prompt and the text; no `position_ids` are given. In
+# which cells do the text's logits move?
+#
+# | | no prompt | prompt |
+# |---|---|---|
+# | GPT-2: a learned vector for each position number | A | B |
+# | Llama, SmolLM2: distances between tokens (rotary) | C | D |
+# | BLOOM: distances, from the running sum of the mask | E | F |
+#
+# Write the letters, then run the cell below.
+
+# %%
+from softprompt_lab import course
+
+### BEGIN SOLUTION
+cells_that_move = "ABD"
+### END SOLUTION
+course.check("02-5", cells_that_move)
+
+# %% [markdown]
+# Small models with random weights:
+
+# %%
+import torch
+from transformers import BloomConfig, BloomForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+shape = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+shape |= {"initializer_range": 0.2, "bos_token_id": 1, "eos_token_id": 2}
+torch.manual_seed(0)
+families = {
+    "GPT-2": GPT2LMHeadModel(GPT2Config(**shape)),
+    "Llama": LlamaForCausalLM(LlamaConfig(**shape, intermediate_size=64)),
+    "BLOOM": BloomForCausalLM(BloomConfig(**shape)),
+}
+for name, small in families.items():
+    for P in (0, 4):
+        z, pads = torch.randn(1, P + 5, 32), torch.zeros(1, 8, 32)
+        mask = torch.ones(1, P + 5 + 8, dtype=torch.long)
+        mask[:, P : P + 8] = 0
+        with torch.no_grad():
+            plain = small.eval()(inputs_embeds=z).logits[:, P:]
+            wide = torch.cat([z[:, :P], pads, z[:, P:]], dim=1)
+            padded = small(inputs_embeds=wide, attention_mask=mask).logits[:, P + 8 :]
+        print(f"{name}, {P} virtual tokens: largest difference {(padded - plain).abs().max():.1e}")
+
+# %% [markdown]
 # ## Sources
 #
-# - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv
-#   2104.08691.
-# - Hugging Face PEFT, `PeftModelForCausalLM.forward` with `PROMPT_TUNING`; its issue 54 on left padding.
-# - Su et al. 2021, *RoFormer: Enhanced Transformer with Rotary Position Embedding*, arXiv 2104.09864.
+# - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv 2104.08691,
+#   section 2.
+# - Hugging Face PEFT, `PeftModelForCausalLM.forward` with `PROMPT_TUNING`; its issue 54 on left padding; its example
+#   notebook `peft_prompt_tuning_clm.ipynb`.
+# - Su et al. 2021, *RoFormer: Enhanced Transformer with Rotary Position Embedding*, arXiv 2104.09864, section 3.
+# - Press, Smith, Lewis 2022, *Train Short, Test Long: Attention with Linear Biases*, arXiv 2108.12409, section 3
+#   (BLOOM's positions).

@@ -225,10 +225,10 @@ assert found["trained"].confidence_interval[0] > beside["majority"]
 assert found["trained"].exact_match > found["untrained start"].exact_match + 0.3
 
 # %% [markdown]
-# *Exact match* asks that the label is the model's first choice among all V tokens. The start ranks the two labels
-# a little better than the majority and writes them in {{found["untrained start"].exact_match:.0%}} of the rows; behind your
-# prompt the model writes the right one in {{found["trained"].exact_match:.0%}}. One human rater agrees with the
-# others on {{beside["ceiling"]:.1%}} of these rows.
+# *Exact match* asks that the label is the model's first choice among all V tokens. The start ranks the two labels a
+# little better than the majority and writes them in {{found["untrained start"].exact_match:.0%}} of the rows;
+# behind your prompt the model writes the right one in {{found["trained"].exact_match:.0%}}. One human rater agrees
+# with the others on {{beside["ceiling"]:.1%}} of these rows.
 #
 # ## 3 Too small, right, too large
 #

@@ -1,517 +1,396 @@
 # %% [markdown]
 # # 07 Nearest tokens
 #
-# **What did the prompt learn?**
+# **What did it learn?**
 #
-# A virtual token lives in the same space as the word embeddings, so you can ask which words are nearest to
-# it. The answer is always a list of words, and a list of words always seems to say something. This chapter
-# builds the list and, beside each list, the same list for vectors that cannot have learned anything.
+# Eight vectors make a frozen model rate tweets about as well as a person does. Each of them lies in the space of the
+# word embeddings, so it has a nearest word, and almost everyone reads those words first. You do so too, beside vectors
+# that cannot have learned anything.
 #
 # You will be able to
-# - find the k nearest words of a vector by cosine, by L2 distance and by dot product, and say why they
-#   differ;
-# - tell what centring takes away, and why it needs a control of its own;
-# - follow a prompt through training, in a picture whose limits you can name;
-# - separate what a table of nearest words shows for any vector from what it shows about this prompt.
 #
-# Time: 30 minutes of reading, about 2.5 minutes of running on two cores. Base model: `smollm2`.
-
-# %% [markdown]
-# ## Setup
-# The model, its training, the figures and the explorer:
+# - find the nearest words of a vector, and say what centring does to them;
+# - make controls: a random step of the same length, random vectors, a random walk, another training;
+# - say what a prompt's nearest words support, and what they do not.
 
 # %% tags=["setup"]
-import math
+import dataclasses
 
 import pandas as pd
 import torch
 from torch.nn import functional
 
-from softprompt_lab import (
-    PromptTuningConfig,
-    SoftPromptModel,
-    course,
-    evaluate,
-    load_base_model,
-    load_task,
-    nearest_tokens,
-    plots,
-    train,
-)
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, nearest_tokens, plots, reading, train
+from softprompt_lab.runs import zoo
 from softprompt_lab.widgets import NeighbourExplorer
 
-lab = course.settings()
+run = zoo.load("tweets-seed0")  # a trained prompt with its base model, its task and its way
+model, task = run.model, run.task
+words = model.word_embeddings.detach()  # (V, D)
+start, trained = run.start, model.prompt.detach()  # (P, D) each
 
 # %% [markdown]
-# And the functions that read a prompt. They take plain tensors and give tables; nothing in them knows how the
-# vectors came about.
+# The prompt comes from the zoo: {{len(trained)}} virtual tokens, trained as in chapter 04. Of
+# {{run.record["trained"]["n"]}} test tweets it rates {{run.record["trained"]["accuracy"]:.1%}} correctly (95 %
+# interval {{run.record["trained"]["confidence_interval"][0]:.1%}} to
+# {{run.record["trained"]["confidence_interval"][1]:.1%}}), its untrained start
+# {{run.record["untrained"]["accuracy"]:.1%}}, the majority label {{run.record["majority_baseline"]:.1%}} and one human
+# rater {{run.record["human_ceiling"]:.1%}}. So it learned something. What the chapter trains and measures for itself:
+
+# %% tags=["parameters", "setup"]
+STEPS = 200  # of the one training in this chapter, whose task is harder
+ROWS = 200  # test tweets behind each accuracy that is measured here
+
+# %% tags=["fast"]
+STEPS, ROWS = 2, 8
+
+# %% [markdown]
+# ## How far did it go?
+# First look at how far the vectors went. A vector's length is its norm:
 
 # %%
-from softprompt_lab.reading import (
-    METRICS,
-    nearest,
-    neighbour_table,
-    norms,
-    project,
-    random_control,
-    readable_token,
-    similarity_to_start,
-)
+random_start = zoo.load("tweets-random", model.base_model, model.tokenizer).start
+lengths = {
+    "start": reading.norms(start),
+    "way from start to end": reading.norms(trained - start),
+    "trained": reading.norms(trained),
+    "N(0, 1), PEFT's RANDOM": reading.norms(random_start),
+}
+title = "Every virtual token went farther than the word was long from which it started"
+plots.norms_histogram(reading.norms(words), lengths, title=title)
 
 # %% [markdown]
-# Train one prompt of 20 virtual tokens from the tutorial's text, and keep a copy of it every five steps. All
-# of the chapter reads this one run. With the two evaluations, on 100 messages each, it takes about a minute
-# and a half on two cores; expect the loss to fall from above 8 to below 0.5.
+# The way is {{lengths["way from start to end"].mean():.1f}} long on average, and the word at its start
+# {{lengths["start"].mean():.1f}}. In the end it is longer than
+# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.1%}} of all words. (The last row comes back
+# below.) Which words are the vectors near, after such a way?
+
+# %% tags=["check"]
+assert (lengths["way from start to end"] > lengths["start"]).all()
+
+# %% [markdown]
+# ## The nearest word
+# *Near* usually means the cosine, the dot product of two vectors brought to length 1. All cosines with the
+# {{len(words):,}} words are one product:
 
 # %%
-base_model, tokenizer = load_base_model(lab.base)
-task = load_task(lab.task)
-config = PromptTuningConfig(
-    num_virtual_tokens=20,
-    prompt_tuning_init="TEXT",
-    prompt_tuning_init_text="Classify if the tweet is a complaint or not:",
-)
-model = SoftPromptModel(base_model, config, tokenizer=tokenizer)
-before = evaluate(model, task, "validation", limit=100)
-history = train(model, task, steps=lab.steps(50), snapshot_every=5, seed=0)
-after = evaluate(model, task, "validation", limit=100)
-print(f"loss {history.losses[0]:.2f} -> {history.losses[-1]:.2f}")
-print(f"before: {before}")
-print(f"after:  {after}")
+cosines = functional.normalize(trained, dim=-1) @ functional.normalize(words, dim=-1).T  # (P, V)
+scores, ids = cosines.max(dim=-1)
+scores.numpy().round(2)
 
 # %% [markdown]
-# Say first what was learned, and what was not. The loss fell, and *exact match* rose from nothing: the model
-# now answers in the right form. Compare the accuracy with the majority baseline and its interval before you
-# say more. On `smollm2`, 50 steps teach this prompt how an answer looks; whether they also teach it what a
-# complaint is, these 100 messages hardly tell. Chapter 04 goes on from there.
+# These are the scores, not yet the words. The prompt started as the {{len(start)}} tokens of "{{task.instruction}}"
+# How many of them are still nearest to the word from which they started? Write down a number from 0 to {{len(start)}},
+# then vote.
+
+# %%
+course.vote("07-a")
+
+
+def nearest_word(vectors):
+    """(P, D) -> (P,): the id of each vector's nearest word."""
+    return reading.nearest(vectors, words, k=1)[1][:, 0]
+
+
+kept = int((nearest_word(start) == nearest_word(trained)).sum())
+frames = {"start": nearest_tokens(start, words, model.tokenizer, k=3)}
+frames["trained"] = nearest_tokens(trained, words, model.tokenizer, k=3)
+plots.neighbour_figure(frames, title=f"{kept} of {len(start)} virtual tokens keep the word from which they started")
+
+# %% [markdown]
+# {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) If you expected "awful" and
+# "lovely", you expected what most people expect. But the behaviour changed completely and the words not at all: they
+# cannot be what was learned, since they were there before.
+
+# %% tags=["check"]
+assert kept == len(start)
+assert ids.tolist() == nearest_word(trained).tolist()
+
+# %% [markdown]
+# ## Is it only this prompt?
+# One prompt is one draw. Count for all prompts of the zoo that were trained freely (about 20 s on two cores):
+
+# %%
+lines = []
+for name in zoo.names():
+    other = zoo.load(name, model.base_model, model.tokenizer)
+    if other.free and "wayward" not in name:
+        begun, ended = nearest_word(other.start), nearest_word(other.model.prompt)
+        measured = other.record["trained"]
+        row = (name, measured["accuracy"], measured["n"], other.record["majority_baseline"])
+        lines.append((*row, len(begun), int((begun == ended).sum()), model.tokenizer.decode(ended).strip()))
+columns = ["prompt", "accuracy", "n", "majority", "tokens", "kept", "nearest words of the trained prompt"]
+table = pd.DataFrame(lines, columns=columns).set_index("prompt").round(3)
+table
+
+# %% [markdown]
+# Without `tweets-random`, {{table.drop("tweets-random").kept.sum()}} of {{table.drop("tweets-random").tokens.sum()}}
+# virtual tokens keep their word. Four tasks and three seeds read alike, word for word, because they started alike. And
+# there is a row to tell a friend: `tweets-vocab` started from words drawn by chance, rates
+# {{table.accuracy["tweets-vocab"]:.1%}} of the tweets correctly, and reads
+# "{{table["nearest words of the trained prompt"]["tweets-vocab"]}}".
 #
-# Whatever was learned sits in 20 vectors. Name the things to read: the words, the start, and the trained
-# prompt.
+# The exception explains the rule. `tweets-random` started from the last row of the first figure, far from every word
+# (cosine {{reading.nearest(random_start, words, k=1)[0].mean():.2f}} with the nearest), so a small turn changes which
+# of many distant words comes first.
+
+# %% tags=["check"]
+assert (table.drop("tweets-random").kept == table.drop("tweets-random").tokens).all()
+assert table.kept["tweets-random"] < 8
+
+# %% [markdown]
+# ## A random step of the same length
+# Do the words stay because training is gentle? Then a senseless step should lose them. One of the next two tables is
+# the trained prompt. In the other, every virtual token took a step as long as its way, in a random direction.
 
 # %%
-words = model.word_embeddings  # (V, D)
-start = history.snapshots[0]  # (P, D)
-trained = model.prompt.detach()  # (P, D)
-print("words", tuple(words.shape), "start", tuple(start.shape), "trained", tuple(trained.shape))
-assert after.loss < before.loss
-if not lab.fast:  # "tiny" can do this task from the words of the start alone
-    assert after.exact_match > before.exact_match
+moved = trained - start
+random_step = start + reading.random_control(moved)  # the same lengths, random directions
+both = {"A": random_step, "B": trained}
+frames = {name: nearest_tokens(vectors, words, model.tokenizer, k=3) for name, vectors in both.items()}
+plots.neighbour_figure(frames, title="One of these rates tweets like a person. Which?")
 
 # %% [markdown]
-# ## The nearest word, by hand
-# Cosine is the usual way to say *near*: the dot product of two vectors that were made length 1, so from -1 to
-# 1. Three lines do it. Which word do you expect nearest to virtual token 0 before training, and which after?
+# Decide, then see what both do in front of {{ROWS}} test tweets, beside the start, random words, and random vectors as
+# long as the trained ones (about 40 s on two cores).
 
 # %%
-unit_words = functional.normalize(words, dim=-1)  # (V, D)
-cosines = functional.normalize(trained, dim=-1) @ unit_words.T  # (P, V)
-by_hand = cosines.topk(3, dim=-1)
-print([readable_token(i, tokenizer) for i in by_hand.indices[0].tolist()], by_hand.values[0].numpy().round(2))
-
-# %% [markdown]
-# The package does the same without holding all P x V numbers at once. Its table has one line for each virtual
-# token and rank; `neighbour_table` folds it for reading. A dot in the middle of the line stands for a space.
-
-# %%
-table = nearest_tokens(trained, words, tokenizer, k=3)
-assert table["token_id"].tolist() == by_hand.indices.flatten().tolist()
-neighbour_table(table)
-
-# %% [markdown]
-# Read the first column from top to bottom. Then ask the question of the whole chapter: *did training put
-# these words there?*
-
-# %% [markdown]
-# ## The first control: the start
-# The prompt began as the words of a text. How many virtual tokens still have their own start word as the
-# nearest word? Write down a number from 0 to 20.
-
-# %%
-start_words = nearest(start, words)[1][:, 0]
-end_words = nearest(trained, words)[1][:, 0]
-stayed = int((start_words == end_words).sum())
-print(f"{stayed} of {len(trained)} virtual tokens are nearest to the word they started from")
-print(f"accuracy in the meantime: {before.accuracy:.2f} -> {after.accuracy:.2f}")
-print(f"loss in the meantime:     {before.loss:.2f} -> {after.loss:.2f}")
-if not lab.fast:
-    assert stayed >= 0.9 * len(trained)
-    assert after.loss < before.loss / 10
-
-# %% [markdown]
-# The words of the trained prompt are those that it was given at the start, all of them or nearly. The loss
-# fell by a factor of more than ten in the meantime. So these words cannot be *what was learned*: they were
-# there before. If you guessed that training would replace them by words about complaints, you guessed what
-# most people guess.
-
-# %% [markdown]
-# ## The second control: a random step
-# Perhaps the prompt hardly moved? Measure how far each virtual token went, and then let copies of the start
-# take a step of *the same length in a random direction*. Guess: will they keep their start words as well?
-
-# %%
-moved = trained - start  # (P, D)
-random_step = start + random_control(moved, seed=0)  # same lengths, random directions
-stayed_random = int((nearest(random_step, words)[1][:, 0] == start_words).sum())
-print(
-    f"length of the step: {norms(moved).mean():.2f}; length of a virtual token at the start: {norms(start).mean():.2f}"
-)
-print(f"after training:      {stayed} of {len(start)} keep their start word")
-print(f"after a random step: {stayed_random} of {len(start)} keep their start word")
-
-# %% [markdown]
-# The step is not short: it is about as long as the vectors themselves. And a random step of that length keeps
-# the start words just as training does. In hundreds of dimensions a random direction points away from every
-# word alike, so the old word stays the nearest (exercise 07-4 derives by how much). *It kept its words* is a
-# fact about the space. It is no sign that training was gentle.
-#
-# The two prompts have the same words, then. Do they do the same? Put the random step into the model.
-
-# %%
-stand_in = SoftPromptModel(base_model, config, tokenizer=tokenizer, start=random_step)
-by_chance = evaluate(stand_in, task, "validation", limit=100)
-assert after.loss < by_chance.loss
-if not lab.fast:
-    assert stayed_random >= 0.9 * len(start)
-    assert after.loss < by_chance.loss / 2
-results = {"start": before, "start + random step": by_chance, "trained": after}
-scores = {name: [result.loss, result.exact_match] for name, result in results.items()}
-pd.DataFrame(scores, index=["loss", "exact match"]).round(2)
-
-# %% [markdown]
-# The same reading, another behaviour. Everything that training did is in the *direction* of the step, and the
-# table of nearest words does not show it.
-
-# %% [markdown]
-# ## The third control: random directions
-# And a vector that has nothing to do with any word? `random_control` makes vectors of the prompt's lengths
-# and random directions. They have nearest words too, like everything. Here are all four side by side: the
-# start, the trained prompt, the random step, the random directions.
-
-# %%
-random_vectors = random_control(trained, seed=0)
+course.vote("07-b")
 vectors = {
+    "B: trained": trained,
     "start": start,
-    "trained": trained,
-    "start + random step": random_step,
-    "random direction": random_vectors,
+    "A: start + random step": random_step,
+    "random words": reading.random_words(trained, words),
+    "random vectors": reading.random_control(trained),
 }
-frames = {title: nearest_tokens(prompt, words, tokenizer, k=2) for title, prompt in vectors.items()}
-plots.neighbour_figure(frames, k=2)
-
-# %% [markdown]
-# The last panel is the one to remember. It is full of words, some of them fit for a story, and it was drawn
-# with a random number generator. The words alone cannot tell it from a trained prompt; the *scores* can. The
-# same scores as dots:
-
-# %%
-best = {title: frame.loc[frame["rank"] == 1, "score"] for title, frame in frames.items()}
-best["another word"] = nearest(start, words, k=2)[0][:, 1]  # each start word's nearest other word
-plots.neighbour_scores(best)
-
-# %% [markdown]
-# Two scales to read a cosine by. The low one is the nearest of all words to a random direction. The other is
-# the nearest *other* word to a start word, which is how near two related words are. On `smollm2` the trained
-# prompt stands far above the low scale and, on average, below the other: it went farther from its word than a
-# word is from its neighbour. The start with a random step stands in the same place. It is the start that put
-# both there.
-#
-# How high the low one is can be computed without any model, from V and D alone. A random direction's cosine
-# with one fixed word is about normal with variance 1/D, and the greatest of V such numbers is near the square
-# root of 2 ln(V) / D.
-
-# %%
-V, D = words.shape
-expected = math.sqrt(2 * math.log(V) / D)
-measured = best["random direction"].mean()
-print(f"formula for V = {V:,} words in all directions: {expected:.2f}; measured on these words: {measured:.2f}")
-if not lab.fast:  # in the few dimensions of "tiny" a random direction is near to some word
-    assert best["trained"].min() > best["random direction"].max()
-    assert best["trained"].mean() < best["another word"].mean()
-
-# %% [markdown]
-# The formula is for words that lie in all directions alike, and for many dimensions. The measured value is
-# lower where words crowd together: V words that point the same way are as good as fewer words. The next
-# section finds that crowd.
-
-# %% [markdown]
-# ## Centring
-# Take two words by chance. What is their cosine? In a space where words lie in all directions it would be 0.
-
-# %%
-generator = torch.Generator().manual_seed(0)
-left, right = words[torch.randint(V, (2, 2_000), generator=generator)]  # (2000, D) each
-mean = words.mean(dim=0)  # (D,)
-pairs = pd.DataFrame(
-    {
-        "as it is": functional.cosine_similarity(left, right).numpy(),
-        "centred": functional.cosine_similarity(left - mean, right - mean).numpy(),
-    }
-)
-share = mean.square().sum() / words.square().sum(dim=-1).mean()
-print(f"the mean word makes up {share:.0%} of the squared length of a word")
-assert abs(pairs["centred"].mean()) < 0.05
-if not lab.fast:
-    assert pairs["as it is"].mean() > 0.3
-pairs.agg(["mean", "std"]).round(2)
-
-# %% [markdown]
-# Two words taken by chance have a large cosine: all words lean to one side, and the mean word is that side.
-# So a cosine of 0.4 between a vector and a word of this model may mean nothing at all. *Centring* takes the
-# mean word from both sides before the cosine; chance pairs are then near 0, as they should be.
-
-# %% [markdown]
-# Now read the four prompts again, centred. Which line of the table will change most?
-
-# %%
-centred = {title: nearest(prompt, words, k=1, centered=True) for title, prompt in vectors.items()}
-rows = [(title, best[title].mean(), scores.mean().item()) for title, (scores, _) in centred.items()]
-pd.DataFrame(rows, columns=["vectors", "cosine of rank 1", "centred"]).round(2)
-
-# %% [markdown]
-# Look at the line "random direction": on `smollm2` centring raised its score by far, and the others hardly.
-# Did random vectors become more like words? Look at *which* words are nearest to them now.
-
-# %%
-ids = centred["random direction"][1][:, 0].tolist()
-print(pd.Series([readable_token(i, tokenizer) for i in ids]).value_counts().to_dict())
-
-# %% [markdown]
-# Mostly punctuation, single letters and the commonest words. A random direction has almost nothing of the
-# mean word in it. Taking the mean away leaves *minus the mean*, and the words found are those that point away
-# from the mean. The subtraction made the score, not the vector. A reading needs a control that is treated as
-# the prompt is: for a centred reading, vectors that are random *around the mean*.
-
-# %%
-around_mean = random_control(trained, seed=0, around=mean)  # random, but where the words are
-as_it_is, _ = nearest(around_mean, words, k=1)
-fair, _ = nearest(around_mean, words, k=1, centered=True)
-print(f"random around the mean: cosine {as_it_is.mean():.2f}, centred {fair.mean():.2f}")
-print(f"trained:                cosine {best['trained'].mean():.2f}, centred {centred['trained'][0].mean():.2f}")
-if not lab.fast:
-    assert centred["trained"][0].min() > fair.max()
-
-# %% [markdown]
-# With the fair control the gap is wide when centred, and narrower when not: uncentred, a vector that leans to
-# the words' side is near to some word whatever else it does. The lesson is larger than this example: change
-# the measure, and the control changes with it. (The explorer below does so when you tick its box for centring.)
-
-# %% [markdown]
-# ## L2 and dot product
-# Two other measures are in use. The L2 distance asks how far two points are apart, so it also compares
-# lengths. The dot product is what the model itself computes with its words at the output; it grows with the
-# length of the word. Rank 1 of each:
-
-# %%
-ranked = {
-    metric: [readable_token(i, tokenizer) for i in nearest(trained, words, metric=metric)[1][:, 0].tolist()]
-    for metric in METRICS
-}
-pd.DataFrame(ranked).rename_axis("virtual token")
-
-# %% [markdown]
-# Where the dot product names another word, how long is that word? Guess first: long, short, or average?
-
-# %%
-length = norms(words)
+found = evaluate(model, task, "test", prompts=vectors, limit=ROWS)
+level = reading.levels(task, "test", ROWS)
 rows = []
-for metric in METRICS:
-    found = nearest(trained, words, k=1, metric=metric)[1][:, 0]
-    others = found[found != start_words]
-    rows.append((metric, len(found) - len(others), length[others].mean().item()))
-print(f"median length of a word: {length.median():.2f}")
-pd.DataFrame(rows, columns=["metric", "names the start word", "mean length of the other words"]).round(2)
+for name, each in found.items():
+    low, high = each.confidence_interval
+    rows.append({"label": name, "accuracy": each.accuracy, "low": low, "high": high})
+rows.append({"label": "one human rater", "accuracy": level["ceiling"]})
+title = "The same nearest words: A rates tweets worse than its start, B as a human rater does"
+plots.accuracy_comparison(rows, level["majority"], f"accuracy on {level['n']} test tweets", title=title)
 
 # %% [markdown]
-# Cosine and L2 agree here, and name no other word on `smollm2` (hence no length). The dot product does for
-# some virtual tokens, and those words are *long* ones, pieces of rare words: a long vector has large products
-# with everything. It does so at the start too, where the virtual token *is* a word and still is not its own
-# nearest. Use it to ask what the model would say, not what is near.
-#
-# One claim can be checked exactly: centring changes nothing for L2, because moving both points by the same
-# vector leaves their distance as it is.
+# A is the random step: {{found["A: start + random step"].accuracy:.1%}}, and the model's own first word is the right
+# label in {{found["A: start + random step"].exact_match:.0%}} of the rows, behind B in
+# {{found["B: trained"].exact_match:.0%}}. All that training did lies in the *direction* of the step, which nearest
+# words hardly see. In {{words.shape[1]}} dimensions a random step is at right angles to nearly every word, so it
+# leaves all of them alike, and the old word stays first (exercise 07-2).
+
+# %% tags=["check"]
+assert (nearest_word(random_step) == nearest_word(start)).all()
+assert found["B: trained"].accuracy > 0.9
+assert found["A: start + random step"].accuracy < found["start"].accuracy
+
+# %% [markdown]
+# ## Where zero is: centring
+# Is a cosine of {{scores.mean():.2f}} large? Ask two words that were taken by chance:
 
 # %%
-plain, shifted = (nearest(trained, words, k=1, metric="l2", centered=flag)[1] for flag in (False, True))
-assert torch.equal(plain, shifted)
+pairs = words[torch.randint(len(words), (2, 2_000), generator=torch.Generator().manual_seed(0))]  # (2, 2000, D)
+mean = words.mean(dim=0)  # (D,)
+plain, centred = (functional.cosine_similarity(*(pairs - shift), dim=-1).mean() for shift in (0, mean))
+print(f"two words by chance: cosine {plain:.2f}; after subtracting the mean word: {abs(centred):.2f}")
 
 # %% [markdown]
-# ## Norms
-# How long is a virtual token after training, beside all words of the vocabulary? And a start from N(0, 1),
-# PEFT's default?
+# All words lean to one side, that of the mean word. *Centring* subtracts it from both vectors first, and chance pairs
+# then have the 0 that one expects (Mu and Viswanath 2018). Vectors of random directions score
+# {{reading.nearest(vectors["random vectors"], words, k=1)[0].mean():.2f}} without centring. And with it?
 
 # %%
-normal = torch.randn(20, D, generator=generator)
-print({name: round(norms(prompt).mean().item(), 2) for name, prompt in vectors.items()})
-print(f"N(0, 1): {norms(normal).mean():.2f}, square root of D: {math.sqrt(D):.2f}, longest word: {length.max():.2f}")
-assert abs(norms(normal).mean() / math.sqrt(D) - 1) < 0.1
-plots.norms_histogram(
-    norms(words),
-    {
-        "start": norms(start),
-        "trained": norms(trained),
-        "random step": norms(random_step),
-        "N(0, 1)": norms(normal),
-    },
-)
+course.vote("07-c")
+kinds = {"trained": trained, "start + random step": random_step, "random vectors": vectors["random vectors"]}
+kinds["random around the mean"] = reading.random_control(trained, around=mean)
+parts = []
+for kind, each in kinds.items():
+    (as_it_is, _), (shifted, names) = (reading.nearest(each, words, k=1, centered=flag) for flag in (False, True))
+    parts.append(pd.DataFrame({"kind": kind, "plain": as_it_is[:, 0], "centred": shifted[:, 0]}))
+    if kind == "random vectors":
+        tokens = [reading.readable_token(number, model.tokenizer) for number in names[:, 0].tolist()]
+        print("nearest to random vectors, centred:", tokens)
+axes = {"plain": "cosine with the nearest word", "centred": "the same, centred"}
+title = "Centred, random vectors score high; random vectors around the mean do not"
+plots.marks_figure(pd.concat(parts), axes, title=title)
 
 # %% [markdown]
-# Training made the virtual tokens longer. Is that a sign of learning? The row of the random step says no: any
-# step at right angles makes a vector longer, by Pythagoras. The N(0, 1) start is another matter: its length
-# is near the square root of D, far from any word.
+# It rises by far, but the words found are commas and single letters. A random vector less the mean word is mostly
+# *minus the mean*, and such tokens lie on that side: the subtraction made the score. A control has to be treated as
+# the prompt is; for a centred reading that is the last row, drawn *around the mean*.
+
+# %% tags=["check"]
+scored = pd.concat(parts).groupby("kind")[["plain", "centred"]].mean()
+assert scored.centred["random vectors"] > scored.plain["random vectors"] + 0.1
+assert scored.centred["random around the mean"] < scored.centred["random vectors"]
+assert abs(centred) < 0.05 < plain
+
+# %% [markdown]
+# ## Look for yourself
+# Move the explorer's slider of steps with the arrow keys: when does a word change first? Then choose the dot product,
+# which prefers long words. Virtual token 2 is now nearest to a piece of a rare word. Was that learned? Set the step to
+# 0.
+
+# %%
+NeighbourExplorer(run, k=3)
+
+# %% [markdown]
+# It was there at step 0. And no word changes at any step. The cosines with the nearest and the second nearest word
+# show why:
+
+# %%
+parts = []
+for step, each in run.snapshots.items():
+    first, second = reading.nearest(each, words, k=2)[0].T
+    parts += [pd.DataFrame({"step": step, "kind": "nearest word", "score": first})]
+    parts += [pd.DataFrame({"step": step, "kind": "second nearest word", "score": second})]
+title = "The prompt leaves its word and the next word alike, so the order stays"
+plots.curves_figure(pd.concat(parts), "step", {"score": "cosine"}, "median", 0.1, title=title)
 
 # %% [markdown]
 # ## The way through training
-# Each snapshot is a point in D dimensions. To draw it, take the two directions in which the prompt moved most
-# and look at everything along them: the prompt at each step, and 500 words as a backdrop. The percentages at
-# the axes say how much of the movement the picture holds.
+# A random walk starts where the prompt starts, and takes steps as long as the prompt's between two snapshots, in
+# random directions. What does the prompt do that the walk does not?
 
 # %%
-projection = project(history.snapshots, words)
-similarity = similarity_to_start(history.snapshots)
-plots.trajectory_figure(projection.points, projection.backdrop, similarity, projection.explained)
+way = reading.trajectories_of({"prompt": run.snapshots}, words, model.tokenizer)
+last = way[way.step == way.step.max()].groupby("kind").distance.median()
+plots.movement_figure(way, title="The prompt goes farther than a random walk whose steps are as long")
 
 # %% [markdown]
-# On the left every line is a virtual token on its way through the words. On the right its cosine with its own
-# start: it falls fast at first and then levels off. The levelling is the schedule's doing, since the learning
-# rate falls to 0; it does not say that the prompt has arrived. And how much of the way does the left picture
-# hold?
+# Both grow, leave their start and settle: growing comes from steps at right angles, settling from a learning rate that
+# falls to 0. One difference remains. The prompt ends {{last["prompt"]:.1f}} from its start, the walk
+# {{last["random walk"]:.1f}}, since the prompt's steps point partly the same way. It was going somewhere. A map of the
+# two directions in which it moved most:
 
 # %%
-shown = sum(projection.explained)
-print(f"the picture holds {shown:.0%} of the movement, {1 - shown:.0%} happens in directions that it does not show")
-final = similarity[similarity["step"] == len(history.losses)]
-print(f"cosine with the start at the end: {final['cosine'].mean():.2f} on average")
-chance = project({0: start, 1: random_step}, words)
-print(f"of a random step such a picture holds {sum(chance.explained):.0%}")
-control = functional.cosine_similarity(random_step, start).mean()
-print(f"and after the random step:        {control:.2f}")
+projection = reading.project(run.snapshots, words)
+similarity = reading.similarity_to_start(run.snapshots)
+title = f"A map of two directions out of {words.shape[1]} holds {sum(projection.explained):.0%} of the movement"
+plots.trajectory_figure(projection.points, projection.backdrop, similarity, projection.explained, title=title)
 
 # %% [markdown]
-# Little of it, and not much more than of a random step: the virtual tokens go each its own way, and two
-# directions cannot hold them. It looks as if the prompt leaves the cloud of words. But these two directions
-# were *chosen* as those of the greatest movement, and words have no reason to spread along them; a random
-# step drawn like this leaves the cloud as well. What the picture shows truly is the order of events and the
-# size of the steps. And the cosine with the start is that of a random step of the same length: the picture
-# shows *that* the prompt moves, not why.
+# It seems to flee from the words. But the directions were *chosen* for its movement, and words have no reason to
+# spread along them. The random walk's own map holds
+# {{sum(reading.project(reading.random_walk_control(run.snapshots), words).explained):.0%}}, and it flees as well.
+
+# %% tags=["check"]
+assert last["prompt"] > last["random walk"]
+by_dot = [reading.nearest(each, words, k=1, metric="dot")[1][:, 0].tolist() for each in (start, trained)]
+assert by_dot[0] == by_dot[1] != nearest_word(start).tolist()
+assert not (way.groupby(["kind", "virtual_token"]).token.nunique() > 1).any()
+
+# %% [markdown]
+# ## The words of the step
+# If the place says nothing, read the *step*, the difference of end and start. Its controls are the step of another
+# seed and random directions.
+
+
+# %%
+def shared(one, other):
+    """The number of words that two tables list for the same virtual token."""
+    listed = [set(zip(frame.virtual_token, frame.token_id, strict=True)) for frame in (one, other)]
+    return len(listed[0] & listed[1])
+
+
+second = zoo.load("tweets-seed1", model.base_model, model.tokenizer)
+steps = {"seed 0": moved, "seed 1": second.model.prompt.detach() - second.start}
+steps["random"] = reading.random_control(moved, seed=1)
+frames = {name: nearest_tokens(step, words, model.tokenizer, k=5) for name, step in steps.items()}
+plots.neighbour_figure(frames, title="Both seeds step towards 'vs' and a line break, a random direction does not")
+
+# %% [markdown]
+# Here a reading differs from its control. Of the {{len(frames["seed 0"])}} words that stand among the five nearest,
+# seed 0 shares {{shared(frames["seed 0"], frames["seed 1"])}} with seed 1 at the same virtual token, and
+# {{shared(frames["seed 0"], frames["random"])}} with random directions. You could write: *it learned to weigh positive
+# versus negative*. Before you do, make the best control: train from the same start on the same tweets with every label
+# turned round (about 2 minutes on two cores).
+
+# %%
+opposite = dict(zip(task.labels, reversed(task.labels), strict=True))
+labels = [opposite[label] for label in task.train["text_label"]]
+turned_rows = task.train.remove_columns("text_label").add_column("text_label", labels)
+config = PromptTuningConfig(num_virtual_tokens=len(start))
+turned = SoftPromptModel(model.base_model, config, tokenizer=model.tokenizer, start=start)
+train(turned, dataclasses.replace(task, train=turned_rows), steps=STEPS)
+against = evaluate(turned, task, "test", limit=ROWS)  # the test tweets keep their labels
+low, high = against.confidence_interval
+stayed = int((nearest_word(turned.prompt) == nearest_word(start)).sum())
+print(f"agrees with the raters on {against.accuracy:.1%} of {against.n} tweets ({low:.1%} to {high:.1%})")
+print(f"virtual tokens that keep their word: {stayed} of {len(start)}")
+
+# %% [markdown]
+# It learned to say the opposite, near {{stayed}} of the same {{len(start)}} words. Now compare steps without words, by
+# their cosine with seed 0's step. Another seed has about
+# {{functional.cosine_similarity(steps["seed 1"], moved).mean():.1f}}. And the prompt with the opposite answers?
+
+# %%
+course.vote("07-d")
+steps["labels turned round"] = turned.prompt.detach() - start
+turned_words = nearest_tokens(steps["labels turned round"], words, model.tokenizer, k=5)
+reviews = zoo.load("reviews-seed0", model.base_model, model.tokenizer)
+steps["reviews"] = reviews.model.prompt.detach() - reviews.start
+order = ["seed 1", "labels turned round", "reviews", "random"]
+agreement = {name: functional.cosine_similarity(steps[name], moved).numpy() for name in order}
+table = pd.concat([pd.DataFrame({"kind": name, "cosine": each}) for name, each in agreement.items()])
+title = "The prompt with the opposite answers went about as near to seed 0's way as another seed"
+plots.marks_figure(table, {"cosine": "cosine of the step with seed 0's step"}, title=title)
+
+# %% [markdown]
+# About as near as another seed: {{agreement["labels turned round"].mean():.2f}} against
+# {{agreement["seed 1"].mean():.2f}}. Its step shares {{shared(frames["seed 0"], turned_words)}} of the words, too. So
+# what two seeds share does not say which answer belongs to a tweet. Both labellings need it: perhaps to tell two kinds
+# of tweets apart, perhaps only to write one of two words and then the end.
 #
-# The same way as an animation (it plays twice and rests on the last snapshot):
+# Two prompts near the same words went half the same way, and one agrees with the raters on
+# {{found["B: trained"].accuracy:.0%}} of the tweets, the other on {{against.accuracy:.0%}}. What decides between them
+# lies in the rest of the step, and none of the words names it.
 
-# %%
-plots.animate_trajectory(projection.points, projection.backdrop)
-
-# %% [markdown]
-# ## Which way did it go?
-# If the words of the *place* are those of the start, perhaps the words of the *step* say more: the difference
-# between the end and the start, as a direction. Its control is a random direction of the same length.
-
-# %%
-step_frame = nearest_tokens(moved, words, tokenizer, k=3)
-control_frame = nearest_tokens(random_control(moved, seed=1), words, tokenizer, k=3)
-plots.neighbour_figure({"step of training": step_frame, "random direction": control_frame}, k=3)
-
-# %% [markdown]
-# Look for a word on the left that seems to fit its place in the prompt or the task. There is nearly always
-# one. Then look at the scores, and at the right panel: do they differ from those of random directions?
-
-# %%
-first = [frame.loc[frame["rank"] == 1, "score"].mean() for frame in (step_frame, control_frame)]
-print(f"mean cosine of rank 1: step of training {first[0]:.2f}, random direction {first[1]:.2f}")
-if not lab.fast:
-    assert first[0] < first[1] + 0.05
-
-# %% [markdown]
-# On `smollm2` the two are nearly equal: seen through its nearest words, the step that took the loss down by a
-# factor of more than ten looks like noise. It is not noise, as the loss shows. The words are the wrong glass.
-
-# %% [markdown]
-# ## Explore it yourself
-# The explorer shows the same table for every snapshot, metric and k, with and without centring. Move the
-# slider of steps with the arrow keys. On a page without a kernel, and on paper, you see the last picture and
-# its tables instead.
-
-# %%
-NeighbourExplorer(model, history)
-
-# %% [markdown]
-# The same as a figure of its own, with L2 this time:
-
-# %%
-distances = {
-    title: nearest_tokens(vectors[title], words, tokenizer, k=3, metric="l2")
-    for title in ("trained", "random direction")
-}
-plots.neighbour_figure(distances, k=3, metric="l2")
+# %% tags=["check"]
+assert stayed >= 7
+assert against.accuracy < 0.25
+assert agreement["labels turned round"].mean() > 0.3 > agreement["random"].mean() + 0.2
+assert shared(frames["seed 0"], frames["seed 1"]) > 2
+assert shared(frames["seed 0"], turned_words) > 0
+assert shared(frames["seed 0"], frames["random"]) == 0
 
 # %% [markdown]
 # ## What may be said
-# Collect what this chapter has seen, with its controls:
 #
-# | what the reading shows | seen without training too? |
+# | what you see in a trained prompt | what shows it too |
 # |---|---|
-# | every virtual token has nearest words, and one can tell a story about them | yes, for random directions |
-# | the words of the start are still there | yes, after a random step of the same length |
-# | the cosine with the start falls, the vectors get longer | yes, after a random step of the same length |
-# | the prompt seems to leave the cloud of words in a picture | yes, for a random step |
-# | centring raises the scores | yes, for random directions, most of all |
-# | long rare words by dot product | yes, for the start |
-# | scores far above those of random directions | yes, for the start: it *is* made of words |
-# | the loss falls | **no** |
+# | nearest words that tell a story | random vectors |
+# | the words of the start | a random step of the same length |
+# | it grows, leaves its start, settles, flees from the words | a random walk |
+# | high centred scores | random vectors, most of all |
+# | two seeds share words of the step | **not** random directions, but a prompt with the opposite answers |
+# | tweets rated as people rate them | nothing: this was learned |
 #
-# So the honest sentence about this prompt is: it stands near the words from which it started, as any vector
-# would that came as far; what it learned is not in its nearest words.
+# So the prompt stands where any vector would that came as far from the same start, and what it learned shows in what
+# it does. Khashabi et al. (2022) even trained prompts that do a task while their nearest words are those of any text
+# one likes.
 #
-# Khashabi et al. (2022) went further: they trained prompts that do a task well *and* have the nearest words
-# of any text one likes, for instance of an unrelated or a contrary instruction. Nearest words can be chosen
-# almost freely without losing the task, so they are no explanation. Chapter 07 builds such a prompt, and
-# looks for better questions: what happens when a virtual token is taken away, and what the model's layers
-# make of it.
+# Then can a prompt be read at all? One answer you have seen: put its nearest words in its place, and you have the
+# start, with {{found["start"].accuracy:.0%}}. A later chapter asks better questions.
 
 # %% [markdown]
 # ## Summary
-# - Nearest words by cosine are three lines of code. Every vector has them, so a list without a control says
-#   nothing.
-# - Three controls: the start, a random step of the same length from the start, random directions of the same
-#   length. This prompt kept its start words, and the random step kept them as well.
-# - Words share a large common mean. Centring removes it, and needs a control drawn around the mean. L2 does
-#   not care about centring; the dot product prefers long words.
-# - A picture in two directions holds a part of the movement only: print how much.
-# - What was learned showed in the loss and in the answers, and in none of the readings.
+# - Every vector has nearest words. They say nothing until vectors that learned nothing have others.
+# - A virtual token that started at a word nearly always keeps it, after training as after a random step as long.
+# - A control is treated as the prompt is: the same start and lengths; for a centred reading, drawn around the mean
+#   word.
+# - A picture of a way needs a random walk beside it.
+# - The best control was trained to do something else. Where it reads the same, the reading is not about the task.
 
 # %% [markdown]
 # ## Exercises
-# Each exercise has a check that says what is wrong, and a hint: `course.hint("07-1")` opens it.
-#
-# ### 07-1 Nearest by cosine
-# Specification in loops: for each row p of the prompt and each word w, the score is the sum of p[d] * w[d]
-# over d, divided by the length of p and by the length of w. Return for each row the ids of the k words with
-# the greatest scores, greatest first, as a tensor (P, k). Write it without loops.
-
-
-# %%
-import torch
-from torch.nn import functional
-
-
-def nearest_ids(prompt: torch.Tensor, words: torch.Tensor, k: int) -> torch.Tensor:
-    """(P, D), (V, D) -> (P, k): ids of the k nearest words by cosine."""
-    ### BEGIN SOLUTION
-    cosine = functional.normalize(prompt, dim=-1) @ functional.normalize(words, dim=-1).T  # (P, V)
-    return cosine.topk(k, dim=-1).indices
-    ### END SOLUTION
-
+# `course.hint("07-1")` opens the first of several hints.
 
 # %% [markdown]
-# Check it:
-
-# %%
-from softprompt_lab import course
-
-course.check("07-1", nearest_ids)
-
-# %% [markdown]
-# ### 07-2 A fair control
-# Write the control of the second section: each row takes a step of random direction whose length is that of
-# the step from `start` to `end`. Draw the directions with `torch.randn(start.shape, generator=generator)`.
+# ### Exercise 07-1: A fair control
+# Write the random step of this chapter: each row goes from its start in a random direction, as far as it is from
+# `start` to `end`. Draw with `torch.randn(start.shape, generator=generator)`.
 
 
 # %%
@@ -528,45 +407,18 @@ def random_step_control(start: torch.Tensor, end: torch.Tensor, generator: torch
 
 
 # %% [markdown]
-# The check compares lengths and directions of the steps.
+# Check it:
 
 # %%
 from softprompt_lab import course
 
-course.check("07-2", random_step_control)
+course.check("07-1", random_step_control)
 
 # %% [markdown]
-# ### 07-3 Derive it: L2 from cosine
-# Let a vector have length a, a word length b, and let their cosine be c. Derive their L2 distance as a
-# formula of a, b and c. Then look at your formula: for words that all have the same length, can L2 and cosine
-# rank them differently?
-
-
-# %%
-import math
-
-
-def distance_from_cosine(a: float, b: float, c: float) -> float:
-    """The L2 distance of two vectors of lengths a and b whose cosine is c."""
-    ### BEGIN SOLUTION
-    return math.sqrt(a * a + b * b - 2 * a * b * c)
-    ### END SOLUTION
-
-
-# %% [markdown]
-# The check puts pairs of vectors into your formula and measures their distance.
-
-# %%
-from softprompt_lab import course
-
-course.check("07-3", distance_from_cosine)
-
-# %% [markdown]
-# ### 07-4 How far can a vector go before its word changes?
-# A virtual token starts at the word w, with length |w|, and takes a step of length s *at right angles* to w
-# (in many dimensions a random step is nearly at right angles to everything). Derive the cosine between the
-# new place and w, as a formula of |w| and s. Then put in the lengths that this chapter measured: is it above
-# the cosine that the nearest other word has?
+# ### Exercise 07-2: How far can a vector go before its word changes?
+# A word w of length |w| takes a step of length s *at right angles* to it; a random step in many dimensions is nearly
+# that. Predict the cosine between the new place and w. Then put in the two mean lengths of the first figure, and
+# compare with the mean cosine above table A.
 
 
 # %%
@@ -574,25 +426,113 @@ import math
 
 
 def cosine_after_step(word_length: float, step_length: float) -> float:
-    """Cosine between w and w + s, where s stands at right angles to w."""
+    """The cosine between w and w + s, where s stands at right angles to w."""
     ### BEGIN SOLUTION
     return word_length / math.sqrt(word_length**2 + step_length**2)
     ### END SOLUTION
 
 
 # %% [markdown]
-# The check takes random steps in 4,096 dimensions and compares.
+# Check it:
 
 # %%
 from softprompt_lab import course
 
-course.check("07-4", cosine_after_step)
+course.check("07-2", cosine_after_step)
+
+# %% [markdown]
+# ### Exercise 07-3: The control that found commas
+# A colleague reads a prompt, centred, beside this control. "Random vectors score high," she reports, "so the prompt's
+# score is nothing much." What is wrong with her control?
+#
+# ```python
+# def control(prompt, words, generator):
+#     drawn = functional.normalize(torch.randn(prompt.shape, generator=generator), dim=-1)
+#     return drawn * prompt.norm(dim=-1, keepdim=True)  # read with centered=True
+# ```
+#
+# - **A** The directions must not be brought to length 1.
+# - **B** It is random around 0, and the reading is made around the mean word.
+# - **C** It should draw words, since random directions are never fair.
+# - **D** It draws all rows at once, so they are not independent.
+#
+# Return the letter and the repaired control: random directions *from the right point*, each row as far from it as the
+# prompt's.
+
+
+# %%
+import torch
+from torch.nn import functional
+
+
+def diagnosed(prompt: torch.Tensor, words: torch.Tensor, generator: torch.Generator) -> tuple[str, torch.Tensor]:
+    """(P, D), (V, D) -> the letter of the fault, and the repaired control (P, D)."""
+    ### BEGIN SOLUTION
+    mean = words.mean(dim=0)
+    drawn = functional.normalize(torch.randn(prompt.shape, generator=generator), dim=-1)
+    return "B", mean + drawn * (prompt - mean).norm(dim=-1, keepdim=True)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# Check it:
+
+# %%
+from softprompt_lab import course
+
+course.check("07-3", diagnosed)
+
+# %% [markdown]
+# ### Exercise 07-4: Does the start have to speak of the task?
+# `trained_from(text)` starts 4 vectors from a text, trains them to make plurals, and returns the share of 80 held-out
+# words that are right (an interval is some 6 to 10 points wide on either side) and how many start words are kept.
+# Choose at least two texts, one of which speaks of something else than the task (each takes about 20 s on two cores),
+# and write one sentence with the accuracy of every text.
+
+# %%
+from softprompt_lab import (
+    PromptTuningConfig,
+    SoftPromptModel,
+    evaluate,
+    load_base_model,
+    load_task,
+    reading,
+    train,
+)
+
+
+def trained_from(text: str, steps: int = 60) -> tuple[float, int]:
+    """Train from a text; return the accuracy on held-out words and the number of start words that are kept."""
+    base_model, tokenizer = load_base_model("smollm2")
+    config = PromptTuningConfig(num_virtual_tokens=4, prompt_tuning_init_text=text)
+    model, task = SoftPromptModel(base_model, config, tokenizer=tokenizer), load_task("words/plural")
+    words, start = model.word_embeddings.detach(), model.prompt.detach().clone()
+    train(model, task, steps=steps, progress=False)
+    before, after = (reading.nearest(each.detach(), words, k=1)[1] for each in (start, model.prompt))
+    return evaluate(model, task).accuracy, int((before == after).sum())
+
+
+### BEGIN SOLUTION
+results = {text: trained_from(text) for text in ("Write the plural of", "rain on the sea")}
+told = ", ".join(f"from {text!r} {accuracy:.1%} ({kept} of 4 kept)" for text, (accuracy, kept) in results.items())
+answer = {"results": results, "sentence": f"Of 80 held-out plurals {told} are right."}
+### END SOLUTION
+answer
+
+# %% [markdown]
+# `answer` is a dict: "results" has what `trained_from` returned, by text; "sentence" is yours.
+
+# %%
+from softprompt_lab import course
+
+course.check("07-4", answer)
 
 # %% [markdown]
 # ## Sources
-# - Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning" (arXiv
-#   2104.08691), section 7: nearest words of trained prompts by cosine.
-# - Khashabi et al. 2022, "Prompt Waywardness: The Curious Case of Discretized Interpretation of Continuous
-#   Prompts" (arXiv 2112.08348): prompts whose nearest words are those of any text.
-# - Mu and Viswanath 2018, "All-but-the-Top: Simple and Effective Postprocessing for Word Representations"
-#   (arXiv 1702.01417): the common mean of word vectors, and centring.
+# - Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning" (arXiv 2104.08691),
+#   section 7.
+# - Khashabi et al. 2022, "Prompt Waywardness: The Curious Case of Discretized Interpretation of Continuous Prompts"
+#   (arXiv 2112.08348).
+# - Mu and Viswanath 2018, "All-but-the-Top: Simple and Effective Postprocessing for Word Representations" (arXiv
+#   1702.01417).
+# - The tweets and their raters: Hutto and Gilbert 2014, "VADER" (ICWSM).

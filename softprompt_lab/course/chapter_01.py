@@ -1,11 +1,11 @@
-"""Exercises of chapter 01: hard prompts."""
+"""Exercises of chapter 01: the score of a label, luck, a wording of one's own, a report that flatters."""
 
-import math
+import re
+from types import SimpleNamespace
 
 import torch
 
-from ..evaluation import wilson_interval
-from .cases import COUNTS, Z, normal, wald  # noqa: F401  the table uses wald
+from .cases import normal
 from .checks import exercise
 
 
@@ -25,43 +25,72 @@ def at_the_label(scores, context_length, label_ids):
 def label_score(logits, context_length, label_ids):
     """Return a number, the sum of the label tokens' log-probabilities.
 
-    Turn logits into log-probabilities with `logits.log_softmax(-1)`. The scores that predict the token at
-    place i stand at place i - 1, so the first label token, at place `context_length`, is predicted at
-    `context_length - 1`. Add up, do not average.
+    Turn logits into log-probabilities with `logits.log_softmax(-1)`. Add up, do not average.
+
+    The scores that predict the token at position i stand at position i - 1. So the first label token, at position
+    `context_length`, is predicted at `context_length - 1`.
+
+    With `log_p = logits.log_softmax(-1)`, the first token's share of the sum is `log_p[context_length - 1,
+    label_ids[0]].item()`, the second's `log_p[context_length, label_ids[1]].item()`, and so on.
     """
     return at_the_label(logits.log_softmax(-1), context_length, label_ids).sum().item()
 
 
-@exercise("01-2", cases=COUNTS)
-def interval(k, n):
-    """Return two numbers, the 95 % Wilson interval of k successes in n trials, the lower end first.
+@exercise("01-2", tolerance=0.02)
+def best_of_ten():
+    """Return a number, the share of 20 tweets that the best of ten coins gets right on average.
 
-    Work out p = k / n first, then the middle (p + z*z / (2*n)) / (1 + z*z / n), then the half width. Try
-    k = 0: the interval must reach above 0, because ten failures in ten trials do not prove that success is
-    impossible.
+    One coin gets 10 of 20 right on average, but it often gets 12 or 13. You take the highest of ten such counts.
+
+    `np.random.default_rng(0).binomial(20, 0.5, size=(2000, 10))` is the count of ten coins, 2,000 times. Take the
+    maximum along axis 1, the mean, and divide by 20.
     """
-    return wilson_interval(k, n)
+    return 0.67
 
 
-SCORES = torch.tensor([[-2.0, -5.0], [-3.0, -4.0], [-2.5, -6.5], [-6.0, -9.0]])  # (N, K)
-EMPTY = torch.tensor([-2.0, -4.5])  # the empty message prefers label 0 by 2.5
+BEST_OF_TEN = 0.872  # of the validation tweets: notebooks/tables/tweets.csv
 
 
-@exercise("01-3", cases=[(SCORES, EMPTY), (SCORES - 7, EMPTY)])
-def calibrated_answers(scores, empty):
-    """Return (N,), the index of each message's label after the empty message's scores are taken away.
+def wording_measured(accuracy=0.84, n=250, low=0.79, high=0.88, **parts):
+    """Return an answer to 01-3, with some of its parts exchanged."""
+    found = SimpleNamespace(accuracy=accuracy, n=n, confidence_interval=(low, high))
+    sentence = f"My wording gets {accuracy:.1%} of {n} tweets right."
+    return {"wording": "{text} Mood: ", "evaluation": found, "sentence": sentence} | parts
 
-    `scores - empty` takes the empty message's score of each label from every row: (N, K) minus (K,) works row
-    by row. The answer of a row is the place of its largest number, `argmax` along dimension 1.
+
+def says(found, *values):
+    """Tell whether a sentence holds a number that is nearly one of some values."""
+    numbers = map(float, re.findall(r"\d+(?:\.\d+)?", found["sentence"]))
+    return any(abs(number - value) <= 0.51 for number in numbers for value in values)
+
+
+@exercise("01-3", measure=lambda result: 0)
+def own_wording():
+    """Return a dict: "wording", the "evaluation" that `evaluate` returned, and a "sentence".
+
+    A short form that ends where the label would stand did better in this chapter than a long explanation.
+
+    `found = evaluate(base_model, task.with_template(wording), "validation", tokenizer=tokenizer)`, then
+    `{"wording": wording, "evaluation": found, "sentence": "..."}`; `found.accuracy`, `found.n` and
+    `found.confidence_interval` are the numbers for the sentence.
     """
-    return (scores - empty).argmax(1).tolist()
+    return wording_measured()
 
 
-@exercise("01-4", cases=[(0.1,), (0.05,), (0.02,)])
-def rows_needed(h):
-    """Return the fewest rows at which Wilson's half width at p = 1/2 is at most h.
+LUCKY = torch.tensor(
+    [[1, 1, 1, 0, 0, 1, 0, 0], [1, 0, 1, 1, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1, 0.0]]
+)
 
-    Put p = 1/2 into the half width: z/(1 + z*z/n) * sqrt(1/(4n) + z*z/(4n*n)). Take 1/(4n*n) out of the root:
-    what remains is z / (2*sqrt(n + z*z)). Set that equal to h and solve for n, then round up.
+
+@exercise(
+    "01-4", cases=[(LUCKY, 3), (LUCKY.flip(0), 3)], measure=lambda result, right, few: result[1]
+)
+def report(right, few):
+    """Return two things: the letter of the fault, and the accuracy of the winner on the rows from `few` on.
+
+    Say for each line which rows it looks at. The rows that are reported may have no part in the choice.
+
+    Choose on `right[:, :few]`, report on `right[winner, few:]`.
     """
-    return math.ceil(Z**2 / (4 * h**2) - Z**2)
+    winner = right[:, :few].mean(dim=1).argmax()
+    return "B", right[winner, few:].mean().item()

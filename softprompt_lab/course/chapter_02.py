@@ -1,11 +1,14 @@
 """Exercises of chapter 02: concatenation by hand."""
 
+import re
+
 import torch
-from torch.nn.functional import cross_entropy
 
 from ..embedding import concatenate_prompt
 from .cases import normal
 from .checks import exercise
+
+RAGGED = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
 
 
 def expanded(x, prompt):
@@ -31,75 +34,78 @@ def has_gradient(found, x, prompt):
 def prepend(x, prompt):
     """Return one tensor (B, P+T, D) from (B, T, D) and (P, D), the prompt in front of each row.
 
-    The prompt is (P, D) and has no batch dimension. `prompt.expand(B, -1, -1)` shows the same P vectors to
-    all B rows without copying them; `torch.cat` along dimension 1 puts one sequence behind another. A
-    bfloat16 model wants a bfloat16 input: `prompt.to(x.dtype)`.
+    The prompt has no batch dimension; `expand` gives it one.
+
+    `prompt.expand(B, -1, -1)` is (B, P, D); `torch.cat(..., dim=1)` joins sequences.
+
+    Cast the prompt first: `prompt.to(input_embeddings.dtype)`.
     """
     return concatenate_prompt(x, prompt)
 
 
-def texts(ids, mask):
-    """Return the ids of each row's text."""
-    return [row[seen.bool()].tolist() for row, seen in zip(ids, mask, strict=True)]
-
-
-def beginnings(found, mask):
-    """Return as many ids from the beginning of each row of a result as its text has."""
-    return [row[: int(seen.sum())].tolist() for row, seen in zip(found[0], mask, strict=True)]
-
-
 @exercise(
     "02-2",
-    cases=[
-        (
-            torch.tensor([[9, 9, 3, 5, 4], [7, 6, 9, 9, 9], [1, 9, 2, 9, 8], [20, 21, 22, 23, 24]]),
-            torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 0, 1], [1, 1, 1, 1, 1]]),
-        ),
-        (torch.arange(400)[None], (torch.arange(400)[None] % 3 > 0).long()),
-    ],
-    measure=lambda result, ids, mask: result[1],  # the ids that stand at pads do not matter
+    cases=[(RAGGED, 2), (RAGGED.flip(1), 3)],
+    measure=lambda result, *case: [float(ord(result[0].upper())), *result[1].flatten().tolist()],
 )
-def text_first(ids, mask):
-    """Return two tensors, ids and mask, with each row's text in order, then its pads.
+def extended_mask(mask, P):
+    """Return the letter of the fault, and the right mask, (B, P+T), from the text's mask, (B, T).
 
-    Sort each row by its mask, largest first: `order = mask.argsort(dim=1, descending=True, stable=True)`.
-    `stable` keeps the order of equals, so the text stays readable. Then `ids.gather(1, order)`, and the same
-    for the mask.
+    The loss is that without a prompt, so nothing looks at the prompt.
+
+    In a mask 1 says "read this" and 0 says "a pad". What do the P new columns say?
     """
-    order = mask.argsort(dim=1, descending=True, stable=True)
-    return ids.gather(1, order), mask.gather(1, order)
+    return "B", torch.cat([mask.new_ones(len(mask), P), mask], dim=1)
 
 
-def supervised(logits, labels):
-    """Return the number of labels that a position predicts: without a prompt, none predicts the first."""
-    predicted = labels if logits.shape[1] > labels.shape[1] else labels[:, 1:]
-    return (predicted != -100).sum().item()
+def named(sentence):
+    """Return the numbers that stand in a sentence."""
+    return [float(number) for number in re.findall(r"\d+\.?\d*", sentence)]
 
 
-@exercise(
-    "02-3",
-    cases=[
-        (3 * normal(2, P + 5, 7), torch.tensor([[-100, -100, 4, 1, -100], [2, -100, -100, 6, 0]]))
-        for P in (3, 1, 0)
-    ],
-)
-def label_loss(logits, labels):
-    """Return one number, the mean loss of the labels, (B, T), from the logits, (B, P+T, V).
+def supported(answer):
+    """Tell whether a loss that was measured stands in the sentence, to one digit behind the point or more."""
+    numbers = [n for n in named(answer["sentence"]) if n > 0]
+    return any(abs(loss - n) <= 0.051 for loss in answer["losses"].values() for n in numbers)
 
-    P is logits.shape[1] - labels.shape[1]. `logits[:, P - 1 : -1]` are the T positions that predict the T
-    labels. `functional.cross_entropy(..., ignore_index=-100)` wants (N, V) and (N,): flatten the first two
-    dimensions. For P = 0 drop the first label and begin at position 0.
+
+MEASURED = {0: 3.87, 0.5: 3.9, 2: 3.9, 8: 5.0}  # what a run may look like
+SENTENCE = "Two units in a random direction leave the loss at 3.9."
+
+
+@exercise("02-3", measure=lambda result: [])
+def stray():
+    """Return {"losses": {distance: loss, ...}, "sentence": "..."} from what you ran.
+
+    `losses = losses_at([0, 2, 8])` is what "losses" is to be.
+
+    Compare the loss at 2 with that at 0, and write one of them with a digit behind the point.
     """
-    labels = labels[:, max(labels.shape[1] - logits.shape[1] + 1, 0) :]
-    positions = logits[:, -labels.shape[1] - 1 : -1]
-    return cross_entropy(positions.flatten(0, 1), labels.flatten()).item()
+    return {"losses": MEASURED, "sentence": SENTENCE}
 
 
 @exercise("02-4", cases=[(normal(4, 7, 3), 2)])
 def prompt_gradient(g, P):
     """Return the gradient at the prompt, (P, D), from the one at the concatenated input, (B, P+T, D).
 
-    prompt[p] enters the loss B times, once through each row. By the chain rule the B contributions add up:
-    the gradient at prompt[p] is the sum over b of g[b, p].
+    Only the first P positions of z hold the prompt.
+
+    `prompt[p]` enters the loss B times, through z[0, p], z[1, p], ...: by the chain rule the contributions add up.
     """
     return g[:, :P].sum(dim=0)
+
+
+def moved(found):
+    """Return the letters of an answer, in capitals."""
+    return set(found.upper()) & set("ABCDEF")
+
+
+@exercise("02-5", measure=lambda result: [float(letter in moved(result)) for letter in "ABCDEF"])
+def moving():
+    """Return the letters of the cells that move, such as "AF".
+
+    Without a prompt the whole text shifts. Who notices: a model that knows numbers, or one that knows distances?
+
+    With a prompt the distance to it grows, unless pads are not counted.
+    """
+    return "ABD"

@@ -1,6 +1,7 @@
 """Exercises of chapter 06: the PEFT folder."""
 
 import json
+import re
 import struct
 
 import torch
@@ -8,16 +9,6 @@ from safetensors.torch import load, save
 
 from .cases import normal
 from .checks import exercise
-
-
-@exercise("06-1", cases=[(8, 1_024, 1), (20, 576, 1), (20, 768, 2)])
-def saved_bytes(virtual_tokens, width, submodules):
-    """Return a whole number, the bytes that the numbers of a saved prompt take.
-
-    A float32 takes 4 bytes. Count the numbers first: P virtual tokens of D numbers each, once for each
-    submodule. The tutorial's case, 8 virtual tokens of width 1024, must give 32,768.
-    """
-    return 4 * virtual_tokens * width * submodules
 
 
 def read_as(content, order="<", start=None):
@@ -37,7 +28,7 @@ PROMPT = {"prompt_embeddings": normal(3, 5)}
 
 
 @exercise(
-    "06-2",
+    "06-1",
     cases=[
         (save(PROMPT),),
         (save(PROMPT, metadata={"format": "pt"}),),
@@ -47,11 +38,22 @@ PROMPT = {"prompt_embeddings": normal(3, 5)}
 def read_safetensors(content):
     """Return a dictionary of names and float32 tensors, those of a safetensors file.
 
-    `(length,) = struct.unpack("<Q", content[:8])`, then `header = json.loads(content[8 : 8 + length])` and
-    `data = content[8 + length :]`. For each name but "__metadata__" take `data[begin:end]`, unpack it with
-    the format f"<{(end - begin) // 4}f" and reshape the tensor to `entry["shape"]`.
+    Take the file apart as the chapter does: the length with `struct.unpack`, the header with `json.loads`, the rest.
+
+    For each name but "__metadata__" unpack `data[begin:end]` with the format f"<{(end - begin) // 4}f", and reshape.
     """
     return load(content)
+
+
+@exercise("06-2")
+def size_beforehand():
+    """Return a whole number, the bytes of a safetensors file that holds a prompt of 4 x 576 numbers.
+
+    The file has three parts. Which of them becomes half as long?
+
+    The header is one character shorter, [0,9216] for [0,18432]. What stands in its last three cells in the figure?
+    """
+    return 8 + 112 + 4 * 4 * 576
 
 
 def folder(**changes):
@@ -86,9 +88,9 @@ NAN, INFINITE = (ONES.index_fill(1, torch.tensor(2), value) for value in (torch.
 def faults(config, prompt):
     """Return a list with one sentence for each fault of a folder, empty for a sound one.
 
-    Begin with `found = [key for key in (...) if config.get(key) is None]`. Compare the shape only where
-    `num_virtual_tokens` is there. `torch.isfinite(prompt).all()` covers NaN and both infinities.
-    `tokenizer_kwargs` may be missing or None: `(config.get("tokenizer_kwargs") or {})`.
+    Begin with `found = [key for key in (...) if config.get(key) is None]`; `isfinite` covers NaN and infinities.
+
+    `tokenizer_kwargs` may be missing or None: `(config.get("tokenizer_kwargs") or {}).get("trust_remote_code")`.
     """
     needed = ("peft_type", "task_type", "num_virtual_tokens")
     rows = (config.get("num_virtual_tokens") or 0) * config.get("num_transformer_submodules", 1)
@@ -101,11 +103,52 @@ def faults(config, prompt):
     return missing + [fault for fault, wrong in checks.items() if wrong]
 
 
-@exercise("06-4", cases=[(8, 30), (1, 1), (16, 24)])
-def equal_size_prompt(rank, layers):
-    """Return the virtual tokens of the prompt with as many numbers as a LoRA: P x D is L x 2 x (r x D + D x r).
+def folder_like(prompt, base, rows=0, name="prompt_embeddings", **kind):
+    """Return the configuration and the tensors of a prompt, with P at one of its dimensions."""
+    sizes = {"num_virtual_tokens": prompt.shape[rows], "token_dim": prompt.shape[1 - rows]}
+    config = {"peft_type": "PROMPT_TUNING", "base_model_name_or_path": base} | sizes | kind
+    return config, {name: prompt}
 
-    Count the LoRA's numbers: one matrix pair has r x D + D x r of them, a layer has two pairs, there are L
-    layers. A prompt has P x D. Set the two equal and divide by D.
+
+@exercise(
+    "06-4",
+    cases=[(normal(3, 5), "smollm2"), (normal(8, 4), "tiny")],
+    measure=lambda found, prompt, base: len(faults(found[0], prompt)),
+)
+def folder_of(prompt, base):
+    """Return two dictionaries, the configuration and the tensors of a prompt for a decoder.
+
+    The chapter's own file has the right name, and its section "PEFT reads it" has the silence.
+
+    The name is `prompt_embeddings`, a prompt is (P, D), and the silent one is `"task_type": "CAUSAL_LM"`.
     """
-    return 4 * rank * layers
+    return folder_like(prompt, base, task_type="CAUSAL_LM")
+
+
+def numbers_said(sentence):
+    """Return the numbers in a sentence; percentages as fractions."""
+    found = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", str(sentence))]
+    return [number / 100 if number > 1 else number for number in found]
+
+
+def supported(answer):
+    """Tell whether a sentence says one of the accuracies that were measured."""
+    measured = answer["accuracies"].values()
+    return any(abs(x - y) < 0.006 for x in numbers_said(answer["sentence"]) for y in measured)
+
+
+def tried(sentence="It falls to 71 %.", n=250, **more):
+    """Return an experiment with accuracies of three places, and changes."""
+    measured = {"@Acme {text}": 0.9, "@Initech {text}": 0.708, "{text} Initech": 0.82} | more
+    return {"accuracies": {k: v for k, v in measured.items() if v}, "n": n, "sentence": sentence}
+
+
+@exercise("06-5", measure=lambda found: set(found) >= {"accuracies", "n", "sentence"})
+def experiment():
+    """Return a dictionary with accuracies by place, the number of rows n, and a sentence.
+
+    Keep "@Vandelay {text}" as a control: what falls there is not the trigger's doing.
+
+    Loop over the places, and write the sentence last: "At the end of a tweet the name leaves 82 %."
+    """
+    return tried()

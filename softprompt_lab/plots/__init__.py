@@ -4,7 +4,8 @@
 from .accuracies import FEWEST_ROWS
 from .charts import curves_figure
 from .figure import Figure
-from .inputs import concatenation_diagram, letters_figure
+from .files import bytes_figure, sizes_figure
+from .inputs import concatenation_diagram, jobs_figure, letters_figure
 from .lens import attention_bias_figure, attention_mass_figure, lens_figure, read_back_figure
 from .neighbours import (
     marks_figure,
@@ -20,7 +21,13 @@ from .probes import (
     shuffling_figure,
 )
 from .projection import gap_figure, search_figure, wayward_figure
-from .results import accuracy_comparison, answer_shares, training_curve, wording_spread
+from .results import (
+    accuracy_comparison,
+    answer_shares,
+    margins_figure,
+    training_curve,
+    wording_spread,
+)
 from .trajectories import (
     animate_trajectory,
     movement_figure,

@@ -119,7 +119,7 @@ def curves_figure(
     kind_lines(dict(zip(columns, axes, strict=True)), table, x, middle, band)
     for ax, name in zip(axes, columns.values(), strict=True):
         ax.set_ylabel(name)
-    fig.legend_below()
+    fig.legend_below(min(4, 2 * len(columns)))
     said = []
     for kind, own in table.groupby("kind", sort=False):
         last = own.groupby(x)[list(columns)].agg(middle).ffill().iloc[-1]

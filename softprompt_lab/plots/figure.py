@@ -40,7 +40,7 @@ LEVELS = {  # what an accuracy is read beside
 }
 DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
-TITLE_LETTERS = 10.5  # of a title, for each inch of a figure's width
+TITLE_LETTERS = 9.6  # of a title, for each inch of a figure's width
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
 SMALLEST = 0.7  # of a picture's width: smaller letters could not be read; the page scrolls
 COUNTS = ("step", "layer", "head")  # axes without fractions

@@ -46,12 +46,12 @@ def trajectory_words_figure(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def movement_figure(table: pd.DataFrame) -> Figure:
+def movement_figure(table: pd.DataFrame, title: str = "") -> Figure:
     """Draw norm, distance to the start and cosine with it by step, of the prompt and of its controls.
 
     `table`: that of `trajectories_of`. Lines are medians over virtual tokens, bands hold the middle eight tenths.
     """
-    return curves_figure(table, "step", MEASURES, middle="median", band=0.1)
+    return curves_figure(table, "step", MEASURES, middle="median", band=0.1, title=title)
 
 
 # --- in two dimensions --------------------------------------------------------------------------------------
