@@ -10,7 +10,7 @@ import torch
 from words import WORDS, word_tokenizer, word_vectors
 
 import softprompt_lab
-from softprompt_lab import PromptTuningConfig
+from softprompt_lab import PromptTuningConfig, training
 from softprompt_lab.course import FAILED, NOT_ATTEMPTED, PASSED, check
 
 SOURCES = Path(__file__).resolve().parents[1] / "notebooks" / "source"
@@ -227,3 +227,23 @@ class Unrepeated(torch.nn.Module):
 def test_a_class_that_knows_no_text_is_no_prompt_embedding(capsys):
     assert check("03-1", Unrepeated) is FAILED
     assert capsys.readouterr().out.startswith("03-1 not yet.")
+
+
+# --- chapter 04, the loop
+
+
+def test_the_typed_loop_moves_the_prompt_as_train_does():
+    """Where no gradient is scaled down."""
+    typed_loop = definition("04_training", "fit")
+    base_model, tokenizer = softprompt_lab.load_base_model("tiny")
+    task = softprompt_lab.load_task("shop")
+    config = PromptTuningConfig(num_virtual_tokens=4, prompt_tuning_init_text=TEXT)
+    typed, package = (
+        softprompt_lab.SoftPromptModel(base_model, config, tokenizer=tokenizer) for _ in range(2)
+    )
+    rows = training.encode_training_rows(task, tokenizer)
+    dealt = [training.as_tensors(batch, typed) for batch in training.batches(rows, 8, 5, seed=0)]
+    losses = typed_loop(typed, dealt, 0.03)
+    history = softprompt_lab.train(package, task, steps=5, max_grad_norm=1e9, progress=False)
+    assert losses == pytest.approx(history.losses, rel=1e-5)
+    torch.testing.assert_close(typed.prompt, package.prompt, rtol=1e-4, atol=1e-5)
