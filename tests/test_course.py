@@ -1,4 +1,4 @@
-"""The course machinery: settings, checks that teach, hints, progress, comparisons."""
+"""The course machinery: checks that teach, hints, progress, comparisons."""
 
 import json
 import threading
@@ -19,7 +19,6 @@ from softprompt_lab.course import (
     hint,
     progress,
     record,
-    settings,
 )
 from softprompt_lab.embedding import concatenate_prompt
 from softprompt_lab.errors import LabError
@@ -360,12 +359,3 @@ def test_compare_prints_exact_near_and_far(capsys):
     assert lines[2] == "far: exact no | within 1e-05 no | largest difference 0.5"
     assert lines[3] == "shape: shapes differ, ours (2,), theirs (1, 2)"
     assert lines[4] == "nan: exact no | within 1e-05 no | largest difference nan"
-
-
-def test_settings_follow_the_environment(monkeypatch):
-    monkeypatch.delenv("SOFTPROMPT_LAB_FAST", raising=False)
-    assert (settings().fast, settings().base, settings().task) == (False, "smollm2", "complaints")
-    assert settings().steps(100) == 100
-    monkeypatch.setenv("SOFTPROMPT_LAB_FAST", "1")
-    assert (settings().fast, settings().base, settings().task) == (True, "tiny", "shop")
-    assert [settings().steps(n) for n in (10, 50, 100, 300)] == [10, 50, 50, 150]

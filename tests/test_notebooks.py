@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -407,6 +406,5 @@ def test_an_exercise_runs_without_the_cells_above(source, solved, capsys, monkey
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "solved"), BOTH)
-def test_every_chapter_runs_fast(source, solved, monkeypatch):
-    monkeypatch.setitem(os.environ, "SOFTPROMPT_LAB_FAST", "1")
+def test_every_chapter_runs_fast(source, solved):
     assert notebooks.run_notebook(source, solutions=solved, fast=True) > 0

@@ -470,8 +470,6 @@ def run(
     ] = False,
 ) -> None:
     """Execute the committed notebooks in a temporary copy, save nothing, and print a table of seconds."""
-    if fast:
-        os.environ["SOFTPROMPT_LAB_FAST"] = "1"
     _each(
         folder,
         numbers,

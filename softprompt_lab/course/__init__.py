@@ -1,9 +1,8 @@
-"""What the chapters need beside the package: settings, votes, checks of exercises, hints, comparisons."""
+"""What the chapters need beside the package: votes, checks of exercises, hints, comparisons."""
 
 from .ballot import vote
 from .checks import check, exercise, exercise_ids, hint, progress
 from .comparison import compare
-from .settings import settings
 from .verdict import FAILED, NOT_ATTEMPTED, PASSED
 
 __all__ = [
@@ -16,6 +15,5 @@ __all__ = [
     "exercise_ids",
     "hint",
     "progress",
-    "settings",
     "vote",
 ]

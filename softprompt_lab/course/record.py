@@ -76,7 +76,9 @@ def show_progress(exercises: list[str], reset: bool) -> None:
     passed = sum(PASSED.name in done.get(key, {}) for key in exercises)
     title = f"{passed} of {len(exercises)} exercises passed"
     message = f"Kept in {path}. `course.progress(reset=True)` starts anew."
-    Card(f"{title}. {message}\n{table.to_string(line_width=80)}", "note", title, message, table=table).show()
+    Card(
+        f"{title}. {message}\n{table.to_string(line_width=80)}", "note", title, message, table=table
+    ).show()
 
 
 def _state(days: dict[str, str]) -> str:
