@@ -10,6 +10,7 @@ import torch
 
 from softprompt_lab import course
 from softprompt_lab.course import (
+    ballot,
     check,
     checks,
     compare,
@@ -248,7 +249,9 @@ def test_an_exercise_is_registered_by_its_id(monkeypatch, capsys):
     def three():
         """Return three.
 
-        Count to three.
+        Count.
+
+        To three.
         """
         return 3
 
@@ -258,7 +261,12 @@ def test_an_exercise_is_registered_by_its_id(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.index("not yet. Right is 3.") < said.index("Your answer is 4.")
     hint("99-1")
-    assert capsys.readouterr().out == "Hint for 99-1: Count to three.\n"
+    hint("99-1", 2)
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        'Hint 1 of 2 for 99-1: Count. The next: course.hint("99-1", 2).',
+        "Hint 2 of 2 for 99-1: To three.",
+    ]
 
 
 IDS = [key for chapter in range(8) for key in exercise_ids(f"{chapter:02d}")]
@@ -281,6 +289,56 @@ def test_a_wrong_answer_hears_its_advice(exercise_id, wrong, capsys):
     entry = checks.find_exercise(exercise_id)
     assert check(exercise_id, lambda *case: entry.evaluate(wrong, case)) is course.FAILED
     assert checks.tables()[exercise_id]["wrong"][wrong] in capsys.readouterr().out
+
+
+TRIES = [(key, tried) for key in IDS for tried in checks.tables()[key].get("tries", {})]
+
+
+@pytest.mark.parametrize(("exercise_id", "tried"), TRIES)
+def test_a_faulty_answer_hears_its_advice(exercise_id, tried, capsys):
+    entry = checks.find_exercise(exercise_id)
+    assert check(exercise_id, lambda *case: entry.evaluate(tried, case)) is course.FAILED
+    assert checks.tables()[exercise_id]["tries"][tried] in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------------- votes
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """A vote."""
+    options = {"it falls": "You thought of <b> & so on.", "it rises": "It does not."}
+    table = {"99-a": {"question": "What does the loss do?", "options": options}}
+    monkeypatch.setattr(ballot, "written", lambda: table)
+    return lambda: ballot.Ballot("99-a", **table["99-a"])
+
+
+def test_a_vote_is_kept_and_answered(kept, asked):
+    """Once it is cast the answers are there, the chosen one open, also on another day."""
+    paper = asked()
+    _, rises = paper._options.children
+    assert " open" not in paper.still()
+    rises.click()
+    opened = "<details open><summary>✓ You said: it rises</summary><p >It does not.</p>"
+    assert opened in paper.still()
+    assert opened in paper._told.value
+    assert "You thought of &lt;b&gt; &amp; so on." in paper.still()
+    assert json.loads(kept.read_text()) == {"99-a": {"it rises": date.today().isoformat()}}
+    again = asked()
+    assert opened in again.still()
+    assert again._options.layout.display == "none"
+
+
+def test_an_unknown_vote_names_the_known_ones(asked):
+    with pytest.raises(LabError, match="no vote '99-b'; choose one of: 99-a"):
+        course.vote("99-b")
+
+
+def test_every_vote_has_two_to_four_options_and_an_answer_to_each():
+    for key, table in checks.written().items():
+        if "question" in table:
+            assert 2 <= len(table["options"]) <= 4, key
+            assert all(map(str.strip, table["options"].values())), key
 
 
 def test_a_verdict_shows_nothing_at_the_end_of_a_cell():

@@ -1,5 +1,6 @@
-"""What the chapters need beside the package: settings, checks of exercises, hints, comparisons."""
+"""What the chapters need beside the package: settings, votes, checks of exercises, hints, comparisons."""
 
+from .ballot import vote
 from .checks import check, exercise, exercise_ids, hint, progress
 from .comparison import compare
 from .settings import settings
@@ -16,4 +17,5 @@ __all__ = [
     "hint",
     "progress",
     "settings",
+    "vote",
 ]

@@ -4,10 +4,10 @@ An exercise is its right answer under `@exercise("NN-1", ...)` in `course/chapte
 `chapter_NN.toml`. A check calls the reader's answer on a few cases and compares with the right one. A table holds
 
 passed    what a pass says; and of the exercise its `kind`, `minutes` and `difficulty`, 1 to 3
-wrong     wrong answers as a reader would write them, with the names of the arguments: who returns the same as one hears
-          its advice
-faults    what is true of a result, `found`, that has the fault: asked in order, once the result has the right form, also
-          where its numbers are right
+wrong     wrong answers as a reader would write them, with the names of the arguments: who returns the same as one
+          hears its advice
+faults    what is true of a result, `found`, that has the fault: asked in order, once the result has the right form,
+          also where its numbers are right
 tries     wrong answers that tests give, and how the advice begins that meets each
 
 An expression may use whatever stands in chapter_NN.py; tests/test_course.py tries every one of them.
@@ -141,16 +141,20 @@ def check(exercise_id: str, answer: Any) -> Verdict:
             raise AssertionError(text) from cause
     elif verdict is not NOT_ATTEMPTED:
         record(exercise_id, verdict)
-    folded = {} if verdict else {"Hint": _hint(entry)}
+    folded = {} if verdict else _hints(entry)
     Card(text, verdict.name, f"{title}: exercise {exercise_id}", message, called, folded).show()
     return verdict
 
 
-def hint(exercise_id: str) -> None:
-    """Show the hint of an exercise."""
+def hint(exercise_id: str, step: int = 1) -> None:
+    """Show the hint of an exercise; the further ones unfold below it, or are asked for by `step`."""
     if entry := find_exercise(exercise_id):
-        title, text = f"Hint for {exercise_id}", _hint(entry)
-        Card(f"{title}: {text}", "note", title, text).show()
+        hints = _hints(entry)
+        name, text = list(hints.items())[min(step, len(hints)) - 1]
+        more = f' The next: course.hint("{exercise_id}", {step + 1}).' * (step < len(hints))
+        later = dict(list(hints.items())[step:])
+        title = f"{name} for {exercise_id}"
+        Card(f"{title}: {text}{more}", "note", title, text, folded=later).show()
 
 
 def progress(*, reset: bool = False) -> None:
@@ -158,9 +162,11 @@ def progress(*, reset: bool = False) -> None:
     show_progress(sorted(tables()), reset)
 
 
-def _hint(entry: Exercise) -> str:
-    """Return what stands below the first paragraph of the right answer's docstring."""
-    return " ".join(inspect.getdoc(entry.right).partition("\n\n")[2].split())
+def _hints(entry: Exercise) -> dict[str, str]:
+    """Return the paragraphs below the first of the right answer's docstring, each with a name."""
+    _, *paragraphs = inspect.getdoc(entry.right).split("\n\n")
+    names = [f"Hint {number} of {len(paragraphs)}" for number in range(1, len(paragraphs) + 1)]
+    return dict(zip(names, (" ".join(each.split()) for each in paragraphs), strict=True))
 
 
 def _judge(entry: Exercise, table: dict, answer: Any) -> tuple[Verdict, str, str, Exception | None]:

@@ -1,11 +1,13 @@
-"""What the reader has passed and tried, kept in one file of theirs over restarts, and the card that shows it."""
+"""What the reader has passed, tried and voted for, kept in a file of theirs over restarts; the card that shows it."""
 
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from datetime import date
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 import platformdirs
@@ -26,23 +28,27 @@ def progress_file() -> Path:
 
 
 def record(exercise_id: str, verdict: Verdict) -> None:
-    """Write down a try. A pass stays whatever follows; where the disk takes nothing, a warning says so once."""
+    """Write down a try, and a pass, which stays whatever follows."""
+    today = date.today().isoformat()
+    keep(exercise_id, {"tried": today}, {PASSED.name: today} if verdict else {})
+
+
+def keep(key: str, days: dict[str, str], first: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write down what was done on which day, and `first` unless it is there; who cannot write is warned once."""
     path = progress_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock"), timeout=5):  # of two notebooks one waits
-            done = recorded(path)
-            days = done.setdefault(exercise_id, {})
-            days["tried"] = today = date.today().isoformat()
-            if verdict:
-                days.setdefault(PASSED.name, today)
+            done = recorded()
+            done[key] = {**first, **done.get(key, {}), **days}
             atomic_write(path, json.dumps(done, indent=1, sort_keys=True).encode())
     except OSError as error:
         warn_once(f"Your progress is not kept, because {path} cannot be written: {error}")
 
 
-def recorded(path: Path) -> dict[str, dict[str, str]]:
-    """Return exercise -> "passed", "tried" -> day; a file that is no progress is put aside with a warning."""
+def recorded() -> dict[str, dict[str, str]]:
+    """Return exercise -> "passed", "tried" -> day, vote -> option -> day; what is no record is put aside, and said."""
+    path = progress_file()
     try:
         done = read_json_object(path) if path.exists() else {}
         for day in [day for days in done.values() for day in days.values()]:
@@ -63,7 +69,7 @@ def show_progress(exercises: list[str], reset: bool) -> None:
     path = progress_file()
     if reset:
         path.unlink(missing_ok=True)
-    done = recorded(path)
+    done = recorded()
     cells = {tuple(key.split("-")): _state(done.get(key, {})) for key in exercises}
     table = pd.Series(cells).unstack(fill_value="").rename_axis(columns="chapter")
     table = table.add_prefix("exercise ")
