@@ -7,6 +7,7 @@ again what a colour says. No pyplot: a figure is shown once, by the cell that re
 import base64
 import html
 import io
+import textwrap
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -39,6 +40,7 @@ LEVELS = {  # what an accuracy is read beside
 }
 DRAWING = threading.RLock()  # held while matplotlib's settings, one set for all threads, are ours
 COLOURS = 128  # of a PNG's palette: a third of the size, no difference to see
+TITLE_LETTERS = 10.5  # of a title, for each inch of a figure's width
 DPI = 110  # a figure of 8 inches is 880 pixels wide and about 20 KB
 SMALLEST = 0.7  # of a picture's width: smaller letters could not be read; the page scrolls
 COUNTS = ("step", "layer", "head")  # axes without fractions
@@ -117,13 +119,18 @@ class Figure(figure.Figure):
 
 
 def styled(draw: Callable) -> Callable:
-    """Draw with the style of the course and leave matplotlib's own settings as they are."""
+    """Draw with the style of the course, under a `title` where one is given, and leave matplotlib's settings alone."""
 
     @wraps(draw)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(*args: Any, title: str = "", **kwargs: Any) -> Any:
         with DRAWING, mpl.rc_context(STYLE):
             drawn = draw(*args, **kwargs)
             _finish(drawn)
+            if title:
+                lines = textwrap.wrap(title, int(TITLE_LETTERS * drawn.get_figwidth()))
+                drawn.suptitle("\n".join(lines), x=0.01, ha="left", fontweight="bold")
+                drawn.set_figheight(drawn.get_figheight() + 0.24 * len(lines))
+                drawn.alt = f"{title}. {drawn.alt}"
             return drawn
 
     return wrapped
