@@ -2,7 +2,7 @@
 
     python benchmarks/tasks.py run                       # tasks that tasks.csv lacks; stop it and start it again
     python benchmarks/tasks.py run --tasks tweets,films  # these alone, for instance in a second process
-    python benchmarks/tasks.py report                    # tasks.md and tasks.png from what is there
+    python benchmarks/tasks.py report                    # tasks.md, tasks.png and the tables in notebooks/tables
 
 On the test rows, in float32: the majority of the rows measured, ten wordings (the best is chosen on validation rows),
 examples in front as text, the untrained start, prompts from three seeds by the package's defaults, and what one human
@@ -46,6 +46,7 @@ from softprompt_lab.plots.figure import (
 from softprompt_lab.tasks import LABEL_COLUMN
 
 FOLDER = Path(__file__).parent
+NOTEBOOK_TABLES = FOLDER.parent / "notebooks" / "tables"
 VIRTUAL_TOKENS = {
     "rated": 8,
     "words": 4,
@@ -79,6 +80,8 @@ COLUMNS = [
     ),
     *("validation", "validation loss", "tokens", "seconds", "dtype", "base", "right"),
 ]
+TABLES = {"tweets": "tweets.csv", "words/antonym": "antonym.csv"}  # that the chapters show
+SHOWN = [*COLUMNS[1:7], *COLUMNS[8:15]]  # their columns
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
@@ -547,10 +550,22 @@ def most(rows: pd.DataFrame) -> pd.DataFrame:
     return best_examples(rows[numbers == numbers.max()])
 
 
+def table_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the lines of one task that chapters show."""
+    whole = dict.fromkeys(("seed", "n", "tokens"), "Int64")
+    return table.loc[table["task"] == name, SHOWN].astype(whole).reset_index(drop=True)
+
+
 @app.command()
-def report(output: Annotated[Path, typer.Option(help="Folder of tasks.csv.")] = FOLDER) -> None:
-    """Write tasks.md and tasks.png from tasks.csv."""
+def report(
+    output: Annotated[Path, typer.Option(help="Folder of tasks.csv.")] = FOLDER,
+    tables: Annotated[Path, typer.Option(help="Folder of the chapters' tables.")] = NOTEBOOK_TABLES,
+) -> None:
+    """Write tasks.md, tasks.png and the chapters' tables from tasks.csv."""
     table = pd.read_csv(output / "tasks.csv", dtype={"right": str})
+    tables.mkdir(parents=True, exist_ok=True)
+    for name, file in TABLES.items():
+        table_of(table, name).to_csv(tables / file, index=False)
     text = text_of(table)
     print(text)
     (output / "tasks.md").write_text(text, encoding="utf-8")

@@ -192,6 +192,16 @@ def test_the_report_says_what_the_lines_say(table):
     assert "nan" not in text
 
 
+@pytest.mark.parametrize("name", tasks.TABLES)
+def test_the_chapters_tables_are_those_of_the_measurement(name):
+    """Written by `report`; committed, so that a chapter can show what takes long."""
+    measured = pd.read_csv(tasks.FOLDER / "tasks.csv", dtype={"right": str})
+    shown = pd.read_csv(tasks.NOTEBOOK_TABLES / tasks.TABLES[name])
+    expected = measured[measured["task"] == name].reset_index(drop=True)
+    assert len(shown) > 20
+    pd.testing.assert_frame_equal(shown, expected[list(shown)], check_dtype=False)
+
+
 def test_a_task_without_wordings_is_named_before_anything_is_measured(tmp_path):
     (tmp_path / "wordings_words.toml").write_text('[antonym]\nwordings = ["{text} is not "]\n')
     assert tasks.read_wordings(tmp_path) == {"words/antonym": ["{text} is not "]}

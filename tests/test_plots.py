@@ -114,8 +114,13 @@ FIGURES = {
             {"label": "words", "accuracy": 0.6, "low": 0.55, "high": 0.65, "kind": "words"},
             {"label": "trained", "accuracy": 0.9, "low": 0.87, "high": 0.93, "kind": "trained"},
             {"label": "mean", "accuracy": 0.61},
+            {"label": "later", "accuracy": float("nan")},
         ],
         majority=0.53,
+        ceiling=0.95,
+    ),
+    "margins": lambda: plots.margins_figure(
+        {"no": [-1.0, 0.2, -2.0], "yes": torch.tensor([0.5, 3.0])}, {"as asked": 0.0}, "log odds"
     ),
     "wording": lambda: plots.wording_spread(
         {"Is it?": 0.5, "Costs $5?": 0.75}, 0.53, {"trained": 0.9}
@@ -239,8 +244,27 @@ def test_intervals_and_the_majority_are_drawn():
         "words",
         "trained",
         "mean",
+        "later",
     ]
     assert "trained 90.0%" in figure.alt
+
+
+def test_what_is_not_known_yet_has_its_place():
+    figure = FIGURES["accuracy"]()
+    assert [text.get_text() for text in figure.axes[0].texts][-1] == "?"
+    assert figure.alt.endswith("later not known yet; majority 53.0%; human rater 95.0%.")
+
+
+def test_margins_stand_by_their_true_label():
+    figure = FIGURES["margins"]()
+    assert (
+        figure.alt == "Histograms of log odds; means: no -0.93, yes 1.75; borders: as asked 0.00."
+    )
+    assert figure.axes[0].get_legend_handles_labels()[1] == [
+        "no (n = 3)",
+        "yes (n = 2)",
+        "as asked",
+    ]
 
 
 def test_kinds_differ_by_marker_too():

@@ -20,7 +20,13 @@ from .probes import (
     shuffling_figure,
 )
 from .projection import gap_figure, search_figure, wayward_figure
-from .results import accuracy_comparison, answer_shares, training_curve, wording_spread
+from .results import (
+    accuracy_comparison,
+    answer_shares,
+    margins_figure,
+    training_curve,
+    wording_spread,
+)
 from .trajectories import (
     animate_trajectory,
     movement_figure,

@@ -91,10 +91,12 @@ def neighbour_scores(scores: Mapping[str, Numbers], metric: str = "cosine") -> F
 
 
 @styled
-def marks_figure(table: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
+def marks_figure(
+    table: pd.DataFrame, columns: Mapping[str, str], unit: str = "virtual token"
+) -> Figure:
     """Draw columns of a table as one mark for each virtual token, one row a kind, one panel a column; lines are means.
 
-    `columns`: with what they are, for the axes.
+    `columns`: with what they are, for the axes. `unit`: what a mark is, where it is no virtual token.
     """
     groups = table.groupby("kind", sort=False)
     fig, axes = panels(len(columns), 3.0 + 2.8 * len(columns), 1.2 + 0.42 * groups.ngroups)
@@ -104,5 +106,5 @@ def marks_figure(table: pd.DataFrame, columns: Mapping[str, str]) -> Figure:
         ax.set_xlabel(f"{name} (line: mean)")
         ax.label_outer()
         said.append(f"{name}: {in_words(groups[column].mean())}")
-    fig.alt = f"Marks, one for each virtual token. Means of the {'; '.join(said)}."
+    fig.alt = f"Marks, one for each {unit}. Means of the {'; '.join(said)}."
     return fig

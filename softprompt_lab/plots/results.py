@@ -3,11 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from .charts import SHADES, cells, counted, dot_rows, in_words, panels, running_mean, words_beside
-from .figure import BLUE, DOTTED, LOOKS, SKY, Figure, Numbers, drawable, looks_of, percent, styled
+from .figure import (
+    BLUE,
+    DOTTED,
+    LEVELS,
+    LOOKS,
+    SKY,
+    Figure,
+    Numbers,
+    array,
+    drawable,
+    looks_of,
+    percent,
+    styled,
+)
 
 HELD_OUT = LOOKS[1] | {"label": "held out"}
 PENALTY = LOOKS[2] | {"marker": "", "label": "penalty, added to the loss"}
@@ -70,11 +84,12 @@ def accuracy_comparison(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]],
     majority: float | None = None,
     measured: str = "accuracy",
+    ceiling: float | None = None,
 ) -> Figure:
-    """Draw one dot a row with its 95 % interval.
+    """Draw one dot a row with its 95 % interval; a row whose accuracy is not known yet has a question mark.
 
     `rows`: `label`, `accuracy`, and where known `low`, `high` (fractions) and `kind`, which gives the marker.
-    `measured`: what the dots are, such as "test accuracy"; it names the axis.
+    `measured`: what the dots are, such as "test accuracy"; it names the axis. `ceiling`: what a human rater reaches.
     """
     table = pd.DataFrame(rows).reindex(columns=["label", "accuracy", "low", "high", "kind"])
     kinds = table["kind"].fillna("").astype(str)
@@ -82,15 +97,18 @@ def accuracy_comparison(
     fig, (ax,) = panels(1, 7.5, 0.9 + 0.32 * len(table))
     if majority is not None:
         ax.axvline(majority, **MAJORITY)
+    if ceiling is not None:
+        ax.axvline(ceiling, label="human rater", **LEVELS["human rater"])
     labelled = [looks[kind] | {"label": drawable(kind), "markersize": 7} for kind in kinds]
     dot_rows(ax, table["label"], table["accuracy"], (table["low"], table["high"]), labelled)
-    words_beside(ax, table["accuracy"].map("{:.1%}".format))
+    words_beside(ax, table["accuracy"].map("{:.1%}".format).replace("nan%", "?"))
     ax.set_xlabel(f"{measured} (line: 95 % interval)")
     percent(ax.xaxis)
     fig.legend_below()
     values = in_words(dict(zip(table["label"], table["accuracy"], strict=True)), ".1%")
     baseline = "" if majority is None else f"; majority {majority:.1%}"
-    fig.alt = f"Dot chart of {measured}: {values}{baseline}."
+    baseline += "" if ceiling is None else f"; human rater {ceiling:.1%}"
+    fig.alt = f"Dot chart of {measured}: {values.replace('nan%', 'not known yet')}{baseline}."
     return fig
 
 
@@ -149,4 +167,28 @@ def wording_spread(
     values = in_words({"mean": mean} | lines, ".1%")
     wordings = counted(len(ranked), "wording")
     fig.alt = f"Dot chart of {wordings}: from {least:.1%} to {most:.1%}, {values}."
+    return fig
+
+
+@styled
+def margins_figure(
+    margins: Mapping[str, Numbers], borders: Mapping[str, float], axis: str
+) -> Figure:
+    """Draw how far a model leans to the second of two labels: a histogram for the rows of each true label.
+
+    `margins`: label -> of each row the score of the second label less that of the first. `borders`: name -> the margin
+    above which the answer is the second label. `axis`: what the margins are.
+    """
+    fig, (ax,) = panels(1, 7.5, 3.2)
+    bins = np.histogram_bin_edges(np.concatenate([array(part) for part in margins.values()]), 40)
+    looks = ({"color": SKY}, {"color": BLUE, "histtype": "step", "linewidth": 1.8})
+    for (label, values), look in zip(margins.items(), looks, strict=True):
+        ax.hist(array(values), bins, label=f"{drawable(label)} (n = {len(values)})", **look)
+    for (name, border), look in zip(borders.items(), (DOTTED, *LOOKS[1:]), strict=False):
+        look = {"color": look["color"], "linestyle": look["linestyle"]}
+        ax.axvline(border, label=drawable(name), **look)
+    ax.set(xlabel=axis, ylabel="rows")
+    fig.legend_below(2)
+    means = {label: array(values).mean() for label, values in margins.items()}
+    fig.alt = f"Histograms of {axis}; means: {in_words(means)}; borders: {in_words(borders)}."
     return fig
