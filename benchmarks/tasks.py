@@ -80,7 +80,7 @@ COLUMNS = [
     ),
     *("validation", "validation loss", "tokens", "seconds", "dtype", "base", "right"),
 ]
-TABLES = {"tweets": "tweets.csv", "words/antonym": "antonym.csv"}  # that the chapters show
+TABLES = {"tweets": "tweets.csv", "words/antonym": "antonym.csv", "complaints": "complaints.csv"}  # that the chapters show
 SHOWN = [*COLUMNS[1:7], *COLUMNS[8:15]]  # their columns
 app = typer.Typer(add_completion=False, help=__doc__)
 
