@@ -30,8 +30,8 @@ plots.accuracy_comparison(graded, majority, title="The same three prompts, grade
 
 # %% [markdown]
 # The upper three dots would be reported as a success. The lower three are what a user meets, and they lie about the
-# dotted line: always saying the commoner answer does as well. Nothing crashed and nothing warned, as with most faults.
-# So you meet eight sick runs before you return to the tutorial.
+# dotted line: always saying the commoner answer does as well. Nothing crashed and nothing warned, as with most
+# faults. So you meet eight sick runs before you return to the tutorial.
 #
 # ## 1 The list on the wall
 #
@@ -100,7 +100,7 @@ STEPS, LONGER, EPOCHS, ROWS = 3, 4, 1, 8
 # The loop is chapter 04's. What the patients get wrong comes from outside: optimizer, batches, loss.
 
 
-# %% tags=["setup"]
+# %%
 def new_model(base, tokenizer, task):
     """The base behind eight vectors that start as the task's instruction."""
     config = PromptTuningConfig(8, prompt_tuning_init_text=task.instruction)
@@ -130,7 +130,7 @@ def fit(model, optimizer, deal, loss_of=SoftPromptModel.loss):
 # Two more short functions: one deals the batches, one measures.
 
 
-# %% tags=["setup"]
+# %%
 def deal(task, steps, seed=0):
     """Shuffled batches of eight rows for tiny."""
     return list(batches(encode_training_rows(task, tiny_tokenizer), 8, steps, seed))
@@ -326,8 +326,9 @@ plots.accuracy_comparison(rows, majority, title="Patient 5: kept back, and yet k
 assert rows[0]["accuracy"] > rows[1]["accuracy"] + 0.1
 
 # %% [markdown]
-# It is **fault d**, leakage: each row measured is a copy of one trained on. On other rows {{rows[0]["accuracy"]:.0%}} becomes {{rows[1]["accuracy"]:.0%}}. Suspect an accuracy that beats
-# everything known of a task, or a human rater. *Fix*: split first, then multiply.
+# It is **fault d**, leakage: each row measured is a copy of one trained on. On other rows {{rows[0]["accuracy"]:.0%}}
+# becomes {{rows[1]["accuracy"]:.0%}}. Suspect an accuracy that beats everything known of a task, or a human rater.
+# *Fix*: split first, then multiply.
 #
 # ## 3 Three patients for you
 #
@@ -387,8 +388,8 @@ course.check("05-1", answer)
 #
 # ### Patient 7: healthy in the notebook, ill in the app
 #
-# Three skills of the zoo, their held-out words. The same prompts and the same base answer greedily, once as the notebook
-# asks and once as the app does (15 s).
+# Three skills of the zoo, their held-out words. The same prompts and the same base answer greedily, once as the
+# notebook asks and once as the app does (15 s).
 
 
 # %%
@@ -516,8 +517,9 @@ course.check("05-3", answer)
 #
 # This course grew from a notebook on prompt tuning with PEFT. Its settings, as its author wrote them: `bloomz-560m`;
 # the 50 labelled rows of RAFT's `twitter_complaints`; 8 virtual tokens that start as "Classify if the tweet is a
-# complaint or not:"; rows cut to 64 tokens; AdamW at 3e-2, falling to 0; batches of 8; ten epochs. (PEFT's example notebook has 50.) Here the base is `smollm2`, and `complaints` is made after RAFT's pattern, with
-# test labels. You know two patients in its encoding:
+# complaint or not:"; rows cut to 64 tokens; AdamW at 3e-2, falling to 0; batches of 8; ten epochs. (PEFT's example
+# notebook has 50.) Here the base is `smollm2`, and `complaints` is made after RAFT's pattern, with test labels. You
+# know two patients in its encoding:
 
 # %%
 TEXT, LONGEST = "Classify if the tweet is a complaint or not:", 64
@@ -673,8 +675,8 @@ plots.accuracy_comparison(
 #
 # ## 5 The hard case
 #
-# With all repaired (whole labels, the space moved, 100 steps, a start that names the labels), how good does the prompt
-# become on the 400 test rows?
+# With all repaired (whole labels, the space moved, 100 steps, a start that names the labels), how good does the
+# prompt become on the 400 test rows?
 
 # %%
 trained = tests.loc["trained"].assign(label=[f"repaired, seed {n}" for n in range(3)], kind="repaired")
@@ -690,14 +692,14 @@ plots.accuracy_comparison(
 )
 
 # %% [markdown]
-# {{trained["accuracy"].mean():.1%}} on average, and the interval of {{reach}} seed of 3 reaches the majority. The same
-# settings reach {{on_tweets:.1%}} on the tweets. Fifty messages with irony are too few for this small base, and no repair
-# changes that. The repairs give you a number that you can believe.
+# {{trained["accuracy"].mean():.1%}} on average, and the interval of {{reach}} seed of 3 reaches the majority. The
+# same settings reach {{on_tweets:.1%}} on the tweets. Fifty messages with irony are too few for this small base, and
+# no repair changes that. The repairs give you a number that you can believe.
 #
 # ## Summary
 #
-# - A symptom has several causes; choose the test that separates them. Has the prompt moved, has the base, does the loss
-#   equal another implementation's?
+# - A symptom has several causes; choose the test that separates them. Has the prompt moved, has the base, does the
+#   loss equal another implementation's?
 # - Only three of eight training losses looked wrong. Look at held-out accuracy beside the majority, and at what
 #   the model writes.
 # - The end token comes from the tokenizer; white space at a template's end belongs to the answer; a long text is cut,
@@ -774,10 +776,10 @@ course.check("05-5", reported)
 # - The notebook on prompt tuning that this course grew from, a Chinese walk through PEFT's source (2023), in
 #   its author's collection *llm-action*; replayed here with its own settings.
 # - Hugging Face PEFT, example notebook `peft_prompt_tuning_clm.ipynb`: 50 epochs, otherwise alike.
-# - Alex et al. 2021, *RAFT: A Real-World Few-Shot Text Classification Benchmark*, arXiv 2109.14076: the data, with hidden
-#   test labels.
+# - Alex et al. 2021, *RAFT: A Real-World Few-Shot Text Classification Benchmark*, arXiv 2109.14076: the data, with
+#   hidden test labels.
 # - Kaufman, Rosset, Perlich 2012, *Leakage in Data Mining*, ACM Transactions on Knowledge Discovery from Data 6(4).
-# - Dodge et al. 2020, *Fine-Tuning Pretrained Language Models: Weight Initializations, Data Orders, and Early Stopping*,
-#   arXiv 2002.06305: how much a seed decides.
-# - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv 2104.08691: small
-#   bases are the weak ones.
+# - Dodge et al. 2020, *Fine-Tuning Pretrained Language Models: Weight Initializations, Data Orders, and Early
+#   Stopping*, arXiv 2002.06305: how much a seed decides.
+# - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv 2104.08691:
+#   small bases are the weak ones.
