@@ -127,7 +127,7 @@ def fit(model, optimizer, deal, loss_of=SoftPromptModel.loss):
 
 
 # %% [markdown]
-# Two more short functions: one deals the batches, one measures.
+# Three more short functions deal batches, measure and draw.
 
 
 # %%
@@ -141,6 +141,15 @@ def measured(label, model, task, split="test"):
     found = evaluate(model, task, split, limit=ROWS)
     low, high = found.confidence_interval
     return {"label": label, "accuracy": found.accuracy, "low": low, "high": high}
+
+
+def draw(curves, title):
+    """Losses by name as lines."""
+    lines = [
+        pd.DataFrame({"kind": name, "step": range(1, len(losses) + 1), "loss": losses})
+        for name, losses in curves.items()
+    ]
+    return plots.curves_figure(pd.concat(lines), "step", {"loss": "loss (nats a token)"}, title=title)
 
 
 # %% [markdown]
@@ -159,13 +168,7 @@ optimizer = adamw(model)
 model = new_model(tiny, tiny_tokenizer, shop)  # the first of the three lines, run once more
 start = model.prompt.detach().clone()
 curves["patient 1"] = fit(model, optimizer, deal(shop, STEPS))
-lines = [
-    pd.DataFrame({"kind": kind, "step": range(1, STEPS + 1), "loss": losses})
-    for kind, losses in curves.items()
-]
-plots.curves_figure(
-    pd.concat(lines), "step", {"loss": "loss (nats a token)"}, title="One of the two does not learn"
-)
+draw(curves, "One of the two does not learn")
 
 # %% [markdown]
 # A flat loss has several causes. Vote, then look at the table (5 s).
@@ -283,12 +286,13 @@ assert tomorrow["accuracy"] < 0.65
 
 # %%
 fourth, longer = (new_model(tiny, tiny_tokenizer, urgent) for _ in range(2))
-plateau = fit(fourth, adamw(fourth), deal(urgent, LONGER // 2))
-losses = fit(longer, adamw(longer), deal(urgent, LONGER))
+names = f"patient 4, {LONGER // 2} steps", f"{LONGER} steps"
+runs = zip((fourth, longer), (LONGER // 2, LONGER), strict=True)
+losses = [fit(each, adamw(each), deal(urgent, steps)) for each, steps in runs]
 found = [evaluate(each, urgent, limit=ROWS) for each in (fourth, longer)]
 answers = [result.predictions["prediction"].value_counts() for result in found]
-print(pd.DataFrame(answers, index=[f"{LONGER // 2} steps", f"{LONGER} steps"]).fillna(0).astype(int))
-plots.training_curve(losses, title=f"Patient 4's run, had it gone on to {LONGER} steps")
+print(pd.DataFrame(answers, index=names).fillna(0).astype(int))
+draw(dict(zip(names, losses, strict=True)), "Patient 4 stopped on the way")
 
 # %% tags=["check"]
 assert found[0].accuracy < 0.65
@@ -657,14 +661,16 @@ def write_in_peft(twin, run, length):
 warnings.filterwarnings("ignore")  # from inside PEFT
 config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
 twin = peft.get_peft_model(base, config).eval()
-ways = {"text behind its prompt": lambda run: write(run, "{} ->", tokenizer.eos_token_id)}
-ways["PEFT, batches of 80 words"] = lambda run: write_in_peft(twin, run, None)
-ways["PEFT, padded to 64"] = lambda run: write_in_peft(twin, run, 64)
-counts = [[(exact(run, texts := way(run)), len(texts)) for run in skills.values()] for way in ways.values()]
-table = pd.DataFrame({"label": ways, "right": [sum(round(a * n) for a, n in row) for row in counts]})
-words = sum(n for _, n in counts[0])
-table["accuracy"] = table["right"] / words
-table[["low", "high"]] = [wilson_interval(right, words) for right in table["right"]]
+runs = list(skills.values())
+texts = {
+    "text behind its prompt": list(notebook.values()),
+    "PEFT, batches of 80 words": [write_in_peft(twin, run, None) for run in runs],
+    "PEFT, padded to 64": [write_in_peft(twin, run, 64) for run in runs],
+}
+words = sum(map(len, notebook.values()))
+right = [sum(exact(*pair) * len(pair[1]) for pair in zip(runs, each)) for each in texts.values()]
+table = pd.DataFrame({"label": texts, "accuracy": [number / words for number in right]})
+table[["low", "high"]] = [wilson_interval(round(number), words) for number in right]
 plots.accuracy_comparison(
     table, measured=f"exact match, {words} words", title="The same vectors, with pads between prompt and text"
 )
