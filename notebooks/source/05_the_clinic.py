@@ -668,7 +668,7 @@ texts = {
     "PEFT, padded to 64": [write_in_peft(twin, run, 64) for run in runs],
 }
 words = sum(map(len, notebook.values()))
-right = [sum(exact(*pair) * len(pair[1]) for pair in zip(runs, each)) for each in texts.values()]
+right = [sum(exact(*pair) * len(pair[1]) for pair in zip(runs, each, strict=True)) for each in texts.values()]
 table = pd.DataFrame({"label": texts, "accuracy": [number / words for number in right]})
 table[["low", "high"]] = [wilson_interval(round(number), words) for number in right]
 plots.accuracy_comparison(
@@ -740,7 +740,7 @@ def accuracy(seed, steps, rows=200):
 
 
 ### BEGIN SOLUTION
-accuracies = {seed: accuracy(seed, steps=40) for seed in range(4)}
+accuracies = {n: accuracy(n, steps=40) for n in range(4)}
 low, high = min(accuracies.values()), max(accuracies.values())
 sentence = f"With 40 steps four seeds reach {low:.1%} to {high:.1%}, so one seed tells next to nothing."
 answer = {"accuracies": accuracies, "sentence": sentence}
