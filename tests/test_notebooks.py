@@ -16,6 +16,7 @@ from softprompt_lab import course
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 chapters = importlib.import_module("chapters")
+lessons = importlib.import_module("lessons")
 notebooks = importlib.import_module("notebooks")
 
 SOURCES = chapters.source_paths(notebooks.NOTEBOOKS)
@@ -51,14 +52,30 @@ class Widget(Instrument):
 Widget([])
 
 # %% [markdown]
-# A picture.
+# How long it takes.
+
+# %% tags=["setup", "parameters"]
+STEPS = 100
+
+# %% tags=["fast"]
+STEPS = 2
+
+# %% [markdown]
+# A picture of {{STEPS}} steps, {{STEPS / 3:.1f}} a row.
+
+# %% tags=["check"]
+assert STEPS == 100, "checked"
+
+# %% [markdown]
+# See [above](#02-Sample).
 
 # %%
 plots.training_curve([2.0, 1.0])
 
 # %% [markdown]
 # ## Exercises
-# Write the concatenation.
+#
+# ### Exercise 02-1: Write the concatenation
 
 # %%
 def concatenate(x, prompt):
@@ -163,7 +180,7 @@ def test_marks_without_a_partner_are_refused(cell):
 def test_a_source_is_named_where_it_is_wrong(folder):
     source = folder / "source" / "02_sample.py"
     rewrite(source, "    ### END SOLUTION\n", "")
-    with pytest.raises(chapters.NotebookError, match="02_sample, cell 5"):
+    with pytest.raises(chapters.NotebookError, match="02_sample, cell 8"):
         chapters.make_notebook(source)
     rewrite(source, "# ## Exercises", "# ## Practice")
     with pytest.raises(chapters.NotebookError, match="'## Exercises'"):
@@ -173,11 +190,22 @@ def test_a_source_is_named_where_it_is_wrong(folder):
 def test_the_solved_notebook_holds_the_setup_and_the_solved_exercises(folder):
     cells = chapters.make_notebook(folder / "source" / "02_sample.py", solutions=True).cells
     assert cells[0].source.startswith("# 02 Sample: solutions")
-    assert cells[1].metadata.tags == ["setup"]
-    assert cells[2].source.startswith("## Exercises")
+    assert [cell.metadata.get("tags") for cell in cells[1:3]] == [
+        ["setup"],
+        ["setup", "parameters"],
+    ]
+    assert cells[3].source.startswith("## Exercises")
     assert not any(cell.source.startswith("plots.") for cell in cells)
-    assert "return torch.cat" in cells[3].source
+    assert "return torch.cat" in cells[4].source
     assert cells[-1].source == "half = 3\nanswer = 2 * half\nprint(answer)"
+
+
+def test_an_exercise_says_what_it_asks_for(folder, monkeypatch):
+    table = {"kind": "build", "minutes": 5, "difficulty": 2}
+    monkeypatch.setattr(chapters, "tables", lambda chapter: {f"{chapter}-1": table})
+    cells = chapters.make_notebook(folder / "source" / "02_sample.py").cells
+    line = "### Exercise 02-1: Write the concatenation\n*Build, 5 minutes, difficulty 2 of 3.*"
+    assert line in cells[7].source
 
 
 def test_paths_of_the_machine_are_found_wherever_they_stand():
@@ -210,7 +238,11 @@ def test_build_check_and_run(folder):
     ]
     first = (folder / "02_sample.ipynb").read_bytes()
     notebook = nbformat.reads(first.decode(), as_version=4)
-    setup, picture, stub, number = (cell for cell in notebook.cells if cell.cell_type == "code")
+    setup, _, picture, stub, number = (c for c in notebook.cells if c.cell_type == "code")
+    told, seen = notebook.cells[0].source, notebook.cells[4].source
+    assert "running 1 on two cores" in told
+    assert seen == "A picture of 100 steps, 33.3 a row."
+    assert "checked" not in first.decode()
     assert setup.outputs[0].text == "working in .\n"
     image, alt = image_in(picture.outputs[0].data["text/html"])
     assert image.format == "PNG"
@@ -242,9 +274,12 @@ def test_a_failing_cell_is_shown_and_saves_nothing(folder):
     rewrite(source, "answer = 2 * half", "answer = 2 * whole")
     code, printed = command("build", "--folder", folder)
     assert code == 1
-    assert "solutions/02_sample, cell 5: NameError: name 'whole' is not defined" in printed
+    assert "solutions/02_sample, cell 6: NameError: name 'whole' is not defined" in printed
     assert "answer = 2 * whole" in printed
     assert not (folder / "solutions" / "02_sample.ipynb").exists()
+    rewrite(source, "STEPS == 100", "STEPS == 99")
+    with pytest.raises(chapters.NotebookError, match="AssertionError: checked"):
+        notebooks.run_notebook(source)  # what the prose claims
     rewrite(source, "2 * whole", "6")
     rewrite(source, "return torch.cat([rows, x], dim=1)", "return x")
     with pytest.raises(chapters.NotebookError, match=r"AssertionError: 02-1 not yet\."):
@@ -258,17 +293,52 @@ def test_check_names_what_is_wrong(folder):
     assert code == 1
     assert "02_sample: no cell has an output" in printed
     source = folder / "source" / "02_sample.py"
-    rewrite(source, "# A picture.", "# The loss of two steps.")
+    rewrite(source, "# A picture of", "# The loss of")
+    rewrite(source, "#02-Sample", "03_next.ipynb")
     rewrite(source, "half = 3", "\n".join(f"half = {i}" for i in range(30)))
     rewrite(source, "# And a number.", "# ")
     (folder / "07_orphan.ipynb").write_text((folder / "02_sample.ipynb").read_text())
     printed = command("check", "--folder", folder)[1]
-    assert "02_sample: cell 2 differs from the source, at 'A picture.'" in printed
+    assert "02_sample: cell 4 differs from the source, at 'A picture of {{STEPS}}" in printed
+    assert "02_sample: cell 4 has a number that is not built: {{STEPS}}" in printed
     assert "07_orphan.ipynb has no source" in printed
     command("build", "--no-execute", "--folder", folder)
     printed = command("check", "--folder", folder)[1]
-    assert "solutions/02_sample: cell 5 has 32 lines of code; at most 25" in printed
-    assert "02_sample: cell 7 is code behind code" in printed
+    assert "solutions/02_sample: cell 6 has 32 lines of code; at most 25" in printed
+    assert "02_sample: cell 10 is code behind code" in printed
+    assert "02_sample: a link goes to 03_next.ipynb, which is not there" in printed
+
+
+def test_a_link_goes_to_a_heading(folder):
+    page = folder / "page.md"
+    page.write_text(
+        "# What is it?\n## Why\n[here](#What-is-it?) [there](other.md#Why) [not](#Why-not)"
+    )
+    assert list(notebooks.link_problems(page, notebooks.prose(page))) == [
+        "a link goes to other.md#Why, which is not there",
+        "a link goes to #Why-not, and page.md has no such heading",
+    ]
+
+
+def test_a_picture_without_alt_text_is_found():
+    page = '<img src="a"><img alt="" src="b"><img src="c" alt="seen">'
+    outputs = [nbformat.v4.new_output("display_data", {"text/html": page})]
+    cell = nbformat.v4.new_code_cell("x", outputs=outputs)
+    found = list(notebooks._cell_problems(nbformat.v4.new_notebook(cells=[cell])))
+    assert found == [
+        "cell 0 shows a picture without alt text: use a figure of softprompt_lab.plots"
+    ]
+
+
+def test_a_chapter_is_measured_by_the_rules(folder):
+    """Words of the prose and lines of code, without exercises; what is too much or too little is named."""
+    source = folder / "source" / "02_sample.py"
+    about = chapters.measure(source)
+    assert (about.cells, about.words, about.lines, about.figures) == (7, 22, 15, 0)
+    broken = about.broken()
+    assert broken == ["figures 0, at least 4"]
+    rewrite(source, "# How long it takes.", "# " + "word " * 1600)
+    assert chapters.measure(source).broken() == ["words 1618, at most 1500", *broken]
 
 
 def test_an_unknown_chapter_names_the_known_ones(folder):
@@ -281,8 +351,25 @@ def test_an_unknown_chapter_names_the_known_ones(folder):
 # --- the chapters -------------------------------------------------------------------------------------------
 
 
-def test_the_first_seven_chapters_are_there():
-    assert {source.name[:2] for source in SOURCES} >= {f"{n:02d}" for n in range(7)}
+def test_the_first_half_of_the_course_is_there():
+    assert {source.name[:2] for source in SOURCES} >= {f"{n:02d}" for n in range(8)}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_chapter_keeps_the_rules_of_the_course(source):
+    assert chapters.measure(source).broken() == []
+
+
+def test_the_readme_has_the_chapters_as_they_were_built():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == notebooks.with_table(readme)
+
+
+@pytest.mark.parametrize(
+    "page", [*notebooks.NOTEBOOKS.glob("*.md"), *ROOT.glob("docs/**/*.md")], ids=str
+)
+def test_the_links_of_a_page_go_somewhere(page):
+    assert list(notebooks.link_problems(page, notebooks.prose(page))) == []
 
 
 @pytest.mark.parametrize(("source", "solved"), BOTH)
@@ -307,11 +394,9 @@ def test_a_chapter_has_checked_exercises_and_its_sections(source):
 def test_an_exercise_runs_without_the_cells_above(source, solved, capsys, monkeypatch):
     """Its own cells import what they use; as shipped it is a stub, and solved it passes."""
     monkeypatch.delenv("SOFTPROMPT_LAB_STRICT", raising=False)
-    cells = chapters.make_notebook(source, solutions=solved).cells
-    texts = [cell.source for cell in cells if cell.cell_type == "code"]
-    checks, begun = 0, texts.index(next(text for text in texts if "course.check(" in text)) - 1
-    names = {}
-    for text in texts[begun:]:
+    _, cells = lessons.split(chapters.make_notebook(source, solutions=solved).cells)
+    checks, names = 0, {}
+    for text in [cell.source for cell in cells if cell.cell_type == "code"]:
         exec(text, names)
         if "course.check(" in text:
             said = " passed. " if solved else " not attempted yet. "
@@ -322,6 +407,6 @@ def test_an_exercise_runs_without_the_cells_above(source, solved, capsys, monkey
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "solved"), BOTH)
-def test_every_chapter_runs_fast_on_the_tiny_model(source, solved, monkeypatch):
+def test_every_chapter_runs_fast(source, solved, monkeypatch):
     monkeypatch.setitem(os.environ, "SOFTPROMPT_LAB_FAST", "1")
-    assert notebooks.run_notebook(source, solutions=solved) > 0
+    assert notebooks.run_notebook(source, solutions=solved, fast=True) > 0

@@ -1,23 +1,34 @@
 """From a percent script to the learner's notebook and to the solved one, both without outputs.
 
-A source is a jupytext percent script in `notebooks/source/`. In it, `### BEGIN SOLUTION` and
-`### END SOLUTION` enclose what a learner is to write, the tag `setup` marks the cells that the exercises
-need, and the heading `## Exercises` opens the part that the solved notebook repeats.
+A source is a jupytext percent script in `notebooks/source/`. In it, `### BEGIN SOLUTION` and `### END SOLUTION` enclose
+what a learner is to write, and the heading `## Exercises` opens the part that the solved notebook repeats. Tags:
+
+setup       the solved notebook repeats the cell, since the exercises need it
+exercise    an exercise in the middle of the text; the solved notebook has it too
+parameters  what makes the chapter long; the cell `fast` behind it has the same names with small values for a trial
+check       a claim of the prose, checked; like `fast` it stands in no notebook, the tool runs it
+
+`{{accuracy:.3f}}` in the prose becomes what the expression gives at that place when the chapter is built. Times, links
+to the neighbours and what the table says of an exercise are added to the cells that they belong to.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import jupytext
 import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
+from lessons import EXERCISES, Lesson, lesson, read_built, tables
 from nbformat import NotebookNode
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 STUB = "...  # your answer here"
-EXERCISES = "## Exercises"
+APART = {"check", "fast"}  # tags of cells that stand in no notebook
+NUMBER = re.compile(r"\{\{(.+?)\}\}")
+HEADING = re.compile(r"^### Exercise (\d\d-\d+).*$", re.MULTILINE)
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {
@@ -122,18 +133,22 @@ def _without_marks(code: str) -> str:
     return "\n".join(line for line in code.splitlines() if line.strip() not in (BEGIN, END))
 
 
-def _finish(cells: list[NotebookNode], stem: str) -> NotebookNode:
+def tags(cell: NotebookNode) -> set[str]:
+    """Return the tags of a cell."""
+    return set(cell.metadata.get("tags", []))
+
+
+def finish(cells: list[NotebookNode], stem: str) -> NotebookNode:
     """Make a notebook of cells with fixed ids and metadata, so that a second build gives the same file."""
     for index, cell in enumerate(cells):
-        tags = cell.metadata.get("tags")
-        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+        named = cell.metadata.get("tags")
+        cell.metadata = NotebookNode({"tags": named} if named else {})
         cell.id = f"{stem[:2]}-{index:03d}"
     return nbformat.v4.new_notebook(cells=cells, metadata=nbformat.from_dict(METADATA))
 
 
-def learner_version(source: NotebookNode, stem: str) -> NotebookNode:
+def learner_version(cells: list[NotebookNode], stem: str) -> list[NotebookNode]:
     """Return the chapter as a learner opens it: solutions replaced by stubs."""
-    cells = [nbformat.from_dict(dict(cell)) for cell in source.cells]
     for index, cell in enumerate(cells):
         if cell.cell_type == "code":
             try:
@@ -142,12 +157,11 @@ def learner_version(source: NotebookNode, stem: str) -> NotebookNode:
                 raise NotebookError(
                     f"{stem}, cell {index}: no stub can be made: {error}"
                 ) from error
-    return _finish(cells, stem)
+    return cells
 
 
-def solved_version(source: NotebookNode, stem: str) -> NotebookNode:
-    """Return the solved exercises: cells tagged `setup`, then all from the heading `## Exercises` on."""
-    cells = [nbformat.from_dict(dict(cell)) for cell in source.cells]
+def solved_version(cells: list[NotebookNode], stem: str) -> list[NotebookNode]:
+    """Return the solved exercises: what is tagged for them, then all from the heading `## Exercises` on."""
     start = next(
         (
             index
@@ -158,21 +172,102 @@ def solved_version(source: NotebookNode, stem: str) -> NotebookNode:
     )
     if start is None:
         raise NotebookError(f"{stem}: no cell holds the heading {EXERCISES!r}")
-    lines = (
-        line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()
-    )
-    title = next((line for line in lines if line.startswith("# ")), f"# {stem}")
     opening = nbformat.v4.new_markdown_cell(
-        f"{title}: solutions\n\nFirst the cells that the exercises need, then one solution of each. "
-        f"The chapter is `../{stem}.ipynb`."
+        f"{_line(cells, '# ', stem)}: solutions\n\nFirst the cells that the exercises need, then one solution of each. "
+        f"The chapter is [here](../{stem}.ipynb)."
     )
-    setup = [cell for cell in cells[:start] if "setup" in cell.metadata.get("tags", [])]
-    for cell in cells[start:]:
+    needed = [cell for cell in cells[:start] if tags(cell) & {"setup", "exercise", "fast"}]
+    for cell in cells:
         if cell.cell_type == "code":
             cell.source = _without_marks(cell.source)
-    return _finish([opening, *setup, *cells[start:]], stem)
+    return [opening, *needed, *cells[start:]]
+
+
+def _line(cells: list[NotebookNode], beginning: str, stem: str) -> str:
+    """Return the first line of the prose that begins in some way."""
+    prose = (cell.source for cell in cells if cell.cell_type == "markdown")
+    lines = (line for text in prose for line in text.splitlines())
+    return next((line for line in lines if line.startswith(beginning)), f"# {stem}")
+
+
+def chapter_title(source: Path) -> str:
+    """Return a chapter's number and name."""
+    return _line(read_source(source).cells, "# ", source.stem).removeprefix("# ")
+
+
+def chapter_question(source: Path) -> str:
+    """Return the question that a chapter answers."""
+    return _line(read_source(source).cells, "**", source.stem).strip("* ")
+
+
+def neighbours(source: Path) -> str:
+    """Return links to the chapters before and after."""
+    paths = source_paths(source.parents[1])
+    here = paths.index(source)
+    links = []
+    if here:
+        links.append(f"[← {chapter_title(paths[here - 1])}]({paths[here - 1].stem}.ipynb)")
+    if here + 1 < len(paths):
+        links.append(f"[{chapter_title(paths[here + 1])} →]({paths[here + 1].stem}.ipynb)")
+    return " · ".join(links)
+
+
+def measure(source: Path) -> Lesson:
+    """Return a chapter in numbers."""
+    return lesson(source, [cell for cell in read_source(source).cells if not tags(cell) & APART])
+
+
+def fill_numbers(cells: list[NotebookNode], numbers: list[list[str]]) -> None:
+    """Put into the prose what its expressions gave; what was not built yet stays an expression."""
+    known = iter(numbers)
+
+    def value(found: re.Match) -> str:
+        """Return the number at one place."""
+        expression, text = next(known, ("", ""))
+        return text if expression == found[1] else found[0]
+
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = NUMBER.sub(value, cell.source)
+
+
+def _describe_exercises(cells: list[NotebookNode], chapter: str) -> None:
+    """Say below the heading of each exercise of what kind it is, how long it takes and how hard it is."""
+    known = tables(chapter)
+
+    def described(found: re.Match) -> str:
+        """Return a heading with its line."""
+        about = known.get(found[1], {})
+        if "kind" not in about:
+            return found[0]
+        kind, minutes, difficulty = (
+            about["kind"].capitalize(),
+            about["minutes"],
+            about["difficulty"],
+        )
+        return f"{found[0]}\n*{kind}, {minutes} minutes, difficulty {difficulty} of 3.*"
+
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = HEADING.sub(described, cell.source)
+
+
+def make_cells(
+    source: Path, *, solutions: bool = False, also: str | None = None
+) -> list[NotebookNode]:
+    """Return the cells of a notebook; `also` keeps those tagged "check" or "fast", which are run and not shown."""
+    cells = [nbformat.from_dict(dict(cell)) for cell in read_source(source).cells]
+    stem, shown = source.stem, [cell for cell in cells if not tags(cell) & APART]
+    if not solutions:
+        times, links = lesson(source, shown).times(), neighbours(source)
+        shown[0].source = "\n\n".join(filter(None, [shown[0].source, times, links]))
+        shown[-1].source = "\n\n".join(filter(None, [shown[-1].source, links]))
+    fill_numbers(cells, read_built(source).numbers)
+    _describe_exercises(cells, stem[:2])
+    cells = [cell for cell in cells if not tags(cell) & (APART - {also})]
+    return (solved_version if solutions else learner_version)(cells, stem)
 
 
 def make_notebook(source: Path, *, solutions: bool = False) -> NotebookNode:
     """Return the learner's notebook of a source, or the solved one, without outputs."""
-    return (solved_version if solutions else learner_version)(read_source(source), source.stem)
+    return finish(make_cells(source, solutions=solutions), source.stem)

@@ -1,15 +1,18 @@
 """Build, run and check the chapters: percent scripts in `notebooks/source/` become executed notebooks.
 
     python tools/notebooks.py build 02      # one chapter, or all of them without a number
-    python tools/notebooks.py run           # execute what is committed, save nothing
+    python tools/notebooks.py run           # execute the chapters with the checks of their claims, save nothing
     python tools/notebooks.py check         # do sources and notebooks agree, and is each fit to commit?
+    python tools/notebooks.py rules         # how long each chapter is, and which rules of the course it breaks
+    python tools/notebooks.py exercises     # what a stub, the right answer and wrong answers hear
 
-`chapters.py` beside this file says what a source looks like.
+`chapters.py` beside this file says what a source looks like, `lessons.py` which rules a chapter keeps.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -25,8 +28,23 @@ from typing import Annotated, Any
 
 import nbformat
 import typer
-from chapters import METADATA, NotebookError, make_notebook, notebook_path, source_paths
+from chapters import (
+    APART,
+    METADATA,
+    NUMBER,
+    NotebookError,
+    chapter_question,
+    chapter_title,
+    finish,
+    make_cells,
+    make_notebook,
+    measure,
+    notebook_path,
+    source_paths,
+    tags,
+)
 from jupyter_client.manager import AsyncKernelManager
+from lessons import Built, Lesson, read_built, write_built
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -42,6 +60,10 @@ SLOW_SECONDS = 300  # a chapter that takes longer is marked in the table
 PICTURE = re.compile(r"(data:image/png;base64,[\w+/=]*)")  # letters that mean nothing
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_ID = re.compile("softprompt-[0-9a-f]{32}")  # of the page that a widget keeps
+IMAGE = re.compile(r"<img\b[^>]*>")
+FIGURE = 'class="softprompt-figure"'
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+README_TABLE = re.compile(r"(?<=<!-- chapters -->\n).*?(?=<!-- end of chapters -->)", re.DOTALL)
 BAR = re.compile(r"\r?training:[^\n]*\n?")
 
 
@@ -100,16 +122,46 @@ def execute(notebook: NotebookNode, folder: Path, name: str, *, strict: bool = F
         coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     )
-    environment = os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "SOFTPROMPT_LAB_STRICT": "1" if strict else "0",
-    }
     started = time.perf_counter()
-    try:
-        client.execute(env=environment, cleanup_kc=True)
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise _failure(notebook, name, error) from None
+    with tempfile.TemporaryDirectory() as data:  # of a reader who has done nothing yet
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "1",
+            "SOFTPROMPT_LAB_STRICT": "1" if strict else "0",
+            "SOFTPROMPT_LAB_DATA": data,
+        }
+        try:
+            client.execute(env=environment, cleanup_kc=True)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            raise _failure(notebook, name, error) from None
     return time.perf_counter() - started
+
+
+# --- numbers in the prose -------------------------------------------------------------------------------------
+
+
+def ask_numbers(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """Return the cells with one before each whose prose holds expressions; it prints what they give."""
+    asked = []
+    for cell in cells:
+        if cell.cell_type == "markdown" and (found := NUMBER.findall(cell.source)):
+            listed = ", ".join(f'f"""{{{expression}}}"""' for expression in found)
+            code = f"print(__import__('json').dumps([{listed}], ensure_ascii=False))"
+            asked.append(nbformat.v4.new_code_cell(code, metadata={"tags": ["numbers"]}))
+        asked.append(cell)
+    return asked
+
+
+def take_numbers(cells: list[NotebookNode]) -> tuple[list[NotebookNode], list[list[str]]]:
+    """Return the executed cells without what `ask_numbers` put in, and each expression with its value."""
+    kept, values, expressions = [], [], []
+    for cell in cells:
+        if "numbers" in tags(cell):
+            values += json.loads(cell.outputs[0].text)
+        else:
+            kept.append(cell)
+            if cell.cell_type == "markdown":
+                expressions += NUMBER.findall(cell.source)
+    return kept, [list(pair) for pair in zip(expressions, values, strict=True)]
 
 
 # --- outputs that are the same tomorrow ---------------------------------------------------------------------
@@ -172,7 +224,13 @@ def _cell_problems(notebook: NotebookNode) -> Iterator[str]:
         length = len(cell.source.splitlines())
         if cell.cell_type == "code" and length > MAX_CODE_LINES:
             yield f"cell {index} has {length} lines of code; at most {MAX_CODE_LINES}"
+        if cell.cell_type == "markdown" and (found := NUMBER.search(cell.source)):
+            yield f"cell {index} has a number that is not built: {found[0]}"
     for index, output in _outputs(notebook):
+        page = "".join(output.get("data", {}).get("text/html", ""))
+        bare = [image for image in IMAGE.findall(page) if not re.search('alt="[^"]', image)]
+        if bare or "image/png" in output.get("data", {}):
+            yield f"cell {index} shows a picture without alt text: use a figure of softprompt_lab.plots"
         if output.output_type == "error":
             yield f"cell {index} shows an error: {output.ename}: {output.evalue}"
         data = {
@@ -192,6 +250,33 @@ def _prose_problems(notebook: NotebookNode) -> Iterator[str]:
     for (_, before), (index, cell) in pairwise(filled):
         if before.cell_type == cell.cell_type == "code":
             yield f"cell {index} is code behind code: say in a sentence what it asks"
+
+
+def link_problems(path: Path, texts: list[str]) -> Iterator[str]:
+    """Yield the links of a page to files or headings that are not there."""
+    for target in [found for text in texts for found in LINK.findall(text)]:
+        name, _, anchor = target.partition("#")
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        file = (path.parent / name).resolve() if name else path
+        if not file.exists():
+            yield f"a link goes to {target}, which is not there"
+        elif anchor and anchor not in anchors(file):
+            yield f"a link goes to {target}, and {file.name} has no such heading"
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the headings of a notebook or a page as links name them."""
+    lines = "\n".join(prose(path)).splitlines()
+    return {line.lstrip("#").strip().replace(" ", "-") for line in lines if line.startswith("#")}
+
+
+def prose(path: Path) -> list[str]:
+    """Return the texts of a page, or of a notebook's cells."""
+    if path.suffix != ".ipynb":
+        return [path.read_text(encoding="utf-8")]
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "markdown"]
 
 
 def _difference(built: NotebookNode, committed: NotebookNode) -> str | None:
@@ -228,34 +313,74 @@ def problems(source: Path, *, solutions: bool = False) -> list[str]:
     if not any(_outputs(committed)):
         found.append("no cell has an output: build it without --no-execute")
     found += _cell_problems(committed)
+    found += link_problems(path, prose(path))
     return found if solutions else found + list(_prose_problems(committed))
 
 
 # --- commands -----------------------------------------------------------------------------------------------
 
 
+def run_cells(
+    cells: list[NotebookNode], source: Path, *, solutions: bool
+) -> tuple[NotebookNode, float]:
+    """Execute cells as a notebook of a chapter, and return it with the seconds that it took."""
+    notebook = finish(cells, source.stem)
+    with working_copy(notebook_path(source, solutions=solutions)) as folder:
+        seconds = execute(notebook, folder, title(source, solutions), strict=solutions)
+        tidy_outputs(notebook, folder)
+    return notebook, seconds
+
+
+def figures_in(notebook: NotebookNode) -> int:
+    """Count the figures that a notebook shows."""
+    return sum(str(output.get("data", "")).count(FIGURE) for _, output in _outputs(notebook))
+
+
 def build_notebook(source: Path, *, solutions: bool = False, run: bool = True) -> float:
-    """Write one notebook of a source, executed unless `run` is False, and return the seconds that it took."""
-    notebook, seconds = make_notebook(source, solutions=solutions), 0.0
-    path = notebook_path(source, solutions=solutions)
+    """Write one notebook of a source, executed unless `run` is False, and return the seconds that it took.
+
+    What the run of a learner's notebook tells is kept in `built.json`: minutes, figures, the numbers in the prose.
+    """
+    path, seconds = notebook_path(source, solutions=solutions), 0.0
     path.parent.mkdir(exist_ok=True)
-    if run:
-        with working_copy(path) as folder:
-            seconds = execute(notebook, folder, title(source, solutions), strict=solutions)
-            tidy_outputs(notebook, folder)
-        if found := list(_cell_problems(notebook)):
-            raise NotebookError(f"{title(source, solutions)}: " + "; ".join(found))
+    if not run:
+        notebook = make_notebook(source, solutions=solutions)
+    elif solutions:
+        notebook, seconds = run_cells(make_cells(source, solutions=True), source, solutions=True)
+    else:
+        notebook, seconds = build_lesson(source)
+    if run and (found := list(_cell_problems(notebook))):
+        raise NotebookError(f"{title(source, solutions)}: " + "; ".join(found))
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     return seconds
 
 
-def run_notebook(source: Path, *, solutions: bool = False) -> float:
-    """Execute a committed notebook of a source, save nothing, and return the seconds that it took."""
-    path = _committed(source, solutions)
-    with working_copy(path) as folder:
-        return execute(
-            nbformat.read(path, as_version=4), folder, title(source, solutions), strict=solutions
-        )
+def build_lesson(source: Path) -> tuple[NotebookNode, float]:
+    """Run a learner's notebook with its checks, keep what that told, and return the notebook as it is committed."""
+    before = read_built(source)
+    write_built(source, Built(before.minutes, before.figures))  # without numbers: expressions stay
+    try:
+        cells = ask_numbers(make_cells(source, also="check"))
+        ran, seconds = run_cells(cells, source, solutions=False)
+    except NotebookError:
+        write_built(source, before)
+        raise
+    cells, numbers = take_numbers(ran.cells)
+    shown = [cell for cell in cells if not tags(cell) & APART]
+    write_built(source, Built(math.ceil(seconds / 60), figures_in(ran), numbers))
+    made = make_notebook(source)
+    for ours, executed in zip(made.cells, shown, strict=True):
+        if ours.cell_type == "code":
+            ours.outputs, ours.execution_count = executed.outputs, executed.execution_count
+    return made, seconds
+
+
+def run_notebook(source: Path, *, solutions: bool = False, fast: bool = False) -> float:
+    """Execute a notebook of a source with the checks of its claims, or fast; save nothing, return the seconds."""
+    _committed(source, solutions)
+    also = "fast" if fast else None if solutions else "check"
+    cells = make_cells(source, solutions=solutions, also=also)
+    return run_cells(cells, source, solutions=solutions)[1]
 
 
 def _times(rows: list[tuple[str, float, str]]) -> Table:
@@ -318,18 +443,40 @@ def build(
         numbers,
         lambda source, solutions: build_notebook(source, solutions=solutions, run=run),
     )
+    if folder == NOTEBOOKS:
+        readme = folder.parent / "README.md"
+        readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_table(readme: str) -> str:
+    """Return the README with its table of chapters made anew."""
+    lines = ["| chapter | question | reading | running | exercises |", "|---|---|---|---|---|"]
+    for source in source_paths(NOTEBOOKS):
+        about, name = measure(source), f"notebooks/{source.stem}.ipynb"
+        times = (about.reading, about.running, about.exercising)
+        minutes = " | ".join(f"{each} min" for each in times)
+        lines.append(
+            f"| [{chapter_title(source)}]({name}) | {chapter_question(source)} | {minutes} |"
+        )
+    return README_TABLE.sub(lambda _: "\n".join(lines) + "\n", readme)
 
 
 @app.command()
 def run(
     numbers: Numbers = None,
     folder: Folder = NOTEBOOKS,
-    fast: Annotated[bool, typer.Option("--fast", help="Few steps on the tiny model.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Few steps and rows; nothing is claimed.")
+    ] = False,
 ) -> None:
     """Execute the committed notebooks in a temporary copy, save nothing, and print a table of seconds."""
     if fast:
         os.environ["SOFTPROMPT_LAB_FAST"] = "1"
-    _each(folder, numbers, lambda source, solutions: run_notebook(source, solutions=solutions))
+    _each(
+        folder,
+        numbers,
+        lambda source, solutions: run_notebook(source, solutions=solutions, fast=fast),
+    )
 
 
 @app.command()
@@ -347,11 +494,47 @@ def check(numbers: Numbers = None, folder: Folder = NOTEBOOKS) -> None:
         for path in sorted(folder.rglob("[0-9][0-9]_*.ipynb"))
         if path.stem not in known and ".ipynb_checkpoints" not in path.parts
     ]
+    readme = folder.parent / "README.md"
+    if folder == NOTEBOOKS and readme.read_text(encoding="utf-8") != with_table(
+        readme.read_text(encoding="utf-8")
+    ):
+        found.append("README.md: its table of chapters is not that of the last build")
     for problem in found:
         typer.secho(problem, fg="red", err=True)
     typer.echo(f"{len(selected)} notebooks checked, {len(found)} problems")
     if found:
         raise typer.Exit(1)
+
+
+@app.command()
+def rules(numbers: Numbers = None, folder: Folder = NOTEBOOKS) -> None:
+    """Print how long each chapter is and what it holds, and fail when one breaks a rule of the course."""
+    names = list(Lesson.__dataclass_fields__)
+    table, broken = Table(*names, "breaks", title="Chapters"), False
+    for source in source_paths(folder, numbers):
+        about = measure(source)
+        broken |= bool(about.broken())
+        table.add_row(*(str(getattr(about, n)) for n in names), "; ".join(about.broken()))
+    Console(width=200).print(table)
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def exercises(numbers: Numbers = None) -> None:
+    """Print what the check of each exercise says to a stub, to the right answer and to wrong ones."""
+    from softprompt_lab.course import checks
+
+    for exercise_id, table in checks.tables().items():
+        if numbers and not exercise_id.startswith(tuple(numbers)):
+            continue
+        entry = checks.find_exercise(exercise_id)
+        given = {"a stub": ..., "the right answer": entry.right}
+        for wrong in (*table.get("wrong", {}), *table.get("tries", {})):
+            given[wrong] = lambda *case, wrong=wrong: entry.evaluate(wrong, case)  # noqa: B023
+        for name, answer in given.items():
+            verdict, message, *_ = checks._judge(entry, table, answer)
+            typer.echo(f"{exercise_id} | {name} | {verdict.name} | {message}")
 
 
 if __name__ == "__main__":
