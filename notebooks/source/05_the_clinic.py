@@ -30,12 +30,12 @@ plots.accuracy_comparison(graded, majority, title="The same three prompts, grade
 
 # %% [markdown]
 # The upper three dots would be reported as a success. The lower three are what a user meets, and they lie about the
-# dotted line: always saying the commoner answer does as well. Nothing crashed and nothing warned, as with most
-# faults. So you meet eight sick runs before you return to the tutorial.
+# dotted line: always saying the commoner answer does as well. Nothing crashed and nothing warned. You meet eight sick
+# runs before you return to the tutorial.
 #
 # ## 1 The list on the wall
 #
-# Each of eight patients has one of these faults; two of the ten are not present today.
+# Each patient has one of these faults; two of the ten are not present today.
 
 # %%
 faults = {
@@ -53,7 +53,7 @@ faults = {
 pd.Series(faults, name="fault").to_frame()
 
 # %% [markdown]
-# Five of the patients are prompts for `tiny` on the language of `shop`, because such runs take seconds.
+# Five patients are prompts for `tiny` on `shop`, whose runs take seconds.
 
 # %% tags=["setup"]
 import dataclasses
@@ -97,7 +97,7 @@ ROWS = 200  # behind each accuracy
 STEPS, LONGER, EPOCHS, ROWS = 3, 4, 1, 8
 
 # %% [markdown]
-# The loop is chapter 04's. What the patients get wrong comes from outside: optimizer, batches, loss.
+# The loop is chapter 04's; what the patients get wrong comes from outside.
 
 
 # %%
@@ -127,7 +127,7 @@ def fit(model, optimizer, deal, loss_of=SoftPromptModel.loss):
 
 
 # %% [markdown]
-# Three more short functions deal batches, measure and draw.
+# Three more functions deal batches, measure and draw.
 
 
 # %%
@@ -157,8 +157,7 @@ def draw(curves, title):
 #
 # ### Patient 1: the flat line
 #
-# "It trains without an error, and the loss does not fall." This is the patient's notebook, with a healthy run beside
-# it (12 s).
+# "It trains without an error, and the loss does not fall." The patient's notebook, and a healthy run (12 s):
 
 # %%
 healthy = new_model(tiny, tiny_tokenizer, shop)
@@ -187,8 +186,8 @@ assert moved["patient 1"] == 0 < moved["rate 3e-5"] < 0.05 * moved["healthy"]
 # %% [markdown]
 # It is **fault e**. Not one bit moved: the optimizer was built for the first model's prompt, and the second model has
 # another. A rate meant for full fine-tuning (fault f) draws the same flat loss, but there the prompt moves by
-# {{moved["rate 3e-5"]:.3f}}. So measure the movement before you turn a knob: exactly zero means wiring, a little
-# means rate. *Fix*: build the optimizer directly before the loop.
+# {{moved["rate 3e-5"]:.3f}}. So measure the movement before you turn a knob. *Fix*: build the optimizer directly
+# before the loop.
 #
 # ### Patient 2: a beautiful curve
 #
@@ -246,7 +245,7 @@ assert losses[-1] < 0.2 * losses[0]
 # ### Patient 3: gone after a restart
 #
 # An error had said "element 0 of tensors does not require grad", and a forum knew a line against it. Since then all
-# is well, until the saved prompt is loaded after a restart (10 s).
+# is well, until a restart (10 s).
 
 # %%
 own_base, _ = load_base_model("tiny")
@@ -257,7 +256,7 @@ today = measured("today, in this notebook", third, urgent)
 today
 
 # %% [markdown]
-# The saved file holds the prompt. Put it in front of a freshly loaded base (3 s).
+# Put the saved prompt in front of a freshly loaded base (3 s).
 
 # %%
 course.vote("05-c")
@@ -276,13 +275,13 @@ assert tomorrow["accuracy"] < 0.65
 
 # %% [markdown]
 # It is **fault i**. The line unfroze every weight, and the base learned the task, of which the file knows nothing.
-# Chapter 04's hash of the weights, before and after, finds it at once. *Fix*: freeze, and look for what cut the path
-# to the prompt (a `detach`, a `no_grad`): that was what the error meant.
+# Chapter 04's hash of the weights finds it at once. *Fix*: freeze, and look for what cut the path to the prompt (a
+# `detach`, a `no_grad`): that was what the error meant.
 #
 # ### Patient 4: one answer for everything
 #
 # "It answers in perfect labels, nearly always the same one." The skill is `urgent`, and the run ended after 30 steps.
-# Beside it is one with twice as many (15 s).
+# Beside it, twice as many (15 s).
 
 # %%
 fourth, longer = (new_model(tiny, tiny_tokenizer, urgent) for _ in range(2))
@@ -302,8 +301,8 @@ assert found[1].accuracy > 0.95
 # It is **fault g**: {{found[0].accuracy:.1%}} after the short run (n = {{found[0].n}}, majority
 # {{found[0].majority_baseline:.1%}}), {{found[1].accuracy:.1%}} after the long one. A prompt first learns the *form*,
 # that a label comes, and rests on a plateau where it guesses which; the content may come later, or not at all. An
-# accuracy at the majority is the sign. A loss that has become flat is none, because the rate falls to 0 at the end of
-# every run. *Fix*: a longer run, and another seed, since some never leave the plateau (exercise 05-4).
+# accuracy at the majority is the sign. A flat loss is none, because the rate falls to 0 at the end of every run.
+# *Fix*: a longer run, and other seeds (exercise 05-4).
 #
 # ### Patient 5: too good
 #
@@ -358,8 +357,8 @@ print("numbers of the prompt that are still numbers:", int(sixth.prompt.isfinite
 # ### Exercise 05-1: Patient 6
 #
 # Which letter? Then write the function that would have kept the patient healthy. A row is `before + text + after +
-# label`, lists of token ids, where `before` and `after` are the template. Return the context and the label, together
-# at most `max_length` ids, such that only the *text* is cut, at its end.
+# label`, lists of ids, where `before` and `after` are the template. Return context and label, together at most
+# `max_length` ids, with only the *text* cut, at its end.
 
 
 # %% tags=["exercise"]
@@ -379,7 +378,7 @@ def cut(before, text, after, label, max_length):
 answer = fault, cut
 
 # %% [markdown] tags=["exercise"]
-# The check sends short and long messages through your function, and one for which no room is left.
+# The check sends short and long messages, and one for which no room is left.
 
 # %% tags=["exercise"]
 from softprompt_lab import course
@@ -436,9 +435,9 @@ assert all(wrote["app"][name] < wrote["notebook"][name] - 0.1 for name in names)
 # %% [markdown] tags=["exercise"]
 # ### Exercise 05-2: Patient 7
 #
-# Compare the two lines with `write`. Which letter? Then write the function that both notebook and app should call:
-# from a template such as `"{text} -> "`, a text and an answer it returns two strings, the question that the model
-# reads and the answer as it has to be written. Together they are the template, filled in, with the answer behind it.
+# Which letter? Then write the function that notebook and app should share: from a template such as `"{text} -> "`, a
+# text and an answer it returns two strings, the question to read and the answer to write. Together they are the
+# filled template with the answer behind it.
 
 
 # %% tags=["exercise"]
@@ -458,7 +457,7 @@ def question_and_answer(template, text, answer):
 answer = fault, question_and_answer
 
 # %% [markdown] tags=["exercise"]
-# The check has templates that end in a space, in a line break, and in neither.
+# The check has templates that end in a space, a line break, and neither.
 
 # %% tags=["exercise"]
 from softprompt_lab import course
@@ -471,7 +470,7 @@ course.check("05-2", answer)
 #
 # ### Patient 8: it does not stop
 #
-# The same prompts and words, and a number copied from a tutorial for another model (8 s).
+# Now with a number copied from a tutorial for another model (8 s).
 
 # %%
 rambling = {name: write(run, "{} ->", 3) for name, run in skills.items()}
@@ -485,8 +484,8 @@ assert max(exact(skills[name], rambling[name]) for name in names) < 0.1
 # %% [markdown] tags=["exercise"]
 # ### Exercise 05-3: Patient 8
 #
-# Which letter? Then write the function that training and generation should share. From a tokenizer and a label it
-# returns the list of ids that training teaches, and the id at which generation stops.
+# Which letter? Then write the function that training and generation should share: from a tokenizer and a label, the
+# ids that training teaches and the id at which generation stops.
 
 
 # %% tags=["exercise"]
@@ -544,7 +543,7 @@ train_rows = [
 print("rows whose whole label was cut off:", sum(not target for _, target in train_rows))
 
 # %% [markdown]
-# Train it, about 75 s on two cores. The seed is ours; the tutorial sets none.
+# Train it, about 75 s on two cores, with a seed, which the tutorial lacks.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -587,9 +586,9 @@ assert on_train["accuracy"] > on_test["accuracy"] + 0.1
 assert on_test["low"] < majority
 
 # %% [markdown]
-# The first figure has this for three seeds and all 400 test rows: {{seeds["train"].mean():.1%}} against
-# {{seeds["test"].mean():.1%}}, majority {{majority:.1%}}. Two prices are missing: that of the lone space for the
-# untrained start, and that of the number 3 (15 s).
+# The first figure has this for three seeds: {{seeds["train"].mean():.1%}} against {{seeds["test"].mean():.1%}} on all
+# 400 test rows, majority {{majority:.1%}}. Two prices are missing, that of the lone space and that of the number 3
+# (15 s).
 
 
 # %%
@@ -615,7 +614,7 @@ gap, above = 100 * (seeds["train"] - seeds["test"]).mean(), 100 * (seeds["test"]
 print("\n".join(map(repr, written[:3])))
 
 # %% [markdown]
-# All its prices, some from the three seeds:
+# All prices together:
 
 # %%
 prices = {
@@ -630,8 +629,8 @@ prices = {
 pd.Series(prices, name="price on smollm2").to_frame()
 
 # %% [markdown]
-# The number 3 is bloomz's padding token, which the tutorial also puts behind its labels; copied to another base, it
-# means something else.
+# The number 3 is bloomz's padding token, which the tutorial also puts behind its labels; on another base it means
+# something else.
 #
 # ### No fault of the tutorial: pads between prompt and text
 #
@@ -713,7 +712,8 @@ plots.accuracy_comparison(
 # - A published notebook is a hypothesis: replay it with held-out rows, a majority and three seeds.
 #
 # The next chapter saves a run that you trust, and asks what stands in the files.
-#
+
+# %% [markdown]
 # ## Exercises
 #
 # Exercises 05-1 to 05-3 stand in the text. For a hint run `course.hint("05-4")` in a cell of its own.
@@ -721,9 +721,9 @@ plots.accuracy_comparison(
 # %% [markdown]
 # ### Exercise 05-4: The seed lottery
 #
-# Patient 4's skill, `urgent`, on `tiny`. Choose at least four seeds and a number of steps, from 30 to 100, and train
-# one prompt for each seed. Then write one sentence that the numbers support: how far apart are the runs, and what
-# would you have reported had you tried one seed? Name the lowest and the highest accuracy in it. About 10 s a run.
+# Patient 4's skill, `urgent`, on `tiny`. Choose at least four seeds and from 30 to 100 steps, and train a prompt for
+# each seed, about 10 s a run. Then write one sentence that the numbers support, with the lowest and the highest
+# accuracy: what would you have reported with one seed?
 
 # %%
 import softprompt_lab as lab
@@ -748,7 +748,7 @@ answer = {"accuracies": accuracies, "sentence": sentence}
 print(answer)
 
 # %% [markdown]
-# The check looks at how many seeds you ran and at the numbers in your sentence.
+# The check looks at your seeds and at the numbers in your sentence.
 
 # %%
 from softprompt_lab import course
@@ -779,13 +779,10 @@ course.check("05-5", reported)
 # %% [markdown]
 # ## Sources
 #
-# - The notebook on prompt tuning that this course grew from, a Chinese walk through PEFT's source (2023), in
-#   its author's collection *llm-action*; replayed here with its own settings.
-# - Hugging Face PEFT, example notebook `peft_prompt_tuning_clm.ipynb`: 50 epochs, otherwise alike.
-# - Alex et al. 2021, *RAFT: A Real-World Few-Shot Text Classification Benchmark*, arXiv 2109.14076: the data, with
-#   hidden test labels.
-# - Kaufman, Rosset, Perlich 2012, *Leakage in Data Mining*, ACM Transactions on Knowledge Discovery from Data 6(4).
-# - Dodge et al. 2020, *Fine-Tuning Pretrained Language Models: Weight Initializations, Data Orders, and Early
-#   Stopping*, arXiv 2002.06305: how much a seed decides.
-# - Lester, Al-Rfou, Constant 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, arXiv 2104.08691:
-#   small bases are the weak ones.
+# - *llm-action*, its author's collection of notebooks (2023): the tutorial on prompt tuning that this course grew
+#   from.
+# - Hugging Face PEFT, example notebook `peft_prompt_tuning_clm.ipynb`: 50 epochs.
+# - Alex et al. 2021, *RAFT*, arXiv 2109.14076: the data, with hidden test labels.
+# - Kaufman, Rosset, Perlich 2012, *Leakage in Data Mining*, ACM TKDD 6(4).
+# - Dodge et al. 2020, arXiv 2002.06305: how much a seed decides.
+# - Lester, Al-Rfou, Constant 2021, arXiv 2104.08691: small bases are the weak ones.

@@ -74,7 +74,7 @@ def patient_6():
 
     Which rows come last when they are sorted by length, and what is left of their labels at 38 tokens?
 
-    The mean over no label is 0/0. So count first what may not be lost: the template and the label.
+    Count first what may not be lost: the template and the label.
 
     room = max_length - len(before) - len(after) - len(label), and the text keeps its first `room` ids: text[:room].
     """
@@ -87,7 +87,7 @@ def patient_7():
 
     Put the two calls of `write` below each other and count the characters of the questions.
 
-    The space at the template's end is a token of its own there, and the answer's first token was " walked" in training.
+    In training the answer's first token was " walked", with its space.
 
     stripped = template.rstrip(); what it took away, template[len(stripped):], stands in front of the answer.
     """
@@ -126,7 +126,7 @@ def lottery():
 
     `accuracy(seed, steps)` trains and measures one run; a dictionary comprehension over range(4) gives four.
 
-    Keep what the runs gave, whatever it is. The sentence needs min(accuracies.values()) and max(...), as 51 % or 0.51.
+    The sentence needs min(accuracies.values()) and max(accuracies.values()), as 51 % or 0.51.
     """
     return {
         "accuracies": RUNS,
