@@ -339,7 +339,7 @@ assert rows[0]["accuracy"] > rows[1]["accuracy"] + 0.1
 #
 # ### Patient 6: not a number
 #
-# To save padding, the rows were sorted by length; each is cut at 38 tokens. All goes well until the last step (4 s).
+# To save padding, the rows were sorted by length; each is cut at 38 tokens. All goes well until the last step.
 
 # %%
 MAX_LENGTH = 38
