@@ -65,15 +65,7 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
 
-from softprompt_lab import (
-    PromptTuningConfig,
-    SoftPromptModel,
-    course,
-    evaluate,
-    load_base_model,
-    load_task,
-    plots,
-)
+from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, load_base_model, load_task, plots
 from softprompt_lab.batch import Example, Target
 from softprompt_lab.evaluation import score_labels, wilson_interval
 from softprompt_lab.runs import zoo
@@ -583,7 +575,7 @@ plots.accuracy_comparison([on_train, on_test], majority, title="The tutorial's p
 
 # %% tags=["check"]
 assert on_train["accuracy"] > on_test["accuracy"] + 0.1
-assert on_test["low"] < majority
+assert abs(seeds["test"].mean() - majority) < 0.05
 
 # %% [markdown]
 # The first figure has this for three seeds: {{seeds["train"].mean():.1%}} against {{seeds["test"].mean():.1%}} on all
