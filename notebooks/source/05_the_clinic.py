@@ -660,7 +660,7 @@ texts = {
 }
 words = sum(map(len, notebook.values()))
 right = [sum(exact(*pair) * len(pair[1]) for pair in zip(runs, each, strict=True)) for each in texts.values()]
-table = pd.DataFrame({"label": texts, "accuracy": [number / words for number in right]})
+table = pd.DataFrame({"label": list(texts), "accuracy": [number / words for number in right]})
 table[["low", "high"]] = [wilson_interval(round(number), words) for number in right]
 plots.accuracy_comparison(
     table, measured=f"exact match, {words} words", title="The same vectors, with pads between prompt and text"
