@@ -345,6 +345,7 @@ def build_notebook(source: Path, *, solutions: bool = False, run: bool = True) -
     path.parent.mkdir(exist_ok=True)
     if not run:
         notebook = make_notebook(source, solutions=solutions)
+        keep_outputs(notebook, path)
     elif solutions:
         notebook, seconds = run_cells(make_cells(source, solutions=True), source, solutions=True)
     else:
@@ -353,6 +354,15 @@ def build_notebook(source: Path, *, solutions: bool = False, run: bool = True) -
         raise NotebookError(f"{title(source, solutions)}: " + "; ".join(found))
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     return seconds
+
+
+def keep_outputs(made: NotebookNode, path: Path) -> None:
+    """Give a notebook the outputs of the one that stands at `path`, where both have the same code."""
+    before = nbformat.read(path, as_version=4).cells if path.exists() else []
+    ours, theirs = ([c for c in cells if c.cell_type == "code"] for cells in (made.cells, before))
+    if [cell.source for cell in ours] == [cell.source for cell in theirs]:
+        for cell, executed in zip(ours, theirs, strict=True):
+            cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
 
 
 def build_lesson(source: Path) -> tuple[NotebookNode, float]:
@@ -435,7 +445,9 @@ def _each(folder: Path, numbers: list[str] | None, work: Callable[[Path, bool], 
 def build(
     numbers: Numbers = None,
     folder: Folder = NOTEBOOKS,
-    run: Annotated[bool, typer.Option("--execute/--no-execute", help="Run the cells.")] = True,
+    run: Annotated[
+        bool, typer.Option("--execute/--no-execute", help="Run the cells, or keep what they gave.")
+    ] = True,
 ) -> None:
     """Make each chapter's notebook and its solved notebook from the source, executed."""
     _each(
