@@ -80,7 +80,11 @@ COLUMNS = [
     ),
     *("validation", "validation loss", "tokens", "seconds", "dtype", "base", "right"),
 ]
-TABLES = {"tweets": "tweets.csv", "words/antonym": "antonym.csv"}  # that the chapters show
+TABLES = {  # that the chapters show
+    "tweets": "tweets.csv",
+    "words/antonym": "antonym.csv",
+    "complaints": "complaints.csv",
+}
 SHOWN = [*COLUMNS[1:7], *COLUMNS[8:15]]  # their columns
 app = typer.Typer(add_completion=False, help=__doc__)
 

@@ -1,9 +1,11 @@
 """What the chapters define agrees with the package's functions and classes, and with the benchmark."""
 
 import ast
+import sys
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import peft
 import pytest
 import torch
@@ -12,6 +14,9 @@ from words import WORDS, word_tokenizer, word_vectors
 import softprompt_lab
 from softprompt_lab import PromptTuningConfig, training
 from softprompt_lab.course import FAILED, NOT_ATTEMPTED, PASSED, check
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import tutorial
 
 SOURCES = Path(__file__).resolve().parents[1] / "notebooks" / "source"
 TEXT = "is the parcel late"
@@ -247,3 +252,23 @@ def test_the_typed_loop_moves_the_prompt_as_train_does():
     history = softprompt_lab.train(package, task, steps=5, max_grad_norm=1e9, progress=False)
     assert losses == pytest.approx(history.losses, rel=1e-5)
     torch.testing.assert_close(typed.prompt, package.prompt, rtol=1e-4, atol=1e-5)
+
+
+# --- chapter 05, the tutorial
+
+
+@pytest.mark.parametrize("text", ["Late again.", "Late again. " * 40])
+def test_the_tutorial_that_was_measured_is_the_chapters(text):
+    """Row for row, and its table has the seeds that the program names."""
+    typed, (_, tokenizer) = (
+        definition("05_the_clinic", "tutorial_row"),
+        softprompt_lab.load_base_model("tiny"),
+    )
+    typed.__globals__.update(tokenizer=tokenizer, LONGEST=tutorial.MAX_LENGTH)
+    context, target = typed(text, "complaint")
+    ids, labels = tutorial.row_of(tokenizer, text, "complaint")
+    assert context + target == ids
+    assert [label for label in labels if label != tutorial.IGNORE] == target
+    measured = pd.read_csv(tutorial.TABLE)
+    assert tuple(measured["seed"]) == tutorial.SEEDS
+    assert measured[["train", "test"]].to_numpy().max() <= 1

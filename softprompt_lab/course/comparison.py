@@ -1,5 +1,6 @@
 """Whether two values are equal and how to show them: for the checks of exercises, and for `compare` in cells."""
 
+import re
 import textwrap
 from typing import Any
 
@@ -69,4 +70,5 @@ def show(value: Any) -> str:
     """Return a short text of a value: a large tensor by its size alone, a long text by its beginning."""
     if isinstance(value, torch.Tensor) and value.numel() > MOST_NUMBERS:
         return f"a tensor {form(value)}"
-    return textwrap.shorten(repr(value), MOST_LETTERS, placeholder=" ...")
+    text = re.sub(" at 0x[0-9a-f]+", "", repr(value))  # of a function
+    return textwrap.shorten(text, MOST_LETTERS, placeholder=" ...")
