@@ -490,15 +490,8 @@ course.check("07-3", diagnosed)
 # and write one sentence with the accuracy of every text.
 
 # %%
-from softprompt_lab import (
-    PromptTuningConfig,
-    SoftPromptModel,
-    evaluate,
-    load_base_model,
-    load_task,
-    reading,
-    train,
-)
+from softprompt_lab import PromptTuningConfig, SoftPromptModel
+from softprompt_lab import evaluate, load_base_model, load_task, reading, train
 
 
 def trained_from(text: str, steps: int = 60) -> tuple[float, int]:
