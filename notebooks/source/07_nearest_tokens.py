@@ -35,7 +35,7 @@ start, trained = run.start, model.prompt.detach()  # (P, D) each
 # interval {{run.record["trained"]["confidence_interval"][0]:.1%}} to
 # {{run.record["trained"]["confidence_interval"][1]:.1%}}), its untrained start
 # {{run.record["untrained"]["accuracy"]:.1%}}, the majority label {{run.record["majority_baseline"]:.1%}} and one human
-# rater {{run.record["human_ceiling"]:.1%}}. So it learned something. What the chapter trains and measures for itself:
+# rater {{run.record["human_ceiling"]:.1%}}. What the chapter trains and measures for itself:
 
 # %% tags=["parameters", "setup"]
 STEPS = 200  # of the one training in this chapter, whose task is harder
@@ -62,8 +62,7 @@ plots.norms_histogram(reading.norms(words), lengths, title=title)
 # %% [markdown]
 # The way is {{lengths["way from start to end"].mean():.1f}} long on average, and the word at its start
 # {{lengths["start"].mean():.1f}}. In the end it is longer than
-# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.1%}} of all words. (The last row comes back
-# below.) Which words are the vectors near, after such a way?
+# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.1%}} of all words. Which words are the vectors near, after such a way?
 
 # %% tags=["check"]
 assert (lengths["way from start to end"] > lengths["start"]).all()
@@ -79,7 +78,7 @@ scores, ids = cosines.max(dim=-1)
 scores.numpy().round(2)
 
 # %% [markdown]
-# These are the scores, not yet the words. The prompt started as the {{len(start)}} tokens of "{{task.instruction}}"
+# The prompt started as the {{len(start)}} tokens of "{{task.instruction}}"
 # How many of them are still nearest to the word from which they started? Write down a number from 0 to {{len(start)}},
 # then vote.
 
