@@ -62,7 +62,8 @@ plots.norms_histogram(reading.norms(words), lengths, title=title)
 # %% [markdown]
 # The way is {{lengths["way from start to end"].mean():.1f}} long on average, and the word at its start
 # {{lengths["start"].mean():.1f}}. In the end it is longer than
-# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.1%}} of all words. Which words are the vectors near, after such a way?
+# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.1%}} of all words. Which words are
+# the vectors near, after such a way?
 
 # %% tags=["check"]
 assert (lengths["way from start to end"] > lengths["start"]).all()
