@@ -297,7 +297,7 @@ def test_a_vote_folds_its_cell_until_it_is_cast(lab):
     page = lab.run("vote", VOTE, OTHER)
     button = page.get_by_role("button", name=options[1])
     button.wait_for()
-    page.locator(".softprompt-stopped").get_by_text("There is no vote 3").wait_for()
+    page.locator(".softprompt-stopped").get_by_text("There is no vote 3").first.wait_for()
     result = page.locator(".jp-OutputArea-output").get_by_text("the result")
     result.wait_for(state="attached")
     assert not result.is_visible()
