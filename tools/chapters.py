@@ -197,7 +197,7 @@ def chapter_title(source: Path) -> str:
 
 def chapter_question(source: Path) -> str:
     """Return the question that a chapter answers."""
-    return _line(read_source(source).cells, "**", source.stem).strip("* ")
+    return _line(read_source(source).cells, "**", source.stem).split("**")[1]
 
 
 def neighbours(source: Path) -> str:
