@@ -56,7 +56,7 @@ plots.answer_shares(
 
 # %% tags=["setup", "parameters"]
 STEPS = 100
-SHORT = 30
+SHORT = 20
 ROWS = None
 
 # %% tags=["fast"]
