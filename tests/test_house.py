@@ -23,7 +23,7 @@ sys.path.append(str(ROOT / "tools"))
 import house  # noqa: E402
 
 # Lines of code. They may only fall: the house is to stand with 900 in the core and 6,800 in all.
-CORE, PACKAGE = 2_112, 10_190
+CORE, PACKAGE = 2_112, 10_157
 ROOMS = [path.name for path in Path(softprompt_lab.__file__).parent.iterdir() if path.is_dir()]
 
 

@@ -147,7 +147,7 @@ def finish(cells: list[NotebookNode], stem: str) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=cells, metadata=nbformat.from_dict(METADATA))
 
 
-def learner_version(cells: list[NotebookNode], stem: str) -> list[NotebookNode]:
+def learner_version(cells: list[NotebookNode], source: Path) -> list[NotebookNode]:
     """Return the chapter as a learner opens it: solutions replaced by stubs."""
     for index, cell in enumerate(cells):
         if cell.cell_type == "code":
@@ -155,12 +155,12 @@ def learner_version(cells: list[NotebookNode], stem: str) -> list[NotebookNode]:
                 cell.source = strip_solution(cell.source)
             except (ValueError, SyntaxError) as error:
                 raise NotebookError(
-                    f"{stem}, cell {index}: no stub can be made: {error}"
+                    f"{source.stem}, cell {index}: no stub can be made: {error}"
                 ) from error
     return cells
 
 
-def solved_version(cells: list[NotebookNode], stem: str) -> list[NotebookNode]:
+def solved_version(cells: list[NotebookNode], source: Path) -> list[NotebookNode]:
     """Return the solved exercises: what is tagged for them, then all from the heading `## Exercises` on."""
     start = next(
         (
@@ -171,10 +171,10 @@ def solved_version(cells: list[NotebookNode], stem: str) -> list[NotebookNode]:
         None,
     )
     if start is None:
-        raise NotebookError(f"{stem}: no cell holds the heading {EXERCISES!r}")
+        raise NotebookError(f"{source.stem}: no cell holds the heading {EXERCISES!r}")
     opening = nbformat.v4.new_markdown_cell(
-        f"{_line(cells, '# ', stem)}: solutions\n\nFirst the cells that the exercises need, then one solution of each. "
-        f"The chapter is [here](../{stem}.ipynb)."
+        f"# {chapter_title(source)}: solutions\n\nFirst the cells that the exercises need, then one solution of each. "
+        f"The chapter is [here](../{source.stem}.ipynb)."
     )
     needed = [cell for cell in cells[:start] if tags(cell) & {"setup", "exercise", "fast"}]
     for cell in cells:
@@ -183,21 +183,21 @@ def solved_version(cells: list[NotebookNode], stem: str) -> list[NotebookNode]:
     return [opening, *needed, *cells[start:]]
 
 
-def _line(cells: list[NotebookNode], beginning: str, stem: str) -> str:
-    """Return the first line of the prose that begins in some way."""
-    prose = (cell.source for cell in cells if cell.cell_type == "markdown")
-    lines = (line for text in prose for line in text.splitlines())
-    return next((line for line in lines if line.startswith(beginning)), f"# {stem}")
+def _line(source: Path, beginning: str) -> str:
+    """Return what follows in the first line of a source that begins in some way, or its name."""
+    lines = source.read_text(encoding="utf-8").splitlines()
+    found = (line.removeprefix(beginning) for line in lines if line.startswith(beginning))
+    return next(found, source.stem)
 
 
 def chapter_title(source: Path) -> str:
     """Return a chapter's number and name."""
-    return _line(read_source(source).cells, "# ", source.stem).removeprefix("# ")
+    return _line(source, "# # ")
 
 
 def chapter_question(source: Path) -> str:
     """Return the question that a chapter answers."""
-    return _line(read_source(source).cells, "**", source.stem).split("**")[1]
+    return _line(source, "# **").partition("**")[0]
 
 
 def neighbours(source: Path) -> str:
@@ -253,19 +253,23 @@ def _describe_exercises(cells: list[NotebookNode], chapter: str) -> None:
 
 
 def make_cells(
-    source: Path, *, solutions: bool = False, also: str | None = None
+    source: Path, *, solutions: bool = False, also: str | None = None, fill: bool = True
 ) -> list[NotebookNode]:
-    """Return the cells of a notebook; `also` keeps those tagged "check" or "fast", which are run and not shown."""
+    """Return the cells of a notebook, whose prose has expressions still unless `fill`.
+
+    `also` keeps the cells tagged "check" or "fast", which are run and not shown.
+    """
     cells = [nbformat.from_dict(dict(cell)) for cell in read_source(source).cells]
-    stem, shown = source.stem, [cell for cell in cells if not tags(cell) & APART]
+    shown = [cell for cell in cells if not tags(cell) & APART]
     if not solutions:
         times, links = lesson(source, shown).times(), neighbours(source)
         shown[0].source = "\n\n".join(filter(None, [shown[0].source, times, links]))
         shown[-1].source = "\n\n".join(filter(None, [shown[-1].source, links]))
-    fill_numbers(cells, read_built(source).numbers)
-    _describe_exercises(cells, stem[:2])
+    if fill:
+        fill_numbers(cells, read_built(source).numbers)
+    _describe_exercises(cells, source.stem[:2])
     cells = [cell for cell in cells if not tags(cell) & (APART - {also})]
-    return (solved_version if solutions else learner_version)(cells, stem)
+    return (solved_version if solutions else learner_version)(cells, source)
 
 
 def make_notebook(source: Path, *, solutions: bool = False) -> NotebookNode:

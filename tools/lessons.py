@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parents[1]
-COURSE = ROOT / "softprompt_lab" / "course"
+from softprompt_lab.course import checks
+
 EXERCISES = "## Exercises"
 LONG = ("05", "08")  # chapters that may have more cells
 CELLS, CELLS_LONG, WORDS, WORDS_APART = 45, 60, 1_500, 900
@@ -61,16 +59,13 @@ def write_built(source: Path, built: Built) -> None:
 
 def tables(chapter: str) -> dict[str, dict]:
     """Return the tables of a chapter's exercises and votes, by their ids."""
-    path = COURSE / f"chapter_{chapter}.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    written = checks.written().items()
+    return {key: table for key, table in written if key.startswith(f"{chapter}-")}
 
 
-def hints(chapter: str) -> str:
-    """Return the hints of a chapter's exercises: what follows the first paragraph of the right answers' docstrings."""
-    path = COURSE / f"chapter_{chapter}.py"
-    body = ast.parse(path.read_text(encoding="utf-8")).body if path.exists() else []
-    right = [each for each in body if getattr(each, "decorator_list", [])]
-    return " ".join((ast.get_docstring(each) or "").partition("\n\n")[2] for each in right)
+def hints(exercises: Iterable[str]) -> str:
+    """Return all hints of some exercises."""
+    return " ".join(" ".join(checks.hints(checks.find_exercise(key)).values()) for key in exercises)
 
 
 def split(cells: Iterable[NotebookNode]) -> tuple[list[NotebookNode], list[NotebookNode]]:
@@ -141,7 +136,7 @@ class Lesson:
 def lesson(source: Path, cells: list[NotebookNode]) -> Lesson:
     """Return a chapter in numbers, from its cells as a learner gets them."""
     chapter, built, known = source.stem[:2], read_built(source), tables(source.stem[:2])
-    exercises = [table for table in known.values() if "passed" in table]
+    exercises = {key: table for key, table in known.items() if "passed" in table}
     votes = [table for table in known.values() if "question" in table]
     text, apart = split(cells)
     asked = " ".join(
@@ -153,12 +148,12 @@ def lesson(source: Path, cells: list[NotebookNode]) -> Lesson:
         chapter,
         len(text),
         prose,
-        words(apart) + len(f"{asked} {hints(chapter)}".split()),
+        words(apart) + len(f"{asked} {hints(exercises)}".split()),
         lines,
         built.figures,
         len(exercises),
         len(votes),
         math.ceil(seconds / 60),
         built.minutes,
-        sum(table.get("minutes", 0) for table in exercises),
+        sum(table.get("minutes", 0) for table in exercises.values()),
     )

@@ -44,7 +44,7 @@ from chapters import (
     tags,
 )
 from jupyter_client.manager import AsyncKernelManager
-from lessons import Built, Lesson, read_built, write_built
+from lessons import Built, Lesson, write_built
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -345,7 +345,7 @@ def build_notebook(source: Path, *, solutions: bool = False, run: bool = True) -
     path.parent.mkdir(exist_ok=True)
     if not run:
         notebook = make_notebook(source, solutions=solutions)
-        keep_outputs(notebook, path)
+        keep_outputs(notebook, nbformat.read(path, as_version=4).cells if path.exists() else [])
     elif solutions:
         notebook, seconds = run_cells(make_cells(source, solutions=True), source, solutions=True)
     else:
@@ -356,9 +356,8 @@ def build_notebook(source: Path, *, solutions: bool = False, run: bool = True) -
     return seconds
 
 
-def keep_outputs(made: NotebookNode, path: Path) -> None:
-    """Give a notebook the outputs of the one that stands at `path`, where both have the same code."""
-    before = nbformat.read(path, as_version=4).cells if path.exists() else []
+def keep_outputs(made: NotebookNode, before: list[NotebookNode]) -> None:
+    """Give a notebook the outputs of other cells, where the code of both is the same."""
     ours, theirs = ([c for c in cells if c.cell_type == "code"] for cells in (made.cells, before))
     if [cell.source for cell in ours] == [cell.source for cell in theirs]:
         for cell, executed in zip(ours, theirs, strict=True):
@@ -367,21 +366,12 @@ def keep_outputs(made: NotebookNode, path: Path) -> None:
 
 def build_lesson(source: Path) -> tuple[NotebookNode, float]:
     """Run a learner's notebook with its checks, keep what that told, and return the notebook as it is committed."""
-    before = read_built(source)
-    write_built(source, Built(before.minutes, before.figures))  # without numbers: expressions stay
-    try:
-        cells = ask_numbers(make_cells(source, also="check"))
-        ran, seconds = run_cells(cells, source, solutions=False)
-    except NotebookError:
-        write_built(source, before)
-        raise
+    cells = ask_numbers(make_cells(source, also="check", fill=False))
+    ran, seconds = run_cells(cells, source, solutions=False)
     cells, numbers = take_numbers(ran.cells)
-    shown = [cell for cell in cells if not tags(cell) & APART]
     write_built(source, Built(math.ceil(seconds / 60), figures_in(ran), numbers))
     made = make_notebook(source)
-    for ours, executed in zip(made.cells, shown, strict=True):
-        if ours.cell_type == "code":
-            ours.outputs, ours.execution_count = executed.outputs, executed.execution_count
+    keep_outputs(made, [cell for cell in cells if not tags(cell) & APART])
     return made, seconds
 
 

@@ -1,9 +1,8 @@
 """Exercises of chapter 00: one model, many jobs."""
 
-import re
-
 import torch
 
+from .cases import shares_in
 from .checks import exercise
 
 
@@ -48,16 +47,11 @@ def wordings_of(answer):
     return {wording: share for wording, share in shares.items() if "{text}" in str(wording)}
 
 
-def numbers_in(sentence):
-    """Return the shares that a sentence names: 81 %, 81.5 percent and 0.815 alike."""
-    found = [float(number.replace(",", ".")) for number in re.findall(r"\d+(?:[.,]\d+)?", sentence)]
-    return [number / 100 if number > 1 else number for number in found]
-
-
 def names_the_best(answer):
     """Tell whether the sentence names the best accuracy that was measured, to half a percentage point."""
     best = max(wordings_of(answer).values())
-    return any(abs(number - best) < 0.0051 for number in numbers_in(str(answer.get("sentence"))))
+    named = shares_in(str(answer.get("sentence")).replace(",", "."))  # 81,5 % too
+    return any(abs(number - best) < 0.0051 for number in named)
 
 
 def enough_rows(answer, rows=200):

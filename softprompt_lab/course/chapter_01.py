@@ -1,11 +1,10 @@
 """Exercises of chapter 01: the score of a label, luck, a wording of one's own, a report that flatters."""
 
-import re
 from types import SimpleNamespace
 
 import torch
 
-from .cases import normal
+from .cases import normal, numbers_in
 from .checks import exercise
 
 
@@ -60,7 +59,7 @@ def wording_measured(accuracy=0.84, n=250, low=0.79, high=0.88, **parts):
 
 def says(found, *values):
     """Tell whether a sentence holds a number that is nearly one of some values."""
-    numbers = map(float, re.findall(r"\d+(?:\.\d+)?", found["sentence"]))
+    numbers = numbers_in(found["sentence"])
     return any(abs(number - value) <= 0.51 for number in numbers for value in values)
 
 

@@ -1,11 +1,9 @@
 """Exercises of chapter 02: concatenation by hand."""
 
-import re
-
 import torch
 
 from ..embedding import concatenate_prompt
-from .cases import normal
+from .cases import normal, numbers_in
 from .checks import exercise
 
 RAGGED = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
@@ -58,14 +56,9 @@ def extended_mask(mask, P):
     return "B", torch.cat([mask.new_ones(len(mask), P), mask], dim=1)
 
 
-def named(sentence):
-    """Return the numbers that stand in a sentence."""
-    return [float(number) for number in re.findall(r"\d+\.?\d*", sentence)]
-
-
 def supported(answer):
     """Tell whether a loss that was measured stands in the sentence, to one digit behind the point or more."""
-    numbers = [n for n in named(answer["sentence"]) if n > 0]
+    numbers = [n for n in numbers_in(answer["sentence"]) if n > 0]
     return any(abs(loss - n) <= 0.051 for loss in answer["losses"].values() for n in numbers)
 
 

@@ -1,13 +1,12 @@
 """Exercises of chapter 06: the PEFT folder."""
 
 import json
-import re
 import struct
 
 import torch
 from safetensors.torch import load, save
 
-from .cases import normal
+from .cases import normal, shares_in
 from .checks import exercise
 
 
@@ -125,16 +124,10 @@ def folder_of(prompt, base):
     return folder_like(prompt, base, task_type="CAUSAL_LM")
 
 
-def numbers_said(sentence):
-    """Return the numbers in a sentence; percentages as fractions."""
-    found = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", str(sentence))]
-    return [number / 100 if number > 1 else number for number in found]
-
-
 def supported(answer):
     """Tell whether a sentence says one of the accuracies that were measured."""
     measured = answer["accuracies"].values()
-    return any(abs(x - y) < 0.006 for x in numbers_said(answer["sentence"]) for y in measured)
+    return any(abs(x - y) < 0.006 for x in shares_in(answer["sentence"]) for y in measured)
 
 
 def tried(sentence="It falls to 71 %.", n=250, **more):

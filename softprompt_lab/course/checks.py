@@ -148,7 +148,7 @@ def check(exercise_id: str, answer: Any) -> Verdict:
             raise AssertionError(text) from cause
     elif verdict is not NOT_ATTEMPTED:
         record(exercise_id, verdict)
-    folded = {} if verdict else _hints(entry)
+    folded = {} if verdict else hints(entry)
     Card(text, verdict.name, f"{title}: exercise {exercise_id}", message, called, folded).show()
     return verdict
 
@@ -156,10 +156,10 @@ def check(exercise_id: str, answer: Any) -> Verdict:
 def hint(exercise_id: str, step: int = 1) -> None:
     """Show the hint of an exercise; the further ones unfold below it, or are asked for by `step`."""
     if entry := find_exercise(exercise_id):
-        hints = _hints(entry)
-        name, text = list(hints.items())[min(step, len(hints)) - 1]
-        more = f' The next: course.hint("{exercise_id}", {step + 1}).' * (step < len(hints))
-        later = dict(list(hints.items())[step:])
+        steps = hints(entry)
+        name, text = list(steps.items())[min(step, len(steps)) - 1]
+        more = f' The next: course.hint("{exercise_id}", {step + 1}).' * (step < len(steps))
+        later = dict(list(steps.items())[step:])
         title = f"{name} for {exercise_id}"
         Card(f"{title}: {text}{more}", "note", title, text, folded=later).show()
 
@@ -169,7 +169,7 @@ def progress(*, reset: bool = False) -> None:
     show_progress(sorted(tables()), reset)
 
 
-def _hints(entry: Exercise) -> dict[str, str]:
+def hints(entry: Exercise) -> dict[str, str]:
     """Return the paragraphs below the first of the right answer's docstring, each with a name."""
     _, *paragraphs = inspect.getdoc(entry.right).split("\n\n")
     names = [f"Hint {number} of {len(paragraphs)}" for number in range(1, len(paragraphs) + 1)]
