@@ -26,9 +26,10 @@ plots.jobs_figure(jobs, vectors=4, title="One frozen model, eight prompts of fou
 # %% [markdown]
 # ## A model that goes on and on
 #
-# Load the model: `smollm2`, 135 million weights, trained by others on web pages and code. It comes *frozen*, so no
-# weight of it will change. `dtype="fastest"` keeps the weights in the number type in which this machine multiplies
-# fastest. That takes a few seconds.
+# Load the model: `smollm2`, 135 million weights, trained by others on web pages and code, then on chats. It is the *base
+# model* under everything below, and it comes *frozen*: no weight of it will change. `dtype="fastest"` keeps the weights
+# in the number type in which this machine multiplies fastest. If a cell fails, type `softprompt-lab doctor` in a
+# terminal: it says what this machine lacks.
 
 # %% tags=["setup"]
 import tempfile
@@ -60,7 +61,7 @@ STEPS = 2
 ROWS = 8
 
 # %% [markdown]
-# Now three words and an arrow, and nothing in front of them. How does the model go on?
+# Three words and an arrow, and nothing in front: how does the model go on?
 
 
 # %%
@@ -74,15 +75,15 @@ def go_on(text, tokens=14):
 pd.DataFrame({f"{word} ->": [repr(go_on(f"{word} ->"))] for word in ["hot", "France", "mouse"]}, index=["goes on"]).T
 
 # %% [markdown]
-# It rambles, because nothing says what the arrow means. You could tell it in words; how far that leads is the question
-# of chapter 01. Here it is told in another way.
+# It rambles, because nothing says what the arrow means. You could tell it in words, as in chapter 01; here it is told in
+# another way.
 #
 # ## Four vectors in front
 #
-# Inside the model a token is a vector of {{base_model.config.hidden_size}} numbers. A **soft prompt** is a few more
-# vectors of that length, put in front of those of the text. They belong to no word: they are free numbers, found by
-# training, and called **virtual tokens**. Eight such prompts come with this course, each trained on 60 pairs of words.
-# Load them all beside each other, in front of the one base model.
+# A model reads **tokens**, words or pieces of words, and each is a vector of {{base_model.config.hidden_size}} numbers. A
+# **soft prompt** is a few more vectors of that length, put in front of those of the text. They belong to no word: they
+# are free numbers, called **virtual tokens**, and finding them is **prompt tuning**. A collection of such prompts comes
+# with this course, the *zoo*. Eight of them were trained on 60 pairs of words each; load them beside each other.
 
 # %%
 model = SoftPromptModel.from_pretrained(base_model, zoo.folder("words-antonym"), tokenizer=tokenizer)
@@ -102,9 +103,9 @@ plots.jobs_figure(jobs, vectors=4, title="Eight jobs, done by exchanging four ve
 
 # %% [markdown]
 # `model.set_prompt` is all that happens between two lines: four vectors take the place of four others. None of the
-# eight words was among the pairs that its prompt was trained on. But eight words prove little, and these are the ones
-# that people try first. So here is how often each prompt was right on all words held out of its training, measured when
-# the prompts were made; the line through a mark says how far chance may have moved it.
+# eight words was among the pairs that its prompt was trained on. But eight words prove little, and these were chosen
+# because they come out right. So here is how often each prompt was right on all words held out of its training; the line
+# through a mark says how far chance may have moved it.
 
 # %%
 records = [zoo.records(f"words/{name}")[f"words-{name}"] for name in names]
@@ -131,14 +132,14 @@ assert (skills["accuracy"] < 1).all()
 
 # %%
 course.vote("00-a")
-every = ["hot", "mouse", "France", "good", "fly", "Mozart"]
+every = ["hot", "mouse", "France", "good", "knife", "Mozart"]
 pd.DataFrame({name: ask(name, *every) for name in names}, index=every).T
 
 # %% [markdown]
 # To the prompt `antonym`, the opposite of `France` is `{{ask("antonym", "France")[0]}}`. No pair of its training said
-# so: the model knows from what it has read what stands against what, and the four vectors call that up for whatever
-# word follows. Read the column `fly` too: behind `past` it is a verb, behind `plural` a noun. And some cells are
-# nonsense, because a prompt gives a direction and no guarantee.
+# so, and the figure above was about words not seen either: a prompt is more than a list of its pairs. Read the line of
+# `knife` too: behind `plural` it becomes `{{ask("plural", "knife")[0]}}`, behind `past` `{{ask("past", "knife")[0]}}`.
+# Outside its job a prompt still does something: `language` answers every word with a language.
 #
 # ## A ninth job, trained by you
 #
@@ -155,12 +156,13 @@ shown[["text", "text_label", "rating"]]
 # %% [markdown]
 # Before you train, put down what to beat. The **majority baseline** is what you get by always giving the commonest
 # label of the training rows: {{beside["majority"]:.0%}} of the {{beside["n"]}} test tweets measured here. The **human
-# ceiling** is how often one rater agrees with the others: {{beside["ceiling"]:.0%}}.
+# rater** is a single person against the mean of the others: how often do both lie on the same side of 0, averaged over
+# raters and tweets? {{beside["ceiling"]:.0%}}.
 #
-# Words come between. The next cell takes the best of ten wordings, chosen on the validation tweets, and asks two
-# questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own word*: is
-# the right label the word that it would write next, among all {{len(tokenizer):,}} tokens it has? This takes about
-# 15 s on two cores.
+# Words come between. The next cell takes the wording that does best in chapter 01, chosen on the validation tweets, and
+# asks two questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own word*, or
+# **exact match**: is the right label, to the letter, the one of all {{len(tokenizer):,}} tokens that it would write next?
+# This takes about 15 s on two cores.
 
 # %%
 wording = "Tweet: {text}\nSentiment: "
@@ -170,8 +172,7 @@ measured["best wording"]
 
 # %% [markdown]
 # By rank the wording is far above the majority; as its own word the model gives the right label to
-# {{measured["best wording"].exact_match:.1%}} of the tweets. It knows more than it says, because it does not know that
-# one of two words is wanted.
+# {{measured["best wording"].exact_match:.1%}} of the tweets. It tells the two apart more often than it says so.
 #
 # Now the ninth prompt: 8 vectors, which start as copies of those of the words of an instruction. What does the model
 # write behind the four tweets, with this untrained prompt in front? (About 15 s again, for the test.)
@@ -240,12 +241,14 @@ assert tuned.exact_match > 2 * told.exact_match
 assert tuned.n >= 200
 
 # %% [markdown]
-# The trained prompt is right on {{measured["trained prompt"].accuracy:.1%}} of the tweets, the best wording on
-# {{measured["best wording"].accuracy:.1%}}, and a human rater agrees with the others on {{beside["ceiling"]:.0%}}.
-# In the own word the difference is larger: {{measured["trained prompt"].exact_match:.1%}} against
-# {{measured["best wording"].exact_match:.1%}}. So training did two things: the prompt now asks for one of two words,
-# and the choice between the two is better. This is one run on one kind of text: chapter 04 has other seeds, chapter
-# 05 a task on which little is learned. Now read what the model writes, before and after.
+# From the same eight vectors, training went from {{measured["untrained prompt"].accuracy:.1%}} to
+# {{measured["trained prompt"].accuracy:.1%}} by rank; the best wording has {{measured["best wording"].accuracy:.1%}}, a
+# human rater {{beside["ceiling"]:.0%}}. In the own word it went from {{measured["untrained prompt"].exact_match:.1%}} to
+# {{measured["trained prompt"].exact_match:.1%}}. Part of that is spelling: `Positive.` with a capital
+# counts as wrong. So training did two things: the answer is now one of two words, and the choice between
+# them is better. This is one run on one kind of text: chapter 04 has other seeds, chapter 05 a task on which little is
+# learned. (Another number type moves such figures by a tweet or two; later chapters use `float32`.) Now read what the
+# model writes, before and after.
 
 # %%
 shown["after"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
@@ -292,7 +295,7 @@ print(f"one prompt: {kept / 1e3:.1f} KB; the base model: {whole / 1e6:.0f} MB, a
 batch = tokenizer([tweets.prompt(text) for text in tweets.train["text"][:8]]).input_ids
 B, (P, D), T = len(batch), model.prompt_by_name("tweets").shape, max(map(len, batch))
 V, L = len(tokenizer), base_model.config.num_hidden_layers
-plots.letters_figure(B, P, T, D, V, L, title="A prompt makes each row longer by P vectors, and changes nothing else")
+plots.letters_figure(B, P, T, D, V, L, title="A prompt makes each row longer by P vectors; no other shape changes")
 
 # %% [markdown]
 # **B** counts the rows that are worked on together, **P** the virtual tokens, **T** the tokens of the text, **D** the
@@ -312,35 +315,21 @@ plots.letters_figure(B, P, T, D, V, L, title="A prompt makes each row longer by 
 # | [06 the PEFT folder](06_the_peft_folder.ipynb) | What is saved, and who can read it? |
 # | [07 nearest tokens](07_nearest_tokens.ipynb) | What did it learn? |
 #
-# Each takes up a question that the one before leaves open. Before some results a cell asks for your guess: a wrong
-# one is where you learn most. Exercises check themselves and have hints, `course.progress()` shows what you have
+# Before some results a cell asks for your guess: a wrong one is where you learn
+# most. Exercises check themselves and have hints, `course.progress()` shows what you have
 # passed, and the answers are in the folder `solutions`.
 #
-# ## Appendix: is this machine in order?
-#
-# If everything above ran, it is. If a later chapter does not run, look here first: the cell lists what is missing, each
-# with what to type. In a terminal, `softprompt-lab doctor` prints the same.
-
-# %%
-from softprompt_lab.cli import doctor
-
-findings = doctor.examine()
-for finding in doctor.missing(findings):
-    print(f"{finding.name}: {finding.found}. To get it: {finding.remedy}")
-print(f"{len(findings)} things looked at, {len(doctor.missing(findings))} missing")
-
-# %% [markdown]
 # ## Summary
 #
 # - A base model stays frozen. A soft prompt is P vectors of width D in front of its input, and nothing else is trained.
 # - Exchanging the prompt exchanges the job; exchanging it back gives the old scores to the last bit.
-# - A prompt holds no list. It calls up what the model knows, also for words that it never met.
+# - A prompt is more than its pairs: most skills are right on most words not seen. Outside its job it may say anything.
 # - An accuracy stands beside the majority baseline, an interval, the best wording and, where there is one, a human
 #   rater, always on rows that training did not see.
-# - Right *by rank* and right as the model's *own word* are two things. Words reach the first, training both.
+# - Right *by rank* and right as the model's *own word* are two things. A bare wording got the first, training both.
 #
-# The wording that you beat was the best of ten. Was it a fair opponent? How far words alone can get is the
-# question of chapter 01.
+# You beat one wording. Was it a fair opponent, and what do examples in front of the tweet add? How far words alone can
+# get is the question of chapter 01.
 
 # %% [markdown]
 # ## Exercises
@@ -401,17 +390,22 @@ course.check("00-2", majority_accuracy)
 # %% [markdown]
 # ### Exercise 00-3: Your words against eight vectors
 #
-# Can a wording of yours be as good as the trained prompt? Write two or more, each a text with `{text}` where the tweet
-# goes, and measure them with `by_rank` (about 10 s each). Then write one sentence that your numbers support: it names
-# the best accuracy, and the majority beside it. Hand in `{"accuracies": {...}, "sentence": "..."}`.
+# Can a wording of yours be as good as a trained prompt? Write two or more, each a text with `{text}` where the tweet
+# goes, and measure them with `by_rank` (about 10 s each). It prints a prompt of the zoo on the same tweets first. Then
+# write one sentence that your numbers support: it names the best accuracy, and the majority beside it. Hand in
+# `{"accuracies": {...}, "sentence": "..."}`.
 
 # %%
 from softprompt_lab import evaluate, load_base_model, load_task
+from softprompt_lab.runs import zoo
+
+base_model, tokenizer = load_base_model("smollm2", dtype="fastest")
+trained = zoo.load("tweets-seed0", base_model, tokenizer)
+print("trained:", evaluate(trained.model, trained.task, "validation", limit=200))
 
 
 def by_rank(wording):
     """Accuracy by rank of a wording on 200 validation tweets; prints it with the majority of these rows."""
-    base_model, tokenizer = load_base_model("smollm2", dtype="fastest")
     task = load_task("tweets").with_template(wording)
     found = evaluate(base_model, task, "validation", tokenizer=tokenizer, limit=200)
     print(f"{wording!r}: {found.accuracy:.1%}, own word {found.exact_match:.1%}")
