@@ -26,10 +26,10 @@ plots.jobs_figure(jobs, vectors=4, title="One frozen model, eight prompts of fou
 # %% [markdown]
 # ## A model that goes on and on
 #
-# Load the model: `smollm2`, 135 million weights, trained by others on web pages and code, then on chats. It is the *base
-# model* under everything below, and it comes *frozen*: no weight of it will change. `dtype="fastest"` keeps the weights
-# in the number type in which this machine multiplies fastest. If a cell fails, type `softprompt-lab doctor` in a
-# terminal: it says what this machine lacks.
+# Load the model: `smollm2`, 135 million weights, trained by others on web pages and code, then on chats. It is the
+# *base model* under everything below, and it comes *frozen*: no weight of it will change. `dtype="fastest"` keeps the
+# weights in the number type in which this machine multiplies fastest. If a cell fails, type `softprompt-lab doctor`
+# in a terminal: it says what this machine lacks.
 
 # %% tags=["setup"]
 import tempfile
@@ -75,15 +75,16 @@ def go_on(text, tokens=14):
 pd.DataFrame({f"{word} ->": [repr(go_on(f"{word} ->"))] for word in ["hot", "France", "mouse"]}, index=["goes on"]).T
 
 # %% [markdown]
-# It rambles, because nothing says what the arrow means. You could tell it in words, as in chapter 01; here it is told in
-# another way.
+# It rambles, because nothing says what the arrow means. You could tell it in words, as in chapter 01; here it is told
+# in another way.
 #
 # ## Four vectors in front
 #
-# A model reads **tokens**, words or pieces of words, and each is a vector of {{base_model.config.hidden_size}} numbers. A
-# **soft prompt** is a few more vectors of that length, put in front of those of the text. They belong to no word: they
-# are free numbers, called **virtual tokens**, and finding them is **prompt tuning**. A collection of such prompts comes
-# with this course, the *zoo*. Eight of them were trained on 60 pairs of words each; load them beside each other.
+# A model reads **tokens**, words or pieces of words, and each is a vector of {{base_model.config.hidden_size}}
+# numbers. A **soft prompt** is a few more vectors of that length, put in front of those of the text. They belong to
+# no word: they are free numbers, called **virtual tokens**, and finding them is **prompt tuning**. A collection of
+# such prompts comes with this course, the *zoo*. Eight of them were trained on 60 pairs of words each; load them
+# beside each other.
 
 # %%
 model = SoftPromptModel.from_pretrained(base_model, zoo.folder("words-antonym"), tokenizer=tokenizer)
@@ -104,8 +105,8 @@ plots.jobs_figure(jobs, vectors=4, title="Eight jobs, done by exchanging four ve
 # %% [markdown]
 # `model.set_prompt` is all that happens between two lines: four vectors take the place of four others. None of the
 # eight words was among the pairs that its prompt was trained on. But eight words prove little, and these were chosen
-# because they come out right. So here is how often each prompt was right on all words held out of its training; the line
-# through a mark says how far chance may have moved it.
+# because they come out right. So here is how often each prompt was right on all words held out of its training; the
+# line through a mark says how far chance may have moved it.
 
 # %%
 records = [zoo.records(f"words/{name}")[f"words-{name}"] for name in names]
@@ -159,10 +160,10 @@ shown[["text", "text_label", "rating"]]
 # rater** is a single person against the mean of the others: how often do both lie on the same side of 0, averaged over
 # raters and tweets? {{beside["ceiling"]:.0%}}.
 #
-# Words come between. The next cell takes the wording that does best in chapter 01, chosen on the validation tweets, and
-# asks two questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own word*, or
-# **exact match**: is the right label, to the letter, the one of all {{len(tokenizer):,}} tokens that it would write next?
-# This takes about 15 s on two cores.
+# Words come between. The next cell takes the wording that does best in chapter 01, chosen on the validation tweets,
+# and asks two questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own
+# word*, or **exact match**: is the right label, to the letter, the one of all {{len(tokenizer):,}} tokens that it
+# would write next? This takes about 15 s on two cores.
 
 # %%
 wording = "Tweet: {text}\nSentiment: "
@@ -242,13 +243,13 @@ assert tuned.n >= 200
 
 # %% [markdown]
 # From the same eight vectors, training went from {{measured["untrained prompt"].accuracy:.1%}} to
-# {{measured["trained prompt"].accuracy:.1%}} by rank; the best wording has {{measured["best wording"].accuracy:.1%}}, a
-# human rater {{beside["ceiling"]:.0%}}. In the own word it went from {{measured["untrained prompt"].exact_match:.1%}} to
-# {{measured["trained prompt"].exact_match:.1%}}. Part of that is spelling: `Positive.` with a capital
-# counts as wrong. So training did two things: the answer is now one of two words, and the choice between
-# them is better. This is one run on one kind of text: chapter 04 has other seeds, chapter 05 a task on which little is
-# learned. (Another number type moves such figures by a tweet or two; later chapters use `float32`.) Now read what the
-# model writes, before and after.
+# {{measured["trained prompt"].accuracy:.1%}} by rank; the best wording has {{measured["best wording"].accuracy:.1%}},
+# a human rater {{beside["ceiling"]:.0%}}. In the own word it went from
+# {{measured["untrained prompt"].exact_match:.1%}} to {{measured["trained prompt"].exact_match:.1%}}. Part of that is
+# spelling: `Positive.` with a capital counts as wrong. So training did two things: the answer is now one of two
+# words, and the choice between them is better. This is one run on one kind of text: chapter 04 has other seeds,
+# chapter 05 a task on which little is learned. (Another number type moves such figures by a tweet or two; later
+# chapters use `float32`.) Now read what the model writes, before and after.
 
 # %%
 shown["after"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
