@@ -6,6 +6,7 @@ The table is that of `python benchmarks/families.py`, which holds every number a
 import gc
 import importlib.util
 import sys
+import warnings
 import weakref
 from pathlib import Path
 
@@ -82,7 +83,11 @@ def test_no_family_of_the_installed_transformers_is_silently_wrong():
         for verdict, _ in found.values()
     }
     assert "WRONG" not in by_verdict, {key: found[key] for key in by_verdict["WRONG"]}
-    assert by_verdict.get("error", []) in ([], [("reformer", "CAUSAL_LM")])
+    errors = set(by_verdict.get("error", [])) - {("reformer", "CAUSAL_LM")}
+    for key in errors:  # once in many hundred runs a family failed, and then did not: what it said, and once more
+        warnings.warn(f"{key}: {found[key].why}", stacklevel=1)
+        again = table.judge(*key)
+        assert again.verdict != "error", (key, found[key], again)
     assert len(by_verdict["right"]) + len(by_verdict["refused"]) >= 60
 
 
