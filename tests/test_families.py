@@ -84,7 +84,8 @@ def test_no_family_of_the_installed_transformers_is_silently_wrong():
     }
     assert "WRONG" not in by_verdict, {key: found[key] for key in by_verdict["WRONG"]}
     errors = set(by_verdict.get("error", [])) - {("reformer", "CAUSAL_LM")}
-    for key in errors:  # once in many hundred runs a family failed, and then did not: what it said, and once more
+    # Once in many hundred runs a family failed, and then did not: what it said is shown, and it is judged once more.
+    for key in errors:
         warnings.warn(f"{key}: {found[key].why}", stacklevel=1)
         again = table.judge(*key)
         assert again.verdict != "error", (key, found[key], again)
