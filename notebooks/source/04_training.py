@@ -324,7 +324,8 @@ def curve(rows, losses, snapshots):
 runs = [*curve(50, few.losses, few.snapshots), *curve(600, seed0.history["loss"], seed0.snapshots)]
 curves = pd.DataFrame(runs)
 at = curves.set_index(["kind", "step"])  # at.loc["50 rows, training", 60]
-middle, last = curves["step"].unique()[-2:]
+steps = curves["step"].unique()
+middle, last = steps[len(steps) // 2], steps[-1]
 plots.curves_figure(
     curves, "step", {"loss": "loss (nats a token)"}, title="With fifty rows, training and validation part"
 )
