@@ -11,7 +11,7 @@
 # - let a model that only continues text choose among labels;
 # - put a majority, an interval and a human rater beside an accuracy;
 # - say what a wording moves in the answers, and mend a part of it without training;
-# - choose among prompts without being fooled by luck.
+# - choose among prompts, and say what the choice is worth on other rows.
 
 # %%
 import pandas as pd
@@ -21,16 +21,17 @@ from softprompt_lab import plots
 tests = pd.read_csv("tables/tweets.csv")  # measured before, on the test rows: benchmarks/tasks.py
 level = tests.set_index("kind")["accuracy"]
 levels = {"majority": level["majority"], "ceiling": level["human rater"], "measured": "accuracy on 400 test tweets"}
-two = tests[tests["kind"] == "wording"].sort_values("accuracy").iloc[[0, -1]]
+two = tests[tests["kind"] == "wording"].sort_values("validation").iloc[[0, -1]]  # of ten, chosen on other rows
 two["label"] = ["asked in one way", "asked in another way"]
 plots.accuracy_comparison(two, **levels, title="Same model, same tweets: only the words around them differ")
 
 # %% [markdown]
 # The dotted line is the **majority baseline**: what you get by saying "positive" every time. So one of these ways of
-# asking is worse than not reading the tweets at all. The dashed line is the **human rater**: how often one of the
-# people who rated a tweet agrees with the others about it.
+# asking is worse than not reading the tweets at all. The dashed line is the **human rater**: one person against the
+# mean of the others, counted as in chapter 00.
 #
-# Load the frozen base model and the tweets. People rated each from -4 to 4; the sign of the mean is its label.
+# Load the tweets, people's mean rating decides their label, and the frozen base model: SmolLM2-135M-Instruct, trained
+# on web pages and code, and then on chats in a form of its own, which is not used here.
 
 # %% tags=["setup"]
 import textwrap
@@ -82,7 +83,8 @@ wordings = [
 names = [textwrap.shorten(w.replace("\n", " / "), 46, placeholder="…") for w in wordings]
 
 # %% [markdown]
-# The base model was trained to continue text. Let it continue the first three.
+# The base model was trained to continue text. Let it continue the first three. A space at the end of a wording is cut
+# off before (`rstrip`), because in this vocabulary a space belongs to the token of the word behind it.
 
 # %%
 for wording in wordings[:3]:
@@ -126,7 +128,8 @@ ours, theirs = found["p"] / found["p"].sum(), label_probabilities(base_model, as
 assert np.allclose(ours, theirs.iloc[0], atol=1e-4)
 
 # %% [markdown]
-# A label of several tokens has a product of probabilities, so their logarithms add up: that is Exercise 01-1.
+# A label of several tokens has a product of probabilities, so their logarithms add up: that is Exercise 01-1. Behind
+# the tenth wording it is so, because there the line break at the end counts as the label's first token.
 #
 # ## One accuracy, and how sure it is
 #
@@ -143,8 +146,9 @@ print(f"human rater {ceiling:.3f}")
 # human rater {{ceiling:.1%}}. **Exact match** is stricter: the label has to be the model's first choice among all
 # {{len(tokenizer):,}} tokens. It is {{first.exact_match:.1%}} here.
 #
-# Other tweets would give another accuracy. The **interval** holds the true shares that would make the measured one
-# unsurprising; Wilson's formula needs the share and the number of rows alone. Here the share is always 80 %.
+# Other tweets would give another accuracy. That is what the **95 % interval** is for: if you drew {{first.n}} tweets
+# again and again, about 95 of 100 such intervals would hold the accuracy on all tweets of this kind. Wilson's formula
+# needs the share and the number of rows alone. Here the share is always 80 %.
 
 # %%
 sizes = pd.DataFrame({"n": [20, 80, 320, 1280], "accuracy": 0.8})
@@ -156,7 +160,7 @@ plots.accuracy_comparison(sizes, title="Four times the rows halve the interval")
 # %% [markdown]
 # With 20 rows, 80 % may be the luck of a prompt that is worth {{sizes["low"][0]:.0%}}. With your {{first.n}} rows the
 # interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}, so do not believe
-# in a difference of three points.
+# in a difference of three points between prompts that were measured on different tweets.
 #
 # ## Ten wordings
 #
@@ -174,56 +178,54 @@ title = f"From {table['accuracy'].min():.0%} to {table['accuracy'].max():.0%} by
 plots.accuracy_comparison(table, **here, title=title)
 
 # %% [markdown]
-# The best is one of the three shortest, and {{(table["high"] < first.majority_baseline).sum()}} wordings lie below
-# the majority with their whole interval. Reading them does not tell which.
+# {{(table["high"] < first.majority_baseline).sum()}} wordings lie below the majority with their whole interval, and
+# they ask for the same as the others.
 #
-# The table adds the exact match, how often each wording answers "positive", and what it costs: its tokens are read
-# again with every tweet.
+# All ten answered the same tweets. So compare two of them by the tweets on which **only one is right**: the last two
+# columns count these beside the best wording. The table also has the exact match, how often each wording answers
+# "positive", and its tokens, which are read again with every tweet.
 
 # %%
+right = np.array([m.predictions["correct"] for m in measured])  # (wordings, rows)
 beside = pd.DataFrame(
     {
         "by rank": [m.accuracy for m in measured],
         "exact": [m.exact_match for m in measured],
         "answers positive": [(m.predictions["prediction"] == "positive").mean() for m in measured],
         "tokens": [len(task.with_template(w).encode(tokenizer, "")[0]) for w in wordings],
+        "only this right": (right & ~right[1]).sum(axis=1),
+        "only the best right": (right[1] & ~right).sum(axis=1),
     },
     index=names,
-)
-beside.sort_values("by rank", ascending=False).round(3)
+).sort_values("by rank", ascending=False)
+own, other = beside.iloc[1][["only this right", "only the best right"]]  # of the runner-up
+chance = 2 * np.sqrt(own + other)
+beside.round(3)
 
 # %% tags=["check"]
 assert table["accuracy"].idxmax() == 1
-assert beside["tokens"].rank()[names[1]] <= 3
-assert set(table["accuracy"].nsmallest(2).index) == {2, 9}
-assert beside["tokens"].idxmax() == names[9]
+assert beside.index[0] == names[1]
+assert (table["high"] < first.majority_baseline).sum() >= 3
+assert other - own > chance
+assert len(tokenizer.encode("positive")) == 1
+assert len(task.with_template(wordings[9]).encode(tokenizer, tweet, "positive")[1]) == 3  # with the end token
 
 # %% [markdown]
-# Behind no wording does the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the
-# tweets. And the longest wording is among the worst.
+# If two wordings were equally good, each such tweet would be a throw of a coin, and of k throws the two sides seldom
+# differ by more than 2√k. Between the best and the runner-up it is {{other:.0f}} tweets against {{own:.0f}}, a
+# difference of {{other - own:.0f}} where luck explains {{chance:.0f}}. So the best is better, though it was chosen on
+# these very tweets, which flatters it.
 #
-# This model was also trained to chat, in a form of its own that marks who speaks. Put the question of the third
-# wording into that form, about 15 seconds.
-
-# %%
-said = [{"role": "user", "content": wordings[2].removesuffix("\nAnswer: ")}]
-chat = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-in_chat = evaluate(base_model, task.with_template(chat), **how, max_length=256)
-print(chat, in_chat, sep="\n")
-
-# %% tags=["check"]
-assert measured[2].accuracy < 0.45 < in_chat.accuracy < measured[1].accuracy
-assert in_chat.confidence_interval[0] < first.majority_baseline < in_chat.confidence_interval[1]
-
-# %% [markdown]
-# The same question rises from {{measured[2].accuracy:.0%}} to {{in_chat.accuracy:.0%}}, which is about the majority.
+# Behind no wording does the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the
+# tweets.
 #
 # ## Why the bad wordings are bad
 #
 # The column *answers positive* is the clue. {{first.majority_baseline:.0%}} of these tweets are positive, but the
 # wordings call between {{beside["answers positive"].min():.0%}} and {{beside["answers positive"].max():.0%}} of them
 # so. Take the wording that begins with "Q:". For each tweet, subtract the log-probability of "negative" from that of
-# "positive": above 0, the answer is "positive".
+# "positive": above 0, the answer is "positive". The logarithms are natural ones, so the unit is the **nat**: at 0.7
+# nats "positive" is twice as likely as "negative".
 
 # %%
 def margins(evaluation):
@@ -231,25 +233,48 @@ def margins(evaluation):
     return evaluation.predictions["log p(positive)"] - evaluation.predictions["log p(negative)"]
 
 
+def by_label(evaluation):
+    """The margins of the rows of each true label."""
+    return {label: margins(evaluation)[evaluation.predictions["label"] == label].to_numpy() for label in task.labels}
+
+
 share = np.mean(np.array(task.train["text_label"]) == "positive")
-lean, truth = margins(measured[7]), measured[7].predictions["label"]
-groups = {label: lean[truth == label].to_numpy() for label in task.labels}
-pairs = groups["positive"][:, None] > groups["negative"]  # every positive tweet beside every negative one
+lean, groups = margins(measured[7]), by_label(measured[7])
 borders = {"border, as asked": 0.0, "border at the training share": np.quantile(lean, 1 - share)}
 title = "The wording tells tweets apart; its border is in the wrong place"
 plots.margins_figure(groups, borders, "log p(positive) - log p(negative), in nats", title=title)
 
 # %% [markdown]
-# As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets. But take one positive and one
-# negative tweet: in {{np.mean(pairs):.0%}} of all such pairs the positive one scores higher. So behind this wording
-# the model does tell the moods apart, but most tweets lie on one side of the border. **A prompt that looks
-# worthless may know the answer.**
+# As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets, because most lie on one side of the
+# border. But take one positive and one negative tweet: how often does the positive one score higher? The share of such
+# pairs is called **AUC**, the area under the ROC curve. It does not depend on a border, and guessing has 50 %.
+
+
+# %%
+def auc(evaluation):
+    """Share of the pairs, a positive and a negative tweet each, in which the positive one scores higher."""
+    of = by_label(evaluation)
+    return np.mean(of["positive"][:, None] > of["negative"])
+
+
+beside["AUC"] = pd.Series([auc(m) for m in measured], index=names)
+beside[["by rank", "answers positive", "AUC"]].round(3)
+
+# %% tags=["check"]
+assert beside["AUC"].idxmax() == names[1] and beside["AUC"][names[7]] > 0.75
+assert beside["AUC"].min() < 0.7
+
+# %% [markdown]
+# It is {{beside["AUC"][names[7]]:.0%}} behind "Q:", so **a prompt that looks worthless may know the answer**. Not
+# each does: the lowest AUC is {{beside["AUC"].min():.0%}}.
 #
 # ## Calibration: move the border
 #
-# Where should the border stand? Two proposals look at no validation label.
+# Where should the border stand? Three proposals look at no validation label.
 # - **Ask about nothing.** Put an empty tweet into the wording. What the model answers then is the wording's own lean,
-#   so subtract it (contextual calibration, Zhao et al. 2021).
+#   so subtract it.
+# - **Ask about nothing three times.** Subtract the mean lean of three texts without content (contextual calibration,
+#   Zhao et al. 2021).
 # - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of
 #   the measured tweets lies above it. This takes many tweets at once.
 
@@ -273,14 +298,14 @@ for wording, found in zip(wordings, measured, strict=True):
     rows.append(("border at the training share", mended(found, margins(found).quantile(1 - share))))
 rows += [("majority", first.majority_baseline), ("human rater", ceiling)]
 calibrated = pd.DataFrame(rows, columns=["kind", "accuracy"])
-title = "An empty tweet misleads; the training share mends"
+by_kind = calibrated.groupby("kind", sort=False)["accuracy"]
+title = "Means: " + ", ".join(f"{kind} {mean:.0%}" for kind, mean in by_kind.mean().iloc[:4].items())
 plots.marks_figure(calibrated, {"accuracy": here["measured"]}, unit="wording", title=title)
 
 # %% [markdown]
 # In numbers:
 
 # %%
-by_kind = calibrated.groupby("kind", sort=False)["accuracy"]
 change = by_kind.get_group("less the empty tweet").to_numpy() - by_kind.get_group("as asked").to_numpy()
 print(f"less the empty tweet: {(change > 0).sum()} wordings gain, {(change < 0).sum()} lose")
 by_kind.agg(["mean", "min", "max"]).round(3)
@@ -290,23 +315,28 @@ as_asked, one_empty, three_empty, at_share = by_kind.mean().iloc[:4]
 assert max(one_empty, three_empty) < as_asked < first.majority_baseline < at_share
 assert (change > 0.2).sum() == 1
 assert (change < 0).sum() > (change > 0).sum()
+assert by_kind.min()["border at the training share"] < first.majority_baseline
+assert abs(share - first.majority_baseline) < 0.02
 assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measured[1].accuracy) < 0.01
 
 # %% [markdown]
-# The empty tweet is a bad yardstick here: a form with a hole in it is an odd text, and the lean on it need not be
-# that on tweets. The paper averages over several such texts, which does not help here either. With the border at the
-# training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
-# {{by_kind.mean()["border at the training share"]:.0%}}, without any training. The best wording gains nothing,
-# because its border was in its place already.
+# Less the empty tweet, {{(change > 0).sum()}} wordings gain and {{(change < 0).sum()}} lose. Ten coins fall like that,
+# so it shows neither help nor harm, and with three empty texts the mean does not rise either. Perhaps a form with a
+# hole in it is too odd a text, and the lean on it is not that on tweets.
+#
+# With the border at the training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
+# {{by_kind.mean()["border at the training share"]:.0%}}, without any training. It works because
+# {{first.majority_baseline:.0%}} of the measured tweets are positive, too; on tweets of another mix this border would
+# be wrong. Nor does it mend all: one wording stays at {{by_kind.min()["border at the training share"]:.0%}}, below the
+# majority, and the best gains nothing, because its border was in its place already.
 #
 # ## The winner, elsewhere
 #
-# You would take the winner. But of ten candidates one is always lucky. To see how lucky, choose it on a few tweets,
+# You would take the winner. What is it worth on tweets that had no part in the choice? Choose it on a few tweets,
 # compare its accuracy there and on all others, and repeat that 500 times.
 
 # %%
 course.vote("01-c")
-right = np.array([m.predictions["correct"] for m in measured])  # (wordings, rows)
 rng, luck = np.random.default_rng(0), []
 for size in SIZES:
     for _ in range(500):
@@ -319,7 +349,8 @@ for size in SIZES:
 luck = pd.DataFrame(luck, columns=["rows to choose on", "kind", "accuracy"])
 means = luck.pivot_table("accuracy", "rows to choose on", "kind")
 gap = means["where it was chosen"] - means["elsewhere"]
-title = "Winners of few rows owe much to luck"
+there, elsewhere = means.loc[SIZES[2], ["where it was chosen", "elsewhere"]]
+title = f"Chosen on {SIZES[2]} tweets, the winner has {there:.0%} there and {elsewhere:.0%} elsewhere"
 plots.curves_figure(luck, "rows to choose on", {"accuracy": "accuracy of the winner"}, title=title)
 
 # %% tags=["check"]
@@ -333,22 +364,21 @@ assert gap[SIZES[2]] > 0.04 > 0.01 > gap[SIZES[-1]]
 #
 # ## Examples in front
 #
-# Words can also *show*: put solved examples in front and let the model go on. First a task in which that works: a
-# word comes in and the model writes its opposite. The runs took long, so they come from a table.
+# Words can also *show*: put solved examples in front and let the model go on. First a task of another kind: a word
+# comes in and the model writes its opposite. The runs took long, so they come from a table.
 
 # %%
-def with_intervals(name, kinds):
+def with_intervals(name, kinds, draws):
     """The best wording of a table, chosen on validation rows, and the draws of examples in front of it."""
     table = pd.read_csv(f"tables/{name}.csv")
     order = table[table["kind"] == "wording"].sort_values(["validation", "validation loss"])
     best = order[order["validation"] == order["validation"].max()].head(1)
     drawn = table[table["kind"].isin(kinds) & (table["detail"] == "the best wording")]
     both = pd.concat([best.assign(kind="best wording alone"), drawn])
-    seeds = both["seed"].map(", draw {:.0f}".format).replace(", draw nan", "")
-    return both.assign(label=both["kind"] + seeds)
+    return both.assign(label=both["kind"] + ["", *(f", draw {draw}" for draw in draws)])
 
 
-words = with_intervals("antonym", ["5 examples", "20 examples"])
+words = with_intervals("antonym", ["5 examples", "20 examples"], "123456")
 measure = f"opposites written, {words['n'].iloc[0]} held-out words"
 plots.accuracy_comparison(words, measured=measure, title="Words: examples in front help")
 
@@ -357,7 +387,8 @@ plots.accuracy_comparison(words, measured=measure, title="Words: examples in fro
 # {{words["accuracy"].iloc[0]:.0%}} to {{words["accuracy"].iloc[-3:].mean():.0%}}, at the price of
 # {{words["tokens"].iloc[-1]:.0f}} tokens with every word.
 #
-# Now the tweets: eight examples, four of each label, in front of the best wording. About 15 seconds a draw.
+# Now the tweets: eight examples, four of each label, in front of the best wording, on the validation rows. Each draw
+# takes other examples, about 15 seconds a draw.
 
 # %%
 course.vote("01-d")
@@ -370,7 +401,7 @@ for seed in range(DRAWS):
     shown = evaluate(base_model, task.with_template(front + best), **how, max_length=512)
     positive = (shown.predictions["prediction"] == "positive").mean()
     moved = mended(shown, margins(shown).quantile(1 - share))
-    draws.append((f"8 examples, draw {seed}", shown.accuracy, shown.exact_match, positive, moved))
+    draws.append((f"8 examples, draw {chr(65 + seed)}", shown.accuracy, shown.exact_match, positive, moved))
 pd.DataFrame(draws, columns=["in front", "by rank", "exact", "answers positive", "border moved"]).round(3)
 
 # %% tags=["check"]
@@ -380,50 +411,63 @@ assert max(rank for _, rank, *_ in draws[1:]) < draws[0][1]
 
 # %% [markdown]
 # With examples *exact* equals the accuracy: they taught the form. But each draw also pushes the border its own way;
-# move it back, and most of the damage is gone. Was one draw unlucky? The shipped table has three draws each of four,
-# eight and sixteen examples, on test rows.
+# move it back to the training share, and most of the damage is gone: the best draw then has
+# {{max(moved for *_, moved in draws[1:]):.1%}}, the wording alone {{draws[0][-1]:.1%}}. Was one draw unlucky? The shipped
+# table has nine others, D to L, on the test rows and as asked.
 
 # %%
-shots = with_intervals("tweets", ["4 examples", "8 examples", "16 examples"])
-plots.accuracy_comparison(shots, **levels, title="Tweets: every draw of examples is worse than the wording alone")
+shots = with_intervals("tweets", ["4 examples", "8 examples", "16 examples"], "DEFGHIJKL")
+plots.accuracy_comparison(shots, **levels, title="As asked, every draw of examples is worse than the wording alone")
 
 # %% tags=["check"]
 assert len(shots) == 10
 assert tests["detail"].head(10).tolist() == wordings
 assert (shots["accuracy"].iloc[1:] < shots["accuracy"].iloc[0]).all()
+rows = pd.read_csv("../benchmarks/tasks.csv").query("task == 'tweets' and detail in [@wordings[1], 'the best wording']")
+bits = np.array([np.unpackbits(np.frombuffer(bytes.fromhex(code), np.uint8)) for code in rows["right"]]) == 1
+for drawn in bits[1:]:
+    only_best, only_drawn = (bits[0] & ~drawn).sum(), (drawn & ~bits[0]).sum()
+    assert only_best - only_drawn > 2 * np.sqrt(only_best + only_drawn)
+assert len(bits) == 10
 
 # %% [markdown]
-# The wording alone costs {{shots["tokens"].iloc[0]:.0f}} tokens with every tweet, and sixteen examples about
-# {{shots["tokens"].iloc[-3:].mean():.0f}}.
+# Counted by the tweets on which only one is right, each of the nine is clearly worse. The wording alone costs
+# {{shots["tokens"].iloc[0]:.0f}} tokens with every tweet; sixteen examples cost {{shots["tokens"].iloc[-3:].min():.0f}}
+# to {{shots["tokens"].iloc[-3:].max():.0f}}, depending on the draw (no text was cut).
 #
 # ## The open line
 #
-# The ten wordings on the test rows, the draw of examples that was best on validation rows, and a line that is empty:
+# Here are the ten wordings on the test rows, the draw of examples that was best on validation rows, and one trained
+# prompt: a run as in chapter 00, but of 100 steps. The line for other runs is empty.
 
 # %%
 ten = tests[tests["kind"] == "wording"].assign(label=names).sort_values("accuracy", ascending=False)
 drawn = shots.iloc[1:].sort_values("validation").tail(1)
-drawn["label"] = drawn["kind"] + ", best of nine draws"
-open_line = pd.DataFrame({"label": ["eight trained vectors"], "kind": "trained", "accuracy": np.nan})
-lines = pd.concat([ten, drawn, open_line])
+one_run = tests[tests["kind"] == "trained"].head(1).assign(label="eight trained vectors, one run")
+open_line = pd.DataFrame({"label": ["eight trained vectors, other runs"], "kind": "trained", "accuracy": np.nan})
+lines = pd.concat([ten, drawn, one_run, open_line])
 lines["label"] += lines["tokens"].map(" ({:.0f})".format).replace(" (nan)", "")
-title = "What words reach (in brackets: tokens beside the tweet), and a line to fill"
+title = "What words reach (in brackets: tokens beside the tweet), one trained prompt, and a line to fill"
 plots.accuracy_comparison(lines, **levels, title=title)
 
 # %% [markdown]
-# The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}} on the test rows, and a human
-# rater {{level["human rater"]:.1%}}. No model larger than these 135 million weights was measured. To the model words
-# are vectors, and there are many more vectors than words. [Chapter 02](02_concatenation_by_hand.ipynb) puts vectors
-# in front that are no words, and [chapter 04](04_training.ipynb) fills the line.
+# The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}} on the test rows, the trained
+# prompt {{one_run["accuracy"].item():.1%}}, and a human rater {{level["human rater"]:.1%}}. (From here on the number
+# type is `float32`; that of chapter 00 moves such figures by a tweet or two.) But one run may be luck, and no model
+# larger than these 135 million weights was measured. To the model words are vectors, and there are many more vectors
+# than words. [Chapter 02](02_concatenation_by_hand.ipynb) puts vectors in front that are no words, and
+# [chapter 04](04_training.ipynb) fills the line.
 #
 # ## Summary
 #
 # - Rank classification lets a model choose among labels; exact match asks it to write the label.
-# - An accuracy stands beside the majority of its rows, its interval and, where there is one, a human rater.
+# - An accuracy stands beside the majority of its rows, its interval and, where there is one, a human rater. Two prompts
+#   on the same rows are compared by the rows on which only one is right.
 # - A wording moves the border between the answers: one that scores below the majority may still rank the texts well.
-#   The training share mends much of that here, an empty text does not.
+#   The training share mends much of that, where the measured rows have it too; an empty text brought nothing.
 # - The winner of a choice owes a part of its lead to luck. Choose on some rows, report on others.
-# - Examples teach the form. On words they help; on tweets the draw decides, and no draw beat the best wording.
+# - Examples teach the form. On words they help; on tweets the draw decides, and as asked none of twelve draws beat the
+#   best wording.
 
 # %% [markdown]
 # ## Exercises
@@ -431,7 +475,7 @@ plots.accuracy_comparison(lines, **levels, title=title)
 # ### Exercise 01-1: Score a label of several tokens
 #
 # `logits` (T, V) are a model's scores for the tokens `[context | label]`; the label's ids stand at the end. Return
-# the sum of the label tokens' log-probabilities:
+# the sum of the label tokens' log-probabilities, as a float:
 #
 # ```
 # total = 0
@@ -463,9 +507,7 @@ course.check("01-1", score)
 #
 # Ten prompts know nothing: each answers every tweet by the throw of a coin. You measure all ten on the same 20
 # tweets, half of them positive, and take the best. Predict the accuracy that the best one shows, on average, as a
-# share.
-#
-# Write the number before you compute anything; the second hint computes it.
+# share; to within 0.02 is near enough. Write it before you compute anything; the second hint computes it.
 
 # %%
 from softprompt_lab import course
@@ -478,9 +520,11 @@ course.check("01-2", best_of_ten)
 # %% [markdown]
 # ### Exercise 01-3: Your own wording
 #
-# Write a wording that you would bet on, measure it on at least 200 validation tweets (about 10 seconds), and write
-# one sentence with its accuracy and the number of tweets. If it says "better" than the best of the ten, the interval
-# has to bear that out.
+# Write a wording that you would bet on. Measure it and the best of the ten on the same 200 validation tweets or more
+# (20 seconds). Then write one sentence with your accuracy, the number of tweets, on how many only yours is right, and
+# on how many only the best of the ten. It may say "better" or "worse" where these counts, a and b, differ by more than
+# 2√(a + b). Hand in
+# `{"wording": "...", "evaluation": of_mine, "best": of_the_best, "sentence": "..."}`.
 
 # %%
 from softprompt_lab import course, evaluate, load_base_model, load_task
@@ -488,11 +532,13 @@ from softprompt_lab import course, evaluate, load_base_model, load_task
 base_model, tokenizer = load_base_model("smollm2")
 task = load_task("tweets")
 ### BEGIN SOLUTION
-wording = "Tweet: {text}\nMood: "
-found = evaluate(base_model, task.with_template(wording), "validation", tokenizer=tokenizer, limit=200)
-low, high = found.confidence_interval
-sentence = f"It reaches {found.accuracy:.1%} of {found.n} tweets, with an interval from {low:.1%} to {high:.1%}."
-mine = {"wording": wording, "evaluation": found, "sentence": sentence}
+wording, how = "Tweet: {text}\nMood: ", {"tokenizer": tokenizer, "limit": 200}
+found = evaluate(base_model, task.with_template(wording), "validation", **how)
+best = evaluate(base_model, task.with_template("Tweet: {text}\nSentiment: "), "validation", **how)
+mine_right, best_right = found.predictions["correct"], best.predictions["correct"]
+a, b = (mine_right & ~best_right).sum(), (best_right & ~mine_right).sum()
+sentence = f"It reaches {found.accuracy:.1%} of {found.n} tweets; on {a} it alone is right, on {b} the best of the ten."
+mine = {"wording": wording, "evaluation": found, "best": best, "sentence": sentence}
 ### END SOLUTION
 course.check("01-3", mine)
 
