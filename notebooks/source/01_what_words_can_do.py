@@ -26,12 +26,12 @@ two["label"] = ["asked in one way", "asked in another way"]
 plots.accuracy_comparison(two, **levels, title="Same model, same tweets: only the words around them differ")
 
 # %% [markdown]
-# The dotted line is the **majority baseline**: what you get by saying "positive" every time. So one of these ways of
-# asking is worse than not reading the tweets at all. The dashed line is the **human rater**: one person against the
+# The dotted line is the **majority baseline**: what you get by saying "positive" every time. One of these ways of
+# asking is worse than not reading the tweets. The dashed line is the **human rater**: one person against the
 # mean of the others, counted as in chapter 00.
 #
-# Load the tweets, people's mean rating decides their label, and the frozen base model: SmolLM2-135M-Instruct, trained
-# on web pages and code, and then on chats in a form of its own, which is not used here.
+# Load the tweets and the frozen base model: SmolLM2-135M-Instruct, trained on web pages and code, then on chats, whose
+# form is not used here.
 
 # %% tags=["setup"]
 import textwrap
@@ -64,8 +64,8 @@ SIZES = [2, 4, 6]
 # %% [markdown]
 # ## What the model writes by itself
 #
-# Here are ten ways to ask, written down before any was measured, each as a careful person might put it. The tweet
-# goes where `{text}` stands, and the label follows at the end.
+# Here are ten ways to ask, written down before any was measured. The tweet goes where `{text}` stands, and the label
+# follows at the end.
 
 # %% tags=["setup"]
 wordings = [
@@ -83,8 +83,8 @@ wordings = [
 names = [textwrap.shorten(w.replace("\n", " / "), 46, placeholder="…") for w in wordings]
 
 # %% [markdown]
-# The base model was trained to continue text. Let it continue the first three. A space at the end of a wording is cut
-# off before (`rstrip`), because in this vocabulary a space belongs to the token of the word behind it.
+# Let the model continue the first three. `rstrip` cuts off the space at the end, because in this vocabulary a space
+# belongs to the token of the word behind it.
 
 # %%
 for wording in wordings[:3]:
@@ -95,13 +95,12 @@ for wording in wordings[:3]:
     print(repr(asked[-24:]), "->", repr(tokenizer.decode(new, skip_special_tokens=True)))
 
 # %% [markdown]
-# The first is no answer, the second begins with a label and rambles on, and the third writes nothing. Such answers
-# are hard to score, so ask something narrower.
+# Such answers are hard to score, so ask something narrower.
 #
 # ## Choose among the labels: rank classification by hand
 #
-# *How likely is it that the model writes exactly this label?* Ask that for each label; the likeliest is the answer,
-# even where the model would write neither. This is **rank classification**.
+# *How likely is it that the model writes this label?* Ask that for each label; the likeliest is the answer, even where
+# the model would write neither. This is **rank classification**.
 #
 # The scores at one position predict the next token, so the label is predicted where the context ends. Here each label
 # is a single token, with its space in front.
@@ -128,8 +127,8 @@ ours, theirs = found["p"] / found["p"].sum(), label_probabilities(base_model, as
 assert np.allclose(ours, theirs.iloc[0], atol=1e-4)
 
 # %% [markdown]
-# A label of several tokens has a product of probabilities, so their logarithms add up: that is Exercise 01-1. Behind
-# the tenth wording it is so, because there the line break at the end counts as the label's first token.
+# A label of several tokens has a product of probabilities, so their logarithms add up (Exercise 01-1). It has several
+# behind the tenth wording, where the line break at the end counts as its first token.
 #
 # ## One accuracy, and how sure it is
 #
@@ -146,9 +145,9 @@ print(f"human rater {ceiling:.3f}")
 # human rater {{ceiling:.1%}}. **Exact match** is stricter: the label has to be the model's first choice among all
 # {{len(tokenizer):,}} tokens. It is {{first.exact_match:.1%}} here.
 #
-# Other tweets would give another accuracy. That is what the **95 % interval** is for: if you drew {{first.n}} tweets
-# again and again, about 95 of 100 such intervals would hold the accuracy on all tweets of this kind. Wilson's formula
-# needs the share and the number of rows alone. Here the share is always 80 %.
+# Other tweets would give another accuracy. Hence the **95 % interval**: if you drew {{first.n}} tweets again and again,
+# about 95 of 100 such intervals would hold the accuracy on all tweets of this kind. Wilson's formula needs the share
+# and the number of rows alone. Here the share is always 80 %.
 
 # %%
 sizes = pd.DataFrame({"n": [20, 80, 320, 1280], "accuracy": 0.8})
@@ -159,12 +158,11 @@ plots.accuracy_comparison(sizes, title="Four times the rows halve the interval")
 
 # %% [markdown]
 # With 20 rows, 80 % may be the luck of a prompt that is worth {{sizes["low"][0]:.0%}}. With your {{first.n}} rows the
-# interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}, so do not believe
-# in a difference of three points between prompts that were measured on different tweets.
+# interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}.
 #
 # ## Ten wordings
 #
-# Now all ten, about 90 seconds in all. The model and the tweets stay the same.
+# Now all ten, about 90 seconds in all.
 
 # %%
 course.vote("01-a")
@@ -178,12 +176,11 @@ title = f"From {table['accuracy'].min():.0%} to {table['accuracy'].max():.0%} by
 plots.accuracy_comparison(table, **here, title=title)
 
 # %% [markdown]
-# {{(table["high"] < first.majority_baseline).sum()}} wordings lie below the majority with their whole interval, and
-# they ask for the same as the others.
+# {{(table["high"] < first.majority_baseline).sum()}} wordings lie below the majority with their whole interval.
 #
 # All ten answered the same tweets. So compare two of them by the tweets on which **only one is right**: the last two
-# columns count these beside the best wording. The table also has the exact match, how often each wording answers
-# "positive", and its tokens, which are read again with every tweet.
+# columns count these beside the best wording. The table also has how often each wording answers "positive", and its
+# tokens, which are read again with every tweet.
 
 # %%
 right = np.array([m.predictions["correct"] for m in measured])  # (wordings, rows)
@@ -213,19 +210,17 @@ assert len(task.with_template(wordings[9]).encode(tokenizer, tweet, "positive")[
 # %% [markdown]
 # If two wordings were equally good, each such tweet would be a throw of a coin, and of k throws the two sides seldom
 # differ by more than 2√k. Between the best and the runner-up it is {{other:.0f}} tweets against {{own:.0f}}, a
-# difference of {{other - own:.0f}} where luck explains {{chance:.0f}}. So the best is better, though it was chosen on
-# these very tweets, which flatters it.
-#
-# Behind no wording does the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the
-# tweets.
+# difference of {{other - own:.0f}} where luck explains {{chance:.0f}}. So the best is better, though having been chosen
+# on these very tweets flatters it.
 #
 # ## Why the bad wordings are bad
 #
 # The column *answers positive* is the clue. {{first.majority_baseline:.0%}} of these tweets are positive, but the
 # wordings call between {{beside["answers positive"].min():.0%}} and {{beside["answers positive"].max():.0%}} of them
 # so. Take the wording that begins with "Q:". For each tweet, subtract the log-probability of "negative" from that of
-# "positive": above 0, the answer is "positive". The logarithms are natural ones, so the unit is the **nat**: at 0.7
-# nats "positive" is twice as likely as "negative".
+# "positive": above 0, the answer is "positive". The unit of natural logarithms is the **nat**: 0.7 nats are a factor of
+# two.
+
 
 # %%
 def margins(evaluation):
@@ -245,9 +240,9 @@ title = "The wording tells tweets apart; its border is in the wrong place"
 plots.margins_figure(groups, borders, "log p(positive) - log p(negative), in nats", title=title)
 
 # %% [markdown]
-# As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets, because most lie on one side of the
-# border. But take one positive and one negative tweet: how often does the positive one score higher? The share of such
-# pairs is called **AUC**, the area under the ROC curve. It does not depend on a border, and guessing has 50 %.
+# As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets. But take one positive and one negative
+# tweet: how often does the positive one score higher? The share of such pairs is the **AUC** (area under the ROC
+# curve). No border enters it, and guessing has 50 %.
 
 
 # %%
@@ -271,8 +266,7 @@ assert beside["AUC"].min() < 0.7
 # ## Calibration: move the border
 #
 # Where should the border stand? Three proposals look at no validation label.
-# - **Ask about nothing.** Put an empty tweet into the wording. What the model answers then is the wording's own lean,
-#   so subtract it.
+# - **Ask about nothing.** What the model answers to an empty tweet is the wording's own lean, so subtract it.
 # - **Ask about nothing three times.** Subtract the mean lean of three texts without content (contextual calibration,
 #   Zhao et al. 2021).
 # - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of
@@ -321,19 +315,19 @@ assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measu
 
 # %% [markdown]
 # Less the empty tweet, {{(change > 0).sum()}} wordings gain and {{(change < 0).sum()}} lose. Ten coins fall like that,
-# so it shows neither help nor harm, and with three empty texts the mean does not rise either. Perhaps a form with a
-# hole in it is too odd a text, and the lean on it is not that on tweets.
+# so it shows neither help nor harm; perhaps a form with a hole in it is too odd a text. With three empty texts the mean
+# does not rise either.
 #
 # With the border at the training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
 # {{by_kind.mean()["border at the training share"]:.0%}}, without any training. It works because
-# {{first.majority_baseline:.0%}} of the measured tweets are positive, too; on tweets of another mix this border would
-# be wrong. Nor does it mend all: one wording stays at {{by_kind.min()["border at the training share"]:.0%}}, below the
-# majority, and the best gains nothing, because its border was in its place already.
+# {{first.majority_baseline:.0%}} of the measured tweets are positive, too; on another mix this border would be wrong.
+# And one wording stays at {{by_kind.min()["border at the training share"]:.0%}}, below the majority, while the best
+# gains nothing.
 #
 # ## The winner, elsewhere
 #
-# You would take the winner. What is it worth on tweets that had no part in the choice? Choose it on a few tweets,
-# compare its accuracy there and on all others, and repeat that 500 times.
+# What is the winner worth on tweets that had no part in the choice? Choose it on a few tweets, compare its accuracy
+# there and on all others, and repeat that 500 times.
 
 # %%
 course.vote("01-c")
@@ -359,13 +353,13 @@ assert gap[SIZES[2]] > 0.04 > 0.01 > gap[SIZES[-1]]
 # %% [markdown]
 # The upper line is what you report if you try wordings until one works; the lower is what you get afterwards. A
 # winner of {{SIZES[2]}} tweets loses {{100 * gap[SIZES[2]]:.0f}} points, a winner of {{SIZES[-1]}} tweets
-# {{100 * gap[SIZES[-1]]:.1f}}, because the best of these ten is far ahead; where candidates lie closer, it takes more
-# rows. So this course chooses on validation rows and reports on test rows.
+# {{100 * gap[SIZES[-1]]:.1f}}, because the best of these ten is far ahead. So this course chooses on validation rows
+# and reports on test rows.
 #
 # ## Examples in front
 #
-# Words can also *show*: put solved examples in front and let the model go on. First a task of another kind: a word
-# comes in and the model writes its opposite. The runs took long, so they come from a table.
+# Words can also *show*: put solved examples in front. First another kind of task: the model writes the opposite of a
+# word. The runs took long, so they come from a table.
 
 # %%
 def with_intervals(name, kinds, draws):
@@ -387,8 +381,8 @@ plots.accuracy_comparison(words, measured=measure, title="Words: examples in fro
 # {{words["accuracy"].iloc[0]:.0%}} to {{words["accuracy"].iloc[-3:].mean():.0%}}, at the price of
 # {{words["tokens"].iloc[-1]:.0f}} tokens with every word.
 #
-# Now the tweets: eight examples, four of each label, in front of the best wording, on the validation rows. Each draw
-# takes other examples, about 15 seconds a draw.
+# Now the tweets: eight examples, four of each label, in front of the best wording, on validation rows. About 15
+# seconds a draw.
 
 # %%
 course.vote("01-d")
@@ -410,10 +404,10 @@ assert min(rank for _, rank, *_ in draws) < first.majority_baseline
 assert max(rank for _, rank, *_ in draws[1:]) < draws[0][1]
 
 # %% [markdown]
-# With examples *exact* equals the accuracy: they taught the form. But each draw also pushes the border its own way;
-# move it back to the training share, and most of the damage is gone: the best draw then has
-# {{max(moved for *_, moved in draws[1:]):.1%}}, the wording alone {{draws[0][-1]:.1%}}. Was one draw unlucky? The shipped
-# table has nine others, D to L, on the test rows and as asked.
+# With examples *exact* equals the accuracy: they taught the form. But each draw pushes the border its own way; move it
+# back to the training share, and most of the damage is gone: the best draw then has
+# {{max(moved for *_, moved in draws[1:]):.1%}}, the wording alone {{draws[0][-1]:.1%}}. The shipped table has nine other
+# draws, D to L, on test rows and as asked.
 
 # %%
 shots = with_intervals("tweets", ["4 examples", "8 examples", "16 examples"], "DEFGHIJKL")
@@ -431,14 +425,14 @@ for drawn in bits[1:]:
 assert len(bits) == 10
 
 # %% [markdown]
-# Counted by the tweets on which only one is right, each of the nine is clearly worse. The wording alone costs
-# {{shots["tokens"].iloc[0]:.0f}} tokens with every tweet; sixteen examples cost {{shots["tokens"].iloc[-3:].min():.0f}}
-# to {{shots["tokens"].iloc[-3:].max():.0f}}, depending on the draw (no text was cut).
+# In pairs, as above, each of the nine is clearly worse. The wording alone costs {{shots["tokens"].iloc[0]:.0f}} tokens
+# with every tweet; sixteen examples cost {{shots["tokens"].iloc[-3:].min():.0f}} to
+# {{shots["tokens"].iloc[-3:].max():.0f}}, by the draw (no text is cut).
 #
 # ## The open line
 #
-# Here are the ten wordings on the test rows, the draw of examples that was best on validation rows, and one trained
-# prompt: a run as in chapter 00, but of 100 steps. The line for other runs is empty.
+# The ten wordings on the test rows, the draw that was best on validation rows, and one trained prompt, as in chapter 00
+# but of 100 steps. The line for other runs is empty.
 
 # %%
 ten = tests[tests["kind"] == "wording"].assign(label=names).sort_values("accuracy", ascending=False)
@@ -451,23 +445,22 @@ title = "What words reach (in brackets: tokens beside the tweet), one trained pr
 plots.accuracy_comparison(lines, **levels, title=title)
 
 # %% [markdown]
-# The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}} on the test rows, the trained
-# prompt {{one_run["accuracy"].item():.1%}}, and a human rater {{level["human rater"]:.1%}}. (From here on the number
-# type is `float32`; that of chapter 00 moves such figures by a tweet or two.) But one run may be luck, and no model
-# larger than these 135 million weights was measured. To the model words are vectors, and there are many more vectors
-# than words. [Chapter 02](02_concatenation_by_hand.ipynb) puts vectors in front that are no words, and
+# The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}}, the trained prompt
+# {{one_run["accuracy"].item():.1%}}, a human rater {{level["human rater"]:.1%}}. (Chapter 00 runs in another number type
+# than `float32`, which moves such figures by a tweet or two.) But one run may be luck, and no model larger than these
+# 135 million weights was measured. To the model words are vectors, and there are many more vectors than words.
+# [Chapter 02](02_concatenation_by_hand.ipynb) puts vectors in front that are no words, and
 # [chapter 04](04_training.ipynb) fills the line.
 #
 # ## Summary
 #
 # - Rank classification lets a model choose among labels; exact match asks it to write the label.
-# - An accuracy stands beside the majority of its rows, its interval and, where there is one, a human rater. Two prompts
-#   on the same rows are compared by the rows on which only one is right.
-# - A wording moves the border between the answers: one that scores below the majority may still rank the texts well.
-#   The training share mends much of that, where the measured rows have it too; an empty text brought nothing.
+# - An accuracy stands beside its majority, its interval and, where there is one, a human rater. Two prompts on the same
+#   rows are compared by the rows on which only one is right.
+# - A wording moves the border between the answers: one below the majority may still rank the texts well. The training
+#   share mends much of that where the measured rows share it.
 # - The winner of a choice owes a part of its lead to luck. Choose on some rows, report on others.
-# - Examples teach the form. On words they help; on tweets the draw decides, and as asked none of twelve draws beat the
-#   best wording.
+# - Examples teach the form. On words they help; on tweets, as asked, no draw beat the best wording.
 
 # %% [markdown]
 # ## Exercises
@@ -521,9 +514,8 @@ course.check("01-2", best_of_ten)
 # ### Exercise 01-3: Your own wording
 #
 # Write a wording that you would bet on. Measure it and the best of the ten on the same 200 validation tweets or more
-# (20 seconds). Then write one sentence with your accuracy, the number of tweets, on how many only yours is right, and
-# on how many only the best of the ten. It may say "better" or "worse" where these counts, a and b, differ by more than
-# 2√(a + b). Hand in
+# (20 seconds). Then write a sentence with your accuracy, the number of tweets, on how many only yours is right (a) and
+# on how many only the best (b). It may say "better" or "worse" where a and b differ by more than 2√(a + b). Hand in
 # `{"wording": "...", "evaluation": of_mine, "best": of_the_best, "sentence": "..."}`.
 
 # %%
