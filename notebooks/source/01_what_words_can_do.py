@@ -4,14 +4,13 @@
 # **How far do wordings and examples get?**
 #
 # Before you train anything, ask in words: that is what every trained prompt has to beat. In the figure one frozen
-# model says twice of the same 400 tweets whether they are positive or negative. Only the words around the tweet
-# differ, and both times they are plain English.
+# model says twice of the same 400 tweets whether they are positive or negative. Only the words around them differ.
 #
 # You will be able to
 # - let a model that only continues text choose among labels;
 # - put a majority, an interval and a human rater beside an accuracy;
 # - say what a wording moves in the answers, and mend a part of it without training;
-# - choose among prompts without being fooled by luck.
+# - choose among prompts, and say what the choice is worth on other rows.
 
 # %%
 import pandas as pd
@@ -21,16 +20,17 @@ from softprompt_lab import plots
 tests = pd.read_csv("tables/tweets.csv")  # measured before, on the test rows: benchmarks/tasks.py
 level = tests.set_index("kind")["accuracy"]
 levels = {"majority": level["majority"], "ceiling": level["human rater"], "measured": "accuracy on 400 test tweets"}
-two = tests[tests["kind"] == "wording"].sort_values("accuracy").iloc[[0, -1]]
+two = tests[tests["kind"] == "wording"].sort_values("validation").iloc[[0, -1]]  # of ten, chosen on other rows
 two["label"] = ["asked in one way", "asked in another way"]
 plots.accuracy_comparison(two, **levels, title="Same model, same tweets: only the words around them differ")
 
 # %% [markdown]
-# The dotted line is the **majority baseline**: what you get by saying "positive" every time. So one of these ways of
-# asking is worse than not reading the tweets at all. The dashed line is the **human rater**: how often one of the
-# people who rated a tweet agrees with the others about it.
+# The dotted line is the **majority baseline**: what you get by saying "positive" every time. One of these ways of
+# asking is worse than not reading the tweets. The dashed line is the **human rater**: one person against the
+# mean of the others, counted as in chapter 00.
 #
-# Load the frozen base model and the tweets. People rated each from -4 to 4; the sign of the mean is its label.
+# Load the tweets and the frozen base model: SmolLM2-135M-Instruct, trained on web pages and code, then on chats, whose
+# form is not used here.
 
 # %% tags=["setup"]
 import textwrap
@@ -48,7 +48,7 @@ tweet = task.validation[1]["text"]
 print(tweet, "->", task.validation[1]["text_label"])
 
 # %% [markdown]
-# What makes this chapter take long stands in one place.
+# These numbers decide how long the chapter takes.
 
 # %% tags=["setup", "parameters"]
 ROWS = None  # validation rows that are measured; None: all of them
@@ -63,8 +63,7 @@ SIZES = [2, 4, 6]
 # %% [markdown]
 # ## What the model writes by itself
 #
-# Here are ten ways to ask, written down before any was measured, each as a careful person might put it. The tweet
-# goes where `{text}` stands, and the label follows at the end.
+# Here are ten ways to ask, written down before any was measured. The tweet goes where `{text}` stands.
 
 # %% tags=["setup"]
 wordings = [
@@ -82,7 +81,8 @@ wordings = [
 names = [textwrap.shorten(w.replace("\n", " / "), 46, placeholder="…") for w in wordings]
 
 # %% [markdown]
-# The base model was trained to continue text. Let it continue the first three.
+# Let the model continue the first three. `rstrip` cuts off the space at the end, because in this vocabulary a space
+# belongs to the token of the word behind it.
 
 # %%
 for wording in wordings[:3]:
@@ -93,16 +93,15 @@ for wording in wordings[:3]:
     print(repr(asked[-24:]), "->", repr(tokenizer.decode(new, skip_special_tokens=True)))
 
 # %% [markdown]
-# The first is no answer, the second begins with a label and rambles on, and the third writes nothing. Such answers
-# are hard to score, so ask something narrower.
+# Such answers are hard to score.
 #
 # ## Choose among the labels: rank classification by hand
 #
-# *How likely is it that the model writes exactly this label?* Ask that for each label; the likeliest is the answer,
-# even where the model would write neither. This is **rank classification**.
+# *How likely is it that the model writes this label?* Ask that for each label; the likeliest is the answer, even where
+# the model would write neither. This is **rank classification**.
 #
-# The scores at one position predict the next token, so the label is predicted where the context ends. Here each label
-# is a single token, with its space in front.
+# The scores at one position predict the next token, so the label, here a single token with its space in front, is
+# predicted where the context ends.
 
 # %%
 asked = task.with_template(wordings[1])
@@ -116,7 +115,7 @@ found = pd.DataFrame({"log p": log_p}).assign(p=lambda table: np.exp(table["log 
 found.assign(share=found["p"] / found["p"].sum()).round(4)
 
 # %% [markdown]
-# The package does this for many texts at once, with the same result.
+# The package does this for many texts.
 
 # %%
 label_probabilities(base_model, asked, [tweet], tokenizer=tokenizer).round(4)
@@ -126,7 +125,8 @@ ours, theirs = found["p"] / found["p"].sum(), label_probabilities(base_model, as
 assert np.allclose(ours, theirs.iloc[0], atol=1e-4)
 
 # %% [markdown]
-# A label of several tokens has a product of probabilities, so their logarithms add up: that is Exercise 01-1.
+# A label of several tokens has a product of probabilities, so their logarithms add up (Exercise 01-1). It has several
+# behind the tenth wording, where the line break at the end counts as its first token.
 #
 # ## One accuracy, and how sure it is
 #
@@ -143,8 +143,9 @@ print(f"human rater {ceiling:.3f}")
 # human rater {{ceiling:.1%}}. **Exact match** is stricter: the label has to be the model's first choice among all
 # {{len(tokenizer):,}} tokens. It is {{first.exact_match:.1%}} here.
 #
-# Other tweets would give another accuracy. The **interval** holds the true shares that would make the measured one
-# unsurprising; Wilson's formula needs the share and the number of rows alone. Here the share is always 80 %.
+# Other tweets would give another accuracy. Hence the **95 % interval**: if you drew {{first.n}} tweets again and again,
+# about 95 of 100 such intervals would hold the accuracy on all tweets of this kind. Wilson's formula needs the share
+# and the number of rows alone. Here the share is always 80 %.
 
 # %%
 sizes = pd.DataFrame({"n": [20, 80, 320, 1280], "accuracy": 0.8})
@@ -155,12 +156,11 @@ plots.accuracy_comparison(sizes, title="Four times the rows halve the interval")
 
 # %% [markdown]
 # With 20 rows, 80 % may be the luck of a prompt that is worth {{sizes["low"][0]:.0%}}. With your {{first.n}} rows the
-# interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}, so do not believe
-# in a difference of three points.
+# interval goes from {{first.confidence_interval[0]:.1%}} to {{first.confidence_interval[1]:.1%}}.
 #
 # ## Ten wordings
 #
-# Now all ten, about 90 seconds in all. The model and the tweets stay the same.
+# Now all ten, about 90 seconds in all.
 
 # %%
 course.vote("01-a")
@@ -174,56 +174,48 @@ title = f"From {table['accuracy'].min():.0%} to {table['accuracy'].max():.0%} by
 plots.accuracy_comparison(table, **here, title=title)
 
 # %% [markdown]
-# The best is one of the three shortest, and {{(table["high"] < first.majority_baseline).sum()}} wordings lie below
-# the majority with their whole interval. Reading them does not tell which.
+# {{(table["high"] < first.majority_baseline).sum()}} wordings lie below the majority with their whole interval.
 #
-# The table adds the exact match, how often each wording answers "positive", and what it costs: its tokens are read
-# again with every tweet.
+# All ten answered the same tweets. So compare two of them by the tweets on which **only one is right**: the last two
+# columns count these beside the best wording. A wording's tokens are read again with every tweet.
 
 # %%
+right = np.array([m.predictions["correct"] for m in measured])  # (wordings, rows)
 beside = pd.DataFrame(
     {
         "by rank": [m.accuracy for m in measured],
         "exact": [m.exact_match for m in measured],
         "answers positive": [(m.predictions["prediction"] == "positive").mean() for m in measured],
         "tokens": [len(task.with_template(w).encode(tokenizer, "")[0]) for w in wordings],
+        "only this right": (right & ~right[1]).sum(axis=1),
+        "only the best right": (right[1] & ~right).sum(axis=1),
     },
     index=names,
-)
-beside.sort_values("by rank", ascending=False).round(3)
+).sort_values("by rank", ascending=False)
+own, other = beside.iloc[1][["only this right", "only the best right"]]  # of the runner-up
+chance = 2 * np.sqrt(own + other)
+beside.round(3)
 
 # %% tags=["check"]
 assert table["accuracy"].idxmax() == 1
-assert beside["tokens"].rank()[names[1]] <= 3
-assert set(table["accuracy"].nsmallest(2).index) == {2, 9}
-assert beside["tokens"].idxmax() == names[9]
+assert beside.index[0] == names[1]
+assert (table["high"] < first.majority_baseline).sum() >= 3
+assert other - own > chance
+assert len(tokenizer.encode("positive")) == 1
+assert len(task.with_template(wordings[9]).encode(tokenizer, tweet, "positive")[1]) == 3  # with the end token
 
 # %% [markdown]
-# Behind no wording does the model write the right label by itself on more than {{beside["exact"].max():.0%}} of the
-# tweets. And the longest wording is among the worst.
-#
-# This model was also trained to chat, in a form of its own that marks who speaks. Put the question of the third
-# wording into that form, about 15 seconds.
-
-# %%
-said = [{"role": "user", "content": wordings[2].removesuffix("\nAnswer: ")}]
-chat = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-in_chat = evaluate(base_model, task.with_template(chat), **how, max_length=256)
-print(chat, in_chat, sep="\n")
-
-# %% tags=["check"]
-assert measured[2].accuracy < 0.45 < in_chat.accuracy < measured[1].accuracy
-assert in_chat.confidence_interval[0] < first.majority_baseline < in_chat.confidence_interval[1]
-
-# %% [markdown]
-# The same question rises from {{measured[2].accuracy:.0%}} to {{in_chat.accuracy:.0%}}, which is about the majority.
+# If two wordings were equally good, each such tweet would be a throw of a coin, and of k throws the two sides seldom
+# differ by more than 2√k. Between the best and the runner-up it is {{other:.0f}} against {{own:.0f}}, where luck
+# explains a difference of {{chance:.0f}}. So the best is better, though having been chosen on these tweets flatters it.
 #
 # ## Why the bad wordings are bad
 #
 # The column *answers positive* is the clue. {{first.majority_baseline:.0%}} of these tweets are positive, but the
 # wordings call between {{beside["answers positive"].min():.0%}} and {{beside["answers positive"].max():.0%}} of them
 # so. Take the wording that begins with "Q:". For each tweet, subtract the log-probability of "negative" from that of
-# "positive": above 0, the answer is "positive".
+# "positive": above 0, the answer is "positive". 0.7 **nats** (natural logarithms) are a factor of two.
+
 
 # %%
 def margins(evaluation):
@@ -231,27 +223,49 @@ def margins(evaluation):
     return evaluation.predictions["log p(positive)"] - evaluation.predictions["log p(negative)"]
 
 
+def by_label(evaluation):
+    """The margins of the rows of each true label."""
+    return {label: margins(evaluation)[evaluation.predictions["label"] == label].to_numpy() for label in task.labels}
+
+
 share = np.mean(np.array(task.train["text_label"]) == "positive")
-lean, truth = margins(measured[7]), measured[7].predictions["label"]
-groups = {label: lean[truth == label].to_numpy() for label in task.labels}
-pairs = groups["positive"][:, None] > groups["negative"]  # every positive tweet beside every negative one
+lean, groups = margins(measured[7]), by_label(measured[7])
 borders = {"border, as asked": 0.0, "border at the training share": np.quantile(lean, 1 - share)}
 title = "The wording tells tweets apart; its border is in the wrong place"
 plots.margins_figure(groups, borders, "log p(positive) - log p(negative), in nats", title=title)
 
 # %% [markdown]
-# As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets. But take one positive and one
-# negative tweet: in {{np.mean(pairs):.0%}} of all such pairs the positive one scores higher. So behind this wording
-# the model does tell the moods apart, but most tweets lie on one side of the border. **A prompt that looks
-# worthless may know the answer.**
+# As asked, this wording is right on {{measured[7].accuracy:.0%}} of the tweets. But take one positive and one negative
+# tweet: how often does the positive one score higher? The share of such pairs is the **AUC** (area under the ROC
+# curve). No border enters it, and guessing has 50 %.
+
+
+# %%
+def auc(evaluation):
+    """Share of the pairs, a positive and a negative tweet each, in which the positive one scores higher."""
+    of = by_label(evaluation)
+    return np.mean(of["positive"][:, None] > of["negative"])
+
+
+beside["AUC"] = pd.Series([auc(m) for m in measured], index=names)
+beside[["by rank", "answers positive", "AUC"]].round(3)
+
+# %% tags=["check"]
+assert beside["AUC"].idxmax() == names[1] and beside["AUC"][names[7]] > 0.75
+assert beside["AUC"].min() < 0.7
+
+# %% [markdown]
+# It is {{beside["AUC"][names[7]]:.0%}} behind "Q:", so **a prompt that looks worthless may know the answer**. Not
+# each does: the lowest AUC is {{beside["AUC"].min():.0%}}.
 #
 # ## Calibration: move the border
 #
-# Where should the border stand? Two proposals look at no validation label.
-# - **Ask about nothing.** Put an empty tweet into the wording. What the model answers then is the wording's own lean,
-#   so subtract it (contextual calibration, Zhao et al. 2021).
+# Where should the border stand? Three proposals look at no validation label.
+# - **Ask about nothing.** What the model answers to an empty tweet is the wording's own lean, so subtract it.
+# - **Ask about nothing three times.** Subtract the mean lean of three texts without content (contextual calibration,
+#   Zhao et al. 2021).
 # - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of
-#   the measured tweets lies above it. This takes many tweets at once.
+#   the measured tweets lies above it.
 
 # %%
 course.vote("01-b")
@@ -273,14 +287,14 @@ for wording, found in zip(wordings, measured, strict=True):
     rows.append(("border at the training share", mended(found, margins(found).quantile(1 - share))))
 rows += [("majority", first.majority_baseline), ("human rater", ceiling)]
 calibrated = pd.DataFrame(rows, columns=["kind", "accuracy"])
-title = "An empty tweet misleads; the training share mends"
+by_kind = calibrated.groupby("kind", sort=False)["accuracy"]
+title = "Means: " + ", ".join(f"{kind} {mean:.0%}" for kind, mean in by_kind.mean().iloc[:4].items())
 plots.marks_figure(calibrated, {"accuracy": here["measured"]}, unit="wording", title=title)
 
 # %% [markdown]
 # In numbers:
 
 # %%
-by_kind = calibrated.groupby("kind", sort=False)["accuracy"]
 change = by_kind.get_group("less the empty tweet").to_numpy() - by_kind.get_group("as asked").to_numpy()
 print(f"less the empty tweet: {(change > 0).sum()} wordings gain, {(change < 0).sum()} lose")
 by_kind.agg(["mean", "min", "max"]).round(3)
@@ -290,23 +304,27 @@ as_asked, one_empty, three_empty, at_share = by_kind.mean().iloc[:4]
 assert max(one_empty, three_empty) < as_asked < first.majority_baseline < at_share
 assert (change > 0.2).sum() == 1
 assert (change < 0).sum() > (change > 0).sum()
+assert by_kind.min()["border at the training share"] < first.majority_baseline
+assert abs(share - first.majority_baseline) < 0.02
 assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measured[1].accuracy) < 0.01
 
 # %% [markdown]
-# The empty tweet is a bad yardstick here: a form with a hole in it is an odd text, and the lean on it need not be
-# that on tweets. The paper averages over several such texts, which does not help here either. With the border at the
-# training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
-# {{by_kind.mean()["border at the training share"]:.0%}}, without any training. The best wording gains nothing,
-# because its border was in its place already.
+# Less the empty tweet, {{(change > 0).sum()}} wordings gain and {{(change < 0).sum()}} lose, as ten coins would: that
+# shows neither help nor harm. Perhaps a form with a hole in it is too odd a text. Three texts do no better.
+#
+# With the border at the training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
+# {{by_kind.mean()["border at the training share"]:.0%}}, without any training. It works because
+# {{first.majority_baseline:.0%}} of the measured tweets are positive, too; on another mix this border would be wrong.
+# And the lowest still has {{by_kind.min()["border at the training share"]:.0%}}, less than the majority; the best
+# gains nothing.
 #
 # ## The winner, elsewhere
 #
-# You would take the winner. But of ten candidates one is always lucky. To see how lucky, choose it on a few tweets,
-# compare its accuracy there and on all others, and repeat that 500 times.
+# What is the winner worth on tweets that had no part in the choice? Choose it on a few tweets, compare its accuracy
+# there and on all others, and repeat that 500 times.
 
 # %%
 course.vote("01-c")
-right = np.array([m.predictions["correct"] for m in measured])  # (wordings, rows)
 rng, luck = np.random.default_rng(0), []
 for size in SIZES:
     for _ in range(500):
@@ -319,7 +337,8 @@ for size in SIZES:
 luck = pd.DataFrame(luck, columns=["rows to choose on", "kind", "accuracy"])
 means = luck.pivot_table("accuracy", "rows to choose on", "kind")
 gap = means["where it was chosen"] - means["elsewhere"]
-title = "Winners of few rows owe much to luck"
+there, elsewhere = means.loc[SIZES[2], ["where it was chosen", "elsewhere"]]
+title = f"Chosen on {SIZES[2]} tweets, the winner has {there:.0%} there and {elsewhere:.0%} elsewhere"
 plots.curves_figure(luck, "rows to choose on", {"accuracy": "accuracy of the winner"}, title=title)
 
 # %% tags=["check"]
@@ -328,36 +347,35 @@ assert gap[SIZES[2]] > 0.04 > 0.01 > gap[SIZES[-1]]
 # %% [markdown]
 # The upper line is what you report if you try wordings until one works; the lower is what you get afterwards. A
 # winner of {{SIZES[2]}} tweets loses {{100 * gap[SIZES[2]]:.0f}} points, a winner of {{SIZES[-1]}} tweets
-# {{100 * gap[SIZES[-1]]:.1f}}, because the best of these ten is far ahead; where candidates lie closer, it takes more
-# rows. So this course chooses on validation rows and reports on test rows.
+# {{100 * gap[SIZES[-1]]:.1f}}. So this course chooses on validation rows and reports on test rows.
 #
 # ## Examples in front
 #
-# Words can also *show*: put solved examples in front and let the model go on. First a task in which that works: a
-# word comes in and the model writes its opposite. The runs took long, so they come from a table.
+# Words can also *show*: put solved examples in front. First another kind of task: the model writes the opposite of a
+# word. The runs come from a table.
 
 # %%
-def with_intervals(name, kinds):
+def with_intervals(name, kinds, draws):
     """The best wording of a table, chosen on validation rows, and the draws of examples in front of it."""
     table = pd.read_csv(f"tables/{name}.csv")
     order = table[table["kind"] == "wording"].sort_values(["validation", "validation loss"])
     best = order[order["validation"] == order["validation"].max()].head(1)
     drawn = table[table["kind"].isin(kinds) & (table["detail"] == "the best wording")]
     both = pd.concat([best.assign(kind="best wording alone"), drawn])
-    seeds = both["seed"].map(", draw {:.0f}".format).replace(", draw nan", "")
-    return both.assign(label=both["kind"] + seeds)
+    return both.assign(label=both["kind"] + ["", *(f", draw {draw}" for draw in draws)])
 
 
-words = with_intervals("antonym", ["5 examples", "20 examples"])
+words = with_intervals("antonym", ["5 examples", "20 examples"], "123456")
 measure = f"opposites written, {words['n'].iloc[0]} held-out words"
 plots.accuracy_comparison(words, measured=measure, title="Words: examples in front help")
 
 # %% [markdown]
-# The majority is 0 here, since every word has its own answer. Twenty examples lift the best wording from
+# The majority is 0 here. Twenty examples lift the best wording from
 # {{words["accuracy"].iloc[0]:.0%}} to {{words["accuracy"].iloc[-3:].mean():.0%}}, at the price of
 # {{words["tokens"].iloc[-1]:.0f}} tokens with every word.
 #
-# Now the tweets: eight examples, four of each label, in front of the best wording. About 15 seconds a draw.
+# Now the tweets: eight examples, four of each label, in front of the best wording, on validation rows. About 15
+# seconds a draw.
 
 # %%
 course.vote("01-d")
@@ -370,60 +388,76 @@ for seed in range(DRAWS):
     shown = evaluate(base_model, task.with_template(front + best), **how, max_length=512)
     positive = (shown.predictions["prediction"] == "positive").mean()
     moved = mended(shown, margins(shown).quantile(1 - share))
-    draws.append((f"8 examples, draw {seed}", shown.accuracy, shown.exact_match, positive, moved))
+    draws.append((f"8 examples, draw {chr(65 + seed)}", shown.accuracy, shown.exact_match, positive, moved))
 pd.DataFrame(draws, columns=["in front", "by rank", "exact", "answers positive", "border moved"]).round(3)
 
 # %% tags=["check"]
 assert all(rank == exact and moved > rank for _, rank, exact, _, moved in draws[1:])
 assert min(rank for _, rank, *_ in draws) < first.majority_baseline
 assert max(rank for _, rank, *_ in draws[1:]) < draws[0][1]
+assert abs(max(moved for *_, moved in draws[1:]) - draws[0][-1]) < 0.03  # in pairs 23 to 17
 
 # %% [markdown]
-# With examples *exact* equals the accuracy: they taught the form. But each draw also pushes the border its own way;
-# move it back, and most of the damage is gone. Was one draw unlucky? The shipped table has three draws each of four,
-# eight and sixteen examples, on test rows.
+# With examples *exact* equals the accuracy: they taught the form. But each draw pushes the border its own way. With the
+# border at the training share most of the damage is gone: the best draw then has
+# {{max(moved for *_, moved in draws[1:]):.1%}}, the wording alone {{draws[0][-1]:.1%}}, no clear difference. The shipped
+# table has nine other draws, D to L, on test rows, as asked.
 
 # %%
-shots = with_intervals("tweets", ["4 examples", "8 examples", "16 examples"])
-plots.accuracy_comparison(shots, **levels, title="Tweets: every draw of examples is worse than the wording alone")
+shots = with_intervals("tweets", ["4 examples", "8 examples", "16 examples"], "DEFGHIJKL")
+plots.accuracy_comparison(shots, **levels, title="As asked, every draw of examples is worse than the wording alone")
 
 # %% tags=["check"]
+from pathlib import Path
+
 assert len(shots) == 10
 assert tests["detail"].head(10).tolist() == wordings
 assert (shots["accuracy"].iloc[1:] < shots["accuracy"].iloc[0]).all()
+every = Path(course.__file__).parents[2] / "benchmarks" / "tasks.csv"
+rows = pd.read_csv(every).query("task == 'tweets' and detail in [@wordings[1], 'the best wording']")
+bits = np.array([np.unpackbits(np.frombuffer(bytes.fromhex(code), np.uint8)) for code in rows["right"]]) == 1
+for drawn in bits[1:]:
+    only_best, only_drawn = (bits[0] & ~drawn).sum(), (drawn & ~bits[0]).sum()
+    assert only_best - only_drawn > 2 * np.sqrt(only_best + only_drawn)
+assert len(bits) == 10
 
 # %% [markdown]
-# The wording alone costs {{shots["tokens"].iloc[0]:.0f}} tokens with every tweet, and sixteen examples about
-# {{shots["tokens"].iloc[-3:].mean():.0f}}.
+# In pairs, each of the nine is clearly worse. The wording alone costs {{shots["tokens"].iloc[0]:.0f}} tokens
+# with every tweet; sixteen examples cost {{shots["tokens"].iloc[-3:].min():.0f}} to
+# {{shots["tokens"].iloc[-3:].max():.0f}}, by the draw (no text is cut).
 #
 # ## The open line
 #
-# The ten wordings on the test rows, the draw of examples that was best on validation rows, and a line that is empty:
+# The ten wordings on the test rows, the draw that was best on validation rows, and one trained prompt, as in chapter 00
+# but of 100 steps. The line for other runs is empty.
 
 # %%
 ten = tests[tests["kind"] == "wording"].assign(label=names).sort_values("accuracy", ascending=False)
 drawn = shots.iloc[1:].sort_values("validation").tail(1)
-drawn["label"] = drawn["kind"] + ", best of nine draws"
-open_line = pd.DataFrame({"label": ["eight trained vectors"], "kind": "trained", "accuracy": np.nan})
-lines = pd.concat([ten, drawn, open_line])
+one_run = tests[tests["kind"] == "trained"].head(1).assign(label="eight trained vectors, one run")
+open_line = pd.DataFrame({"label": ["eight trained vectors, other runs"], "kind": "trained", "accuracy": np.nan})
+lines = pd.concat([ten, drawn, one_run, open_line])
 lines["label"] += lines["tokens"].map(" ({:.0f})".format).replace(" (nan)", "")
-title = "What words reach (in brackets: tokens beside the tweet), and a line to fill"
+title = "What words reach (in brackets: tokens beside the tweet), one trained prompt, and a line to fill"
 plots.accuracy_comparison(lines, **levels, title=title)
 
 # %% [markdown]
-# The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}} on the test rows, and a human
-# rater {{level["human rater"]:.1%}}. No model larger than these 135 million weights was measured. To the model words
-# are vectors, and there are many more vectors than words. [Chapter 02](02_concatenation_by_hand.ipynb) puts vectors
-# in front that are no words, and [chapter 04](04_training.ipynb) fills the line.
+# The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}}, the trained prompt
+# {{one_run["accuracy"].item():.1%}}, a human rater {{level["human rater"]:.1%}}. (Chapter 00 runs in another number type
+# than `float32`, which moves such figures by a tweet or two.) One run may be luck, and no model larger than 135 million
+# weights was measured. To the model words are vectors, and there are many more vectors than words.
+# [Chapter 02](02_concatenation_by_hand.ipynb) puts vectors in front that are no words, and
+# [chapter 04](04_training.ipynb) fills the line.
 #
 # ## Summary
 #
-# - Rank classification lets a model choose among labels; exact match asks it to write the label.
-# - An accuracy stands beside the majority of its rows, its interval and, where there is one, a human rater.
-# - A wording moves the border between the answers: one that scores below the majority may still rank the texts well.
-#   The training share mends much of that here, an empty text does not.
+# - Rank classification chooses among labels; exact match asks the model to write the label.
+# - An accuracy stands beside its majority, its interval and, where there is one, a human rater. Two prompts on the same
+#   rows are compared by the rows on which only one is right.
+# - A wording moves the border between the answers: one below the majority may still rank the texts well. The training
+#   share mends much of that where the measured rows share it.
 # - The winner of a choice owes a part of its lead to luck. Choose on some rows, report on others.
-# - Examples teach the form. On words they help; on tweets the draw decides, and no draw beat the best wording.
+# - Examples teach the form. On words they help; on tweets, as asked, no draw beat the best wording.
 
 # %% [markdown]
 # ## Exercises
@@ -431,7 +465,7 @@ plots.accuracy_comparison(lines, **levels, title=title)
 # ### Exercise 01-1: Score a label of several tokens
 #
 # `logits` (T, V) are a model's scores for the tokens `[context | label]`; the label's ids stand at the end. Return
-# the sum of the label tokens' log-probabilities:
+# the sum of the label tokens' log-probabilities, as a float:
 #
 # ```
 # total = 0
@@ -463,9 +497,7 @@ course.check("01-1", score)
 #
 # Ten prompts know nothing: each answers every tweet by the throw of a coin. You measure all ten on the same 20
 # tweets, half of them positive, and take the best. Predict the accuracy that the best one shows, on average, as a
-# share.
-#
-# Write the number before you compute anything; the second hint computes it.
+# share; to within 0.02 is near enough. Write it before you compute anything; the second hint computes it.
 
 # %%
 from softprompt_lab import course
@@ -478,9 +510,10 @@ course.check("01-2", best_of_ten)
 # %% [markdown]
 # ### Exercise 01-3: Your own wording
 #
-# Write a wording that you would bet on, measure it on at least 200 validation tweets (about 10 seconds), and write
-# one sentence with its accuracy and the number of tweets. If it says "better" than the best of the ten, the interval
-# has to bear that out.
+# Write a wording that you would bet on. Measure it and the best of the ten on the same 200 validation tweets or more
+# (20 seconds). Then write a sentence with your accuracy, the number of tweets, on how many only yours is right (a) and
+# on how many only the best (b). It may say "better" or "worse" where a and b differ by more than 2√(a + b). Hand in
+# `{"wording": "...", "evaluation": of_mine, "best": of_the_best, "sentence": "..."}`.
 
 # %%
 from softprompt_lab import course, evaluate, load_base_model, load_task
@@ -488,11 +521,13 @@ from softprompt_lab import course, evaluate, load_base_model, load_task
 base_model, tokenizer = load_base_model("smollm2")
 task = load_task("tweets")
 ### BEGIN SOLUTION
-wording = "Tweet: {text}\nMood: "
-found = evaluate(base_model, task.with_template(wording), "validation", tokenizer=tokenizer, limit=200)
-low, high = found.confidence_interval
-sentence = f"It reaches {found.accuracy:.1%} of {found.n} tweets, with an interval from {low:.1%} to {high:.1%}."
-mine = {"wording": wording, "evaluation": found, "sentence": sentence}
+wording, how = "Tweet: {text}\nMood: ", {"tokenizer": tokenizer, "limit": 200}
+found = evaluate(base_model, task.with_template(wording), "validation", **how)
+best = evaluate(base_model, task.with_template("Tweet: {text}\nSentiment: "), "validation", **how)
+mine_right, best_right = found.predictions["correct"], best.predictions["correct"]
+a, b = (mine_right & ~best_right).sum(), (best_right & ~mine_right).sum()
+sentence = f"It reaches {found.accuracy:.1%} of {found.n} tweets; on {a} it alone is right, on {b} the best of the ten."
+mine = {"wording": wording, "evaluation": found, "best": best, "sentence": sentence}
 ### END SOLUTION
 course.check("01-3", mine)
 

@@ -1,10 +1,11 @@
 """Exercises of chapter 01: the score of a label, luck, a wording of one's own, a report that flatters."""
 
+import re
 from types import SimpleNamespace
 
 import torch
 
-from .cases import normal, numbers_in
+from .cases import normal, numbers_in, says  # noqa: F401  the table uses some
 from .checks import exercise
 
 
@@ -13,16 +14,12 @@ def at_the_label(scores, context_length, label_ids):
     return scores[torch.arange(len(label_ids)) + context_length - 1, label_ids]
 
 
-@exercise(
-    "01-1",
-    cases=[
-        (2 * normal(4, 8), 3, [4]),
-        (2 * normal(4, 8, seed=1), 2, [1, 5]),
-        (2 * normal(7, 8, seed=2), 4, [0, 2, 6]),
-    ],
-)
+CASES = [(2 * normal(2 * n + 1, 8, seed=n), n + 1, [4, 0, 6][:n]) for n in (1, 2, 3)]
+
+
+@exercise("01-1", cases=CASES)
 def label_score(logits, context_length, label_ids):
-    """Return a number, the sum of the label tokens' log-probabilities.
+    """Return a float, the sum of the label tokens' log-probabilities.
 
     Turn logits into log-probabilities with `logits.log_softmax(-1)`. Add up, do not average.
 
@@ -47,38 +44,45 @@ def best_of_ten():
     return 0.67
 
 
-BEST_OF_TEN = 0.872  # of the validation tweets: notebooks/tables/tweets.csv
+def wording_measured(mine=15, best=23, n=250, **parts):
+    """Return an answer to 01-3: two wordings, and on how many rows only one of them is right."""
+    rows = torch.arange(n)
+    right = {"evaluation": rows < 0.84 * n, "best": (rows >= mine) & (rows < 0.84 * n + best)}
+    run = {k: SimpleNamespace(accuracy=0.84, n=n, predictions={"correct": right[k]}) for k in right}
+    said = f"84 % of {n} tweets; on {mine} only mine is right, on {best} only the best of the ten."
+    return {"wording": "{text} Mood: ", "sentence": said} | run | parts
 
 
-def wording_measured(accuracy=0.84, n=250, low=0.79, high=0.88, **parts):
-    """Return an answer to 01-3, with some of its parts exchanged."""
-    found = SimpleNamespace(accuracy=accuracy, n=n, confidence_interval=(low, high))
-    sentence = f"My wording gets {accuracy:.1%} of {n} tweets right."
-    return {"wording": "{text} Mood: ", "evaluation": found, "sentence": sentence} | parts
+def only(found):
+    """Return on how many rows only the reader's wording is right, and on how many only the best of the ten."""
+    mine, best = (found[key].predictions["correct"] for key in ("evaluation", "best"))
+    return int((mine > best).sum()), int((mine < best).sum())
 
 
-def says(found, *values):
-    """Tell whether a sentence holds a number that is nearly one of some values."""
-    numbers = numbers_in(found["sentence"])
-    return any(abs(number - value) <= 0.51 for number in numbers for value in values)
+def too_bold(sentence, mine, best):
+    """Tell whether a sentence says "better" or "worse" where the counts do not, "no better" and the like aside."""
+    claims = re.sub(r"\b(no|not|nor|or|neither) (better|worse)", "", sentence.lower())
+    lead = (mine - best) / (mine + best or 1) ** 0.5
+    return ("better" in claims and lead <= 2) or ("worse" in claims and lead >= -2)
+
+
+MEASURED = wording_measured()
 
 
 @exercise("01-3", measure=lambda result: 0)
 def own_wording():
-    """Return a dict: "wording", the "evaluation" that `evaluate` returned, and a "sentence".
+    """Return a dict: "wording", the "evaluation" of it, that of the "best" of the ten, and a "sentence".
 
-    A short form that ends where the label would stand did better in this chapter than a long explanation.
+    The two best of the ten end in `Sentiment: ` and `Mood: `.
 
-    `found = evaluate(base_model, task.with_template(wording), "validation", tokenizer=tokenizer)`, then
-    `{"wording": wording, "evaluation": found, "sentence": "..."}`; `found.accuracy`, `found.n` and
-    `found.confidence_interval` are the numbers for the sentence.
+    `found = evaluate(base_model, task.with_template(wording), "validation", tokenizer=tokenizer)`, and `best` likewise
+    with `"Tweet: {text}\\nSentiment: "`. With `x, y = found.predictions["correct"], best.predictions["correct"]`, only
+    yours is right on `(x & ~y).sum()`.
     """
-    return wording_measured()
+    return MEASURED
 
 
-LUCKY = torch.tensor(
-    [[1, 1, 1, 0, 0, 1, 0, 0], [1, 0, 1, 1, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1, 0.0]]
-)
+LUCKY = (normal(4, 8, seed=89) > 0).float()  # three winners: of three rows, of the rest, of all
 
 
 @exercise(
