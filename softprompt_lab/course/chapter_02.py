@@ -62,17 +62,22 @@ def supported(answer):
     return any(abs(loss - n) <= 0.051 for loss in answer["losses"].values() for n in numbers)
 
 
-MEASURED = {0: 3.87, 0.5: 3.9, 2: 3.9, 8: 5.0}  # what a run may look like
-SENTENCE = "Two units in a random direction leave the loss at 3.9."
+def as_far_as_the_steps(answer):
+    """Tell whether the start was run, and about the distance at which the ten steps ended."""
+    return 0 in answer["losses"] and any(0.9 <= distance <= 1.1 for distance in answer["losses"])
+
+
+MEASURED = {0: 3.87, 0.5: 3.9, 1: 3.9, 8: 5.0}  # what a run may look like
+SENTENCE = "One unit in a random direction leaves the loss at 3.9."
 
 
 @exercise("02-3", measure=lambda result: [])
 def stray():
     """Return {"losses": {distance: loss, ...}, "sentence": "..."} from what you ran.
 
-    `losses = losses_at([0, 2, 8])` is what "losses" is to be.
+    `losses = losses_at([0, 1, 8])` is what "losses" is to be.
 
-    Compare the loss at 2 with that at 0, and write one of them with a digit behind the point.
+    Compare the loss at 1 with that at 0, and write one of them with a digit behind the point.
     """
     return {"losses": MEASURED, "sentence": SENTENCE}
 
