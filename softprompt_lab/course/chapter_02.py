@@ -62,11 +62,6 @@ def supported(answer):
     return any(abs(loss - n) <= 0.051 for loss in answer["losses"].values() for n in numbers)
 
 
-def as_far_as_the_steps(answer):
-    """Tell whether the start was run, and about the distance at which the ten steps ended."""
-    return 0 in answer["losses"] and any(0.9 <= distance <= 1.1 for distance in answer["losses"])
-
-
 MEASURED = {0: 3.87, 0.5: 3.9, 1: 3.9, 8: 5.0}  # what a run may look like
 SENTENCE = "One unit in a random direction leaves the loss at 3.9."
 
