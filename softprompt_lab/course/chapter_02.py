@@ -62,17 +62,17 @@ def supported(answer):
     return any(abs(loss - n) <= 0.051 for loss in answer["losses"].values() for n in numbers)
 
 
-MEASURED = {0: 3.87, 0.5: 3.9, 2: 3.9, 8: 5.0}  # what a run may look like
-SENTENCE = "Two units in a random direction leave the loss at 3.9."
+MEASURED = {0: 3.87, 0.5: 3.9, 1: 3.9, 8: 5.0}  # what a run may look like
+SENTENCE = "One unit in a random direction leaves the loss at 3.9."
 
 
 @exercise("02-3", measure=lambda result: [])
 def stray():
     """Return {"losses": {distance: loss, ...}, "sentence": "..."} from what you ran.
 
-    `losses = losses_at([0, 2, 8])` is what "losses" is to be.
+    `losses = losses_at([0, 1, 8])` is what "losses" is to be.
 
-    Compare the loss at 2 with that at 0, and write one of them with a digit behind the point.
+    Compare the loss at 1 with that at 0, and write one of them with a digit behind the point.
     """
     return {"losses": MEASURED, "sentence": SENTENCE}
 
