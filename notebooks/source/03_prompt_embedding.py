@@ -279,7 +279,7 @@ def curve(name):
 
 first = {name: sum(history.losses[:10]) / 10 for name, history in histories.items()}  # of ten steps
 moved = {name: (prompts[name] - start).norm(dim=1).mean().item() for name, start in starts.items()}
-reach = {name: moved[name] / norms[name].mean().item() for name in starts}  # in lengths of the start
+share = {name: moved[name] / norms[name].mean().item() for name in starts}  # in lengths of the start
 axes = {"loss": "loss (nats a token)", "away": "distance from the start"}
 title = "RANDOM is the slowest to learn, though it moves as far as the others"
 plots.curves_figure(pd.concat(map(curve, histories)), "step", axes, title=title)
@@ -290,17 +290,17 @@ assert min(first["TEXT"], first["SAMPLE_VOCAB"]) > 2 * first[OTHER]
 assert histories["TEXT"].losses[0] < histories["SAMPLE_VOCAB"].losses[0]
 assert moved["RANDOM"] > 0.85 * max(moved.values())
 assert max(moved.values()) < 1.8 * min(moved.values())
-assert reach["RANDOM"] < 0.3
+assert share["RANDOM"] < 0.3
 assert 0.15 < moved["RANDOM"] / D**0.5 < 0.3
-assert reach[SCALED] > 1
+assert share[SCALED] > 1
 
 # %% [markdown]
 # In the first ten steps the mean loss is {{first["SAMPLE_VOCAB"]:.1f}} from random words, {{first["TEXT"]:.1f}} from
 # the instruction and {{first[OTHER]:.1f}} from the comparative prompt, which already makes the model answer with one
 # word and stop, so that only the skill has to change.
 #
-# All starts moved about equally far: RANDOM {{moved["RANDOM"]:.1f}}, which is {{reach["RANDOM"]:.0%}} of its length,
-# and the same vectors at the words' scale {{moved[SCALED]:.1f}}, which is {{reach[SCALED]:.0%}} of theirs. What is
+# All starts moved {{min(moved.values()):.1f}} to {{max(moved.values()):.1f}}. For RANDOM this is
+# {{share["RANDOM"]:.0%}} of its length, for the same vectors at the words' scale {{share[SCALED]:.0%}} of theirs. What is
 # left of the head start at the end?
 
 # %%
