@@ -300,8 +300,8 @@ assert share[SCALED] > 1
 # word and stop, so that only the skill has to change.
 #
 # All starts moved {{min(moved.values()):.1f}} to {{max(moved.values()):.1f}}. For RANDOM this is
-# {{share["RANDOM"]:.0%}} of its length, for the same vectors at the words' scale {{share[SCALED]:.0%}} of theirs. What is
-# left of the head start at the end?
+# {{share["RANDOM"]:.0%}} of its length, for the same vectors at the words' scale {{share[SCALED]:.0%}} of theirs.
+# What is left of the head start at the end?
 
 # %%
 found = evaluate(model, task, prompts=prompts, limit=ROWS)
