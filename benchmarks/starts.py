@@ -41,10 +41,11 @@ class Arm(NamedTuple):
 
     start: str
     steps: int = STEPS
-    times: int = 1  # as large as the default learning rate
+    times: float = 1  # as large as the default learning rate
 
 
 ARMS = (*map(Arm, STARTS), Arm(RANDOM, times=7), Arm(RANDOM, steps=200))
+CONTROLS = (Arm(SCALED, times=0.1429), Arm(SCALED, times=7))  # a seventh; on the first task alone
 KEY = ["task", *Arm._fields, "seed"]
 MEASURED = ["right", "n", "loss", "norm before", "norm after", "seconds", "dtype", "base"]
 
@@ -99,7 +100,7 @@ def run(output: Annotated[Path, typer.Option(help="The table.")] = TABLE) -> Non
     for seed in SEEDS:
         for name in TASKS:
             task = load_task(name)
-            for arm in ARMS:
+            for arm in ARMS + (CONTROLS if name == TASKS[0] else ()):
                 key = (name, *arm, seed)
                 if key in known:
                     continue

@@ -317,8 +317,9 @@ def test_the_table_of_starts_has_every_run_of_its_seeds_once():
     table = pd.read_csv(starts.TABLE)
     runs = [*table[starts.KEY].itertuples(index=False, name=None)]
     wanted = {
-        (task, *arm, seed) for task in starts.TASKS for arm in starts.ARMS for seed in table["seed"]
+        (task, *arm, seed) for task in starts.TASKS for arm in starts.ARMS for seed in starts.SEEDS
     }
+    wanted |= {(starts.TASKS[0], *arm, seed) for arm in starts.CONTROLS for seed in starts.SEEDS}
     assert len(runs) == len(wanted)
     assert set(runs) == wanted
     assert set(table["n"]) == {80}
