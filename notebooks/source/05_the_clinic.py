@@ -133,7 +133,7 @@ def fit(model, optimizer, deal, loss_of=SoftPromptModel.loss):
 
 
 # %% [markdown]
-# Three functions that you may skip:
+# You may skip these:
 
 
 # %%
@@ -291,7 +291,7 @@ for name, seed in by_seed.items():
     on_old = evaluate(model, urgent, "train", limit=ROWS).accuracy
     found[name] = {"training rows": f"{on_old:.1%}", "new rows": f"{on_new.accuracy:.1%}", **answers}
 print(pd.DataFrame(found).T.fillna(0))
-draw(curves, "One seed leaves the plateau, the other does not")
+draw(curves, "Only one seed leaves the plateau")
 
 # %% tags=["check"]
 stuck, left = found.values()
@@ -301,9 +301,9 @@ assert float(left["new rows"][:-1]) > 95
 
 # %% [markdown]
 # It is **fault g** (n = {{on_new.n}}, majority {{on_new.majority_baseline:.1%}}). A prompt first learns the *form*,
-# that a label comes, and rests on a plateau where the label is a guess; the content may come later, as in the
-# other run, or not at all. Unlike a prompt that knows its rows by heart, it fails on training rows too. *Fix*: other
-# seeds (exercise 05-4), or more steps.
+# that a label comes, and rests on a plateau where the label is a guess; the content may come later, as in the other
+# run after some jumps, or not at all. Unlike a prompt that knows its rows by heart, it fails on training rows too.
+# *Fix*: other seeds (exercise 05-4), or more steps.
 #
 # ### Patient 5: too good
 #
