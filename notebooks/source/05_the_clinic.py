@@ -3,14 +3,13 @@
 #
 # **What is wrong with this run?**
 #
-# Three people follow the same tutorial on prompt tuning, each with another random seed, and for all of them the
-# training loss falls to almost nothing. The figure grades each prompt twice: on the 50 messages that it was trained
-# on, and on 400 that it never saw.
+# Three people follow one tutorial on prompt tuning, each with another seed. The figure grades each prompt twice: on
+# the 50 messages that it was trained on, and on 400 that it never saw.
 #
 # You will be able to
 # - name the faults that can cause a symptom, and the test that decides between them;
 # - repair a cut label, a lone space and a wrong end token;
-# - replay a published tutorial and measure the price of each of its faults.
+# - replay a published tutorial on another base, and tell what its faults cost there.
 
 # %%
 import pandas as pd
@@ -19,41 +18,48 @@ from softprompt_lab import plots
 
 seeds = pd.read_csv("tables/tutorial.csv")  # measured before: benchmarks/tutorial.py
 tests = pd.read_csv("tables/complaints.csv").set_index("kind")  # and benchmarks/tasks.py
-majority, best_wording = tests.loc["majority", "accuracy"], tests.loc["wording", "accuracy"].max()
-graded = [
-    {"label": f"seed {run['seed']:.0f}, {name}", "kind": name, "accuracy": run[part]}
-    | {"low": run[f"{part} low"], "high": run[f"{part} high"]}
-    for part, name in (("train", "its 50 training rows"), ("test", "400 new rows"))
-    for _, run in seeds.iterrows()
+majority = tests.loc["majority", "accuracy"]
+parts = {"train": "its 50 training rows", "test": "400 new rows"}
+known, new = [
+    seeds[[part, f"{part} low", f"{part} high"]]
+    .set_axis(["accuracy", "low", "high"], axis=1)
+    .assign(label=[f"seed {seed}, {kind}" for seed in seeds["seed"]], kind=kind)
+    for part, kind in parts.items()
 ]
-plots.accuracy_comparison(graded, majority, title="The same three prompts, graded twice")
+graded_twice = pd.concat([known, new], ignore_index=True)
+plots.accuracy_comparison(graded_twice, majority, title="The same three prompts, graded twice")
+
+# %% tags=["check"]
+assert (new["low"] < majority).tolist() == [False, True, True]
+assert seeds["loss 10"].max() < 0.05 * seeds["loss 1"].min()
 
 # %% [markdown]
-# The upper three dots would be reported as a success. The lower three are what a user meets, and they lie about the
-# dotted line: always saying the commoner answer does as well. Nothing crashed and nothing warned. You meet eight sick
-# runs before you return to the tutorial.
+# The upper three dots would be reported as a success, and the training loss agrees: it falls from
+# {{seeds["loss 1"].mean():.1f}} nats a token in the first epoch to {{seeds["loss 10"].mean():.2f}} in the last. The
+# lower three are what a user meets: one lies a little above the dotted line (always saying the commoner answer), two
+# cannot be told from it.
 #
 # ## 1 The list on the wall
 #
-# Each patient has one of these faults; two of the ten are not present today.
+# Each patient has one of these faults; two are not present today.
 
 # %%
 faults = {
     "a": "training and generation end on different tokens",
     "b": "a cut at the maximum length takes the label",
-    "c": "the question ends in a space of the answer's",
+    "c": "the question ends with the answer's first space",
     "d": "the rows measured are copies of rows trained on",
     "e": "the optimizer holds another prompt",
     "f": "the learning rate is far too small",
-    "g": "training stopped on a plateau",
-    "h": "the loss compares each token with itself",
+    "g": "the run is still on its first plateau",
+    "h": "the loss compares each output with its own input",
     "i": "the base model was trained too",
     "j": "the labels are wrong",
 }
 pd.Series(faults, name="fault").to_frame()
 
 # %% [markdown]
-# Five patients are prompts for `tiny` on `shop`, whose runs take seconds.
+# Most patients train in seconds.
 
 # %% tags=["setup"]
 import dataclasses
@@ -81,7 +87,7 @@ urgent = load_task("shop", label_column="urgent")
 
 # %% tags=["setup", "parameters"]
 STEPS = 40  # of a patient on tiny
-LONGER = 60  # of the run that patient 4 should have been
+LONGER = 60  # of patient 4
 EPOCHS = 10  # of the tutorial
 ROWS = 200  # behind each accuracy
 
@@ -89,7 +95,15 @@ ROWS = 200  # behind each accuracy
 STEPS, LONGER, EPOCHS, ROWS = 3, 4, 1, 8
 
 # %% [markdown]
-# The loop is chapter 04's; what the patients get wrong comes from outside.
+# They belong to `tiny`, {{sum(weight.numel() for weight in tiny.parameters()):,}} numbers that the course trained on an
+# invented language: messages to a shop, with labels. Two labels are your tasks, `shop` (a complaint?) and `urgent`:
+
+# %%
+for row, hurry in zip(shop.train.select(range(2)), urgent.train["text_label"][:2], strict=True):
+    print(f"{row['Tweet text']}\n   complaint: {row['text_label']}, urgent: {hurry}\n")
+
+# %% [markdown]
+# The loop is chapter 04's without clipping; the faults come from outside.
 
 
 # %%
@@ -119,7 +133,7 @@ def fit(model, optimizer, deal, loss_of=SoftPromptModel.loss):
 
 
 # %% [markdown]
-# Three more functions deal batches, measure and draw.
+# You may skip these:
 
 
 # %%
@@ -132,16 +146,15 @@ def measured(label, model, task, split="test"):
     """A line of a figure: the accuracy on at most ROWS rows, with its interval."""
     found = evaluate(model, task, split, limit=ROWS)
     low, high = found.confidence_interval
-    return {"label": label, "accuracy": found.accuracy, "low": low, "high": high}
+    found = {"accuracy": found.accuracy, "low": low, "high": high, "majority": found.majority_baseline}
+    return {"label": label} | found
 
 
 def draw(curves, title):
     """Losses by name as lines."""
-    lines = [
-        pd.DataFrame({"kind": name, "step": range(1, len(losses) + 1), "loss": losses})
-        for name, losses in curves.items()
-    ]
-    return plots.curves_figure(pd.concat(lines), "step", {"loss": "loss (nats a token)"}, title=title)
+    lines = [pd.DataFrame({"kind": name, "loss": each}) for name, each in curves.items()]
+    table = pd.concat(line.assign(step=line.index + 1) for line in lines)
+    return plots.curves_figure(table, "step", {"loss": "loss (nats a token)"}, title=title)
 
 
 # %% [markdown]
@@ -149,42 +162,42 @@ def draw(curves, title):
 #
 # ### Patient 1: the flat line
 #
-# "It trains without an error, and the loss does not fall." The patient's notebook, and a healthy run (12 s):
+# "It trains without an error, and the loss does not fall." The patient's notebook (4 s):
 
 # %%
-healthy = new_model(tiny, tiny_tokenizer, shop)
-curves = {"healthy": fit(healthy, adamw(healthy), deal(shop, STEPS))}
 model = new_model(tiny, tiny_tokenizer, shop)
 optimizer = adamw(model)
-model = new_model(tiny, tiny_tokenizer, shop)  # the first of the three lines, run once more
+model = new_model(tiny, tiny_tokenizer, shop)
 start = model.prompt.detach().clone()
-curves["patient 1"] = fit(model, optimizer, deal(shop, STEPS))
-draw(curves, "One of the two does not learn")
+curves = {"patient 1": fit(model, optimizer, deal(shop, STEPS))}
+plots.training_curve(curves["patient 1"], title="Patient 1: no learning to be seen")
 
 # %% [markdown]
-# A flat loss has several causes. Vote, then look at the table (5 s).
+# A flat loss has several causes. After your vote two other prompts are trained (8 s).
 
 # %%
 course.vote("05-a")
-crawling = new_model(tiny, tiny_tokenizer, shop)
-fit(crawling, adamw(crawling, rate=3e-5), deal(shop, STEPS))
-moved = {"healthy": healthy, "patient 1": model, "rate 3e-5": crawling}
+healthy, crawling = (new_model(tiny, tiny_tokenizer, shop) for _ in range(2))
+curves["healthy"] = fit(healthy, adamw(healthy), deal(shop, STEPS))
+curves["rate 3e-5"] = fit(crawling, adamw(crawling, rate=3e-5), deal(shop, STEPS))
+moved = dict(zip(curves, (model, healthy, crawling), strict=True))
 moved = {name: (each.prompt - start).norm().item() for name, each in moved.items()}
-pd.Series(moved, name="how far the prompt moved").map("{:.4f}".format).to_frame()
+print(pd.Series(moved, name="how far the prompt moved").map("{:.4f}".format).to_frame())
+draw(curves, "Two flat lines, of two causes")
 
 # %% tags=["check"]
 assert moved["patient 1"] == 0 < moved["rate 3e-5"] < 0.05 * moved["healthy"]
+ends = {name: sum(losses[-10:]) / 10 for name, losses in curves.items()}
+assert ends["healthy"] < 0.5 * min(ends["patient 1"], ends["rate 3e-5"])
 
 # %% [markdown]
-# It is **fault e**. Not one bit moved: the optimizer was built for the first model's prompt, and the second model has
-# another. A rate meant for full fine-tuning (fault f) draws the same flat loss, but there the prompt moves by
-# {{moved["rate 3e-5"]:.3f}}. So measure the movement before you turn a knob. *Fix*: build the optimizer directly
-# before the loop.
+# It is **fault e**. Not one bit moved: the optimizer holds the first model's prompt, and the second model has another.
+# A rate meant for full fine-tuning (fault f) draws the same flat loss, but there the prompt moves. *Fix*: build the
+# optimizer directly before the loop.
 #
 # ### Patient 2: a beautiful curve
 #
-# This patient wrote the loss by hand: `model(...)` returns logits in line with the tokens, so both are flattened and
-# compared (6 s).
+# A loss written by hand: `model(...)` returns logits in line with the tokens, so both are flattened and compared (6 s).
 
 
 # %%
@@ -199,21 +212,16 @@ losses = fit(second, adamw(second), deal(shop, STEPS), loss_by_hand)
 plots.training_curve(losses, title="Patient 2: the loss falls, step after step")
 
 # %% [markdown]
-# From {{losses[0]:.1f}} to {{losses[-1]:.1f}} nats. And the accuracy on messages that the prompt never saw (5 s)?
+# And the accuracy on messages that the prompt never saw (5 s)?
 
 # %%
 course.vote("05-b")
-rows = [
-    measured("healthy", healthy, shop),
-    measured("patient 2", second, shop),
-]
-shop_majority = evaluate(healthy, shop, limit=ROWS).majority_baseline
-plots.accuracy_comparison(rows, shop_majority, title="What the two curves were worth")
+rows = [measured("healthy", healthy, shop), measured("patient 2", second, shop)]
+plots.accuracy_comparison(rows, rows[0]["majority"], title="What the two prompts are worth on new messages")
 
 # %% [markdown]
-# It is **fault h**. The logits at a token predict the *next* one, but this loss compares them with the label at the
-# same place, which the model has read there. So the prompt learns to repeat what it sees, not to answer. *Fix*:
-# shift by one. The test to write first is that the loss equals another implementation's:
+# It is **fault h**. The logits at a token predict the *next* one; this loss asks them for the token that stands there.
+# *Fix*: shift by one, and test the loss against another implementation's:
 
 
 # %%
@@ -230,14 +238,14 @@ print(f"difference from the package's loss: {difference:.1e}")
 # %% tags=["check"]
 assert difference < 1e-4
 assert rows[0]["accuracy"] > 0.9
-assert abs(rows[1]["accuracy"] - shop_majority) < 0.05
+assert abs(rows[1]["accuracy"] - rows[1]["majority"]) < 0.05
 assert losses[-1] < 0.2 * losses[0]
 
 # %% [markdown]
 # ### Patient 3: gone after a restart
 #
-# An error had said "element 0 of tensors does not require grad", and a forum knew a line against it. Since then all
-# is well, until a restart (10 s).
+# An error said "element 0 of tensors does not require grad"; someone in a forum gave a line that removes it. All is
+# well until a restart (10 s).
 
 # %%
 own_base, _ = load_base_model("tiny")
@@ -248,7 +256,7 @@ today = measured("today, in this notebook", third, urgent)
 print(f"held-out accuracy {today['accuracy']:.1%}")
 
 # %% [markdown]
-# Put the saved prompt in front of a freshly loaded base (3 s).
+# The saved prompt goes in front of a fresh base (3 s).
 
 # %%
 course.vote("05-c")
@@ -256,50 +264,52 @@ restarted = new_model(tiny, tiny_tokenizer, urgent)
 with torch.no_grad():
     restarted.prompt.copy_(third.prompt)
 tomorrow = measured("tomorrow, from the file", restarted, urgent)
-urgent_majority = evaluate(restarted, urgent, limit=ROWS).majority_baseline
-plots.accuracy_comparison(
-    [today, tomorrow], urgent_majority, title="Patient 3: the skill was not in the prompt"
-)
+plots.accuracy_comparison([today, tomorrow], today["majority"], title="Patient 3, before and after the restart")
 
 # %% tags=["check"]
 assert today["accuracy"] > 0.85
-assert tomorrow["accuracy"] < 0.65
+assert abs(tomorrow["accuracy"] - today["majority"]) < 0.07
 
 # %% [markdown]
 # It is **fault i**. The line unfroze every weight, and the base learned the task, of which the file knows nothing.
-# Chapter 04's hash of the weights finds it at once. *Fix*: freeze, and look for what cut the path to the prompt (a
-# `detach`, a `no_grad`): that was what the error meant.
+# Chapter 04's hash of the weights finds it. *Fix*: freeze the base, and find what the error meant: the prompt was
+# frozen too, or a `detach` cut it off.
 #
 # ### Patient 4: one answer for everything
 #
-# "It answers in perfect labels, nearly always the same one." The skill is `urgent`, and the run ended after 30 steps.
-# Beside it, twice as many (15 s).
+# "After {{LONGER}} steps it answers in perfect labels, always the same one." Beside this patient, on `urgent`, stands a
+# run that differs in nothing but the seed (15 s).
 
 # %%
-fourth, longer = (new_model(tiny, tiny_tokenizer, urgent) for _ in range(2))
-names = f"patient 4, {LONGER // 2} steps", f"{LONGER} steps"
-runs = zip((fourth, longer), (LONGER // 2, LONGER), strict=True)
-losses = [fit(each, adamw(each), deal(urgent, steps)) for each, steps in runs]
-found = [evaluate(each, urgent, limit=ROWS) for each in (fourth, longer)]
-answers = [result.predictions["prediction"].value_counts() for result in found]
-print(pd.DataFrame(answers, index=names).fillna(0).astype(int))
-draw(dict(zip(names, losses, strict=True)), "Patient 4 stopped on the way")
+by_seed = {"patient 4, seed 3": 3, "seed 0": 0}
+curves, found = {}, {}
+for name, seed in by_seed.items():
+    model = new_model(tiny, tiny_tokenizer, urgent)
+    curves[name] = fit(model, adamw(model), deal(urgent, LONGER, seed))
+    on_new = evaluate(model, urgent, limit=ROWS)
+    answers = on_new.predictions["prediction"].value_counts()
+    on_old = evaluate(model, urgent, "train", limit=ROWS).accuracy
+    found[name] = {"training rows": f"{on_old:.1%}", "new rows": f"{on_new.accuracy:.1%}", **answers}
+print(pd.DataFrame(found).T.fillna(0))
+draw(curves, "Only one seed leaves the plateau")
 
 # %% tags=["check"]
-assert found[0].accuracy < 0.65
-assert found[1].accuracy > 0.95
+stuck, left = found.values()
+assert stuck["no"] >= 0.95 * ROWS
+assert float(stuck["training rows"][:-1]) < 60
+assert float(left["new rows"][:-1]) > 95
 
 # %% [markdown]
-# It is **fault g**: {{found[0].accuracy:.1%}} after the short run (n = {{found[0].n}}, majority
-# {{found[0].majority_baseline:.1%}}), {{found[1].accuracy:.1%}} after the long one. A prompt first learns the *form*,
-# that a label comes, and rests on a plateau where it guesses which; the content may come later, or not at all. An
-# accuracy at the majority is the sign. A flat loss is none, because the rate falls to 0 at the end of every run.
-# *Fix*: a longer run, and other seeds (exercise 05-4).
+# It is **fault g** (n = {{on_new.n}}, majority {{on_new.majority_baseline:.1%}}). A prompt first learns the *form*,
+# that a label comes, and rests on a plateau where the label is a guess; the content may come later, as in the other
+# run after some jumps, or not at all. Unlike a prompt that knows its rows by heart, it fails on training rows too.
+# *Fix*: other seeds (exercise 05-4), or more steps.
 #
 # ### Patient 5: too good
 #
-# Fifty messages are few, so this patient wrote four variants of each and kept these 200 back for the measurement. The
-# task is the hard `complaints`, on which no wording gets beyond {{best_wording:.1%}} (30 s).
+# Fifty messages are few, so this patient wrote four variants of each and kept these back for the measurement. The task
+# is the hard `complaints`: the best of ten wordings reaches
+# {{tests.loc[["wording"]].nlargest(1, "validation")["accuracy"].item():.1%}} (30 s).
 
 # %%
 run = zoo.load("complaint-seed0", base, tokenizer)
@@ -311,19 +321,19 @@ variants = [
     for text in (original.lower(), f"Hello. {original}", f"{original} Thanks.", f"{original}!")
 ]
 kept_back = dataclasses.replace(complaints, validation=Dataset.from_list(variants))
-rows = [
+leak = [
     measured("200 variants, kept back", run.model, kept_back, "validation"),
     measured("rows from somewhere else", run.model, complaints, "test"),
 ]
-plots.accuracy_comparison(rows, majority, title="Patient 5: kept back, and yet known")
+plots.accuracy_comparison(leak, majority, title="Patient 5: a measurement to be proud of?")
 
 # %% tags=["check"]
-assert rows[0]["accuracy"] > rows[1]["accuracy"] + 0.1
+assert leak[0]["accuracy"] > leak[1]["accuracy"] + 0.1
 
 # %% [markdown]
-# It is **fault d**, leakage: each row measured is a copy of one trained on. On other rows {{rows[0]["accuracy"]:.0%}}
-# becomes {{rows[1]["accuracy"]:.0%}}. Suspect an accuracy that beats everything known of a task, or a human rater.
-# *Fix*: split first, then multiply.
+# It is **fault d**, leakage: each row measured is a copy of one trained on. On other rows {{leak[0]["accuracy"]:.0%}}
+# becomes {{leak[1]["accuracy"]:.0%}}. (The interval ignores that these are 50 messages.) Suspect an accuracy
+# far above all else known of a task, or above a human rater's. *Fix*: split first, then multiply.
 #
 # ## 3 Three patients for you
 #
@@ -331,26 +341,43 @@ assert rows[0]["accuracy"] > rows[1]["accuracy"] + 0.1
 #
 # ### Patient 6: not a number
 #
-# To save padding, the rows were sorted by length; each is cut at 38 tokens. All goes well until the last step.
+# So that each message weighs the same, this loss is a mean over rows of means over their labels. Rows are cut at 40
+# tokens, and for some steps all goes well (5 s).
+
 
 # %%
-MAX_LENGTH = 38
-by_length = sorted(encode_training_rows(shop, tiny_tokenizer), key=lambda row: len(row[0]))
-cut_rows = [
-    (context[:MAX_LENGTH], label[: max(0, MAX_LENGTH - len(context))])
-    for context, label in by_length[::2]
-]
+def loss_by_message(model, ids, mask, labels):
+    """The mean loss of each message's label, averaged over the messages."""
+    log_probs, labels = model(ids, mask).logits[:, :-1].log_softmax(-1), labels[:, 1:]
+    counts = labels != -100  # -100: no label here
+    each = -log_probs.gather(2, labels.clamp(min=0)[..., None])[..., 0]  # (B, T)
+    return ((each * counts).sum(1) / counts.sum(1)).mean()
+
+
+def cut_at(row, length=40):
+    """Context and label of a row, of which the first `length` ids are kept."""
+    context, label = row
+    return context[:length], label[: max(0, length - len(context))]
+
+
 sixth = new_model(tiny, tiny_tokenizer, shop)
-losses = fit(sixth, adamw(sixth), [cut_rows[at : at + 4] for at in range(0, 100, 4)], shifted_loss)
-print([round(loss, 2) for loss in losses])
-print("numbers of the prompt that are still numbers:", int(sixth.prompt.isfinite().sum()))
+cut_batches = [[cut_at(row) for row in batch] for batch in deal(shop, STEPS)]
+losses = fit(sixth, adamw(sixth), cut_batches, loss_by_message)
+print([round(loss, 2) for loss in losses[:12]])
+finite = int(sixth.prompt.isfinite().sum())
+print(f"of the prompt's {sixth.prompt.numel()} numbers, {finite} are still numbers")
+
+# %% tags=["check"]
+assert finite == 0
+assert losses[5] == losses[5]
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 05-1: Patient 6
 #
 # Which letter? Then write the function that would have kept the patient healthy. A row is `before + text + after +
 # label`, lists of ids, where `before` and `after` are the template. Return context and label, together at most
-# `max_length` ids, with only the *text* cut, at its end.
+# `max_length` ids, with only the *text* cut, at its end. Template and label always fit; where nothing else does, no
+# text is kept.
 
 
 # %% tags=["exercise"]
@@ -362,7 +389,7 @@ fault = "b"
 def cut(before, text, after, label, max_length):
     """(context, label), together at most max_length ids."""
     ### BEGIN SOLUTION
-    room = max_length - len(before) - len(after) - len(label)
+    room = max(0, max_length - len(before) - len(after) - len(label))
     return before + text[:room] + after, label
     ### END SOLUTION
 
@@ -370,7 +397,7 @@ def cut(before, text, after, label, max_length):
 answer = fault, cut
 
 # %% [markdown] tags=["exercise"]
-# The check sends short and long messages, and one for which no room is left.
+# The check sends short and long messages, with much, little and no room.
 
 # %% tags=["exercise"]
 from softprompt_lab import course
@@ -378,21 +405,20 @@ from softprompt_lab import course
 course.check("05-1", answer)
 
 # %% [markdown]
-# A mean over no label is 0/0, and one such step leaves no number in the prompt. In a mixed batch the fault is
-# quieter: a row teaches nothing, and nobody is told.
+# A mean over no label is 0/0, and so is its gradient: one such row, one step, and no number of the prompt is left. With
+# a mean over the batch the fault is quieter: the row teaches nothing, and nobody is told.
 #
 # ### Patient 7: healthy in the notebook, ill in the app
 #
-# Three skills of the zoo, their held-out words. The same prompts and the same base answer greedily, once as the
-# notebook asks and once as the app does (15 s).
+# The same three prompts of the zoo and the same base answer held-out words, once as the notebook asks and once as the
+# app does (15 s).
 
 
 # %%
-def write(run, question, end):
-    """What a skill's prompt writes behind each test word, until the token `end`."""
-    words = [question.format(word) for word in run.task.test["word"][:ROWS]]
-    asked = tokenizer(words, padding=True, return_tensors="pt")
-    written = run.model.generate(**asked, max_new_tokens=8, do_sample=False, eos_token_id=end)
+def write(model, questions, end, **padding):
+    """What a model writes behind each question, until the token `end`."""
+    asked = tokenizer(questions, return_tensors="pt", **{"padding": True} | padding)
+    written = model.generate(**asked, max_new_tokens=8, do_sample=False, eos_token_id=end)
     new = written[:, asked["input_ids"].shape[1] :]
     return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
 
@@ -402,22 +428,23 @@ def exact(run, written):
     return sum(map(str.__eq__, written, run.task.test["text_label"])) / len(written)
 
 
+def questions(run, template="{} ->"):
+    """The template filled with each test word."""
+    return [template.format(word) for word in run.task.test["word"][:ROWS]]
+
+
 # %% [markdown]
-# Compare the two calls of `write`.
+# Exact answers:
 
 # %%
 names = ("words-past", "words-antonym", "words-plural")
 skills = {name: zoo.load(name, base, tokenizer) for name in names}
-notebook = {name: write(run, "{} ->", tokenizer.eos_token_id) for name, run in skills.items()}
-app = {name: write(run, "{} -> ", tokenizer.eos_token_id) for name, run in skills.items()}
+end = tokenizer.eos_token_id
+notebook = {name: write(run.model, questions(run, "{} ->"), end) for name, run in skills.items()}
+app = {name: write(run.model, questions(run, "{} -> "), end) for name, run in skills.items()}
 ways = {"notebook": notebook, "app": app}
 wrote = {way: {n: exact(skills[n], texts[n]) for n in names} for way, texts in ways.items()}
-pd.DataFrame(wrote).map("{:.0%}".format)
-
-# %% [markdown]
-# Some of what the app shows:
-
-# %%
+print(pd.DataFrame(wrote).map("{:.0%}".format))
 words = skills["words-past"].task.test["word"][:6]
 pd.DataFrame({"word": words, "notebook": notebook["words-past"][:6], "app": app["words-past"][:6]})
 
@@ -457,20 +484,27 @@ from softprompt_lab import course
 course.check("05-2", answer)
 
 # %% [markdown]
-# One space at the end of a question halves a skill. A byte-pair vocabulary glues a space to the word behind it:
-# ` walked` is one token, and a lone space before a bare `walked` hardly occurs in any text.
+# One space at the end of a question costs {{100 * min(wrote["notebook"][n] - wrote["app"][n] for n in names):.0f}} to
+# {{100 * max(wrote["notebook"][n] - wrote["app"][n] for n in names):.0f}} points. The vocabulary holds most words
+# together with the space before them: ` walked` is one token, and a lone space before a bare `walked` hardly occurs in
+# any text.
 #
 # ### Patient 8: it does not stop
 #
 # Now with a number copied from a tutorial for another model (8 s).
 
 # %%
-rambling = {name: write(run, "{} ->", 3) for name, run in skills.items()}
+rambling = {name: write(run.model, questions(run), 3) for name, run in skills.items()}
 print("exact:", {name: exact(skills[name], rambling[name]) for name in names})
 print("token 3 here is", repr(tokenizer.decode([3])))
+past = skills["words-past"]
+asked = tokenizer(questions(past)[0], return_tensors="pt")
+raw = past.model.generate(**asked, max_new_tokens=4, do_sample=False, eos_token_id=3)
+print("with special tokens:", repr(tokenizer.decode(raw[0])))
 pd.DataFrame({"word": words, "notebook": notebook["words-past"][:6], "now": rambling["words-past"][:6]})
 
 # %% tags=["check"]
+assert tokenizer.eos_token in tokenizer.decode(raw[0])
 assert max(exact(skills[name], rambling[name]) for name in names) < 0.1
 
 # %% [markdown] tags=["exercise"]
@@ -505,16 +539,18 @@ from softprompt_lab import course
 course.check("05-3", answer)
 
 # %% [markdown]
-# The prompt did write its end token, but nobody waited for it. A token's number means something in one vocabulary
-# only.
+# The prompt did write its end token, `{{tokenizer.eos_token}}`, but nobody waited for it. A token's number means
+# something in one vocabulary only.
 #
-# ## 4 The tutorial, replayed
+# Stop here for today.
 #
-# This course grew from a notebook on prompt tuning with PEFT. Its settings, as its author wrote them: `bloomz-560m`;
-# the 50 labelled rows of RAFT's `twitter_complaints`; 8 virtual tokens that start as "Classify if the tweet is a
-# complaint or not:"; rows cut to 64 tokens; AdamW at 3e-2, falling to 0; batches of 8; ten epochs. (PEFT's example
-# notebook has 50.) Here the base is `smollm2`, and `complaints` is made after RAFT's pattern, with test labels. You
-# know two patients in its encoding:
+# ## 4 The tutorial, replayed on another base
+#
+# This course grew from a notebook on prompt tuning with PEFT (see Sources). Its settings: `bloomz-560m`; the 50
+# labelled rows of RAFT's `twitter_complaints`; 8 virtual tokens that start as "Classify if the tweet is a complaint or
+# not:"; rows cut to 64 tokens; AdamW at 3e-2, falling to 0; batches of 8; ten epochs. (PEFT's example notebook has 50.)
+# Here the base is `smollm2`, the loop ours, and `complaints` made after RAFT's pattern, with test labels. You know two
+# patients in its encoding:
 
 # %%
 TEXT, LONGEST = "Classify if the tweet is a complaint or not:", 64
@@ -528,14 +564,13 @@ def tutorial_row(text, label):
     return context[:LONGEST], target[: max(0, LONGEST - len(context))]
 
 
-train_rows = [
-    tutorial_row(text, label)
-    for text, label in zip(task.train["Tweet text"], task.train["text_label"], strict=True)
-]
-print("rows whose whole label was cut off:", sum(not target for _, target in train_rows))
+pairs = zip(task.train["Tweet text"], task.train["text_label"], strict=True)
+train_rows = [tutorial_row(*pair) for pair in pairs]
+lost = sum(not target for _, target in train_rows)
+print("rows whose whole label was cut off:", lost)
 
 # %% [markdown]
-# Train it, about 75 s on two cores, with a seed, which the tutorial lacks.
+# Train it (75 s), with a seed, which the tutorial lacks.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -543,26 +578,26 @@ order = [torch.randperm(50, generator=generator).split(8) for _ in range(EPOCHS)
 epochs = [[train_rows[row] for row in chosen] for epoch in order for chosen in epoch]
 tutorial = new_model(base, tokenizer, task)
 losses = fit(tutorial, adamw(tutorial, weight_decay=0.01), epochs)  # PyTorch's own decay
-plots.training_curve(losses, title="The tutorial's training: this is all it shows")
+plots.training_curve(losses, title="The tutorial's training loss, on smollm2")
 
 # %% [markdown]
 # Its evaluation runs over the training rows, because RAFT hides its test labels (5 s).
 
 
 # %%
-def graded(model, split, rows):
-    """Accuracy in the tutorial's own encoding, ranked between the two labels."""
-    part = task.split(split).select(range(min(rows, len(task.split(split)))))
+def graded(split, rows):
+    """A line of a figure: accuracy in the tutorial's own encoding, ranked between the two labels."""
+    part = task.split(split)[:rows]
     targets = [Target.of(tutorial_row("", label)[1]) for label in task.labels]
     examples = [Example(tutorial_row(text, "")[0], targets) for text in part["Tweet text"]]
-    scores, _, _ = score_labels(model, [model.prompt.detach()], examples)
-    truth = [task.labels.index(label) for label in part["text_label"]]
-    right = int((scores.argmax(axis=1) == truth).sum())
-    low, high = wilson_interval(right, len(part))
-    return {"accuracy": right / len(part), "low": low, "high": high}
+    scores, _, _ = score_labels(tutorial, [tutorial.prompt.detach()], examples)
+    chosen = [task.labels[best] for best in scores.argmax(axis=1)]
+    right = sum(map(str.__eq__, chosen, part["text_label"]))
+    low, high = wilson_interval(right, len(chosen))
+    return {"label": f"{split} rows", "accuracy": right / len(chosen), "low": low, "high": high}
 
 
-on_train = {"label": "its 50 training rows"} | graded(tutorial, "train", 50)
+on_train = graded("train", 50)
 print(f"accuracy {on_train['accuracy']:.1%} on the 50 rows that it was trained on")
 
 # %% [markdown]
@@ -570,17 +605,18 @@ print(f"accuracy {on_train['accuracy']:.1%} on the 50 rows that it was trained o
 
 # %%
 course.vote("05-d")
-on_test = {"label": f"{2 * ROWS} new rows"} | graded(tutorial, "test", 2 * ROWS)
+on_test = graded("test", 2 * ROWS)
 plots.accuracy_comparison([on_train, on_test], majority, title="The tutorial's prompt, graded by you")
 
 # %% tags=["check"]
 assert on_train["accuracy"] > on_test["accuracy"] + 0.1
+assert abs(on_test["accuracy"] - seeds["test"][0]) < 0.03
 assert abs(seeds["test"].mean() - majority) < 0.05
 
 # %% [markdown]
-# The first figure has this for three seeds: {{seeds["train"].mean():.1%}} against {{seeds["test"].mean():.1%}} on all
-# 400 test rows, majority {{majority:.1%}}. Two prices are missing, that of the lone space and that of the number 3
-# (15 s).
+# The first figure has this for three seeds: {{seeds["train"].mean():.1%}} against {{seeds["test"].mean():.1%}},
+# majority {{majority:.1%}}. (There seed 0 has {{seeds["test"][0]:.1%}}: a seed does not fix the rounding of another
+# session.) Two prices are missing, of the lone space and of the number 3 (15 s).
 
 
 # %%
@@ -588,120 +624,108 @@ assert abs(seeds["test"].mean() - majority) < 0.05
 def label_cost(row_of):
     """Nats for a whole label and its end behind the untrained start, mean of 16 rows."""
     part = task.validation[:16]
-    rows = [row_of(*row) for row in zip(part["Tweet text"], part["text_label"], strict=True)]
-    model = new_model(base, tokenizer, task)
-    tokens = sum(len(target) for _, target in rows)
-    return model.loss(*as_tensors(rows, model)).item() * tokens / len(rows)
+    rows = [row_of(*pair) for pair in zip(part["Tweet text"], part["text_label"], strict=True)]
+    loss = new_model(base, tokenizer, task).loss(*as_tensors(rows, tutorial)).item()
+    return loss * sum(len(target) for _, target in rows) / len(rows)
 
 
 nats = label_cost(tutorial_row), label_cost(lambda text, label: task.encode(tokenizer, text, label))
-asked = [f"Tweet text : {text} Label : " for text in task.validation["Tweet text"][: min(ROWS, 24)]]
-asked = tokenizer(asked, padding=True, return_tensors="pt")
-written = tutorial.generate(**asked, max_new_tokens=10, do_sample=False, eos_token_id=3)
-new = written[:, asked["input_ids"].shape[1] :]
-written = tokenizer.batch_decode(new, skip_special_tokens=True)
-going_on = sum(text.strip() not in task.labels for text in written)
-lost = sum(not target for _, target in train_rows)
+asked = [f"Tweet text : {text} Label : " for text in task.validation["Tweet text"][:24]]
+written = {end: write(tutorial, asked, end) for end in (3, tokenizer.pad_token_id)}
+going_on = [sum(text not in task.labels for text in texts) for texts in written.values()]
 gap, above = 100 * (seeds["train"] - seeds["test"]).mean(), 100 * (seeds["test"].mean() - majority)
-print("\n".join(map(repr, written[:3])))
+print("\n".join(map(repr, written[3][:3])))
+
+# %% tags=["check"]
+assert going_on[0] > 20 > 4 > going_on[1]
 
 # %% [markdown]
-# All prices together:
+# All prices together, on `smollm2` and our data:
 
 # %%
-prices = {
-    "d  graded on its training rows": f"{gap:.0f} points too many",
-    "   test labels hidden, no majority": f"{above:.0f} points above it, and nobody knew",
-    "   no seed": f"{seeds['test'].min():.1%} to {seeds['test'].max():.1%}, by seed",
-    "c  the template ends in a space": f"the label costs {nats[0]:.1f} nats, not {nats[1]:.1f}",
-    "b  [:max_length]": f"{lost} of 50 rows teach nothing",
-    "a  eos_token_id=3": f"{going_on} of {len(written)} answers go on and on",
-    "g  ten epochs, no held-out curve": "not known; patient 4 shows what it can be",
-}
-pd.Series(prices, name="price on smollm2").to_frame()
+spread = f"{seeds['test'].min():.1%} to {seeds['test'].max():.1%}, by seed"
+prices = [
+    ("d", "evaluated on its training rows", f"{gap:.0f} points too many"),
+    ("", "test labels hidden, no majority", f"{above:.0f} points above it, and nobody knew"),
+    ("", "no seed", spread),
+    ("b", "[:max_length]", f"{lost} of 50 rows teach nothing"),
+    ("c", "the template ends in a space", f"a label starts at {nats[0]:.1f} nats, not {nats[1]:.1f}"),
+    ("", "ten epochs, no held-out curve", "not known, since nothing shows it"),
+    ("a", "OURS: its eos_token_id=3 on another base", f"{going_on[0]} of 24 answers go on, not {going_on[1]}"),
+]
+pd.DataFrame(prices, columns=["fault", "what", "price"]).set_index("fault")
 
 # %% [markdown]
-# The number 3 is bloomz's padding token, which the tutorial also puts behind its labels; on another base it means
-# something else.
+# The last line is no fault of the tutorial: 3 is bloomz's padding token, which it puts behind its labels and waits for.
+# The change of base makes the fault. What the space costs *after* training is not measured.
 #
 # ### No fault of the tutorial: pads between prompt and text
 #
-# The tutorial pads on the left, and PEFT puts the prompt in front of the pads. For bloomz that is harmless, because
-# it counts positions from the mask. On models with position numbers, such as `smollm2`, it is not (chapter 02). The
-# price in exact match: patient 7's prompts in PEFT, in batches of 80 words, and padded to 64 tokens as the tutorial
-# pads (40 s).
-
-
-# %%
-def write_in_peft(twin, run, length):
-    """What PEFT writes behind each test word, padded on the left to `length`, or to the longest."""
-    twin.prompt_encoder["default"].embedding.weight.data.copy_(run.model.prompt)
-    words = [f"{word} ->" for word in run.task.test["word"][:ROWS]]
-    padding = {"padding": "max_length", "max_length": length} if length else {"padding": True}
-    asked = tokenizer(words, return_tensors="pt", padding_side="left", **padding)
-    end = tokenizer.eos_token_id
-    written = twin.generate(**asked, max_new_tokens=8, do_sample=False, eos_token_id=end)
-    new = written[:, asked["input_ids"].shape[1] :]
-    return [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
-
-
-# %% [markdown]
-# Count right answers over all three skills.
+# The tutorial pads on the left, and PEFT puts the prompt in front of the pads. That is harmless for bloomz, which
+# counts positions from the mask, and not on models with position numbers, such as `smollm2` (chapter 02). Patient 7's
+# prompts, trained without pads, show the price (40 s).
 
 # %%
 warnings.filterwarnings("ignore")  # from inside PEFT
 config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
 twin = peft.get_peft_model(base, config).eval()
-runs = list(skills.values())
-texts = {
-    "text behind its prompt": list(notebook.values()),
-    "PEFT, batches of 80 words": [write_in_peft(twin, run, None) for run in runs],
-    "PEFT, padded to 64": [write_in_peft(twin, run, 64) for run in runs],
+ways = {
+    "PEFT, batches of 80 words": {"padding": True},
+    "PEFT, padded to 64 tokens": {"padding": "max_length", "max_length": 64},
 }
-words = sum(map(len, notebook.values()))
-right = [sum(exact(*pair) * len(pair[1]) for pair in zip(runs, each, strict=True)) for each in texts.values()]
-table = pd.DataFrame({"label": list(texts), "accuracy": [number / words for number in right]})
-table[["low", "high"]] = [wilson_interval(round(number), words) for number in right]
-plots.accuracy_comparison(
-    table, measured=f"exact match, {words} words", title="The same vectors, with pads between prompt and text"
-)
+texts = {"text behind its prompt": [text for each in notebook.values() for text in each]}
+texts |= {way: [] for way in ways}
+for run in skills.values():
+    twin.prompt_encoder["default"].embedding.weight.data.copy_(run.model.prompt)
+    for way, padding in ways.items():
+        texts[way] += write(twin, questions(run), tokenizer.eos_token_id, padding_side="left", **padding)
+truth = [label for run in skills.values() for label in run.task.test["text_label"][:ROWS]]
+right = [sum(map(str.__eq__, each, truth)) for each in texts.values()]
+table = pd.DataFrame({"label": list(texts), "accuracy": [number / len(truth) for number in right]})
+table[["low", "high"]] = [wilson_interval(number, len(truth)) for number in right]
+plots.accuracy_comparison(table, None, f"exact match, {len(truth)} words", title="The same vectors before pads")
+
+# %% tags=["check"]
+assert table.accuracy[0] > table.accuracy[1] > table.accuracy[2] + 0.3
 
 # %% [markdown]
-# From {{table.accuracy[0]:.0%}} to {{table.accuracy[2]:.0%}}, with the same vectors. *Fix* in PEFT: no padded
-# batches, or positions counted from the mask, as this package does.
+# From {{table.accuracy[0]:.0%}} to {{table.accuracy[2]:.0%}}; a prompt trained with pads may lose less. *Fix* in
+# PEFT: no padded batches, or positions counted from the mask, as here.
 #
 # ## 5 The hard case
 #
-# With all repaired (whole labels, the space moved, 100 steps, a start that names the labels), how good does the
-# prompt become on the 400 test rows?
+# All repaired (whole labels, the space moved, 100 steps, a start that names the labels), how good does the prompt
+# become?
 
 # %%
 trained = tests.loc["trained"].assign(label=[f"repaired, seed {n}" for n in range(3)], kind="repaired")
 wording = tests.loc[["wording"]].nlargest(1, "validation").assign(label="best of ten wordings", kind="words")
-examples = tests.loc[["16 examples"]].head(1).assign(label="16 examples in front", kind="words")
-old = seeds.rename(columns={"test": "accuracy", "test low": "low", "test high": "high"})
-old = old.assign(label=[f"tutorial, seed {n}" for n in range(3)], kind="tutorial")
-reach = sum(trained["low"] < majority)
-on_tweets = pd.read_csv("tables/tweets.csv").groupby("kind")["accuracy"].mean()["trained"]
+examples = tests.loc["16 examples"].assign(label=[f"16 examples, draw {n}" for n in range(3)], kind="words")
+old = new.assign(label=[f"tutorial, seed {n}" for n in range(3)], kind="tutorial")
 every = pd.concat([wording, examples, old, trained]).reset_index(drop=True)
-plots.accuracy_comparison(
-    every, majority, "test accuracy, n = 400", title="complaints: repaired, and still hard"
-)
+on_tweets = pd.read_csv("tables/tweets.csv").groupby("kind")["accuracy"].mean()["trained"]
+plots.accuracy_comparison(every, majority, "test accuracy, n = 400", title="complaints: repaired, and still hard")
+
+# %% tags=["check"]
+assert 0.02 < trained["accuracy"].mean() - old["accuracy"].mean() < 0.06
+assert trained["accuracy"].min() < old["accuracy"].max()
+assert sum(trained["low"] < majority) == 1
 
 # %% [markdown]
-# {{trained["accuracy"].mean():.1%}} on average, and the interval of {{reach}} seed of 3 reaches the majority. The
-# same settings reach {{on_tweets:.1%}} on the tweets. Fifty messages with irony are too few for this small base, and
-# no repair changes that. The repairs give you a number that you can believe.
+# {{trained["accuracy"].mean():.1%}} on average, where the tutorial has {{old["accuracy"].mean():.1%}}; the seeds
+# overlap, so the gain is not certain. (Patient 5's prompt has these settings and seed 0 too, from another session.)
+# The same settings reach {{on_tweets:.1%}} on the tweets, with 600 rows instead of 50. Whether rows, base or labels are
+# the limit here, this figure does not tell. The repairs give you a number that you can believe.
 #
 # ## Summary
 #
 # - A symptom has several causes; choose the test that separates them. Has the prompt moved, has the base, does the
-#   loss equal another implementation's?
-# - Only three of eight training losses looked wrong. Look at held-out accuracy beside the majority, and at what
-#   the model writes.
+#   loss equal another's, are the training rows right?
+# - A falling training loss proves little: patient 2's fell, and the tutorial's. Look at held-out accuracy beside the
+#   majority, and at what the model writes.
 # - The end token comes from the tokenizer; white space at a template's end belongs to the answer; a long text is cut,
 #   never a label. Split before you multiply rows.
-# - A published notebook is a hypothesis: replay it with held-out rows, a majority and three seeds.
+# - Replay a published notebook with held-out rows, a majority and three seeds, and tell its faults from your own.
 #
 # The next chapter saves a run that you trust, and asks what stands in the files.
 
@@ -715,7 +739,8 @@ plots.accuracy_comparison(
 #
 # Patient 4's skill, `urgent`, on `tiny`. Choose at least four seeds and from 30 to 100 steps, and train a prompt for
 # each seed, about 10 s a run. Then write one sentence that the numbers support, with the lowest and the highest
-# accuracy: what would you have reported with one seed?
+# accuracy: what would you have reported with one seed? Your answer is a dictionary,
+# `{"accuracies": {0: ..., 1: ..., 2: ..., 3: ...}, "sentence": "..."}`, with the seeds as keys.
 
 # %%
 import softprompt_lab as lab
@@ -751,8 +776,8 @@ course.check("05-4", answer)
 # ### Exercise 05-5: A contaminated test set
 #
 # A prompt is right on 80 % of the rows it was trained on and on 56 % of new ones. Somebody's test set of 200 rows
-# holds, by mistake, 50 training rows. Predict the accuracy that will be reported, as a fraction, before you work it
-# out with code.
+# holds, by mistake, 50 of those training rows. Predict the accuracy that will be reported, as a fraction, before you
+# work it out with code.
 
 # %%
 ### BEGIN SOLUTION
@@ -761,7 +786,7 @@ reported = (50 * 0.80 + 150 * 0.56) / 200
 print(reported)
 
 # %% [markdown]
-# A quarter of known rows is enough to turn "no better than guessing" into something that gets published.
+# Was your guess near it? Now the check.
 
 # %%
 from softprompt_lab import course
@@ -771,8 +796,8 @@ course.check("05-5", reported)
 # %% [markdown]
 # ## Sources
 #
-# - *llm-action*, its author's collection of notebooks (2023): the tutorial on prompt tuning that this course grew
-#   from.
+# - The tutorial that this course grew from: github.com/liguodongiot/llm-action, in the folder `train/peft/clm` the
+#   notebook `peft_prompt_tuning_clm.ipynb` (July 2023, commit 27b00a1).
 # - Hugging Face PEFT, example notebook `peft_prompt_tuning_clm.ipynb`: 50 epochs.
 # - Alex et al. 2021, *RAFT*, arXiv 2109.14076: the data, with hidden test labels.
 # - Kaufman, Rosset, Perlich 2012, *Leakage in Data Mining*, ACM TKDD 6(4).

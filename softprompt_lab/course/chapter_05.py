@@ -38,7 +38,7 @@ def judged(found: Any) -> bool:
 
 def room(before, after, label, max_length):
     """Return how many ids of the text there is room for."""
-    return max_length - len(before) - len(after) - len(label)
+    return max(0, max_length - len(before) - len(after) - len(label))
 
 
 def cut(before, text, after, label, max_length):
@@ -72,11 +72,11 @@ def results(found: Any, cases: list[tuple]) -> list:
 def patient_6():
     """Return a letter and a function that cuts the text and not the label.
 
-    Which rows come last when they are sorted by length, and what is left of their labels at 38 tokens?
+    Which row of the first bad batch is the longest, and what is left of its label at 40 tokens? See `cut_batches`.
 
     Count first what may not be lost: the template and the label.
 
-    room = max_length - len(before) - len(after) - len(label), and the text keeps its first `room` ids: text[:room].
+    room = max(0, max_length - len(before) - len(after) - len(label)), and the text keeps its first ids: text[:room].
     """
     return "b", cut
 
@@ -85,7 +85,7 @@ def patient_6():
 def patient_7():
     """Return a letter and a function that gives two strings, the question and the answer.
 
-    Put the two calls of `write` below each other and count the characters of the questions.
+    Put the two templates below each other and count their characters.
 
     In training the answer's first token was " walked", with its space.
 
