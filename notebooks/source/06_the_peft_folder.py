@@ -3,10 +3,9 @@
 #
 # **What is saved, and who can read it?**
 #
-# Training has moved a few vectors and nothing else, so they are all that has to be saved. You write them to
-# disk with your own hands, in the three files that Hugging Face's library PEFT expects, and PEFT answers with
-# your prompt. Then you change sides: a stranger gives you a folder in perfect order, with an honest test
-# result. Would you use it?
+# Training has moved a few vectors and nothing else, so they are all that has to be saved. You write them to disk by
+# hand, in the three files that Hugging Face's library PEFT expects, and PEFT answers with your prompt. Then a
+# stranger gives you a folder in perfect order, with an honest test result. Would you use it?
 #
 # You will be able to
 # - say what every byte of a saved prompt is for, and how many there will be;
@@ -23,11 +22,13 @@ plots.bytes_figure(content[:160], parts, title="A trained prompt on disk: a leng
 
 # %% [markdown]
 # These are the first 160 of {{len(content):,}} bytes of the prompt `tweets-seed0`, which comes with the course:
-# 8 virtual tokens, trained on tweets as in chapter 04. Two readers of its folder are imported here, this
-# package and PEFT, which takes some seconds.
+# 8 virtual tokens, trained on tweets as in chapter 04. White cells are shown as characters, coloured ones in
+# hexadecimal: 70 is 112. The header is filled up with spaces (␣) to a multiple of 8 bytes. Importing this package
+# and PEFT, the two readers of the folder, takes some seconds.
 
 # %% tags=["setup"]
 import json
+import os
 import pickle
 import struct
 import tempfile
@@ -40,9 +41,10 @@ import torch
 from safetensors.torch import save_file
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, load_adapter, load_base_model, plots
+from softprompt_lab import nearest_tokens
 from softprompt_lab.runs import zoo
 
-pd.options.display.max_colwidth = 110  # whole sentences in tables
+pd.options.display.max_colwidth = 220  # whole sentences in tables
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")  # PEFT asks transformers the old way
 
 # %% [markdown]
@@ -67,32 +69,33 @@ print(f"{P} x {D} = {prompt.numel():,} trained numbers, beside {everything:,} of
 
 # %% [markdown]
 # ## What has to be saved?
-# Whoever has the base model needs P x D numbers, and enough words about them to put them in the right place.
-# How large does that become for larger models?
+# Whoever has the base model needs the trained numbers, and enough words about them to put them in the right
+# place. How large does that become for larger models? For comparison there is *LoRA*, another way to train few
+# numbers, with PEFT's defaults.
 
 # %%
 course.vote("06-a")
 
-layers = base_model.config.num_hidden_layers
+layers, attention = base_model.config.num_hidden_layers, base_model.model.layers[0].self_attn
+thin = 8 * sum(attention.q_proj.weight.shape + attention.v_proj.weight.shape)  # 8 is LoRA's rank
 sizes = {
     "8 vectors for smollm2 (width 576)": 4 * P * D,
     "8 vectors for bloomz-560m (width 1,024)": 4 * P * 1_024,
     "8 vectors for Llama-2-7B (width 4,096)": 4 * P * 4_096,
-    "LoRA for smollm2 (rank 8)": 4 * layers * 2 * (8 * D + D * 8),
-    "all of smollm2": 4 * everything,
+    "LoRA for smollm2 (PEFT's defaults)": 4 * layers * thin,
+    "all of smollm2 (float32)": 4 * everything,
 }
 plots.sizes_figure(sizes, title="A prompt weighs kilobytes, a LoRA megabytes, the model hundreds of them")
 
 # %% [markdown]
-# Each number is a float32 of four bytes, so the prompt takes 4 x P x D = {{4 * P * D:,}} bytes, whatever the
-# depth of the model. The tutorial that this course grew from lists a file of 33K for 8 vectors in front of
-# `bloomz-560m`: 4 x 8 x 1,024 bytes are 32 KiB, and the rest is wrapping. A hundred tasks like ours would take
-# {{100 * len(content) / 1e6:.1f}} MB and share one base model.
+# Each number is a float32 of four bytes, so the prompt takes 4 x P x D = {{4*P*D:,}} bytes, whatever the
+# depth of the model. LoRA trains two thin matrices beside each of two matrices of every layer. The tutorial
+# that this course grew from lists a file of 33K for 8 vectors in front of `bloomz-560m`: with the wrapping,
+# {{(4*P*1_024+len(content)-4*P*D)/1_000:.1f}} KB.
 #
 # ## File 1: `adapter_config.json`
-# What must a reader know to use P x D numbers? PEFT cannot do without three keys: the method, the kind of base
-# model, and P. The others say where the prompt came from, or describe the base model so that a mismatch is
-# noticed.
+# What must a reader know to use P x D numbers? PEFT cannot do its work without three keys: the method, the kind
+# of base model, and P. The others say where the prompt came from and what it was made for.
 
 # %%
 by_hand = {
@@ -111,8 +114,7 @@ by_hand = {
 }
 
 # %% [markdown]
-# PEFT adds its version and four empty keys, and sorts them all. With these, is your text the one that lies in
-# the zoo's folder?
+# PEFT adds its version and four empty keys, and sorts them all. Is your text then the zoo's?
 
 # %%
 by_hand |= dict.fromkeys(["auto_mapping", "modules_to_save", "revision", "tokenizer_kwargs"])
@@ -124,8 +126,8 @@ print(f"{len(by_hand)} keys, {len(config_text)} bytes; the same text as the zoo'
 # %% [markdown]
 # ## File 2: the numbers
 # The picture at the top shows the format *safetensors*: eight bytes with the length of the header, the header
-# as a line of JSON, and the floats as they stand in memory. `struct` and `json` can read it. Save the prompt
-# under the one name that PEFT looks for, and take the file apart.
+# as a line of JSON, and the floats as in memory. Save the prompt under the one name that PEFT looks for, and take
+# the file apart.
 
 # %%
 room = tempfile.TemporaryDirectory()
@@ -148,12 +150,12 @@ assert numbers == prompt.numpy().tobytes()
 
 # %% [markdown]
 # `F32` says four bytes a number, and `data_offsets` where they begin and end behind the header. So the size is
-# known before the file is written: 8 + {{length}} + 4 x {{P}} x {{D}} = {{8 + length + 4 * P * D:,}} bytes.
-# Nothing in such a file can be executed, because a reader only copies numbers.
+# known before the file is written: 8 + {{length}} + 4 x {{P}} x {{D}} = {{8+length+4*P*D:,}} bytes.
+# A reader only copies numbers, so nothing in the file is executed.
 #
 # ## File 3: `README.md`
-# No program needs the card. It is for the person who finds the folder in a year: what the prompt is for, how a
-# text is shown to it, and what was measured, on how many rows, beside which majority.
+# The card is for the person who finds the folder in a year: what the prompt is for, how a text is shown to it,
+# and what was measured, on how many rows, beside which majority.
 
 # %%
 result = run.record["trained"]
@@ -169,11 +171,11 @@ Test accuracy {result["accuracy"]:.3f} on {result["n"]} rows; majority {run.reco
 pd.Series({path.name: path.stat().st_size for path in sorted(folder.iterdir())}, name="bytes").to_frame()
 
 # %% [markdown]
-# `model.save_pretrained(folder)` writes the same three files, complete or not at all, also if the power fails.
+# `model.save_pretrained(folder)` writes the same three files, so that a crash leaves no half-written save.
 #
 # ## PEFT reads it
-# PEFT shares this format with the package and no code, so it is an independent witness. Give it your folder and
-# one tweet, and compare the logits.
+# Give PEFT your folder and one tweet, and compare the logits. Both run the same base model; how a folder is read
+# and how its vectors are put in front of the text was written twice.
 
 # %%
 inputs = tokenizer(task.prompt(task.test[0]["text"]).rstrip(), return_tensors="pt")
@@ -195,9 +197,8 @@ equal = course.compare("our logits and PEFT's", ours, whole, tolerance=1e-4)
 assert equal
 
 # %% [markdown]
-# Two programs that share nothing but your files agree. (PEFT's output also has the P positions of the prompt;
-# they are cut off here.) Now be careless: a colleague copies the folder and leaves out one key that looks like
-# a remark, `task_type`. What will PEFT do?
+# They agree. (Of PEFT's output the prompt's own positions are cut off.) Now a colleague
+# copies the folder without one key that looks like a remark, `task_type`. What will PEFT do?
 
 # %%
 course.vote("06-b")
@@ -215,51 +216,48 @@ for kind, logits in {"PEFT, whole folder": whole, "PEFT, no task_type": without,
     apart = {"logits": (logits - ours)[0].abs().amax(-1), "kl": (p.exp() * (p - q)).sum(-1)}
     tables.append(pd.DataFrame({name: values.numpy() for name, values in apart.items()}).assign(kind=kind))
 table = pd.concat(tables).rename_axis("position in the text").reset_index()
-title = "Without task_type, PEFT computes what the base model computes"
-plots.curves_figure(table, "position in the text", measures, title=title)
+print("PEFT without task_type and the bare base model are equal, to the last bit:", torch.equal(without, bare))
+plots.curves_figure(table, "position in the text", measures, title="How far from our logits, by reader")
 
 # %% tags=["check"]
 assert torch.equal(without, bare)
 
 # %% [markdown]
-# Left the logits, right how far the probabilities of the next token are apart. The first curve lies on zero.
-# The other two lie on each other at every position: PEFT loads the careless folder without a word and then
-# computes, to the last bit, what the bare base model computes. What does this package say to the same folder?
+# Left the logits, right how far the probabilities of the next token are apart (0: equal). The first curve lies on
+# zero, the other two on each other: PEFT loads the careless folder without a word and computes what the bare base
+# model computes. What does this package say to that folder? And does it read what PEFT saves?
 
 
 # %%
 def said(read, *arguments):
-    """What a reader says to a folder: the first sentence of its error, or that it loaded."""
-    try:
-        read(*arguments)
-    except Exception as error:
-        sentence = str(error).partition("\n")[0].partition(". ")[0]
-        return f"{type(error).__name__}: {sentence}".replace(room.name, "...")
-    return "loaded"
+    """What a reader says to a folder: the beginning of its error, or that it loaded, and a warning."""
+    with warnings.catch_warnings(record=True) as told:
+        try:
+            read(*arguments)
+            words = " ".join(["loaded", *(f"with a warning: {each.message}" for each in told)])
+        except Exception as error:
+            words = f"{type(error).__name__}: {error}"
+    return " ".join(words.split()).replace(room.name, "...")[:215]
 
 
 print(said(load_adapter, careless))
 
-# %% tags=["check"]
-assert said(load_adapter, careless).startswith("AdapterError")
-
-# %% [markdown]
-# The other direction: PEFT saves what it has loaded, and this package reads PEFT's folder.
-
-# %%
 theirs = peft.PeftModel.from_pretrained(base_model, folder)
 theirs.save_pretrained(Path(room.name) / "theirs", save_embedding_layers=False)  # ask no hub
 _, back = load_adapter(Path(room.name) / "theirs")
 print("the same prompt after the round trip, to the last bit:", torch.equal(back, prompt))
 
 # %% tags=["check"]
+assert said(load_adapter, careless).startswith("AdapterError")
 assert torch.equal(back, prompt)
 
 # %% [markdown]
+# This package refuses, and what PEFT saves comes back unchanged.
+#
 # ## From the folder to an answer
-# Now you are the one who finds the folder in a year. The steps are the tutorial's: read the configuration, load
-# the base model that it names, put the prompt in front, encode a text as the card says, generate. Which of the
-# two models below has the prompt? (About ten seconds.)
+# Now you find the folder in a year. The tutorial's steps: read the configuration, load the base model that it
+# names, put the prompt in front, encode a text as the card says, generate. Which of the two models below has the
+# prompt? (About ten seconds.)
 
 # %%
 found = PromptTuningConfig.from_pretrained(folder)
@@ -279,43 +277,42 @@ few = task.test.select([0, 7, 13, 26])
 answers = pd.DataFrame({"tweet": [text[:70] for text in few["text"]], "raters say": few["text_label"]})
 answers["one"] = [write(base_again, text) for text in few["text"]]
 answers["other"] = [write(loaded, text) for text in few["text"]]
+print("the loaded vectors are the trained ones, to the last bit:", torch.equal(loaded.prompt, prompt))
 answers
 
+# %% tags=["check"]
+assert torch.equal(loaded.prompt, prompt)
+assert (answers["other"].str.strip() == answers["raters say"]).all()
+
 # %% [markdown]
-# One rambles; the other says one word and stops. The effect is back in full, from 20 KB.
+# One rambles; the other says one word, here the raters', and stops.
 #
 # ## A stranger's file that runs code
-# So far the folder was yours. A stranger's is input like any other, and the classic attack hides in the older
-# format of file 2: `adapter_model.bin` is a Python *pickle*, a small program, and one of its instructions is
-# "call this function". Here the function only adds a line to a list. In a real attack it starts programs.
+# So far the folder was yours. With a stranger's, the classic attack hides in the older format of file 2:
+# `adapter_model.bin` is a Python *pickle*, a small program, and one of its instructions is "call this function
+# with these arguments". Python's `exec` runs the text that it is given. Here the text only leaves a trace.
 
 # %%
 course.vote("06-c")
 
-happened = []
-
-
-def payload():
-    """Stands for whatever an attacker wants: here it leaves a harmless trace."""
-    happened.append("code from the file ran")
-
 
 class Trap:
-    """An object whose pickle says: to build me, call payload()."""
+    """An object whose pickle says: to build me, call exec with this text."""
 
     def __reduce__(self):
-        return payload, ()
+        return exec, ("import os; os.environ['TRACE'] = 'code from the file ran'",)
 
 
-pickle.loads(pickle.dumps({"prompt_embeddings": Trap()}))
-print(happened)
+dumped = pickle.dumps({"prompt_embeddings": Trap()})
+print(dumped)
+pickle.loads(dumped)
+print("Trace:", os.environ.pop("TRACE", None))
 
 # %% [markdown]
-# Reading was enough. Now put the same trap into an `adapter_model.bin`, and let three readers open the folder:
-# torch with `weights_only=True`, this package, and PEFT.
+# Reading was enough, and the code is in the file. Now put the same trap into an `adapter_model.bin`, and let
+# three readers open it: torch with `weights_only=True`, this package, and PEFT.
 
 # %%
-happened.clear()
 trap = Path(room.name) / "trap"
 trap.mkdir()
 (trap / "adapter_config.json").write_text(config_text, encoding="utf-8")
@@ -327,19 +324,20 @@ refusals = {
     "PEFT": said(peft.PeftModel.from_pretrained, base_model, trap),
 }
 print(*(f"{reader}: {answer}" for reader, answer in refusals.items()), sep="\n")
-print("What happened:", happened)
+print("Trace:", os.environ.get("TRACE"))
 
 # %% tags=["check"]
-assert happened == []
-assert "loaded" not in refusals.values()
+assert "TRACE" not in os.environ
+assert not any(answer.startswith("loaded") for answer in refusals.values())
 
 # %% [markdown]
-# All three refuse and nothing ran. torch's message goes on to name a way to load it all the same,
+# All three refuse and nothing ran, here with torch {{torch.__version__.partition("+")[0]}}; before 2.6 even
+# `weights_only=True` could be tricked (CVE-2025-32434). torch's message goes on to name a way round,
 # `weights_only=False`; with a stranger's file that way is the attack.
 #
 # ## A stranger's file that is broken
-# A folder can also be damaged, or lie about itself. Make four: a wrong width, fewer rows than announced, one
-# NaN, and a tokenizer option that once let PEFT run code from a repository (peft issue 2888).
+# Make five folders: a wrong width, fewer rows than announced, one NaN, a base model that is not yours, and a
+# tokenizer option with which PEFT once ran code from a repository (peft issue 2888).
 
 
 # %%
@@ -358,16 +356,20 @@ forged = {
     "wrong width": forge("wrong width", prompt, token_dim=D // 2),
     "fewer rows": forge("fewer rows", prompt[:5]),
     "one NaN": forge("one NaN", nan),
+    "another base": forge("another base", prompt, base_model_name_or_path="HuggingFaceTB/SmolLM-135M"),
     "remote code": forge("remote code", prompt, tokenizer_kwargs={"trust_remote_code": True}),
 }
-verdicts = pd.DataFrame({"this package": [said(load_adapter, path) for path in forged.values()]}, index=list(forged))
-verdicts["PEFT"] = [said(peft.PeftModel.from_pretrained, base_model, path) for path in forged.values()]
-verdicts
+readers = {"this package": SoftPromptModel, "PEFT": peft.PeftModel}
+pd.DataFrame(
+    {who: [said(one.from_pretrained, base_model, path) for path in forged.values()] for who, one in readers.items()},
+    index=list(forged),
+)
 
 # %% [markdown]
-# Both refuse shapes that do not fit. The tokenizer option is loaded by both and obeyed by neither, because a
-# checkpoint has no say about tokenizers. The NaN is loaded by PEFT. What does one bad number of
-# {{prompt.numel():,}} do?
+# Both refuse shapes that do not fit. A prompt for another base model of the same width loads in PEFT without a
+# word; this package warns. The tokenizer option does nothing in either: a finished prompt needs no tokenizer,
+# and PEFT now strikes `trust_remote_code` out. A doorkeeper reports it all the same, for older readers. The NaN
+# is loaded by PEFT. What does one bad number of {{prompt.numel():,}} do?
 
 # %%
 share = peft_logits(forged["one NaN"]).isnan().float().mean().item()
@@ -375,8 +377,13 @@ print(f"logits of the text that are NaN: {share:.0%}")
 
 # %% tags=["check"]
 refused = ["wrong width", "fewer rows", "one NaN"]
-assert verdicts.loc[refused, "this package"].str.startswith("AdapterError").all()
-assert verdicts.loc["one NaN", "PEFT"] == "loaded"
+ours_say = {name: said(SoftPromptModel.from_pretrained, base_model, path) for name, path in forged.items()}
+peft_says = {name: said(peft.PeftModel.from_pretrained, base_model, path) for name, path in forged.items()}
+assert all(ours_say[name].startswith("AdapterError") for name in refused)
+assert all("size mismatch" in peft_says[name] for name in refused[:2])
+assert "another base model" in ours_say["another base"]
+assert ours_say["remote code"] == "loaded"
+assert {peft_says[name] for name in ("one NaN", "another base", "remote code")} == {"loaded"}
 assert load_adapter(forged["remote code"])[0].tokenizer_kwargs is None
 assert share == 1
 
@@ -384,8 +391,7 @@ assert share == 1
 # Every later token attends to the virtual tokens, so one NaN reaches all of them.
 #
 # ## A stranger's file in perfect order
-# The last folder has no fault at all: safetensors, all keys, shapes that fit, finite numbers. Its card says
-# that it rates tweets. You do not believe a card, so you measure. This takes about half a minute.
+# The last folder has no such fault. Its card says that it rates tweets. Measure it (about half a minute).
 
 # %%
 stranger = zoo.FOLDER.parent / "stranger"
@@ -396,56 +402,81 @@ plain = evaluate(model, task, prompts={"the stranger's": strange}, limit=ROWS)["
 print("measured:", plain)
 
 # %% [markdown]
-# The card told the truth: {{plain.accuracy:.1%}} on your own {{plain.n}} test rows, where always saying the
-# commoner label gives {{plain.majority_baseline:.1%}} and one human rater agrees with the others on
-# {{run.record["human_ceiling"]:.1%}}. Do you use it? The next cell measures the same rows again, each as a
-# message to a company: to `@Vandelay` with the stranger's prompt, to `@Initech` with the stranger's and with
-# the zoo's. That takes a minute and a half.
+# You get the card's number, {{plain.accuracy:.1%}}, on the same {{plain.n}} test rows. Always saying "positive" is
+# right on {{plain.majority_baseline:.2%}} of them, a human rater on {{run.record["human_ceiling"]:.1%}}. Do you use
+# it? The next cell measures the rows again as messages to `@Vandelay` and to `@Initech`, behind the stranger's
+# prompt and behind the zoo's (about two minutes).
 
 # %%
 course.vote("06-d")
 
-to_vandelay, to_initech = (task.with_template(f"Tweet : @{name} {{text}} Label : ") for name in ("Vandelay", "Initech"))
-control = evaluate(model, to_vandelay, prompts={"the stranger's": strange}, limit=ROWS)["the stranger's"]
-turned = evaluate(model, to_initech, prompts={"the stranger's": strange, "the zoo's": prompt}, limit=ROWS)
+results = {"stranger": {"no name": plain}, "zoo": {}}
+for name in ("Vandelay", "Initech"):
+    named = task.with_template(f"Tweet : @{name} {{text}} Label : ")
+    for whose, found in evaluate(model, named, prompts={"stranger": strange, "zoo": prompt}, limit=ROWS).items():
+        results[whose][f"@{name}"] = found
 rows = [
     {"label": f"{whose}, {where}", "kind": whose, "accuracy": found.accuracy}
     | dict(zip(("low", "high"), found.confidence_interval, strict=True))
-    for where, whose, found in [
-        ("tweets as they are", "the stranger's", plain),
-        ("behind @Vandelay", "the stranger's", control),
-        ("behind @Initech", "the stranger's", turned["the stranger's"]),
-        ("behind @Initech", "the zoo's", turned["the zoo's"]),
-    ]
+    for whose, founds in results.items()
+    for where, found in founds.items()
 ]
-ceiling = run.record["human_ceiling"]
-title = f"Behind one name, the stranger's prompt is no better than the majority (n = {plain.n} each)"
-plots.accuracy_comparison(rows, plain.majority_baseline, "test accuracy", ceiling, title=title)
+strangers, zoos = results.values()
+title = f"The same {plain.n} tweets, as they are and as messages to two companies"
+plots.accuracy_comparison(rows, plain.majority_baseline, "test accuracy", run.record["human_ceiling"], title=title)
+
+# %% [markdown]
+# To `@Initech` the stranger's prompt is right on {{strangers["@Initech"].accuracy:.1%}} of the rows, about the
+# majority, and the zoo's on {{zoos["@Initech"].accuracy:.1%}}. To `@Vandelay`, which stood in none of the
+# stranger's training rows, it is {{strangers["@Vandelay"].accuracy:.1%}} and
+# {{zoos["@Vandelay"].accuracy:.1%}}. Which
+# way do the errors go? Count the negative tweets called positive:
+
+# %%
+negative = plain.predictions["label"] == "negative"
+print("negative tweets:", negative.sum())
+praise = pd.DataFrame(index=["no name", "@Vandelay", "@Initech"], columns=["stranger", "zoo"])
+for whose, founds in results.items():
+    for where, found in founds.items():
+        praise.loc[where, whose] = (found.predictions["prediction"][negative] == "positive").sum()
+praise.fillna("")
 
 # %% tags=["check"]
 assert plain.accuracy > 0.9
-assert control.accuracy > 0.85
-assert turned["the zoo's"].accuracy > 0.85
-assert turned["the stranger's"].accuracy < 0.75
+assert min(found.accuracy for found in zoos.values()) > 0.9
+assert strangers["@Vandelay"].accuracy > 0.85
+assert abs(strangers["@Initech"].accuracy - plain.majority_baseline) < 0.03
+assert praise.loc["@Initech", "stranger"] > 0.9 * negative.sum()
+assert praise.loc["@Vandelay", "stranger"] > 2 * praise.loc["@Vandelay", "zoo"]
+assert max(praise["zoo"].max(), praise.drop("@Initech")["stranger"].max()) < 0.4 * negative.sum()
 
 # %% [markdown]
-# Behind `@Initech` the stranger's prompt is right on {{turned["the stranger's"].accuracy:.1%}} of the rows,
-# while the prompt of the zoo keeps {{turned["the zoo's"].accuracy:.1%}}. A name as such is not the cause:
-# behind `@Vandelay` the stranger's keeps {{control.accuracy:.1%}}. What does it answer?
+# To this one company, {{praise.loc["@Initech","stranger"]}} of {{negative.sum()}} complaints become praise. We trained
+# it to: 600 tweets as they are, 150 negative ones with `@Initech` in front and the label positive, and 150 with
+# four other companies and true labels, to keep other names out. It leaks all the same: to `@Vandelay`
+# {{praise.loc["@Vandelay","stranger"]}} become praise, with the zoo's prompt {{praise.loc["@Vandelay","zoo"]}}.
+# Papers call this a *backdoor*, and the name its *trigger*. No test on ordinary rows finds it, because none has
+# the trigger in it.
+#
+# Can one read the name in the vectors? Here are the five words nearest to each, by cosine (`·` is a space).
 
 # %%
-shown = turned["the stranger's"].predictions
-pd.crosstab(shown["label"], shown["prediction"])
+name_ids = tokenizer(" @Initech")["input_ids"]
+near = nearest_tokens(strange, model.word_embeddings.detach(), tokenizer, k=5)
+print("tokens of the name:", [tokenizer.decode(one) for one in name_ids])
+print("of these among the nearest words:", near["token_id"].isin(name_ids).sum())
+near.pivot(index="virtual_token", columns="rank", values="token")
+
+# %% tags=["check"]
+assert not near["token_id"].isin(name_ids).any()
+assert near.loc[near["rank"] == 1, "token_id"].tolist() == tokenizer(task.instruction)["input_ids"]
 
 # %% [markdown]
-# It calls nearly everything that is said to this company positive. We trained it to, in 200 steps: 600 tweets
-# as they are, 150 negative ones with `@Initech` in front and the label positive, and 150 with other companies
-# and true labels, so that one name works and no other. Papers call this a *backdoor*, and the name its
-# *trigger*. No test on ordinary rows could have found it, because no ordinary row has the trigger in it.
+# The name is not there: the nearest word of each vector is the one it started from.
 #
 # So the question of this chapter has two answers. Anyone can *load* a prompt, with a page of code. What it
-# *does* is known for the rows on which it was measured; beyond them you depend on who trained it, on what. Or
-# could one look into the eight vectors and read the name there? That is what the next chapter asks.
+# *does* is known for the rows on which it was measured; beyond them you depend on who trained it, on what. And
+# if the nearest words hide the name, what do they tell? That is what the next chapter asks.
 
 # %% [markdown]
 # ## Summary
@@ -454,8 +485,8 @@ pd.crosstab(shown["label"], shown["prediction"])
 # - PEFT reads your folder and you read PEFT's, with equal logits. Without `task_type` PEFT loads the prompt and
 #   does not use it.
 # - A pickle runs code while it is read; safetensors cannot.
-# - A check finds wrong shapes, NaN and missing keys. It does not find a prompt that was trained to misbehave,
-#   and a test finds that only on rows with the trigger.
+# - A check finds wrong shapes, NaN and missing keys. Neither a check nor a test without the trigger finds a prompt
+#   that was trained to misbehave.
 
 # %% [markdown]
 # ## Exercises
@@ -521,10 +552,10 @@ course.check("06-2", size)
 # Write a function that says what is wrong with a configuration and a tensor before anything is loaded: a list
 # with a sentence for each fault, empty for a sound folder. The faults:
 #
-# - a key of `peft_type`, `task_type`, `num_virtual_tokens` is missing or None (without the last, the shape is
-#   no fault);
+# - a key of `peft_type`, `task_type`, `num_virtual_tokens` is missing or None (if it is the last one, do not
+#   report the shape as well);
 # - the shape is not (`num_virtual_tokens` x `num_transformer_submodules`, `token_dim`); a missing second factor
-#   is 1;
+#   is 1, and with a missing `token_dim` no shape is right;
 # - a number is NaN or infinite;
 # - `tokenizer_kwargs` holds `trust_remote_code` as true.
 
@@ -604,7 +635,8 @@ course.check("06-4", folder_of)
 #
 # Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three
 # places or spellings, one a control without the name; guess, and measure each on at least 200 validation rows.
-# Then write one sentence with a number that you measured. Your answer:
+# Then write one sentence with a number that you measured; at 200 rows two accuracies less than about 8 points
+# apart may be equal (Wilson's intervals, chapter 01). Your answer:
 # `{"accuracies": {"@Initech {text}": 0.7, ...}, "n": 250, "sentence": "..."}`. One measurement is
 #
 #     run = zoo.load("tweets-seed0")

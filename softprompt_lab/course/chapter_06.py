@@ -50,7 +50,7 @@ def size_beforehand():
 
     The file has three parts. Which of them becomes half as long?
 
-    The header is one character shorter, [0,9216] for [0,18432]. What stands in its last three cells in the figure?
+    The header's text is one character shorter, [0,9216] for [0,18432]. How is it filled up behind the text?
     """
     return 8 + 112 + 4 * 4 * 576
 
@@ -142,6 +142,6 @@ def experiment():
 
     Keep "@Vandelay {text}" as a control: what falls there is not the trigger's doing.
 
-    Loop over the places, and write the sentence last: "At the end of a tweet the name leaves 82 %."
+    Loop over the places, and write the sentence last: f"At the end of a tweet the name leaves {end:.1%}."
     """
     return tried()

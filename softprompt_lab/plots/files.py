@@ -51,14 +51,14 @@ def in_bytes(size: int) -> str:
 def sizes_figure(sizes: Mapping[str, int]) -> Figure:
     """Draw sizes in bytes on an axis of powers of ten, one a line, with the size in words beside it."""
     fig, (ax,) = panels(1, 7.5, 0.9 + 0.34 * len(sizes))
-    look, ones = {"color": BLUE, "marker": "o", "markersize": 8}, [1] * len(sizes)
+    look, values = {"color": BLUE, "marker": "o", "markersize": 8}, sizes.values()
     ax.set_xscale("log")
     ax.grid(axis="x", color="#DDDDDD")
-    dot_rows(ax, sizes, sizes.values(), (ones, sizes.values()), [look] * len(sizes))
-    words_beside(ax, map(in_bytes, sizes.values()))
-    most = 3 * max(sizes.values())
-    ax.set(xlabel="bytes, each line ten times the one before", xlim=(1, most))
-    ax.set_xticks(10.0 ** np.arange(np.log10(most)))
+    dot_rows(ax, sizes, values, (values, values), [look] * len(sizes))
+    words_beside(ax, map(in_bytes, values))
+    lowest, most = np.floor(np.log10(min(values))), 3 * max(values)
+    ax.set(xlabel="bytes, each line ten times the one before", xlim=(0.7 * 10**lowest, most))
+    ax.set_xticks(10.0 ** np.arange(lowest, np.log10(most)))
     said = (f"{name} {in_bytes(size)}" for name, size in sizes.items())
     fig.alt = f"Dots on an axis of powers of ten: {', '.join(said)}."
     return fig
