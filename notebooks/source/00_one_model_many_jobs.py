@@ -392,25 +392,25 @@ course.check("00-2", majority_accuracy)
 # ### Exercise 00-3: Your words against eight vectors
 #
 # Can a wording of yours be as good as a trained prompt? Write two or more, each a text with `{text}` where the tweet
-# goes, and measure them with `by_rank` (about 10 s each). It prints a prompt of the zoo on the same tweets first. Then
-# write one sentence that your numbers support: it names the best accuracy, and the majority beside it. Hand in
-# `{"accuracies": {...}, "sentence": "..."}`.
+# goes, and measure them with `by_rank` (about 10 s each); `by_rank()` measures a prompt of the zoo on the same tweets.
+# Then write one sentence that your numbers support: it names the best accuracy of a wording, and the majority beside it.
+# Hand in `{"accuracies": {...}, "sentence": "..."}`.
 
 # %%
 from softprompt_lab import evaluate, load_base_model, load_task
 from softprompt_lab.runs import zoo
 
-base_model, tokenizer = load_base_model("smollm2", dtype="fastest")
-trained = zoo.load("tweets-seed0", base_model, tokenizer)
-print("trained:", evaluate(trained.model, trained.task, "validation", limit=200))
 
-
-def by_rank(wording):
-    """Accuracy by rank of a wording on 200 validation tweets; prints it with the majority of these rows."""
-    task = load_task("tweets").with_template(wording)
-    found = evaluate(base_model, task, "validation", tokenizer=tokenizer, limit=200)
-    print(f"{wording!r}: {found.accuracy:.1%}, own word {found.exact_match:.1%}")
-    print(f"majority {found.majority_baseline:.1%}")
+def by_rank(wording=None):
+    """Accuracy by rank on 200 validation tweets: of a wording, or of a trained prompt of the zoo."""
+    base_model, tokenizer = load_base_model("smollm2", dtype="fastest")
+    if wording is None:
+        run = zoo.load("tweets-seed0", base_model, tokenizer)
+        model, task = run.model, run.task
+    else:
+        model, task = base_model, load_task("tweets").with_template(wording)
+    found = evaluate(model, task, "validation", tokenizer=tokenizer, limit=200)
+    print(f"{wording!r}: {found.accuracy:.1%}, own word {found.exact_match:.1%}, majority {found.majority_baseline:.1%}")
     return found.accuracy
 
 
