@@ -392,9 +392,9 @@ course.check("00-2", majority_accuracy)
 # ### Exercise 00-3: Your words against eight vectors
 #
 # Can a wording of yours be as good as a trained prompt? Write two or more, each a text with `{text}` where the tweet
-# goes, and measure them with `by_rank` (about 10 s each); `by_rank()` measures a prompt of the zoo on the same tweets.
-# Then write one sentence that your numbers support: it names the best accuracy of a wording, and the majority beside it.
-# Hand in `{"accuracies": {...}, "sentence": "..."}`.
+# goes, and measure them with `by_rank` (about 10 s each); `by_rank()` measures a prompt of the zoo on the same
+# tweets. Then write one sentence that your numbers support: it names the best accuracy of a wording, and the majority
+# beside it. Hand in `{"accuracies": {...}, "sentence": "..."}`.
 
 # %%
 from softprompt_lab import evaluate, load_base_model, load_task
@@ -410,7 +410,8 @@ def by_rank(wording=None):
     else:
         model, task = base_model, load_task("tweets").with_template(wording)
     found = evaluate(model, task, "validation", tokenizer=tokenizer, limit=200)
-    print(f"{wording!r}: {found.accuracy:.1%}, own word {found.exact_match:.1%}, majority {found.majority_baseline:.1%}")
+    print(f"{wording!r}: {found.accuracy:.1%}, own word {found.exact_match:.1%}")
+    print(f"majority {found.majority_baseline:.1%}")
     return found.accuracy
 
 

@@ -493,9 +493,9 @@ course.check("04-3", kept)
 # ### Exercise 04-4: A rate for ten steps
 #
 # On `tiny` and the shop language ten steps take a second, so you can afford a search. `accuracy(rate, seed)` trains a
-# prompt for the skill `loyal` and measures it on 150 validation rows (yes or no; the commoner
-# training label: 47 %). Is 0.03 right here too? Try at least three rates, far apart, with two seeds or more, and write one
-# sentence with the mean accuracy of the best: `answer = {"accuracies": {rate: [...], ...}, "sentence": "..."}`.
+# prompt for the skill `loyal` and measures it on 150 validation rows (yes or no; the commoner training label: 47 %).
+# Is 0.03 right here too? Try at least three rates, far apart, with two seeds or more, and write one sentence with the
+# mean accuracy of the best: `answer = {"accuracies": {rate: [...], ...}, "sentence": "..."}`.
 
 # %%
 def accuracy(rate, seed):
