@@ -228,7 +228,7 @@ for name, start in starts.items():
 model = SoftPromptModel(base, PromptTuningConfig(P), tokenizer=tokenizer)
 found = evaluate(model, task, prompts=prompts, limit=ROWS)
 rows = [(result.accuracy, *result.confidence_interval, result.n) for result in found.values()]
-pd.DataFrame(rows, list(found), ["right", "low", "high", "words"]).style.format("{:.1%}", ["right", "low", "high"])
+pd.DataFrame(rows, list(found), ["right", "low", "high", "words"]).round(3)
 
 # %% tags=["check"]
 assert found[SCALED].accuracy > found["RANDOM"].accuracy + 0.2

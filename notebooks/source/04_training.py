@@ -57,15 +57,13 @@ plots.answer_shares(
 # run is another draw than theirs, and section 5 puts it beside three others.
 
 # %% tags=["setup", "parameters"]
-STEPS = 100  # of the long runs
-SHORT = 20  # of the short ones
-ROWS = None  # that are measured; None is all of them
+STEPS, SHORT, FEW = 100, 20, 60  # of the main run, of the three rates, and of the run on few rows
+VALIDATION, TEST = 200, None  # rows that are measured; None is all of them
 SEED = 3  # of the order of the rows: any number
 
 # %% tags=["fast"]
-STEPS = 10
-SHORT = 2
-ROWS = 8
+STEPS, SHORT, FEW = 10, 2, 20
+VALIDATION, TEST = 8, 8
 SEED = 3
 
 # %% [markdown]
@@ -218,8 +216,8 @@ assert fingerprint(base) == before
 
 # %%
 fronts = {"untrained start": new_prompt().prompt, "trained": yours}
-found = evaluate(model, task, "validation", prompts=fronts, limit=ROWS)
-beside = reading.levels(task, "validation", ROWS)
+found = evaluate(model, task, "validation", prompts=fronts, limit=VALIDATION)
+beside = reading.levels(task, "validation", VALIDATION)
 pd.DataFrame(
     {
         name: {"accuracy": each.accuracy, "95 % interval": "{:.3f} to {:.3f}".format(*each.confidence_interval)}
@@ -259,7 +257,7 @@ plots.curves_figure(rates, "step", {"loss": "training loss (nats a token)"}, tit
 # (15 s).
 
 # %%
-tried = evaluate(model, task, "validation", prompts=fronts, limit=ROWS)
+tried = evaluate(model, task, "validation", prompts=fronts, limit=VALIDATION)
 pd.DataFrame(
     {
         f"rate {rate:g}": {"moved, in lengths of the start": away[rate], "loss": each.loss, "accuracy": each.accuracy}
@@ -296,12 +294,11 @@ assert rates[rates["kind"] == "rate 1"]["loss"].max() > 1.2 * rates["loss"].iloc
 # ## 4 Fifty rows, six hundred rows
 #
 # With {{len(task.train)}} rows, 8 a step, every training loss until step {{len(task.train) // 8}} is that of rows new
-# to the prompt. With 50 rows each comes {{8 * STEPS / 50:.0f}} times in {{STEPS}} steps. Train on 50 (45 s).
+# to the prompt. With 50 rows each comes about {{8 * FEW / 50:.0f}} times in {{FEW}} steps. Train on 50 (50 s).
 
 # %%
 fifty = replace(task, train=task.train.select(range(50)))
-every = max(10, STEPS // 5)
-few = train(new_prompt(), fifty, steps=STEPS, snapshot_every=every, progress=False)
+few = train(new_prompt(), fifty, steps=FEW, snapshot_every=10, progress=False)
 print(few)
 
 # %% [markdown]
@@ -314,8 +311,8 @@ course.vote("04-c")
 
 def curve(rows, losses, snapshots):
     """Training loss (mean of ten steps), validation loss and accuracy, by step."""
-    fronts = {step: snapshots[step] for step in range(every, STEPS + 1, 2 * every)}
-    held_out = evaluate(model, task, "validation", prompts=fronts, limit=ROWS)
+    fronts = {step: snapshots[step] for step in range(20, FEW + 1, 20)}
+    held_out = evaluate(model, task, "validation", prompts=fronts, limit=VALIDATION)
     for step, each in held_out.items():
         for kind, loss in (("training", sum(losses[step - 10 : step]) / 10), ("validation", each.loss)):
             yield {"step": step, "kind": f"{rows} rows, {kind}", "loss": loss, "accuracy": each.accuracy}
@@ -324,30 +321,26 @@ def curve(rows, losses, snapshots):
 runs = [*curve(50, few.losses, few.snapshots), *curve(600, seed0.history["loss"], seed0.snapshots)]
 curves = pd.DataFrame(runs)
 at = curves.set_index(["kind", "step"])  # at.loc["50 rows, training", 60]
-steps = curves["step"].unique()
-middle, last = steps[len(steps) // 2], steps[-1]
 plots.curves_figure(
     curves, "step", {"loss": "loss (nats a token)"}, title="With fifty rows, training and validation part"
 )
 
 # %% tags=["check"]
-small, large = at.xs("50 rows, training"), at.xs("50 rows, validation")
-assert small["loss"][60] < 0.05
-assert large["loss"][60] > 5 * small["loss"][60]
-assert at.loc[("600 rows, validation", 60), "loss"] < 1.5 * at.loc[("600 rows, training", 60), "loss"]
-assert at.loc[("600 rows, validation", 100), "loss"] < large["loss"][100]
+small, large = at.xs("50 rows, training")["loss"][FEW], at.xs("50 rows, validation")["loss"][FEW]
+assert small < 0.05
+assert large > 5 * small
+assert at.loc[("600 rows, validation", FEW), "loss"] < 1.5 * at.loc[("600 rows, training", FEW), "loss"]
 
 # %% [markdown]
-# With 600 rows the two losses are nearly equal at step {{middle}},
-# {{at.loc[("600 rows, training", middle), "loss"]:.2f}} and {{at.loc[("600 rows, validation", middle), "loss"]:.2f}}:
-# a loss on rows that are new is as good as a validation loss. In the end, when rows come again, the training loss
-# runs ahead. With 50 rows it falls to {{at.loc[("50 rows, training", last), "loss"]:.3f}} and says nothing about
-# other tweets: there the loss is {{at.loc[("50 rows, validation", last), "loss"]:.2f}} and hardly falls in the second
-# half. So begins overfitting; where it goes on, the validation loss rises.
+# With 600 rows the two losses are alike at step {{FEW}}, {{at.loc[("600 rows, training", FEW), "loss"]:.2f}} and
+# {{at.loc[("600 rows, validation", FEW), "loss"]:.2f}}: a loss on rows that are new is as good as a validation loss.
+# With 50 rows it falls to {{at.loc[("50 rows, training", FEW), "loss"]:.3f}} and says nothing about other tweets:
+# there the loss is {{at.loc[("50 rows, validation", FEW), "loss"]:.2f}}. So begins overfitting; where it goes on, the
+# validation loss rises.
 #
 # Yet the accuracies on {{found["trained"].n}} validation rows are
-# {{at.loc[("50 rows, validation", last), "accuracy"]:.1%}} and
-# {{at.loc[("600 rows, validation", last), "accuracy"]:.1%}} (majority {{beside["majority"]:.1%}}): on this task fifty
+# {{at.loc[("50 rows, validation", FEW), "accuracy"]:.1%}} and
+# {{at.loc[("600 rows, validation", FEW), "accuracy"]:.1%}} (majority {{beside["majority"]:.1%}}): on this task fifty
 # rows learned by heart cost the others little. Chapter 05 has one where they cost nearly all.
 # `train(..., evaluate_every=20, patience=2)` stops where the validation loss no longer falls, and goes back to the
 # best prompt (exercise 04-3).
@@ -360,7 +353,7 @@ assert at.loc[("600 rows, validation", 100), "loss"] < large["loss"][100]
 
 # %%
 course.vote("04-d")
-own = evaluate(model, task, "test", prompts={"yours": yours}, limit=ROWS)["yours"]
+own = evaluate(model, task, "test", prompts={"yours": yours}, limit=TEST)["yours"]
 low, high = own.confidence_interval
 line = {"kind": "your run", "label": f"yours, seed {SEED}", "accuracy": own.accuracy, "low": low, "high": high}
 table = pd.read_csv("tables/tweets.csv")
