@@ -153,7 +153,7 @@ title = f"{kept} keep their word after training, {stays[0]} after a random step 
 plots.neighbour_figure(frames, title=title)
 
 # %% [markdown]
-# In five draws, {{", ".join(map(str, stays))}} of {{len(start)}} keep their word. In {{words.shape[1]}} dimensions a
+# In the five draws, {{", ".join(map(str, stays))}} of {{len(start)}} keep their word. In {{words.shape[1]}} dimensions a
 # random step is nearly at right angles to every word, so all cosines shrink alike and the old word stays first
 # (exercise 07-2). What do such vectors do in front of {{ROWS}} test tweets? Beside them: random words, and random
 # vectors as long as the trained ones (about a minute on two cores).
@@ -375,7 +375,7 @@ for name in ("stranger", "seed 0"):
     ranks = (functional.normalize(steps[name], dim=-1) @ unit.T).argsort(dim=1, descending=True).argsort(dim=1) + 1
     best_ranks[name] = ranks[:, pieces].min(dim=0).values.tolist()  # over the virtual tokens
 print("best ranks of", *model.tokenizer.convert_ids_to_tokens(pieces), best_ranks)
-plots.neighbour_figure(shown, k=4, title="One name turns this prompt's answers round: do you find it?")
+plots.neighbour_figure(shown, k=4, title="Behind one name this prompt says positive: do you find it?")
 
 # %% [markdown]
 # "Innocent", "negative" and "positive" invite a story, and the name is not there: its best piece has rank
