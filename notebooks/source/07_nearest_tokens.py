@@ -15,6 +15,7 @@
 
 # %% tags=["setup"]
 import dataclasses
+import itertools
 
 import pandas as pd
 import torch
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, nearest_tokens, plots, reading, train
 from softprompt_lab.runs import zoo
-from softprompt_lab.widgets import NeighbourExplorer
+from softprompt_lab.saving import load_adapter
 
 run = zoo.load("tweets-seed0")  # a trained prompt with its base model, its task and its way
 model, task = run.model, run.task
@@ -35,10 +36,10 @@ start, trained = run.start, model.prompt.detach()  # (P, D) each
 # interval {{run.record["trained"]["confidence_interval"][0]:.1%}} to
 # {{run.record["trained"]["confidence_interval"][1]:.1%}}), its untrained start
 # {{run.record["untrained"]["accuracy"]:.1%}}, the majority label {{run.record["majority_baseline"]:.1%}} and one human
-# rater {{run.record["human_ceiling"]:.1%}}. What the chapter trains and measures for itself:
+# rater {{run.record["human_ceiling"]:.1%}}. What the chapter itself computes:
 
 # %% tags=["parameters", "setup"]
-STEPS = 200  # of the one training in this chapter, whose task is harder
+STEPS = 100  # of the one training in this chapter, as many as the zoo's
 ROWS = 200  # test tweets behind each accuracy that is measured here
 
 # %% tags=["fast"]
@@ -46,7 +47,7 @@ STEPS, ROWS = 2, 8
 
 # %% [markdown]
 # ## How far did it go?
-# First look at how far the vectors went. A vector's length is its norm:
+# A vector's length is its norm, and so is that of the way from a vector's start to its end:
 
 # %%
 random_start = zoo.load("tweets-random", model.base_model, model.tokenizer).start
@@ -56,14 +57,12 @@ lengths = {
     "trained": reading.norms(trained),
     "N(0, 1), PEFT's RANDOM": reading.norms(random_start),
 }
-title = "Every virtual token went farther than the word was long from which it started"
+title = "Each virtual token moved farther than its start word is long"
 plots.norms_histogram(reading.norms(words), lengths, title=title)
 
 # %% [markdown]
 # The way is {{lengths["way from start to end"].mean():.1f}} long on average, and the word at its start
-# {{lengths["start"].mean():.1f}}. In the end it is longer than
-# {{(reading.norms(words)[:, None] < lengths["trained"]).float().mean():.1%}} of all words. Which words are
-# the vectors near, after such a way?
+# {{lengths["start"].mean():.1f}}. Which words are the vectors near, after such a way?
 
 # %% tags=["check"]
 assert (lengths["way from start to end"] > lengths["start"]).all()
@@ -80,8 +79,7 @@ scores.numpy().round(2)
 
 # %% [markdown]
 # The prompt started as the {{len(start)}} tokens of "{{task.instruction}}"
-# How many of them are still nearest to the word from which they started? Write down a number from 0 to {{len(start)}},
-# then vote.
+# How many are still nearest to the word from which they started? Write down a number, then vote.
 
 # %%
 course.vote("07-a")
@@ -99,8 +97,8 @@ plots.neighbour_figure(frames, title=f"{kept} of {len(start)} virtual tokens kee
 
 # %% [markdown]
 # {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) If you expected "awful" and
-# "lovely", you expected what most people expect. But the behaviour changed completely and the words not at all: they
-# cannot be what was learned, since they were there before.
+# "lovely", so do most people. But the behaviour changed and the nearest words did not:
+# they cannot be what was learned, since they were there before.
 
 # %% tags=["check"]
 assert kept == len(start)
@@ -108,82 +106,85 @@ assert ids.tolist() == nearest_word(trained).tolist()
 
 # %% [markdown]
 # ## Is it only this prompt?
-# One prompt is one draw. Count for all prompts of the zoo that were trained freely (about 20 s on two cores):
+# Count for all prompts of the zoo that were trained for their task alone (about 20 s on two cores); the others were
+# held to words on purpose, for a later chapter. For texts the accuracy counts the more probable label, for word
+# skills the model's own answer.
 
 # %%
 lines = []
 for name in zoo.names():
     other = zoo.load(name, model.base_model, model.tokenizer)
-    if other.free and "wayward" not in name:
+    if other.free:
         begun, ended = nearest_word(other.start), nearest_word(other.model.prompt)
         measured = other.record["trained"]
         row = (name, measured["accuracy"], measured["n"], other.record["majority_baseline"])
         lines.append((*row, len(begun), int((begun == ended).sum()), model.tokenizer.decode(ended).strip()))
 columns = ["prompt", "accuracy", "n", "majority", "tokens", "kept", "nearest words of the trained prompt"]
 table = pd.DataFrame(lines, columns=columns).set_index("prompt").round(3)
+from_words = table.drop("tweets-random")  # all others started at words
 table
 
 # %% [markdown]
-# Without `tweets-random`, {{table.drop("tweets-random").kept.sum()}} of {{table.drop("tweets-random").tokens.sum()}}
-# virtual tokens keep their word. Four tasks and three seeds read alike, word for word, because they started alike. And
-# there is a row to tell a friend: `tweets-vocab` started from words drawn by chance, rates
-# {{table.accuracy["tweets-vocab"]:.1%}} of the tweets correctly, and reads
+# {{from_words.kept.sum()}} of {{from_words.tokens.sum()}} virtual tokens that started at a word keep it. Four tasks
+# and three seeds read alike, because they started alike. And there is a row to tell a friend: `tweets-vocab` started
+# from words drawn by chance, rates {{table.accuracy["tweets-vocab"]:.1%}} of the tweets correctly, and reads
 # "{{table["nearest words of the trained prompt"]["tweets-vocab"]}}".
 #
-# The exception explains the rule. `tweets-random` started from the last row of the first figure, far from every word
-# (cosine {{reading.nearest(random_start, words, k=1)[0].mean():.2f}} with the nearest), so a small turn changes which
-# of many distant words comes first.
+# Only `tweets-random` loses words. It started far from every word (cosine
+# {{reading.nearest(random_start, words, k=1)[0].mean():.2f}} with the nearest), the last row of the first figure.
 
 # %% tags=["check"]
-assert (table.drop("tweets-random").kept == table.drop("tweets-random").tokens).all()
+assert (from_words.kept == from_words.tokens).all()
 assert table.kept["tweets-random"] < 8
 
 # %% [markdown]
 # ## A random step of the same length
-# Do the words stay because training is gentle? Then a senseless step should lose them. One of the next two tables is
-# the trained prompt. In the other, every virtual token took a step as long as its way, in a random direction.
-
-# %%
-moved = trained - start
-random_step = start + reading.random_control(moved)  # the same lengths, random directions
-both = {"A": random_step, "B": trained}
-frames = {name: nearest_tokens(vectors, words, model.tokenizer, k=3) for name, vectors in both.items()}
-plots.neighbour_figure(frames, title="One of these rates tweets like a person. Which?")
-
-# %% [markdown]
-# Decide, then see what both do in front of {{ROWS}} test tweets, beside the start, random words, and random vectors as
-# long as the trained ones (about 40 s on two cores).
+# Do the words stay because training is gentle? Let every virtual token take a step as long as its way, but in a random
+# direction. How many keep their word now?
 
 # %%
 course.vote("07-b")
-vectors = {
-    "B: trained": trained,
-    "start": start,
-    "A: start + random step": random_step,
-    "random words": reading.random_words(trained, words),
-    "random vectors": reading.random_control(trained),
-}
+moved = trained - start
+random_steps = [start + reading.random_control(moved, seed=draw) for draw in range(5)]  # the same lengths
+stays = [int((nearest_word(each) == nearest_word(start)).sum()) for each in random_steps]
+both = {"trained": trained, "start + random step": random_steps[0]}
+frames = {name: nearest_tokens(vectors, words, model.tokenizer, k=3) for name, vectors in both.items()}
+title = f"{kept} keep their word after training, {stays[0]} after a random step as long"
+plots.neighbour_figure(frames, title=title)
+
+# %% [markdown]
+# In the five draws, {{", ".join(map(str, stays))}} of {{len(start)}} keep their word. In {{words.shape[1]}} dimensions a
+# random step is nearly at right angles to every word, so all cosines shrink alike and the old word stays first
+# (exercise 07-2). What do such vectors do in front of {{ROWS}} test tweets? Beside them: random words, and random
+# vectors as long as the trained ones (about a minute on two cores).
+
+# %%
+vectors = {"trained": trained, "start": start}
+vectors |= {f"start + random step {draw}": each for draw, each in enumerate(random_steps)}
+vectors["random words"] = reading.random_words(trained, words)
+vectors["random vectors"] = reading.random_control(trained)
 found = evaluate(model, task, "test", prompts=vectors, limit=ROWS)
 level = reading.levels(task, "test", ROWS)
 rows = []
 for name, each in found.items():
     low, high = each.confidence_interval
     rows.append({"label": name, "accuracy": each.accuracy, "low": low, "high": high})
-rows.append({"label": "one human rater", "accuracy": level["ceiling"]})
-title = "The same nearest words: A rates tweets worse than its start, B as a human rater does"
-plots.accuracy_comparison(rows, level["majority"], f"accuracy on {level['n']} test tweets", title=title)
+drawn = [each.accuracy for name, each in found.items() if "step" in name]
+title = f"The same nearest words: trained {found['trained'].accuracy:.0%}, random steps at most {max(drawn):.0%}"
+measured = f"accuracy on {level['n']} test tweets"
+plots.accuracy_comparison(rows, level["majority"], measured, level["ceiling"], title=title)
 
 # %% [markdown]
-# A is the random step: {{found["A: start + random step"].accuracy:.1%}}, and the model's own first word is the right
-# label in {{found["A: start + random step"].exact_match:.0%}} of the rows, behind B in
-# {{found["B: trained"].exact_match:.0%}}. All that training did lies in the *direction* of the step, which nearest
-# words hardly see. In {{words.shape[1]}} dimensions a random step is at right angles to nearly every word, so it
-# leaves all of them alike, and the old word stays first (exercise 07-2).
+# Five random steps give {{min(drawn):.1%}} to {{max(drawn):.1%}}, beside a majority of {{level["majority"]:.1%}}: the
+# length of the step alone does not do it. Its *direction* differs, and the nearest words do not show that. Random
+# words have {{found["random words"].accuracy:.1%}}, and the start, an instruction, has
+# {{found["start"].accuracy:.1%}}.
 
 # %% tags=["check"]
-assert (nearest_word(random_step) == nearest_word(start)).all()
-assert found["B: trained"].accuracy > 0.9
-assert found["A: start + random step"].accuracy < found["start"].accuracy
+assert all(each >= 7 for each in stays)
+assert found["trained"].accuracy > 0.9
+assert max(drawn) < found["trained"].accuracy - 0.1
+assert abs(found["random words"].accuracy - found["start"].accuracy) < 0.05
 
 # %% [markdown]
 # ## Where zero is: centring
@@ -197,56 +198,42 @@ print(f"two words by chance: cosine {plain:.2f}; after subtracting the mean word
 
 # %% [markdown]
 # All words lean to one side, that of the mean word. *Centring* subtracts it from both vectors first, and chance pairs
-# then have the 0 that one expects (Mu and Viswanath 2018). Vectors of random directions score
+# then have 0 (Mu and Viswanath 2018). Random vectors, which lie around 0, score
 # {{reading.nearest(vectors["random vectors"], words, k=1)[0].mean():.2f}} without centring. And with it?
 
 # %%
 course.vote("07-c")
-kinds = {"trained": trained, "start + random step": random_step, "random vectors": vectors["random vectors"]}
+kinds = {"trained": trained, "start + random step": random_steps[0], "random vectors": vectors["random vectors"]}
 kinds["random around the mean"] = reading.random_control(trained, around=mean)
-parts = []
+parts, mean_score = [], {}
 for kind, each in kinds.items():
-    (as_it_is, _), (shifted, names) = (reading.nearest(each, words, k=1, centered=flag) for flag in (False, True))
-    parts.append(pd.DataFrame({"kind": kind, "plain": as_it_is[:, 0], "centred": shifted[:, 0]}))
-    if kind == "random vectors":
-        tokens = [reading.readable_token(number, model.tokenizer) for number in names[:, 0].tolist()]
-        print("nearest to random vectors, centred:", tokens)
-axes = {"plain": "cosine with the nearest word", "centred": "the same, centred"}
-title = "Centred, random vectors score high; random vectors around the mean do not"
-plots.marks_figure(pd.concat(parts), axes, title=title)
+    for how, flag in {"plain": False, "centred": True}.items():
+        score, names = reading.nearest(each, words, k=1, centered=flag)
+        parts.append(pd.DataFrame({"kind": f"{kind}, {how}", "cosine": score[:, 0]}))
+        mean_score[kind, how] = float(score.mean())
+        if (kind, how) == ("random vectors", "centred"):
+            print("nearest to them, centred:", [model.tokenizer.decode(n) for n in names[:, 0]])
+lean = functional.cosine_similarity(vectors["random vectors"] - mean, -mean[None]).mean()
+comma = functional.cosine_similarity(words[model.tokenizer.convert_tokens_to_ids(",")] - mean, -mean, dim=0)
+before, after = (mean_score["random vectors", how] for how in ("plain", "centred"))
+title = f"Centring takes random vectors from {before:.2f} to {after:.2f}"
+plots.marks_figure(pd.concat(parts), {"cosine": "cosine with the nearest word"}, title=title)
 
 # %% [markdown]
-# It rises by far, but the words found are commas and single letters. A random vector less the mean word is mostly
-# *minus the mean*, and such tokens lie on that side: the subtraction made the score. A control has to be treated as
-# the prompt is; for a centred reading that is the last row, drawn *around the mean*.
+# They score higher, and what is found are commas and other common tokens. The subtraction did it: a random vector less
+# the mean word leans towards *minus the mean* (cosine {{lean:.2f}}), and so do such tokens (the comma:
+# {{comma:.2f}}).
+#
+# A control has to be treated as the prompt is. For vectors of unknown start, draw around the mean word:
+# {{mean_score["random around the mean", "centred"]:.2f}}. Ours began at words, so their control is the random step:
+# {{mean_score["start + random step", "centred"]:.2f}} beside {{mean_score["trained", "centred"]:.2f}}.
 
 # %% tags=["check"]
-scored = pd.concat(parts).groupby("kind")[["plain", "centred"]].mean()
-assert scored.centred["random vectors"] > scored.plain["random vectors"] + 0.1
-assert scored.centred["random around the mean"] < scored.centred["random vectors"]
+assert mean_score["random vectors", "centred"] > mean_score["random vectors", "plain"] + 0.1
+assert mean_score["random around the mean", "centred"] < mean_score["random vectors", "centred"]
+assert mean_score["start + random step", "centred"] > 0.8 * mean_score["trained", "centred"]
 assert abs(centred) < 0.05 < plain
-
-# %% [markdown]
-# ## Look for yourself
-# Move the explorer's slider of steps with the arrow keys: when does a word change first? Then choose the dot product,
-# which prefers long words. Virtual token 2 is now nearest to a piece of a rare word. Was that learned? Set the step to
-# 0.
-
-# %%
-NeighbourExplorer(run, k=3)
-
-# %% [markdown]
-# It was there at step 0. And no word changes at any step. The cosines with the nearest and the second nearest word
-# show why:
-
-# %%
-parts = []
-for step, each in run.snapshots.items():
-    first, second = reading.nearest(each, words, k=2)[0].T
-    parts += [pd.DataFrame({"step": step, "kind": "nearest word", "score": first})]
-    parts += [pd.DataFrame({"step": step, "kind": "second nearest word", "score": second})]
-title = "The prompt leaves its word and the next word alike, so the order stays"
-plots.curves_figure(pd.concat(parts), "step", {"score": "cosine"}, "median", 0.1, title=title)
+assert comma > 0.7 > 0.5 > lean > 0.3
 
 # %% [markdown]
 # ## The way through training
@@ -259,53 +246,48 @@ last = way[way.step == way.step.max()].groupby("kind").distance.median()
 plots.movement_figure(way, title="The prompt goes farther than a random walk whose steps are as long")
 
 # %% [markdown]
-# Both grow, leave their start and settle: growing comes from steps at right angles, settling from a learning rate that
-# falls to 0. One difference remains. The prompt ends {{last["prompt"]:.1f}} from its start, the walk
-# {{last["random walk"]:.1f}}, since the prompt's steps point partly the same way. It was going somewhere. A map of the
-# two directions in which it moved most:
-
-# %%
-projection = reading.project(run.snapshots, words)
-similarity = reading.similarity_to_start(run.snapshots)
-title = f"A map of two directions out of {words.shape[1]} holds {sum(projection.explained):.0%} of the movement"
-plots.trajectory_figure(projection.points, projection.backdrop, similarity, projection.explained, title=title)
-
-# %% [markdown]
-# It seems to flee from the words. But the directions were *chosen* for its movement, and words have no reason to
-# spread along them. The random walk's own map holds
-# {{sum(reading.project(reading.random_walk_control(run.snapshots), words).explained):.0%}}, and it flees as well.
+# Both grow, leave their start and settle (the walk has the prompt's step lengths). But the prompt ends
+# {{last["prompt"]:.1f}} from its start and the walk {{last["random walk"]:.1f}}, so the prompt's steps point partly the
+# same way. That alone is no sign of learning: AdamW averages gradients over several steps, so noise could drift too.
 
 # %% tags=["check"]
 assert last["prompt"] > last["random walk"]
-by_dot = [reading.nearest(each, words, k=1, metric="dot")[1][:, 0].tolist() for each in (start, trained)]
-assert by_dot[0] == by_dot[1] != nearest_word(start).tolist()
 assert not (way.groupby(["kind", "virtual_token"]).token.nunique() > 1).any()
 
 # %% [markdown]
 # ## The words of the step
-# If the place says nothing, read the *step*, the difference of end and start. Its controls are the step of another
-# seed and random directions.
+# If the place says nothing, read the *step*, the difference of end and start. One control is the step of another seed.
+# The other is a random direction that leans along the start word as the step does, since else the start's neighbours
+# would look learned.
 
 
 # %%
-def shared(one, other):
-    """The number of words that two tables list for the same virtual token."""
-    listed = [set(zip(frame.virtual_token, frame.token_id, strict=True)) for frame in (one, other)]
-    return len(listed[0] & listed[1])
+def along(step):
+    """(P, D) -> (P, D): the part of each step that points along its start word."""
+    direction = functional.normalize(start, dim=-1)
+    return (step * direction).sum(dim=-1, keepdim=True) * direction
 
 
-second = zoo.load("tweets-seed1", model.base_model, model.tokenizer)
-steps = {"seed 0": moved, "seed 1": second.model.prompt.detach() - second.start}
-steps["random"] = reading.random_control(moved, seed=1)
-frames = {name: nearest_tokens(step, words, model.tokenizer, k=5) for name, step in steps.items()}
-plots.neighbour_figure(frames, title="Both seeds step towards 'vs' and a line break, a random direction does not")
+def agree(one, other):
+    """(P,): the cosines of two steps, virtual token by virtual token."""
+    return functional.cosine_similarity(steps[one], steps[other])
+
+
+steps = {"seed 0": moved}
+for seed in (1, 2):
+    other = zoo.load(f"tweets-seed{seed}", model.base_model, model.tokenizer)
+    steps[f"seed {seed}"] = other.model.prompt.detach() - other.start
+between = [agree(*pair) for pair in itertools.combinations(steps, 2)]  # two seeds each
+aside = reading.random_control(moved, seed=1)
+aside = functional.normalize(aside - along(aside), dim=-1) * reading.norms(moved - along(moved))[:, None]
+steps["random"] = along(moved) + aside
+frames = {name: nearest_tokens(steps[name], words, model.tokenizer, k=5) for name in ("seed 0", "seed 1", "random")}
+plots.neighbour_figure(frames, title="Virtual tokens 5 and 7 of both seeds step towards 'vs' and a line break")
 
 # %% [markdown]
-# Here a reading differs from its control. Of the {{len(frames["seed 0"])}} words that stand among the five nearest,
-# seed 0 shares {{shared(frames["seed 0"], frames["seed 1"])}} with seed 1 at the same virtual token, and
-# {{shared(frames["seed 0"], frames["random"])}} with random directions. You could write: *it learned to weigh positive
-# versus negative*. Before you do, make the best control: train from the same start on the same tweets with every label
-# turned round (about 2 minutes on two cores).
+# Here a reading differs from its control. You could write: *it learned to weigh positive versus negative*. Before you
+# do, make the best control: train from the same start on the same tweets with every label turned round. It is one run,
+# in an order of its own (seed 3; about a minute on two cores).
 
 # %%
 opposite = dict(zip(task.labels, reversed(task.labels), strict=True))
@@ -313,7 +295,7 @@ labels = [opposite[label] for label in task.train["text_label"]]
 turned_rows = task.train.remove_columns("text_label").add_column("text_label", labels)
 config = PromptTuningConfig(num_virtual_tokens=len(start))
 turned = SoftPromptModel(model.base_model, config, tokenizer=model.tokenizer, start=start)
-train(turned, dataclasses.replace(task, train=turned_rows), steps=STEPS)
+train(turned, dataclasses.replace(task, train=turned_rows), steps=STEPS, seed=3)
 against = evaluate(turned, task, "test", limit=ROWS)  # the test tweets keep their labels
 low, high = against.confidence_interval
 stayed = int((nearest_word(turned.prompt) == nearest_word(start)).sum())
@@ -322,66 +304,114 @@ print(f"virtual tokens that keep their word: {stayed} of {len(start)}")
 
 # %% [markdown]
 # It learned to say the opposite, near {{stayed}} of the same {{len(start)}} words. Now compare steps without words, by
-# their cosine with seed 0's step. Another seed has about
-# {{functional.cosine_similarity(steps["seed 1"], moved).mean():.1f}}. And the prompt with the opposite answers?
+# their cosine. Those of seeds 0 and 1 have {{between[0].mean():.2f}}, of 0 and 2 {{between[1].mean():.2f}}, of 1 and 2
+# {{between[2].mean():.2f}}. And the step with the opposite answers, beside these seeds?
 
 # %%
 course.vote("07-d")
 steps["labels turned round"] = turned.prompt.detach() - start
-turned_words = nearest_tokens(steps["labels turned round"], words, model.tokenizer, k=5)
-reviews = zoo.load("reviews-seed0", model.base_model, model.tokenizer)
-steps["reviews"] = reviews.model.prompt.detach() - reviews.start
-order = ["seed 1", "labels turned round", "reviews", "random"]
-agreement = {name: functional.cosine_similarity(steps[name], moved).numpy() for name in order}
+for name in ("reviews", "films", "editorials"):  # the same start and labels, other texts
+    steps[name] = zoo.load(f"{name}-seed0", model.base_model, model.tokenizer).model.prompt.detach() - start
+seeds = ["seed 0", "seed 1", "seed 2"]
+agreement = {"two seeds": torch.cat(between)}
+for name in list(steps)[3:]:
+    agreement[f"{name}, with each seed"] = torch.cat([agree(name, seed) for seed in seeds])
 table = pd.concat([pd.DataFrame({"kind": name, "cosine": each}) for name, each in agreement.items()])
-title = "The prompt with the opposite answers went about as near to seed 0's way as another seed"
-plots.marks_figure(table, {"cosine": "cosine of the step with seed 0's step"}, title=title)
+means = {name.split(",")[0]: float(each.mean()) for name, each in agreement.items()}
+title = f"Mean cosine: two seeds {means['two seeds']:.2f}, labels turned round {means['labels turned round']:.2f}"
+plots.marks_figure(table, {"cosine": "cosine of two steps"}, title=title)
 
 # %% [markdown]
-# About as near as another seed: {{agreement["labels turned round"].mean():.2f}} against
-# {{agreement["seed 1"].mean():.2f}}. Its step shares {{shared(frames["seed 0"], turned_words)}} of the words, too. So
-# what two seeds share does not say which answer belongs to a tweet. Both labellings need it: perhaps to tell two kinds
-# of tweets apart, perhaps only to write one of two words and then the end.
-#
-# Two prompts near the same words went half the same way, and one agrees with the raters on
-# {{found["B: trained"].accuracy:.0%}} of the tweets, the other on {{against.accuracy:.0%}}. What decides between them
-# lies in the rest of the step, and none of the words names it.
+# {{means["labels turned round"]:.2f}} against {{means["two seeds"]:.2f}}: the opposite answers leave most of the
+# agreement, and more than there is with the *right* answers about other texts. So most of it does not say which answer
+# belongs to a tweet; whether the rest does, one run cannot tell. And the words? The figure above has room for three
+# ranks; of the five nearest, these stand in seed 0's list too:
+
+
+# %%
+def shared(name):
+    """The words that a step's list and seed 0's have in common, at the same virtual token."""
+    frames[name] = nearest_tokens(steps[name], words, model.tokenizer, k=5)
+    both = frames["seed 0"].merge(frames[name], on=["virtual_token", "token_id", "token"])
+    return [f"{row.virtual_token}: {row.token}" for row in both.itertuples()]
+
+
+for name in list(steps)[1:]:
+    print(f"{name} shares {len(shared(name))} of {len(frames[name])} words:", *shared(name), sep="   ")
+
+# %% [markdown]
+# The line break stands in the list of the opposite answers, too. And if "vs" were the weighing of positive versus
+# negative, the prompts for films and editorials would need it: from the same start and with the same labels they rate
+# {{from_words.accuracy["films-seed0"]:.1%}} and {{from_words.accuracy["editorials-seed0"]:.1%}} of their texts
+# correctly, and share {{len(shared("films"))}} and {{len(shared("editorials"))}} words with seed 0.
 
 # %% tags=["check"]
 assert stayed >= 7
 assert against.accuracy < 0.25
-assert agreement["labels turned round"].mean() > 0.3 > agreement["random"].mean() + 0.2
-assert shared(frames["seed 0"], frames["seed 1"]) > 2
-assert shared(frames["seed 0"], turned_words) > 0
-assert shared(frames["seed 0"], frames["random"]) == 0
+assert means["two seeds"] > means["labels turned round"] > 0.6 * means["two seeds"]
+assert means["labels turned round"] > max(means[name] for name in ("reviews", "films", "editorials"))
+assert abs(means["random"]) < 0.1
+assert all({"5: ·vs", "7: \\n\\n"} <= set(shared(name)) for name in ("seed 1", "seed 2"))
+assert len(shared("random")) < 3 < min(len(shared("seed 1")), len(shared("seed 2")))
+assert "7: \\n\\n" in shared("labels turned round")
+assert max(len(shared(name)) for name in ("films", "editorials")) <= 1
+assert len(shared("labels turned round")) < 7
+
+# %% [markdown]
+# ## Where is Initech?
+# Chapter 06 ended with a stranger's prompt that calls nearly every tweet positive behind the name `@Initech`. It
+# started at the same words. Here are its nearest words and those of its step. The name is several tokens long: at which
+# rank does each stand, at best, in the list of any virtual token?
+
+# %%
+_, strange = load_adapter(zoo.FOLDER.parent / "stranger")
+steps["stranger"] = strange - start
+shown = {"the stranger's": strange, "its step": steps["stranger"]}
+shown = {name: nearest_tokens(each, words, model.tokenizer, k=4) for name, each in shown.items()}
+
+pieces = model.tokenizer("@Initech")["input_ids"]
+unit, best_ranks = functional.normalize(words, dim=-1), {}
+for name in ("stranger", "seed 0"):
+    ranks = (functional.normalize(steps[name], dim=-1) @ unit.T).argsort(dim=1, descending=True).argsort(dim=1) + 1
+    best_ranks[name] = ranks[:, pieces].min(dim=0).values.tolist()  # over the virtual tokens
+print("best ranks of", *model.tokenizer.convert_ids_to_tokens(pieces), best_ranks)
+plots.neighbour_figure(shown, k=4, title="Behind one name this prompt says positive: do you find it?")
+
+# %% [markdown]
+# "Innocent", "negative" and "positive" invite a story, and the name is not there: its best piece has rank
+# {{min(best_ranks["stranger"]):,}} of {{len(words):,}}, and rank {{min(best_ranks["seed 0"]):,}} in seed 0's step,
+# which never saw the name. Nearest words do not find the backdoor.
+
+# %% tags=["check"]
+assert (nearest_word(strange) == nearest_word(start)).all()
+assert min(best_ranks["stranger"]) > 1_000
+assert min(best_ranks["seed 0"]) < min(best_ranks["stranger"])
+assert {"·innocent", "·negative", "·positive"} <= set(shown["its step"].token)
 
 # %% [markdown]
 # ## What may be said
 #
 # | what you see in a trained prompt | what shows it too |
 # |---|---|
-# | nearest words that tell a story | random vectors |
 # | the words of the start | a random step of the same length |
-# | it grows, leaves its start, settles, flees from the words | a random walk |
-# | high centred scores | random vectors, most of all |
-# | two seeds share words of the step | **not** random directions, but a prompt with the opposite answers |
-# | tweets rated as people rate them | nothing: this was learned |
+# | a high cosine, centred or not | a random step of the same length |
+# | it grows, leaves its start, settles | a random walk |
+# | its step agrees with another seed's | a prompt with the opposite answers, somewhat less |
+# | two seeds share words of the step | **not** a random direction; but two prompts for like tasks hardly have them |
+# | tweets rated as people rate them | no control here: this was learned |
 #
-# So the prompt stands where any vector would that came as far from the same start, and what it learned shows in what
-# it does. Khashabi et al. (2022) even trained prompts that do a task while their nearest words are those of any text
-# one likes.
+# So what the prompt learned shows in what it does, on the rows on which one looks. Khashabi et al. (2022) even
+# trained prompts that do a task while their nearest words are those of any text one likes.
 #
-# Then can a prompt be read at all? One answer you have seen: put its nearest words in its place, and you have the
-# start, with {{found["start"].accuracy:.0%}}. A later chapter asks better questions.
+# Then can a prompt be read at all? Put its nearest words in its place, and you have the start, with
+# {{found["start"].accuracy:.0%}}, as random words have. A later chapter, on reading honestly, asks better questions.
 
 # %% [markdown]
 # ## Summary
-# - Every vector has nearest words. They say nothing until vectors that learned nothing have others.
-# - A virtual token that started at a word nearly always keeps it, after training as after a random step as long.
-# - A control is treated as the prompt is: the same start and lengths; for a centred reading, drawn around the mean
-#   word.
-# - A picture of a way needs a random walk beside it.
-# - The best control was trained to do something else. Where it reads the same, the reading is not about the task.
+# - Every vector has nearest words. They say something only if vectors that learned nothing have others.
+# - In this model a virtual token that started at a word keeps it, after training as after a random step as long.
+# - A control is treated as the prompt is: the same start, lengths and number of steps.
+# - The best control was trained to do something else. What it shares does not say what was learned.
 
 # %% [markdown]
 # ## Exercises
@@ -418,7 +448,7 @@ course.check("07-1", random_step_control)
 # ### Exercise 07-2: How far can a vector go before its word changes?
 # A word w of length |w| takes a step of length s *at right angles* to it; a random step in many dimensions is nearly
 # that. Predict the cosine between the new place and w. Then put in the two mean lengths of the first figure, and
-# compare with the mean cosine above table A.
+# compare with the mean cosine above the table "start + random step".
 
 
 # %%
@@ -442,8 +472,8 @@ course.check("07-2", cosine_after_step)
 
 # %% [markdown]
 # ### Exercise 07-3: The control that found commas
-# A colleague reads a prompt, centred, beside this control. "Random vectors score high," she reports, "so the prompt's
-# score is nothing much." What is wrong with her control?
+# A colleague reads a prompt whose start is unknown, centred, beside this control. "Random vectors score high," she
+# reports, "so the prompt's score is nothing much." What is wrong with her control?
 #
 # ```python
 # def control(prompt, words, generator):
@@ -483,24 +513,24 @@ from softprompt_lab import course
 course.check("07-3", diagnosed)
 
 # %% [markdown]
-# ### Exercise 07-4: Does the start have to speak of the task?
+# ### Exercise 07-4: A start that speaks of something else
 # `trained_from(text)` starts 4 vectors from a text, trains them to make plurals, and returns the share of 80 held-out
-# words that are right (an interval is some 6 to 10 points wide on either side) and how many start words are kept.
-# Choose at least two texts, one of which speaks of something else than the task (each takes about 20 s on two cores),
-# and write one sentence with the accuracy of every text.
+# words that are right and how many start words are kept. Choose at least two texts, one of which speaks of something
+# else than the task (each takes about 20 s on two cores), and write one sentence with the accuracy of every text. One
+# run on 80 words each shows no difference below about 15 points; `seed=1` makes a second run.
 
 # %%
 from softprompt_lab import PromptTuningConfig, SoftPromptModel
 from softprompt_lab import evaluate, load_base_model, load_task, reading, train
 
 
-def trained_from(text: str, steps: int = 60) -> tuple[float, int]:
+def trained_from(text: str, steps: int = 60, seed: int = 0) -> tuple[float, int]:
     """Train from a text; return the accuracy on held-out words and the number of start words that are kept."""
     base_model, tokenizer = load_base_model("smollm2")
     config = PromptTuningConfig(num_virtual_tokens=4, prompt_tuning_init_text=text)
     model, task = SoftPromptModel(base_model, config, tokenizer=tokenizer), load_task("words/plural")
     words, start = model.word_embeddings.detach(), model.prompt.detach().clone()
-    train(model, task, steps=steps, progress=False)
+    train(model, task, steps=steps, seed=seed, progress=False)
     before, after = (reading.nearest(each.detach(), words, k=1)[1] for each in (start, model.prompt))
     return evaluate(model, task).accuracy, int((before == after).sum())
 

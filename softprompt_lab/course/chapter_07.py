@@ -81,7 +81,7 @@ def starts_tried():
 
     Keep what each run returns: `{text: trained_from(text) for text in texts}`.
 
-    Then print the results and write: "From the instruction 92.5 % are right, from rain on the sea 90.0 %."
+    Print the results and write: "From the instruction X % are right, from rain on the sea Y %", and what follows.
     """
     sentence = (
         "From the instruction 92.5 % are right, from rain on the sea 90.0 %; 4 of 4 words stay."
