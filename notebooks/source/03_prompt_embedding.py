@@ -552,15 +552,14 @@ import softprompt_lab as lab
 tiny, tiny_tokenizer = lab.load_base_model("tiny", device="cpu")
 shop = lab.load_task("shop")
 print(shop.test[0]["Tweet text"])
-for skill in ("complaint", "topic", "tone", "urgent"):
-    print(f"{skill:10}", lab.load_task("shop", label_column=skill).test[0]["text_label"])
+print([lab.load_task("shop", label_column=s).test[0]["text_label"] for s in ("complaint", "topic", "tone", "urgent")])
 
 
 def accuracy(length, seed):
     """Train from random vectors of a length, in words' lengths, and return the accuracy on 200 messages."""
     vocabulary = tiny.get_input_embeddings().weight
-    start = torch.randn(8, vocabulary.shape[1], generator=torch.Generator().manual_seed(seed))
-    start = length * vocabulary.square().mean().sqrt() * start
+    random = torch.randn(8, vocabulary.shape[1], generator=torch.Generator().manual_seed(seed))
+    start = length * vocabulary.square().mean().sqrt() * random
     model = lab.SoftPromptModel(tiny, lab.PromptTuningConfig(8), tokenizer=tiny_tokenizer, start=start)
     lab.train(model, shop, steps=20, seed=seed, progress=False)
     return lab.evaluate(model, shop, limit=200).accuracy
