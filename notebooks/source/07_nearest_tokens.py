@@ -24,6 +24,7 @@ from torch.nn import functional
 from softprompt_lab import PromptTuningConfig, SoftPromptModel, course, evaluate, nearest_tokens, plots, reading, train
 from softprompt_lab.runs import zoo
 from softprompt_lab.saving import load_adapter
+from softprompt_lab.widgets import NeighbourExplorer
 
 run = zoo.load("tweets-seed0")  # a trained prompt with its base model, its task and its way
 model, task = run.model, run.task
@@ -96,9 +97,8 @@ frames["trained"] = nearest_tokens(trained, words, model.tokenizer, k=3)
 plots.neighbour_figure(frames, title=f"{kept} of {len(start)} virtual tokens keep the word from which they started")
 
 # %% [markdown]
-# {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) If you expected "awful" and
-# "lovely", so do most people. But the behaviour changed and the nearest words did not:
-# they cannot be what was learned, since they were there before.
+# {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) But the behaviour changed and
+# the nearest words did not: they cannot be what was learned, since they were there before.
 
 # %% tags=["check"]
 assert kept == len(start)
@@ -153,10 +153,10 @@ title = f"{kept} keep their word after training, {stays[0]} after a random step 
 plots.neighbour_figure(frames, title=title)
 
 # %% [markdown]
-# In the five draws, {{", ".join(map(str, stays))}} of {{len(start)}} keep their word. In {{words.shape[1]}} dimensions a
-# random step is nearly at right angles to every word, so all cosines shrink alike and the old word stays first
-# (exercise 07-2). What do such vectors do in front of {{ROWS}} test tweets? Beside them: random words, and random
-# vectors as long as the trained ones (about a minute on two cores).
+# In the five draws, {{", ".join(map(str, stays))}} of {{len(start)}} keep their word. In {{words.shape[1]}}
+# dimensions a random step is nearly at right angles to every word, so all cosines shrink alike and the old word stays
+# first (exercise 07-2). What do such vectors do in front of {{ROWS}} test tweets? Beside them: random words, and
+# random vectors as long as the trained ones (about a minute on two cores).
 
 # %%
 vectors = {"trained": trained, "start": start}
@@ -246,13 +246,19 @@ last = way[way.step == way.step.max()].groupby("kind").distance.median()
 plots.movement_figure(way, title="The prompt goes farther than a random walk whose steps are as long")
 
 # %% [markdown]
-# Both grow, leave their start and settle (the walk has the prompt's step lengths). But the prompt ends
-# {{last["prompt"]:.1f}} from its start and the walk {{last["random walk"]:.1f}}, so the prompt's steps point partly the
-# same way. That alone is no sign of learning: AdamW averages gradients over several steps, so noise could drift too.
+# Both leave their start and settle. But the prompt ends {{last["prompt"]:.1f}} from its start and the walk
+# {{last["random walk"]:.1f}}, so the prompt's steps point partly the same way. That alone is no sign of learning: AdamW
+# averages gradients over several steps, so noise could drift too.
+#
+# Go the way yourself: move the slider of steps with the arrow keys. Does a nearest word change? Then choose the dot
+# product, which prefers long words.
 
 # %% tags=["check"]
 assert last["prompt"] > last["random walk"]
 assert not (way.groupby(["kind", "virtual_token"]).token.nunique() > 1).any()
+
+# %%
+NeighbourExplorer(run, k=3)
 
 # %% [markdown]
 # ## The words of the step
@@ -403,7 +409,7 @@ assert {"·innocent", "·negative", "·positive"} <= set(shown["its step"].token
 # So what the prompt learned shows in what it does, on the rows on which one looks. Khashabi et al. (2022) even
 # trained prompts that do a task while their nearest words are those of any text one likes.
 #
-# Then can a prompt be read at all? Put its nearest words in its place, and you have the start, with
+# Put its nearest words in its place, and you have the start, with
 # {{found["start"].accuracy:.0%}}, as random words have. A later chapter, on reading honestly, asks better questions.
 
 # %% [markdown]
