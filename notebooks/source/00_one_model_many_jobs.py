@@ -138,9 +138,10 @@ pd.DataFrame({name: ask(name, *every) for name in names}, index=every).T
 
 # %% [markdown]
 # To the prompt `antonym`, the opposite of `France` is `{{ask("antonym", "France")[0]}}`. No pair of its training said
-# so, and the figure above was about words not seen either: a prompt is more than a list of its pairs. Read the line of
-# `knife` too: behind `plural` it becomes `{{ask("plural", "knife")[0]}}`, behind `past` `{{ask("past", "knife")[0]}}`.
-# Outside its job a prompt still does something: `language` answers every word with a language.
+# so, and the figure above was about words not seen either: a prompt is more than a list of its pairs. And `knife`:
+# behind `plural` it becomes `{{ask("plural", "knife")[0]}}`, behind `past` `{{ask("past", "knife")[0]}}`. Outside its
+# job a prompt may do anything: `language` answers every word with a language, `comparative` makes
+# `{{ask("comparative", "mouse")[0]}}` of `mouse`.
 #
 # ## A ninth job, trained by you
 #
@@ -160,10 +161,10 @@ shown[["text", "text_label", "rating"]]
 # rater** is a single person against the mean of the others: how often do both lie on the same side of 0, averaged over
 # raters and tweets? {{beside["ceiling"]:.0%}}.
 #
-# Words come between. The next cell takes the wording that does best in chapter 01, chosen on the validation tweets,
-# and asks two questions about every tweet. *By rank*: which of the two labels does the model find likelier? *Own
-# word*, or **exact match**: is the right label, to the letter, the one of all {{len(tokenizer):,}} tokens that it
-# would write next? This takes about 15 s on two cores.
+# Between these two lies what words can do. The next cell takes the wording that does best in chapter 01, chosen on
+# the validation tweets, and asks two questions about every tweet. *By rank*: which of the two labels does the model
+# find likelier? *Own word*, or **exact match**: when it may write any of its {{len(tokenizer):,}} tokens, does it
+# write exactly the right label? This takes about 15 s on two cores.
 
 # %%
 wording = "Tweet: {text}\nSentiment: "
@@ -188,17 +189,17 @@ print("instruction:", tweets.instruction)
 shown[["text", "before"]]
 
 # %% [markdown]
-# Before the training, keep two things to compare with afterwards: the scores of all tokens behind `plural` and `mouse`,
-# and a copy of the base model's weights.
+# Before the training, keep two things to compare with afterwards: the score of every token behind `plural` and
+# `mouse`, and a copy of the base model's weights.
 
 
 # %%
 def scores(prompt, word):
-    """The scores of all V tokens behind a word, with this prompt in front."""
+    """The score of every token behind a word, with this prompt in front."""
     model.set_prompt(prompt)
-    ids = tokenizer(f"{word} ->", return_tensors="pt").input_ids  # (1, T)
+    ids = tokenizer(f"{word} ->", return_tensors="pt").input_ids
     with torch.no_grad():
-        return model(ids).logits[0, -1]  # (V,)
+        return model(ids).logits[0, -1]
 
 
 mice = scores("plural", "mouse")
@@ -242,14 +243,14 @@ assert tuned.exact_match > 2 * told.exact_match
 assert tuned.n >= 200
 
 # %% [markdown]
-# From the same eight vectors, training went from {{measured["untrained prompt"].accuracy:.1%}} to
-# {{measured["trained prompt"].accuracy:.1%}} by rank; the best wording has {{measured["best wording"].accuracy:.1%}},
-# a human rater {{beside["ceiling"]:.0%}}. In the own word it went from
-# {{measured["untrained prompt"].exact_match:.1%}} to {{measured["trained prompt"].exact_match:.1%}}. Part of that is
-# spelling: `Positive.` with a capital counts as wrong. So training did two things: the answer is now one of two
-# words, and the choice between them is better. This is one run on one kind of text: chapter 04 has other seeds,
-# chapter 05 a task on which little is learned. (Another number type moves such figures by a tweet or two; later
-# chapters use `float32`.) Now read what the model writes, before and after.
+# By rank the eight vectors went from {{measured["untrained prompt"].accuracy:.1%}} to
+# {{measured["trained prompt"].accuracy:.1%}}; the best wording has {{measured["best wording"].accuracy:.1%}}, a human
+# rater {{beside["ceiling"]:.0%}}. As own word they went from {{measured["untrained prompt"].exact_match:.1%}} to
+# {{measured["trained prompt"].exact_match:.1%}}. Part of that is spelling: `Positive.` with a capital counts as
+# wrong. So training did two things: the answer is now one of two words, and the choice between them is better. This
+# is one run on one kind of text: chapter 04 has other seeds, chapter 05 a task on which little is learned. (Another
+# number type moves such figures by a tweet or two; later chapters use `float32`.) Now read what the model writes,
+# before and after.
 
 # %%
 shown["after"] = answers(model, tweets, shown["text"].tolist(), max_new_tokens=10)
@@ -296,7 +297,7 @@ print(f"one prompt: {kept / 1e3:.1f} KB; the base model: {whole / 1e6:.0f} MB, a
 batch = tokenizer([tweets.prompt(text) for text in tweets.train["text"][:8]]).input_ids
 B, (P, D), T = len(batch), model.prompt_by_name("tweets").shape, max(map(len, batch))
 V, L = len(tokenizer), base_model.config.num_hidden_layers
-plots.letters_figure(B, P, T, D, V, L, title="A prompt makes each row longer by P vectors; no other shape changes")
+plots.letters_figure(B, P, T, D, V, L, title="A prompt makes each row longer by P, in and out; D, L and V stay")
 
 # %% [markdown]
 # **B** counts the rows that are worked on together, **P** the virtual tokens, **T** the tokens of the text, **D** the
@@ -394,7 +395,7 @@ course.check("00-2", majority_accuracy)
 # Can a wording of yours be as good as a trained prompt? Write two or more, each a text with `{text}` where the tweet
 # goes, and measure them with `by_rank` (about 10 s each); `by_rank()` measures a prompt of the zoo on the same
 # tweets. Then write one sentence that your numbers support: it names the best accuracy of a wording, and the majority
-# beside it. Hand in `{"accuracies": {...}, "sentence": "..."}`.
+# beside it. Hand in `{"accuracies": {wording: share, ...}, "sentence": "..."}`, with what `by_rank` returned.
 
 # %%
 from softprompt_lab import evaluate, load_base_model, load_task

@@ -402,7 +402,7 @@ assert {"·innocent", "·negative", "·positive"} <= set(shown["its step"].token
 # | the words of the start | a random step of the same length |
 # | a high cosine, centred or not | a random step of the same length |
 # | it grows, leaves its start, settles | a random walk |
-# | its step agrees with another seed's | a prompt with the opposite answers, somewhat less |
+# | its step agrees with another seed's | a prompt with opposite answers, somewhat less |
 # | two seeds share words of the step | **not** a random direction; but two prompts for like tasks hardly have them |
 # | tweets rated as people rate them | no control here: this was learned |
 #
