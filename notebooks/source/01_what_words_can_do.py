@@ -29,8 +29,8 @@ plots.accuracy_comparison(two, **levels, title="Same model, same tweets: only th
 # asking is worse than not reading the tweets. The dashed line is the **human rater**: one person against the
 # mean of the others, counted as in chapter 00.
 #
-# Load the tweets and the frozen base model: SmolLM2-135M-Instruct, trained on web pages and code, then on chats, whose
-# form is not used here.
+# Load the tweets and the frozen base model: SmolLM2-135M-Instruct, trained on web pages and code, then on chats; here
+# it gets plain text.
 
 # %% tags=["setup"]
 import textwrap
@@ -93,7 +93,7 @@ for wording in wordings[:3]:
     print(repr(asked[-24:]), "->", repr(tokenizer.decode(new, skip_special_tokens=True)))
 
 # %% [markdown]
-# Such answers are hard to score.
+# Such answers are hard to score; the third is empty.
 #
 # ## Choose among the labels: rank classification by hand
 #
@@ -125,8 +125,8 @@ ours, theirs = found["p"] / found["p"].sum(), label_probabilities(base_model, as
 assert np.allclose(ours, theirs.iloc[0], atol=1e-4)
 
 # %% [markdown]
-# A label of several tokens has a product of probabilities, so their logarithms add up (Exercise 01-1). It has several
-# behind the tenth wording, where the line break at the end counts as its first token.
+# A label of several tokens has the product of their probabilities, so the logarithms add up (Exercise 01-1). So it is
+# in the tenth wording: it ends in a line break, which is scored as the label's first token.
 #
 # ## One accuracy, and how sure it is
 #
@@ -214,7 +214,8 @@ assert len(task.with_template(wordings[9]).encode(tokenizer, tweet, "positive")[
 # The column *answers positive* is the clue. {{first.majority_baseline:.0%}} of these tweets are positive, but the
 # wordings call between {{beside["answers positive"].min():.0%}} and {{beside["answers positive"].max():.0%}} of them
 # so. Take the wording that begins with "Q:". For each tweet, subtract the log-probability of "negative" from that of
-# "positive": above 0, the answer is "positive". 0.7 **nats** (natural logarithms) are a factor of two.
+# "positive": above 0, the answer is "positive". Differences of natural logarithms are counted in **nats**: 0.7 nats
+# make one label twice as likely as the other.
 
 
 # %%
@@ -265,8 +266,7 @@ assert beside["AUC"].min() < 0.7
 # - **Ask about nothing.** What the model answers to an empty tweet is the wording's own lean, so subtract it.
 # - **Ask about nothing three times.** Subtract the mean lean of three texts without content (contextual calibration,
 #   Zhao et al. 2021).
-# - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of
-#   the measured tweets lies above it.
+# - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of the measured tweets lies above it, which takes many tweets together.
 
 # %%
 course.vote("01-b")
@@ -311,7 +311,7 @@ assert abs(mended(measured[1], margins(measured[1]).quantile(1 - share)) - measu
 
 # %% [markdown]
 # Less the empty tweet, {{(change > 0).sum()}} wordings gain and {{(change < 0).sum()}} lose, as ten coins would: that
-# shows neither help nor harm. Perhaps a form with a hole in it is too odd a text. Three texts do no better.
+# shows neither help nor harm.  Three texts do no better.
 #
 # With the border at the training share the mean of the ten rises from {{by_kind.mean()["as asked"]:.0%}} to
 # {{by_kind.mean()["border at the training share"]:.0%}}, without any training. It works because
@@ -425,7 +425,7 @@ assert len(bits) == 10
 # %% [markdown]
 # In pairs, each of the nine is clearly worse. The wording alone costs {{shots["tokens"].iloc[0]:.0f}} tokens
 # with every tweet; sixteen examples cost {{shots["tokens"].iloc[-3:].min():.0f}} to
-# {{shots["tokens"].iloc[-3:].max():.0f}}, by the draw (no text is cut).
+# {{shots["tokens"].iloc[-3:].max():.0f}}, (no text is cut).
 #
 # ## The open line
 #
@@ -456,7 +456,7 @@ plots.accuracy_comparison(lines, **levels, title=title)
 # - An accuracy stands beside its majority, its interval and, where there is one, a human rater. Two prompts on the same
 #   rows are compared by the rows on which only one is right.
 # - A wording moves the border between the answers: one below the majority may still rank the texts well. The training
-#   share mends much of that where the measured rows share it.
+#   share mends much of that where the measured rows have it too.
 # - The winner of a choice owes a part of its lead to luck. Choose on some rows, report on others.
 # - Examples teach the form. On words they help; on tweets, as asked, no draw beat the best wording.
 
