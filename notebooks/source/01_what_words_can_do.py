@@ -266,7 +266,7 @@ assert beside["AUC"].min() < 0.7
 # - **Ask about nothing.** What the model answers to an empty tweet is the wording's own lean, so subtract it.
 # - **Ask about nothing three times.** Subtract the mean lean of three texts without content (contextual calibration,
 #   Zhao et al. 2021).
-# - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of the measured tweets lies above it, which takes many tweets together.
+# - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of the measured tweets lies above it, which takes many tweets.
 
 # %%
 course.vote("01-b")
@@ -445,8 +445,8 @@ plots.accuracy_comparison(lines, **levels, title=title)
 # %% [markdown]
 # The best wording, chosen on validation rows, reaches {{shots["accuracy"].iloc[0]:.1%}}, the trained prompt
 # {{one_run["accuracy"].item():.1%}}, a human rater {{level["human rater"]:.1%}}. (Chapter 00 runs in another number
-# type than `float32`, which moves such figures by a tweet or two.) One run may be luck, and no model larger than 135
-# million weights was measured. To the model words are vectors, and there are many more vectors than words. [Chapter
+# type than `float32`, which moves such figures by a tweet or two.) One run may be luck, and no larger model was
+# measured. To the model words are vectors, and there are many more vectors than words. [Chapter
 # 02](02_concatenation_by_hand.ipynb) puts vectors in front that are no words, and [chapter 04](04_training.ipynb)
 # fills the line.
 #
