@@ -266,7 +266,8 @@ assert beside["AUC"].min() < 0.7
 # - **Ask about nothing.** What the model answers to an empty tweet is the wording's own lean, so subtract it.
 # - **Ask about nothing three times.** Subtract the mean lean of three texts without content (contextual calibration,
 #   Zhao et al. 2021).
-# - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of the measured tweets lies above it, which takes many tweets.
+# - **Use the training share.** {{share:.0%}} of the training tweets are positive. Put the border where that share of
+#   the measured tweets lies above it, which takes many tweets.
 
 # %%
 course.vote("01-b")

@@ -168,8 +168,8 @@ plots.answer_shares(
 )
 
 # %% [markdown]
-# The random vectors change the answer too, but not to anything useful: they lie far from every word. Where a prompt
-# should start is the question of chapter 03.
+# Behind the random vectors the likeliest token is a bare space, as without a prompt: of the task they say nothing.
+# Where a prompt should start is the question of chapter 03.
 #
 # ## Mask and labels grow with the input
 #
@@ -381,11 +381,10 @@ assert abs(loss.item() - run(ids, mask, start[:0], labels).loss.item()) < 1e-3
 # The prompt learned to stop, because the end token was a label, and it stayed much nearer to its words than they are
 # to others.
 #
-# With n = {{after.n}} the intervals are wide. Five examples in front reach {{spread["5 examples"]}}, as drawn,
-# four vectors trained for 100 steps {{spread["trained"]}}, as seeded: the ten steps cannot be told from either.
-# Twenty examples are ahead in each draw, with {{spread["20 examples"]}}, but take {{tokens_taken["20 examples"]:.0f}}
-# tokens beside every word (five take {{tokens_taken["5 examples"]:.0f}}, prompt and arrow
-# {{P + len(task.encode(tokenizer, "")[0])}}).
+# With n = {{after.n}} the intervals are wide. Five examples in front reach {{spread["5 examples"]}}, as drawn, four
+# vectors trained for 100 steps {{spread["trained"]}}, as seeded: the ten steps lie among them. Twenty examples are
+# ahead in each draw, with {{spread["20 examples"]}}, but take {{tokens_taken["20 examples"]:.0f}} tokens beside every
+# word (five take {{tokens_taken["5 examples"]:.0f}}, prompt and arrow {{P + len(task.encode(tokenizer, "")[0])}}).
 #
 # What do the four words get now?
 
@@ -422,18 +421,19 @@ assert (right - alone).abs().max() < 1e-3
 assert (left - alone).abs().max() > 0.1
 
 # %% [markdown]
-# Padded left the row loses its logits. Draw that batch:
+# Padded on the left, the row gets other logits than alone. Draw that batch:
 
 # %%
 title = "On the left, the pads stand between prompt and text"
 plots.concatenation_diagram(P, *sizes, "left", tokens, title=title)
 
 # %% [markdown]
-# The model numbers the places of its input 0, 1, 2, ... from the left, pads included: these are the *positions*. So in
-# row 1 no token looks at the pads, but the text lies farther from its prompt than in training. If that is the reason,
-# then three things must hold. The error grows with the number of pads. It vanishes without a prompt, since this model
-# uses only distances between positions (rotary), and a text that moves as a whole keeps its own. And it vanishes
-# if positions are the running sum of the mask, where pads add nothing. About ten seconds:
+# The model numbers the places of its input 0, 1, 2, ... from the left, pads included: these are the *positions*. So
+# in row 1 no token looks at the pads, but the text lies farther from its prompt than in training. If that is the
+# reason, then three things must hold. The error grows with the number of pads. It vanishes without a prompt, since
+# this model uses only distances between positions (*rotary*), and a text that moves as a whole
+# keeps its own. And it vanishes if positions are the running sum of the mask, where pads add nothing. About ten
+# seconds:
 
 # %%
 unseen = batch_of([task.encode(tokenizer, row["word"], row["text_label"]) for row in task.validation][:ASKED])
@@ -488,7 +488,7 @@ assert (generated - left).abs().max() < 1e-3
 assert (by_us - alone).abs().max() < 1e-3
 
 # %% [markdown]
-# PEFT {{peft.__version__}} does neither, in either way. With it and this model, train with pads on the right and
+# PEFT {{peft.__version__}} does neither. With it and this model, train with pads on the right and
 # generate row by row. The BLOOM model of PEFT's example notebook counts positions from the mask, so it is not
 # affected; exercise 02-5 asks which models are.
 #
@@ -657,7 +657,7 @@ def by_measuring():
 
 
 # %% [markdown]
-# Write the letters before you measure; once they stand here, this cell measures too.
+# Write the letters as one text, such as "AE"; once they stand here, this cell measures too.
 
 # %%
 from softprompt_lab import course
