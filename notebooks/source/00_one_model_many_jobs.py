@@ -324,7 +324,7 @@ plots.letters_figure(B, P, T, D, V, L, title="A prompt makes each row longer by 
 #
 # - A base model stays frozen. A soft prompt is P vectors of width D in front of its input, and nothing else is trained.
 # - Exchanging the prompt exchanges the job; exchanging it back gives the old scores to the last bit.
-# - A prompt is more than its pairs: most skills are right on most words not seen. 
+# - A prompt is more than its pairs: most skills are right on most words not seen.
 # - An accuracy stands beside the majority baseline, an interval, the best wording and, where there is one, a human
 #   rater, always on rows that training did not see.
 # - Right *by rank* and right as the model's *own word* are two things. A bare wording got the first, training both.
