@@ -381,10 +381,11 @@ assert abs(loss.item() - run(ids, mask, start[:0], labels).loss.item()) < 1e-3
 # The prompt learned to stop, because the end token was a label, and it stayed much nearer to its words than they are
 # to others.
 #
-# With n = {{after.n}} the intervals are wide. Five examples in front reach {{spread["5 examples"]}}, as drawn, four
-# vectors trained for 100 steps {{spread["trained"]}}, as seeded: the ten steps lie among them. Twenty examples are
-# ahead in each draw, with {{spread["20 examples"]}}, but take {{tokens_taken["20 examples"]:.0f}} tokens beside every
-# word (five take {{tokens_taken["5 examples"]:.0f}}, prompt and arrow {{P + len(task.encode(tokenizer, "")[0])}}).
+# With n = {{after.n}} the intervals are wide. Five examples in front reach {{spread["5 examples"]}}, four
+# vectors trained for 100 steps {{spread["trained"]}}: the ten steps lie among them. Twenty examples are
+# ahead in each draw, with {{spread["20 examples"]}} (intervals overlap), but take {{tokens_taken["20 examples"]:.0f}}
+# tokens beside every word (five take {{tokens_taken["5 examples"]:.0f}}, prompt and arrow
+# {{P + len(task.encode(tokenizer, "")[0])}}).
 #
 # What do the four words get now?
 
@@ -421,7 +422,7 @@ assert (right - alone).abs().max() < 1e-3
 assert (left - alone).abs().max() > 0.1
 
 # %% [markdown]
-# Padded on the left, the row gets other logits than alone. Draw that batch:
+# Padded on the left, the row gets other logits than alone. Drawn with the answers, as in training:
 
 # %%
 title = "On the left, the pads stand between prompt and text"
