@@ -29,7 +29,7 @@ plots.accuracy_comparison(two, **levels, title="Same model, same tweets: only th
 # asking is worse than not reading the tweets. The dashed line is the **human rater**: one person against the
 # mean of the others, counted as in chapter 00.
 #
-# Load the tweets and the frozen base model: SmolLM2-135M-Instruct, trained on web pages and code, then on chats; here
+# The frozen base model is SmolLM2-135M-Instruct, trained on web pages and code, then on chats; here
 # it gets plain text.
 
 # %% tags=["setup"]
@@ -115,7 +115,7 @@ found = pd.DataFrame({"log p": log_p}).assign(p=lambda table: np.exp(table["log 
 found.assign(share=found["p"] / found["p"].sum()).round(4)
 
 # %% [markdown]
-# The package does this for many texts.
+# The package's way:
 
 # %%
 label_probabilities(base_model, asked, [tweet], tokenizer=tokenizer).round(4)
