@@ -57,7 +57,7 @@ plots.answer_shares(
 # run is another draw than theirs, and section 5 puts it beside three others.
 
 # %% tags=["setup", "parameters"]
-STEPS, SHORT, FEW = 100, 12, 60  # of the main run, of the three rates, and of the run on few rows
+STEPS, SHORT, FEW = 100, 20, 40  # of the main run, of the three rates, and of the run on few rows
 VALIDATION, TEST = 200, None  # rows that are measured; None is all of them
 SEED = 3  # of the order of the rows: any number
 
@@ -229,7 +229,7 @@ assert found.exact_match > 0.8
 #
 # ## 3 Too small, right, too large
 #
-# Train three times for {{SHORT}} steps, with rates that are thirty times apart (30 s).
+# Train three times for {{SHORT}} steps, with rates that are thirty times apart (50 s).
 
 # %%
 course.vote("04-b")
@@ -263,7 +263,7 @@ pd.DataFrame(
 # needs more steps. At 1 it is {{away[1.0]:.0f}} times its length away, so the instruction that it started from is
 # gone; its training loss comes down to nearly that of 0.03, and yet it is right on fewer new tweets.
 #
-# Watch it yourself. The next cell begins a run at rate 1 (15 s). Then set the
+# Watch it yourself. The next cell begins a run at rate 1 (20 s). Then set the
 # field to 0.001 or 0.03 and press *Start*: every run begins at the same start.
 
 # %%
@@ -286,7 +286,7 @@ assert rates[rates["kind"] == "rate 1"]["loss"].max() > 1.2 * rates["loss"].iloc
 # ## 4 Fifty rows, six hundred rows
 #
 # With {{len(task.train)}} rows, 8 a step, every training loss until step {{len(task.train) // 8}} is that of rows new
-# to the prompt. With 50 rows each comes about {{8 * FEW / 50:.0f}} times in {{FEW}} steps. Train on 50 (50 s).
+# to the prompt. With 50 rows each comes about {{8 * FEW / 50:.0f}} times in {{FEW}} steps. Train on 50 (35 s).
 
 # %%
 fifty = replace(task, train=task.train.select(range(50)))
@@ -318,8 +318,8 @@ plots.curves_figure(
 
 # %% tags=["check"]
 small, large = at.xs("50 rows, training")["loss"][FEW], at.xs("50 rows, validation")["loss"][FEW]
-assert small < 0.05
-assert large > 5 * small
+assert small < 0.1
+assert large > 2 * small
 assert at.loc[("600 rows, validation", FEW), "loss"] < 1.5 * at.loc[("600 rows, training", FEW), "loss"]
 
 # %% [markdown]
