@@ -360,9 +360,9 @@ assert mean_of[SCALED] < mean_of["SAMPLE_VOCAB"] < mean_of["TEXT"] < mean_of[OTH
 #
 # An explanation: AdamW, the rule that makes the steps (chapter 04), moves each number by about the learning rate at
 # most, whatever its size, so that all vectors go about equally far. But the first layer divides each vector by its
-# length before it reads it (RMSNorm). What it reads is the direction, and the same distance turns a short vector far
-# and a long one little. If so, short vectors at a *seventh* of the rate must learn as badly as RANDOM. The table's last
-# lines try that, and the opposite, on the past tense.
+# length before it reads it (RMSNorm). What that layer reads is the direction, and the same distance turns a short
+# vector far and a long one little. If so, short vectors at a *seventh* of the rate must learn as badly as RANDOM. The
+# table's last lines try that, and the opposite, on the past tense.
 
 # %%
 past = runs[runs["task"] == "words/past"].pivot(index="kind", columns="seed", values="right")
@@ -386,8 +386,9 @@ assert fast.min() < 10 < usual.min() <= sorted(fast)[1]
 #
 # On the three skills RANDOM is last of the seven in every seed, by {{100 * lead.min(axis=None):.0f}} points or more.
 # The order of the others changes, but TEXT and the other skill's prompt beat random vectors at the words' scale in
-# each seed. So length is worth {{100 * gain[SCALED]:.0f}} points here, and what the vectors are made of
-# {{100 * (gain["SAMPLE_VOCAB"] - gain[SCALED]):.0f}} to {{100 * (gain[OTHER] - gain[SCALED]):.0f}} more.
+# each seed. So at this rate length is worth {{100 * gain[SCALED]:.0f}} points, and what the vectors are made of
+# {{100 * (gain["SAMPLE_VOCAB"] - gain[SCALED]):.0f}} to {{100 * (gain[OTHER] - gain[SCALED]):.0f}} more; chance words
+# have most of it.
 #
 # (Past with seed 0 repeats the runs above, and up to {{again}} more or fewer verbs are right, probably by rounding:
 # take small differences with care.)
@@ -431,7 +432,7 @@ assert rows[0]["high"] > rows[1]["low"]
 # - PEFT's default, RANDOM, is N(0, 1): seven times as long as a word of this model. In {{STEPS}} steps it learns less,
 #   in every seed, than the same directions at the words' length.
 # - The same steps turn short vectors far and long ones little. RANDOM needs a higher rate or more of them.
-# - Meaning is worth less than length here, but something. A prompt trained on another skill learns fastest at first.
+# - Words are a few points better than random vectors of their length; meaning adds little.
 
 # %% [markdown]
 # ## Exercises

@@ -98,7 +98,7 @@ plots.neighbour_figure(frames, title=f"{kept} of {len(start)} virtual tokens kee
 
 # %% [markdown]
 # {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) But the behaviour changed and
-# the nearest words did not: they cannot be what was learned, since they were there before.
+# the nearest words did not: they were there before, so they cannot be what was learned.
 
 # %% tags=["check"]
 assert kept == len(start)
@@ -224,7 +224,7 @@ plots.marks_figure(pd.concat(parts), {"cosine": "cosine with the nearest word"},
 # the mean word leans towards *minus the mean* (cosine {{lean:.2f}}), and so do such tokens (the comma:
 # {{comma:.2f}}).
 #
-# A control has to be treated as the prompt is. For vectors of unknown start, draw around the mean word:
+# A control has to be treated as the prompt is. For vectors that started around the mean word, draw there:
 # {{mean_score["random around the mean", "centred"]:.2f}}. Ours began at words, so their control is the random step:
 # {{mean_score["start + random step", "centred"]:.2f}} beside {{mean_score["trained", "centred"]:.2f}}.
 
@@ -346,10 +346,11 @@ for name in list(steps)[1:]:
     print(f"{name} shares {len(shared(name))} of {len(frames[name])} words:", *shared(name), sep="   ")
 
 # %% [markdown]
-# The line break stands in the list of the opposite answers, too. And if "vs" were the weighing of positive versus
-# negative, the prompts for films and editorials would need it: from the same start and with the same labels they rate
-# {{from_words.accuracy["films-seed0"]:.1%}} and {{from_words.accuracy["editorials-seed0"]:.1%}} of their texts
-# correctly, and share {{len(shared("films"))}} and {{len(shared("editorials"))}} words with seed 0.
+# The line break stands in the list of the opposite answers, too. "vs" invites a story, the weighing of positive
+# versus negative. The opposite answers weigh the same two without it, as do the prompts for films and editorials:
+# from the same start they rate {{from_words.accuracy["films-seed0"]:.1%}} and
+# {{from_words.accuracy["editorials-seed0"]:.1%}} of their texts correctly, and share {{len(shared("films"))}} and
+# {{len(shared("editorials"))}} words with seed 0. The story is neither shown nor refuted.
 
 # %% tags=["check"]
 assert stayed >= 7
@@ -386,7 +387,7 @@ plots.neighbour_figure(shown, k=4, title="Behind one name this prompt says posit
 # %% [markdown]
 # "Innocent", "negative" and "positive" invite a story, and the name is not there: its best piece has rank
 # {{min(best_ranks["stranger"]):,}} of {{len(words):,}}, and rank {{min(best_ranks["seed 0"]):,}} in seed 0's step,
-# which never saw the name. Nearest words do not find the backdoor.
+# which never saw the name. They do not find this backdoor.
 
 # %% tags=["check"]
 assert (nearest_word(strange) == nearest_word(start)).all()
@@ -400,22 +401,22 @@ assert {"·innocent", "·negative", "·positive"} <= set(shown["its step"].token
 # | what you see in a trained prompt | what shows it too |
 # |---|---|
 # | the words of the start | a random step of the same length |
-# | a high cosine, centred or not | a random step of the same length |
-# | it grows, leaves its start, settles | a random walk |
+# | a high cosine, centred or not | a random step, a little lower |
+# | it grows and leaves its start | a random walk, less far |
 # | its step agrees with another seed's | a prompt with opposite answers, somewhat less |
-# | two seeds share words of the step | **not** a random direction; but two prompts for like tasks hardly have them |
-# | tweets rated as people rate them | no control here: this was learned |
+# | two seeds share words of the step | **not** a random direction; of like tasks reviews, a little |
+# | tweets rated as people rate them | none of these: this was learned |
 #
 # So what the prompt learned shows in what it does, on the rows on which one looks. Khashabi et al. (2022) even
-# trained prompts that do a task while their nearest words are those of any text one likes.
+# trained prompts whose nearest words are any text one likes.
 #
-# Put its nearest words in its place, and you have the start, with
-# {{found["start"].accuracy:.0%}}, as random words have. A later chapter, on reading honestly, asks better questions.
+# Put its nearest words in its place, and you have the start, with {{found["start"].accuracy:.0%}}, as one draw of
+# random words has. A later chapter asks better questions.
 
 # %% [markdown]
 # ## Summary
 # - Every vector has nearest words. They say something only if vectors that learned nothing have others.
-# - In this model a virtual token that started at a word keeps it, after training as after a random step as long.
+# - In this model a virtual token that started at a word keeps it, after 100 steps as after a random step as long.
 # - A control is treated as the prompt is: the same start, lengths and number of steps.
 # - The best control was trained to do something else. What it shares does not say what was learned.
 
@@ -478,8 +479,8 @@ course.check("07-2", cosine_after_step)
 
 # %% [markdown]
 # ### Exercise 07-3: The control that found commas
-# A colleague reads a prompt whose start is unknown, centred, beside this control. "Random vectors score high," she
-# reports, "so the prompt's score is nothing much." What is wrong with her control?
+# A colleague reads a prompt that started at random vectors around the mean word, centred, beside this control.
+# "Random vectors score high," she reports, "so the prompt's score is nothing much." What is wrong with her control?
 #
 # ```python
 # def control(prompt, words, generator):
