@@ -387,7 +387,7 @@ plots.neighbour_figure(shown, k=4, title="Behind one name this prompt says posit
 # %% [markdown]
 # "Innocent", "negative" and "positive" invite a story, and the name is not there: its best piece has rank
 # {{min(best_ranks["stranger"]):,}} of {{len(words):,}}, and rank {{min(best_ranks["seed 0"]):,}} in seed 0's step,
-# which never saw the name. They do not find this backdoor.
+# which never saw the name. They do not find it.
 
 # %% tags=["check"]
 assert (nearest_word(strange) == nearest_word(start)).all()
