@@ -189,7 +189,8 @@ print("patient 1's optimizer holds patient 1's prompt:", optimizer.param_groups[
 draw(curves, "Two flat lines, of two causes")
 
 # %% tags=["check"]
-assert torch.equal(model.prompt, start) and optimizer.param_groups[0]["params"][0] is not model.prompt
+assert torch.equal(model.prompt, start)
+assert optimizer.param_groups[0]["params"][0] is not model.prompt
 assert moved["patient 1"] == 0 < moved["rate 3e-5"] < 0.05 * moved["healthy"]
 ends = {name: sum(losses[-10:]) / 10 for name, losses in curves.items()}
 assert ends["healthy"] < 0.5 * min(ends["patient 1"], ends["rate 3e-5"])
@@ -324,8 +325,10 @@ draw(two | {"a coin between two labels": [0.5 * math.log(2)] * LONGER}, "Only on
 stuck, longer, slower, left = (
     {key: float(str(each).strip("%")) for key, each in one.items()} for one in found.values()
 )
-assert stuck["no"] >= 0.95 * ROWS and stuck["written exactly"] == stuck["new rows"]
-assert max(stuck["training rows"], longer["new rows"]) < 60 and slower["new rows"] < 70
+assert stuck["no"] >= 0.95 * ROWS
+assert stuck["written exactly"] == stuck["new rows"]
+assert max(stuck["training rows"], longer["new rows"]) < 60
+assert slower["new rows"] < 70
 assert left["new rows"] > 95
 assert sum(curves["patient 4"][-20:]) / 20 > 0.7
 
@@ -524,21 +527,21 @@ course.check("05-2", answer)
 #
 # ### Patient 8: it does not stop
 #
-# Now with a number copied from a tutorial for another model (8 s).
+# Now with a number copied from a tutorial for another model (3 s).
 
 # %%
-rambling = {name: write(run.model, questions(run), 3) for name, run in skills.items()}
-print("exact:", {name: exact(skills[name], rambling[name]) for name in names})
-print("token 3 here is", repr(tokenizer.decode([3])))
 past = skills["words-past"]
+rambling = write(past.model, questions(past), 3)
+print("exact:", exact(past, rambling))
+print("token 3 here is", repr(tokenizer.decode([3])))
 asked = tokenizer(questions(past)[0], return_tensors="pt")
 raw = past.model.generate(**asked, max_new_tokens=4, do_sample=False, eos_token_id=3)
 print("with special tokens:", repr(tokenizer.decode(raw[0])))
-pd.DataFrame({"word": words, "notebook": notebook["words-past"][:6], "now": rambling["words-past"][:6]})
+pd.DataFrame({"word": words, "notebook": notebook["words-past"][:6], "now": rambling[:6]})
 
 # %% tags=["check"]
 assert tokenizer.eos_token in tokenizer.decode(raw[0])
-assert max(exact(skills[name], rambling[name]) for name in names) < 0.1
+assert exact(past, rambling) < 0.1
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 05-3: Patient 8
@@ -692,8 +695,8 @@ print("\n".join(map(repr, written[3][:3])))
 # %% tags=["check"]
 assert going_on[0] > 13 > 3 > going_on[1]
 assert nats[0] > nats[1] + 1
-first = [tutorial_row(*pair)[1] for pair in zip(*(task.validation[:16][key] for key in ("Tweet text", "text_label")))]
-assert all(target[-1:] == [tokenizer.pad_token_id] for target in first)
+first = task.validation.select(range(16))
+assert all(tutorial_row(row["Tweet text"], row["text_label"])[1][-1:] == [tokenizer.pad_token_id] for row in first)
 
 # %% [markdown]
 # All prices together, on `smollm2` and our data:
