@@ -36,8 +36,7 @@ assert seeds["loss 10"].max() < 0.05 * seeds["loss 1"].min()
 # %% [markdown]
 # The upper three dots would be reported as a success, and the training loss agrees: on average it falls from
 # {{seeds["loss 1"].mean():.1f}} nats a token in the first epoch to {{seeds["loss 10"].mean():.2f}} in the last. Of the
-# lower three one lies a little above the dotted line (always saying the commoner answer), two
-# cannot be told from it.
+# lower three one lies a little above the dotted line (always saying the commoner answer), two cannot be told from it.
 #
 # ## 1 The list on the wall
 #
@@ -175,7 +174,7 @@ curves = {"patient 1": fit(model, optimizer, deal(shop, STEPS))}
 plots.training_curve(curves["patient 1"], title="Patient 1: no learning to be seen")
 
 # %% [markdown]
-# A flat loss has several causes. After your vote two other prompts are trained (8 s).
+# After your vote two other prompts are trained (8 s).
 
 # %%
 course.vote("05-a")
@@ -283,7 +282,7 @@ with torch.no_grad():
     restarted.prompt.copy_(third.prompt)
 tomorrow = measured("tomorrow, from the file", restarted, urgent)
 control = measured("today, an untrained prompt", new_model(own_base, tiny_tokenizer, urgent), urgent)
-plots.accuracy_comparison([today, tomorrow, control], today["majority"], title="Patient 3, before and after the restart")
+plots.accuracy_comparison([today, tomorrow, control], today["majority"], title="Patient 3, before and after a restart")
 
 # %% tags=["check"]
 assert today["accuracy"] > 0.85
@@ -292,9 +291,8 @@ assert control["accuracy"] > today["accuracy"] - 0.05
 
 # %% [markdown]
 # It is **fault i**. The line unfroze every weight, and at this rate the base did the learning: it is right on
-# {{control["accuracy"]:.1%}} even behind an untrained prompt. Chapter 04's hash of the
-# weights finds the fault. *Fix*: freeze the base, and find out why the prompt had no
-# gradient.
+# {{control["accuracy"]:.1%}} even behind an untrained prompt. Chapter 04's hash of the weights finds the fault. *Fix*:
+# freeze the base, and find out why the prompt had no gradient.
 #
 # ### Patient 4: one answer for everything
 #
@@ -334,9 +332,8 @@ assert sum(curves["patient 4"][-20:]) / 20 > 0.7
 
 # %% [markdown]
 # It is **fault g** (n = {{on_new.n}}, majority {{on_new.majority_baseline:.1%}}), by exclusion: the same rows and
-# rate work with another seed. The loss stays where it began, above even a coin's (half of the tokens are ends, which
-# a coin gets for nothing). A plateau can end suddenly, as the other seed's did, or not within your steps; here
-# neither more steps nor a smaller rate was enough. It fails on training rows too, so it has not learned them by
+# rate work with another seed. The loss stays where it began, above even a coin's (ln 2 for a label, nothing for its end).
+# The other seed's plateau ended suddenly; here neither more steps nor a smaller rate was enough. It fails on training rows too, so it has not learned them by
 # heart. *Fix*: other seeds (exercise 05-4).
 #
 # ### Patient 5: too good
@@ -668,9 +665,7 @@ assert abs(on_test["accuracy"] - seeds["test"][0]) < 0.03
 assert abs(seeds["test"].mean() - majority) < 0.05
 
 # %% [markdown]
-# The three seeds of the first figure have {{seeds["train"].mean():.1%}} against {{seeds["test"].mean():.1%}}, majority
-# {{majority:.1%}}. (There seed 0 has {{seeds["test"][0]:.1%}}: a seed does not fix the rounding of another session.)
-# Two prices are missing, of the lone space and of the end token (15 s).
+# The first figure has {{seeds["test"][0]:.1%}}: a seed does not fix the rounding of another session. Two prices are missing, of the lone space and of the end token (15 s).
 
 
 # %%
@@ -750,8 +745,7 @@ assert table.accuracy[0] > table.accuracy[1] > table.accuracy[2] + 0.3
 # %% [markdown]
 # The upper dot is this package's reader; between PEFT's two only the pads change, from {{table.accuracy[1]:.0%}} to
 # {{table.accuracy[2]:.0%}} in the extreme. The tutorial's tweets have far fewer pads, and a prompt trained with them
-# may lose less. *Fix* in PEFT: one text at a time, or texts of equal length. (This package counts positions from the
-# mask.)
+# may lose less. *Fix* in PEFT: one text at a time, or texts of equal length.
 #
 # ## 5 The hard case
 #
@@ -783,7 +777,7 @@ assert sum(trained["low"] < majority) == 1
 # - A falling training loss proves little. Look at held-out accuracy beside the majority, and at what the model writes.
 # - The end token comes from the tokenizer; white space at a template's end belongs to the answer; a long text is cut,
 #   never a label. Split before you multiply rows.
-# - Replay a notebook with held-out rows, a majority and three seeds, and tell its faults from your own.
+# - Replay a notebook with held-out rows, a majority and three seeds.
 #
 # The next chapter saves a run that you trust, and asks what stands in the files.
 
@@ -856,9 +850,7 @@ course.check("05-5", reported)
 # ## Sources
 #
 # - The tutorial that this course grew from: github.com/liguodongiot/llm-action, in the folder `train/peft/clm` the
-#   notebook `peft_prompt_tuning_clm.ipynb` (July 2023, commit 27b00a1).
-# - Hugging Face PEFT, example notebook `peft_prompt_tuning_clm.ipynb`: 50 epochs.
+#   notebook `peft_prompt_tuning_clm.ipynb` (July 2023, commit 27b00a1), after PEFT's example.
 # - Alex et al. 2021, *RAFT*, arXiv 2109.14076: the data, with hidden test labels.
 # - Kaufman, Rosset, Perlich 2012, *Leakage in Data Mining*, ACM TKDD 6(4).
 # - Dodge et al. 2020, arXiv 2002.06305: how much a seed decides.
-# - Lester, Al-Rfou, Constant 2021, arXiv 2104.08691: small bases are the weak ones.
