@@ -332,9 +332,9 @@ assert sum(curves["patient 4"][-20:]) / 20 > 0.7
 
 # %% [markdown]
 # It is **fault g** (n = {{on_new.n}}, majority {{on_new.majority_baseline:.1%}}), by exclusion: the same rows and
-# rate work with another seed. The loss stays where it began, above even a coin's (ln 2 for a label, nothing for its end).
-# The other seed's plateau ended suddenly; here neither more steps nor a smaller rate was enough. It fails on training rows too, so it has not learned them by
-# heart. *Fix*: other seeds (exercise 05-4).
+# rate work with another seed. The loss stays where it began, above even a coin's (ln 2 for a label, nothing for its
+# end). The other seed's plateau ended suddenly; here neither more steps nor a smaller rate was enough. It fails on
+# training rows too, so it has not learned them by heart. *Fix*: other seeds (exercise 05-4).
 #
 # ### Patient 5: too good
 #
@@ -665,7 +665,8 @@ assert abs(on_test["accuracy"] - seeds["test"][0]) < 0.03
 assert abs(seeds["test"].mean() - majority) < 0.05
 
 # %% [markdown]
-# The first figure has {{seeds["test"][0]:.1%}}: a seed does not fix the rounding of another session. Two prices are missing, of the lone space and of the end token (15 s).
+# The first figure has {{seeds["test"][0]:.1%}}: a seed does not fix the rounding of another session. Two prices are
+# missing, of the lone space and of the end token (15 s).
 
 
 # %%
