@@ -3,8 +3,8 @@
 #
 # **What is wrong with this run?**
 #
-# Three people follow one tutorial on prompt tuning, each with another seed. The figure grades each prompt twice: on
-# the 50 messages that it was trained on, and on 400 that it never saw.
+# Three people replay one tutorial on prompt tuning, on our base and our data (section 4), each with another seed. The
+# figure grades each prompt twice: on the 50 messages that it was trained on, and on 400 that it never saw.
 #
 # You will be able to
 # - name the faults that can cause a symptom, and the test that decides between them;
@@ -34,10 +34,9 @@ assert (new["low"] < majority).tolist() == [False, True, True]
 assert seeds["loss 10"].max() < 0.05 * seeds["loss 1"].min()
 
 # %% [markdown]
-# The upper three dots would be reported as a success, and the training loss agrees: it falls from
-# {{seeds["loss 1"].mean():.1f}} nats a token in the first epoch to {{seeds["loss 10"].mean():.2f}} in the last. The
-# lower three are what a user meets: one lies a little above the dotted line (always saying the commoner answer), two
-# cannot be told from it.
+# The upper three dots would be reported as a success, and the training loss agrees: on average it falls from
+# {{seeds["loss 1"].mean():.1f}} nats a token in the first epoch to {{seeds["loss 10"].mean():.2f}} in the last. Of the
+# lower three one lies a little above the dotted line (always saying the commoner answer), two cannot be told from it.
 #
 # ## 1 The list on the wall
 #
@@ -51,7 +50,7 @@ faults = {
     "d": "the rows measured are copies of rows trained on",
     "e": "the optimizer holds another prompt",
     "f": "the learning rate is far too small",
-    "g": "the run is still on its first plateau",
+    "g": "the run is stuck where other seeds go on",
     "h": "the loss compares each output with its own input",
     "i": "the base model was trained too",
     "j": "the labels are wrong",
@@ -63,6 +62,7 @@ pd.Series(faults, name="fault").to_frame()
 
 # %% tags=["setup"]
 import dataclasses
+import math
 import warnings
 
 import pandas as pd
@@ -83,7 +83,7 @@ shop = load_task("shop")
 urgent = load_task("shop", label_column="urgent")
 
 # %% [markdown]
-# What makes this chapter take long:
+# These numbers decide how long the chapter takes:
 
 # %% tags=["setup", "parameters"]
 STEPS = 40  # of a patient on tiny
@@ -95,8 +95,9 @@ ROWS = 200  # behind each accuracy
 STEPS, LONGER, EPOCHS, ROWS = 3, 4, 1, 8
 
 # %% [markdown]
-# They belong to `tiny`, {{sum(weight.numel() for weight in tiny.parameters()):,}} numbers that the course trained on an
-# invented language: messages to a shop, with labels. Two labels are your tasks, `shop` (a complaint?) and `urgent`:
+# Most patients use the base model `tiny`: {{sum(weight.numel() for weight in tiny.parameters()):,}} numbers, trained by
+# the course on an invented language of messages to a shop. Two labels are your tasks, `shop` (a complaint?) and
+# `urgent`:
 
 # %%
 for row, hurry in zip(shop.train.select(range(2)), urgent.train["text_label"][:2], strict=True):
@@ -173,7 +174,7 @@ curves = {"patient 1": fit(model, optimizer, deal(shop, STEPS))}
 plots.training_curve(curves["patient 1"], title="Patient 1: no learning to be seen")
 
 # %% [markdown]
-# A flat loss has several causes. After your vote two other prompts are trained (8 s).
+# After your vote two other prompts are trained (8 s).
 
 # %%
 course.vote("05-a")
@@ -183,17 +184,20 @@ curves["rate 3e-5"] = fit(crawling, adamw(crawling, rate=3e-5), deal(shop, STEPS
 moved = dict(zip(curves, (model, healthy, crawling), strict=True))
 moved = {name: (each.prompt - start).norm().item() for name, each in moved.items()}
 print(pd.Series(moved, name="how far the prompt moved").map("{:.4f}".format).to_frame())
+print("patient 1's optimizer holds patient 1's prompt:", optimizer.param_groups[0]["params"][0] is model.prompt)
 draw(curves, "Two flat lines, of two causes")
 
 # %% tags=["check"]
+assert torch.equal(model.prompt, start)
+assert optimizer.param_groups[0]["params"][0] is not model.prompt
 assert moved["patient 1"] == 0 < moved["rate 3e-5"] < 0.05 * moved["healthy"]
 ends = {name: sum(losses[-10:]) / 10 for name, losses in curves.items()}
 assert ends["healthy"] < 0.5 * min(ends["patient 1"], ends["rate 3e-5"])
 
 # %% [markdown]
-# It is **fault e**. Not one bit moved: the optimizer holds the first model's prompt, and the second model has another.
-# A rate meant for full fine-tuning (fault f) draws the same flat loss, but there the prompt moves. *Fix*: build the
-# optimizer directly before the loop.
+# It is **fault e**: the optimizer holds the first model's prompt, and the second model has another. A rate meant for
+# full fine-tuning (fault f) is as flat, but there the prompt moves. *Fix*: build the optimizer directly before the
+# loop.
 #
 # ### Patient 2: a beautiful curve
 #
@@ -209,7 +213,7 @@ def loss_by_hand(model, ids, mask, labels):
 
 second = new_model(tiny, tiny_tokenizer, shop)
 losses = fit(second, adamw(second), deal(shop, STEPS), loss_by_hand)
-plots.training_curve(losses, title="Patient 2: the loss falls, step after step")
+plots.training_curve(losses, title=f"Patient 2: the loss falls from {losses[0]:.1f} to {losses[-1]:.1f}")
 
 # %% [markdown]
 # And the accuracy on messages that the prompt never saw (5 s)?
@@ -221,7 +225,7 @@ plots.accuracy_comparison(rows, rows[0]["majority"], title="What the two prompts
 
 # %% [markdown]
 # It is **fault h**. The logits at a token predict the *next* one; this loss asks them for the token that stands there.
-# *Fix*: shift by one, and test the loss against another implementation's:
+# *Fix*: shift by one, test the loss against another implementation's, and train again (6 s):
 
 
 # %%
@@ -232,16 +236,29 @@ def shifted_loss(model, ids, mask, labels):
 
 
 batch = as_tensors(deal(shop, 1)[0], second)
-difference = abs(shifted_loss(second, *batch) - second.loss(*batch)).item()
-print(f"difference from the package's loss: {difference:.1e}")
+for loss_of in (loss_by_hand, shifted_loss):
+    difference = abs(loss_of(second, *batch) - second.loss(*batch)).item()
+    print(f"{loss_of.__name__}: difference from the package's loss {difference:.1e}")
+ids, mask, labels = batch
+best = second(ids, mask).logits.argmax(-1)  # at each token
+print("labels:   ", tiny_tokenizer.decode(labels[labels != -100]))
+print("patient 2:", tiny_tokenizer.decode(best[labels != -100]))
+again = new_model(tiny, tiny_tokenizer, shop)
+fit(again, adamw(again), deal(shop, STEPS), shifted_loss)
+repaired = measured("repaired", again, shop)["accuracy"]
+print(f"repaired: {repaired:.1%} on new messages")
 
 # %% tags=["check"]
 assert difference < 1e-4
+assert repaired > 0.9
+assert set(tiny_tokenizer.decode(best[labels != -100]).replace("<eos>", " ").split()) == {"no"}
 assert rows[0]["accuracy"] > 0.9
 assert abs(rows[1]["accuracy"] - rows[1]["majority"]) < 0.05
 assert losses[-1] < 0.2 * losses[0]
 
 # %% [markdown]
+# Where a label stands patient 2 says *no*, whatever the label: it has learned what comes often.
+#
 # ### Patient 3: gone after a restart
 #
 # An error said "element 0 of tensors does not require grad"; someone in a forum gave a line that removes it. All is
@@ -264,51 +281,65 @@ restarted = new_model(tiny, tiny_tokenizer, urgent)
 with torch.no_grad():
     restarted.prompt.copy_(third.prompt)
 tomorrow = measured("tomorrow, from the file", restarted, urgent)
-plots.accuracy_comparison([today, tomorrow], today["majority"], title="Patient 3, before and after the restart")
+control = measured("today, an untrained prompt", new_model(own_base, tiny_tokenizer, urgent), urgent)
+plots.accuracy_comparison([today, tomorrow, control], today["majority"], title="Patient 3, before and after a restart")
 
 # %% tags=["check"]
 assert today["accuracy"] > 0.85
 assert abs(tomorrow["accuracy"] - today["majority"]) < 0.07
+assert control["accuracy"] > today["accuracy"] - 0.05
 
 # %% [markdown]
-# It is **fault i**. The line unfroze every weight, and the base learned the task, of which the file knows nothing.
-# Chapter 04's hash of the weights finds it. *Fix*: freeze the base, and find what the error meant: the prompt was
-# frozen too, or a `detach` cut it off.
+# It is **fault i**. The line unfroze every weight, and at this rate the base did the learning: it is right on
+# {{control["accuracy"]:.1%}} even behind an untrained prompt. Chapter 04's hash of the weights finds the fault. *Fix*:
+# freeze the base, and find out why the prompt had no gradient.
 #
 # ### Patient 4: one answer for everything
 #
-# "After {{LONGER}} steps it answers in perfect labels, always the same one." Beside this patient, on `urgent`, stands a
-# run that differs in nothing but the seed (15 s).
+# "After {{LONGER}} steps it writes perfect labels, always the same one." Beside this patient, on `urgent`, stand three
+# runs that differ from it in one thing each (20 s).
 
 # %%
-by_seed = {"patient 4, seed 3": 3, "seed 0": 0}
+runs = {  # seed, rate, steps
+    "patient 4": (3, 0.03, LONGER),
+    "twice the steps": (3, 0.03, 2 * LONGER),
+    "a third of the rate": (3, 0.01, LONGER),
+    "another seed": (0, 0.03, LONGER),
+}
 curves, found = {}, {}
-for name, seed in by_seed.items():
+for name, (seed, rate, steps) in runs.items():
     model = new_model(tiny, tiny_tokenizer, urgent)
-    curves[name] = fit(model, adamw(model), deal(urgent, LONGER, seed))
+    curves[name] = fit(model, adamw(model, rate), deal(urgent, steps, seed))
     on_new = evaluate(model, urgent, limit=ROWS)
     answers = on_new.predictions["prediction"].value_counts()
     on_old = evaluate(model, urgent, "train", limit=ROWS).accuracy
-    found[name] = {"training rows": f"{on_old:.1%}", "new rows": f"{on_new.accuracy:.1%}", **answers}
+    accuracies = {"training rows": on_old, "new rows": on_new.accuracy, "written exactly": on_new.exact_match}
+    found[name] = {key: f"{value:.1%}" for key, value in accuracies.items()} | dict(answers)
 print(pd.DataFrame(found).T.fillna(0))
-draw(curves, "Only one seed leaves the plateau")
+two = {name: curves[name] for name in ("patient 4", "another seed")}
+draw(two | {"a coin between two labels": [0.5 * math.log(2)] * LONGER}, "Only one seed leaves the plateau")
 
 # %% tags=["check"]
-stuck, left = found.values()
+stuck, longer, slower, left = (
+    {key: float(str(each).strip("%")) for key, each in one.items()} for one in found.values()
+)
 assert stuck["no"] >= 0.95 * ROWS
-assert float(stuck["training rows"][:-1]) < 60
-assert float(left["new rows"][:-1]) > 95
+assert stuck["written exactly"] == stuck["new rows"]
+assert max(stuck["training rows"], longer["new rows"]) < 60
+assert slower["new rows"] < 70
+assert left["new rows"] > 95
+assert sum(curves["patient 4"][-20:]) / 20 > 0.7
 
 # %% [markdown]
-# It is **fault g** (n = {{on_new.n}}, majority {{on_new.majority_baseline:.1%}}). A prompt first learns the *form*,
-# that a label comes, and rests on a plateau where the label is a guess; the content may come later, as in the other
-# run after some jumps, or not at all. Unlike a prompt that knows its rows by heart, it fails on training rows too.
-# *Fix*: other seeds (exercise 05-4), or more steps.
+# It is **fault g** (n = {{on_new.n}}, majority {{on_new.majority_baseline:.1%}}), by exclusion: the same rows and
+# rate work with another seed. The loss stays where it began, above even a coin's (ln 2 for a label, nothing for its
+# end). The other seed's plateau ended suddenly; here neither more steps nor a smaller rate was enough. It fails on
+# training rows too, so it has not learned them by heart. *Fix*: other seeds (exercise 05-4).
 #
 # ### Patient 5: too good
 #
-# Fifty messages are few, so this patient wrote four variants of each and kept these back for the measurement. The task
-# is the hard `complaints`: the best of ten wordings reaches
+# Fifty messages are few, so this patient wrote four variants of each and kept these back to measure on. The task is the
+# hard `complaints`: the best of ten wordings reaches
 # {{tests.loc[["wording"]].nlargest(1, "validation")["accuracy"].item():.1%}} (30 s).
 
 # %%
@@ -329,11 +360,12 @@ plots.accuracy_comparison(leak, majority, title="Patient 5: a measurement to be 
 
 # %% tags=["check"]
 assert leak[0]["accuracy"] > leak[1]["accuracy"] + 0.1
+assert leak[1]["low"] < majority
 
 # %% [markdown]
 # It is **fault d**, leakage: each row measured is a copy of one trained on. On other rows {{leak[0]["accuracy"]:.0%}}
-# becomes {{leak[1]["accuracy"]:.0%}}. (The interval ignores that these are 50 messages.) Suspect an accuracy
-# far above all else known of a task, or above a human rater's. *Fix*: split first, then multiply.
+# becomes {{leak[1]["accuracy"]:.0%}}, not clearly more than the majority. Suspect an accuracy far above all else known
+# of a task, or above a human rater's. *Fix*: split first, then multiply.
 #
 # ## 3 Three patients for you
 #
@@ -341,8 +373,8 @@ assert leak[0]["accuracy"] > leak[1]["accuracy"] + 0.1
 #
 # ### Patient 6: not a number
 #
-# So that each message weighs the same, this loss is a mean over rows of means over their labels. Rows are cut at 40
-# tokens, and for some steps all goes well (5 s).
+# This loss is a mean over rows of means over their labels. Rows are cut at 40 tokens, and for some steps all goes well
+# (5 s).
 
 
 # %%
@@ -405,13 +437,13 @@ from softprompt_lab import course
 course.check("05-1", answer)
 
 # %% [markdown]
-# A mean over no label is 0/0, and so is its gradient: one such row, one step, and no number of the prompt is left. With
-# a mean over the batch the fault is quieter: the row teaches nothing, and nobody is told.
+# A mean over no label is 0/0, and so is its gradient: one such row, and no number of the prompt is left. With a mean
+# over the batch the row teaches nothing, and nobody is told.
 #
 # ### Patient 7: healthy in the notebook, ill in the app
 #
-# The same three prompts of the zoo and the same base answer held-out words, once as the notebook asks and once as the
-# app does (15 s).
+# Three prompts of the zoo (trained prompts that come with the course) answer held-out words, once as the notebook asks
+# and once as the app does (15 s).
 
 
 # %%
@@ -444,11 +476,12 @@ notebook = {name: write(run.model, questions(run, "{} ->"), end) for name, run i
 app = {name: write(run.model, questions(run, "{} -> "), end) for name, run in skills.items()}
 ways = {"notebook": notebook, "app": app}
 wrote = {way: {n: exact(skills[n], texts[n]) for n in names} for way, texts in ways.items()}
-print(pd.DataFrame(wrote).map("{:.0%}".format))
+print(pd.DataFrame(wrote).map("{:.1%}".format))
 words = skills["words-past"].task.test["word"][:6]
 pd.DataFrame({"word": words, "notebook": notebook["words-past"][:6], "app": app["words-past"][:6]})
 
 # %% tags=["check"]
+assert len(notebook["words-past"]) == 80
 assert all(wrote["app"][name] < wrote["notebook"][name] - 0.1 for name in names)
 
 # %% [markdown] tags=["exercise"]
@@ -466,7 +499,7 @@ fault = "c"
 
 
 def question_and_answer(template, text, answer):
-    """Two strings; white space at the template's end stands where the model has met it in its own training."""
+    """Two strings; white space at the template's end stands where the base met it in pretraining."""
     ### BEGIN SOLUTION
     stripped = template.rstrip()
     return stripped.replace("{text}", text), template[len(stripped) :] + answer
@@ -484,28 +517,28 @@ from softprompt_lab import course
 course.check("05-2", answer)
 
 # %% [markdown]
-# One space at the end of a question costs {{100 * min(wrote["notebook"][n] - wrote["app"][n] for n in names):.0f}} to
-# {{100 * max(wrote["notebook"][n] - wrote["app"][n] for n in names):.0f}} points. The vocabulary holds most words
-# together with the space before them: ` walked` is one token, and a lone space before a bare `walked` hardly occurs in
-# any text.
+# One space at the end of a question costs {{100 * min(wrote["notebook"][n] - wrote["app"][n] for n in names):.1f}} to
+# {{100 * max(wrote["notebook"][n] - wrote["app"][n] for n in names):.1f}} points ({{len(notebook[names[0]])}} words a
+# skill). The vocabulary holds most words together with the space before them: ` walked` is one token, and a lone
+# space before a bare `walked` is rare.
 #
 # ### Patient 8: it does not stop
 #
-# Now with a number copied from a tutorial for another model (8 s).
+# Now with a number copied from a tutorial for another model (3 s).
 
 # %%
-rambling = {name: write(run.model, questions(run), 3) for name, run in skills.items()}
-print("exact:", {name: exact(skills[name], rambling[name]) for name in names})
-print("token 3 here is", repr(tokenizer.decode([3])))
 past = skills["words-past"]
+rambling = write(past.model, questions(past), 3)
+print("exact:", exact(past, rambling))
+print("token 3 here is", repr(tokenizer.decode([3])))
 asked = tokenizer(questions(past)[0], return_tensors="pt")
 raw = past.model.generate(**asked, max_new_tokens=4, do_sample=False, eos_token_id=3)
 print("with special tokens:", repr(tokenizer.decode(raw[0])))
-pd.DataFrame({"word": words, "notebook": notebook["words-past"][:6], "now": rambling["words-past"][:6]})
+pd.DataFrame({"word": words, "notebook": notebook["words-past"][:6], "now": rambling[:6]})
 
 # %% tags=["check"]
 assert tokenizer.eos_token in tokenizer.decode(raw[0])
-assert max(exact(skills[name], rambling[name]) for name in names) < 0.1
+assert exact(past, rambling) < 0.1
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 05-3: Patient 8
@@ -542,15 +575,33 @@ course.check("05-3", answer)
 # The prompt did write its end token, `{{tokenizer.eos_token}}`, but nobody waited for it. A token's number means
 # something in one vocabulary only.
 #
-# Stop here for today.
+# The tests of this chapter, by symptom:
+
+# %%
+symptoms = [
+    ("flat loss", "e, f", "how far did the prompt move? 0: e, little: f"),
+    ("flat loss", "g", "does another seed learn?"),
+    ("flat loss", "j", "read twenty rows with their labels"),
+    ("falling loss, no better answers", "h", "does the loss equal another's?"),
+    ("gone after a restart", "i", "hash the base before and after"),
+    ("falling loss, training rows right, new ones not", "", "fewer steps or more rows: learned by heart?"),
+    ("too good", "d", "search the measured rows in the training rows"),
+    ("NaN, or no effect of long rows", "b", "count the rows whose label is cut"),
+    ("wrong words", "c", "print repr(question), in training and in use"),
+    ("no end", "a", "print the end token, in training and in use"),
+]
+pd.DataFrame(symptoms, columns=["symptom", "fault", "test"]).set_index("symptom")
+
+# %% [markdown]
+# A good place to stop. When you come back, choose *Run All Above* first.
 #
 # ## 4 The tutorial, replayed on another base
 #
 # This course grew from a notebook on prompt tuning with PEFT (see Sources). Its settings: `bloomz-560m`; the 50
-# labelled rows of RAFT's `twitter_complaints`; 8 virtual tokens that start as "Classify if the tweet is a complaint or
-# not:"; rows cut to 64 tokens; AdamW at 3e-2, falling to 0; batches of 8; ten epochs. (PEFT's example notebook has 50.)
-# Here the base is `smollm2`, the loop ours, and `complaints` made after RAFT's pattern, with test labels. You know two
-# patients in its encoding:
+# labelled rows of RAFT's `twitter_complaints`; 8 virtual tokens that start as "Classify if the tweet is a complaint
+# or not:"; rows cut to 64 tokens; AdamW at 3e-2, falling to 0; batches of 8; ten epochs; answers are written until
+# token 3. Here the base is `smollm2`, the loop ours, and `complaints` made after RAFT's pattern, with test labels.
+# You will recognise patients 6 and 7 in how it encodes a row:
 
 # %%
 TEXT, LONGEST = "Classify if the tweet is a complaint or not:", 64
@@ -567,7 +618,8 @@ def tutorial_row(text, label):
 pairs = zip(task.train["Tweet text"], task.train["text_label"], strict=True)
 train_rows = [tutorial_row(*pair) for pair in pairs]
 lost = sum(not target for _, target in train_rows)
-print("rows whose whole label was cut off:", lost)
+half = sum(target[-1:] != [tokenizer.pad_token_id] for _, target in train_rows) - lost
+print(f"rows that lost their whole label: {lost}, only a part of it: {half}")
 
 # %% [markdown]
 # Train it (75 s), with a seed, which the tutorial lacks.
@@ -601,10 +653,9 @@ on_train = graded("train", 50)
 print(f"accuracy {on_train['accuracy']:.1%} on the 50 rows that it was trained on")
 
 # %% [markdown]
-# And on {{2 * ROWS}} messages that it never saw (40 s)?
+# Now on {{2 * ROWS}} new messages (40 s). Do you get the first figure's number for seed 0?
 
 # %%
-course.vote("05-d")
 on_test = graded("test", 2 * ROWS)
 plots.accuracy_comparison([on_train, on_test], majority, title="The tutorial's prompt, graded by you")
 
@@ -614,63 +665,67 @@ assert abs(on_test["accuracy"] - seeds["test"][0]) < 0.03
 assert abs(seeds["test"].mean() - majority) < 0.05
 
 # %% [markdown]
-# The first figure has this for three seeds: {{seeds["train"].mean():.1%}} against {{seeds["test"].mean():.1%}},
-# majority {{majority:.1%}}. (There seed 0 has {{seeds["test"][0]:.1%}}: a seed does not fix the rounding of another
-# session.) Two prices are missing, of the lone space and of the number 3 (15 s).
+# The first figure has {{seeds["test"][0]:.1%}}: a seed does not fix the rounding of another session. Two prices are
+# missing, of the lone space and of the end token (15 s).
 
 
 # %%
 @torch.no_grad()
 def label_cost(row_of):
-    """Nats for a whole label and its end behind the untrained start, mean of 16 rows."""
+    """Nats for a whole label and its end behind the untrained start, mean of 16 rows, none of them cut."""
     part = task.validation[:16]
     rows = [row_of(*pair) for pair in zip(part["Tweet text"], part["text_label"], strict=True)]
     loss = new_model(base, tokenizer, task).loss(*as_tensors(rows, tutorial)).item()
     return loss * sum(len(target) for _, target in rows) / len(rows)
 
 
+course.vote("05-d")
 nats = label_cost(tutorial_row), label_cost(lambda text, label: task.encode(tokenizer, text, label))
-asked = [f"Tweet text : {text} Label : " for text in task.validation["Tweet text"][:24]]
+asked = [f"Tweet text : {text} Label : " for text in task.validation["Tweet text"][:16]]
 written = {end: write(tutorial, asked, end) for end in (3, tokenizer.pad_token_id)}
 going_on = [sum(text not in task.labels for text in texts) for texts in written.values()]
-gap, above = 100 * (seeds["train"] - seeds["test"]).mean(), 100 * (seeds["test"].mean() - majority)
+gap = 100 * (seeds["train"] - seeds["test"]).mean()
+print(f"{going_on[0]} of {len(asked)} answers go on behind the label, for example")
 print("\n".join(map(repr, written[3][:3])))
 
 # %% tags=["check"]
-assert going_on[0] > 20 > 4 > going_on[1]
+assert going_on[0] > 13 > 3 > going_on[1]
+assert nats[0] > nats[1] + 1
+first = task.validation.select(range(16))
+assert all(tutorial_row(row["Tweet text"], row["text_label"])[1][-1:] == [tokenizer.pad_token_id] for row in first)
 
 # %% [markdown]
 # All prices together, on `smollm2` and our data:
 
 # %%
-spread = f"{seeds['test'].min():.1%} to {seeds['test'].max():.1%}, by seed"
+spread = f"{seeds['test'].min():.1%} to {seeds['test'].max():.1%}, spread of three runs"
 prices = [
     ("d", "evaluated on its training rows", f"{gap:.0f} points too many"),
-    ("", "test labels hidden, no majority", f"{above:.0f} points above it, and nobody knew"),
+    ("", "test labels hidden, no majority", "not clearly above it (2 of 3 seeds)"),
     ("", "no seed", spread),
     ("b", "[:max_length]", f"{lost} of 50 rows teach nothing"),
-    ("c", "the template ends in a space", f"a label starts at {nats[0]:.1f} nats, not {nats[1]:.1f}"),
+    ("c", "the template ends in a space", f"untrained, a label costs {nats[0]:.1f} nats, not {nats[1]:.1f}"),
     ("", "ten epochs, no held-out curve", "not known, since nothing shows it"),
-    ("a", "OURS: its eos_token_id=3 on another base", f"{going_on[0]} of 24 answers go on, not {going_on[1]}"),
+    ("a", "our change of base: eos_token_id=3", f"{going_on[0]} of {len(asked)} answers go on, not {going_on[1]}"),
 ]
 pd.DataFrame(prices, columns=["fault", "what", "price"]).set_index("fault")
 
 # %% [markdown]
 # The last line is no fault of the tutorial: 3 is bloomz's padding token, which it puts behind its labels and waits for.
-# The change of base makes the fault. What the space costs *after* training is not measured.
+# What the space costs *after* training is not measured.
 #
 # ### No fault of the tutorial: pads between prompt and text
 #
-# The tutorial pads on the left, and PEFT puts the prompt in front of the pads. That is harmless for bloomz, which
-# counts positions from the mask, and not on models with position numbers, such as `smollm2` (chapter 02). Patient 7's
-# prompts, trained without pads, show the price (40 s).
+# The tutorial pads on the left, and PEFT puts the prompt in front of the pads, which count as positions on
+# `smollm2` (chapter 02; not on bloomz): the text stands further from its prompt than in training.
+# Patient 7's prompts, trained without pads, show the price (40 s).
 
 # %%
 warnings.filterwarnings("ignore")  # from inside PEFT
 config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
 twin = peft.get_peft_model(base, config).eval()
 ways = {
-    "PEFT, batches of 80 words": {"padding": True},
+    "PEFT, padded to the longest of 80 words": {"padding": True},
     "PEFT, padded to 64 tokens": {"padding": "max_length", "max_length": 64},
 }
 texts = {"text behind its prompt": [text for each in notebook.values() for text in each]}
@@ -689,13 +744,13 @@ plots.accuracy_comparison(table, None, f"exact match, {len(truth)} words", title
 assert table.accuracy[0] > table.accuracy[1] > table.accuracy[2] + 0.3
 
 # %% [markdown]
-# From {{table.accuracy[0]:.0%}} to {{table.accuracy[2]:.0%}}; a prompt trained with pads may lose less. *Fix* in
-# PEFT: no padded batches, or positions counted from the mask, as here.
+# The upper dot is this package's reader; between PEFT's two only the pads change, from {{table.accuracy[1]:.0%}} to
+# {{table.accuracy[2]:.0%}} in the extreme. The tutorial's tweets have far fewer pads, and a prompt trained with them
+# may lose less. *Fix* in PEFT: one text at a time, or texts of equal length.
 #
 # ## 5 The hard case
 #
-# All repaired (whole labels, the space moved, 100 steps, a start that names the labels), how good does the prompt
-# become?
+# With whole labels and the space moved, but also 100 steps and a start that names the labels:
 
 # %%
 trained = tests.loc["trained"].assign(label=[f"repaired, seed {n}" for n in range(3)], kind="repaired")
@@ -713,19 +768,17 @@ assert sum(trained["low"] < majority) == 1
 
 # %% [markdown]
 # {{trained["accuracy"].mean():.1%}} on average, where the tutorial has {{old["accuracy"].mean():.1%}}; the seeds
-# overlap, so the gain is not certain. (Patient 5's prompt has these settings and seed 0 too, from another session.)
-# The same settings reach {{on_tweets:.1%}} on the tweets, with 600 rows instead of 50. Whether rows, base or labels are
-# the limit here, this figure does not tell. The repairs give you a number that you can believe.
+# overlap, so the gain is not certain, and longer training or the start may have made it. (Patient 5's prompt is also
+# a seed 0, on only {{ROWS}} of these rows.) The same settings reach {{on_tweets:.1%}} on the tweets, with 600 rows
+# instead of 50. Whether rows, base or labels are the limit here, this figure does not tell.
 #
 # ## Summary
 #
-# - A symptom has several causes; choose the test that separates them. Has the prompt moved, has the base, does the
-#   loss equal another's, are the training rows right?
-# - A falling training loss proves little: patient 2's fell, and the tutorial's. Look at held-out accuracy beside the
-#   majority, and at what the model writes.
+# - A symptom has several causes; choose the test that separates them (the table before section 4).
+# - A falling training loss proves little. Look at held-out accuracy beside the majority, and at what the model writes.
 # - The end token comes from the tokenizer; white space at a template's end belongs to the answer; a long text is cut,
 #   never a label. Split before you multiply rows.
-# - Replay a published notebook with held-out rows, a majority and three seeds, and tell its faults from your own.
+# - Replay a notebook with held-out rows, a majority and three seeds.
 #
 # The next chapter saves a run that you trust, and asks what stands in the files.
 
@@ -737,10 +790,11 @@ assert sum(trained["low"] < majority) == 1
 # %% [markdown]
 # ### Exercise 05-4: The seed lottery
 #
-# Patient 4's skill, `urgent`, on `tiny`. Choose at least four seeds and from 30 to 100 steps, and train a prompt for
-# each seed, about 10 s a run. Then write one sentence that the numbers support, with the lowest and the highest
-# accuracy: what would you have reported with one seed? Your answer is a dictionary,
-# `{"accuracies": {0: ..., 1: ..., 2: ..., 3: ...}, "sentence": "..."}`, with the seeds as keys.
+# Patient 4's skill, `urgent`, on `tiny`; `lab.train` clips gradients, so seed 3 need not be stuck here. Choose at
+# least four seeds and from 30 to 100 steps, and train a prompt for each seed, about 10 s a run. Then write one
+# sentence that the numbers support, with the lowest and the highest accuracy: what would you have reported with one
+# seed? Your answer is a dictionary, `{"accuracies": {0: ..., 1: ..., 2: ..., 3: ...}, "sentence": "..."}`, with the
+# seeds as keys.
 
 # %%
 import softprompt_lab as lab
@@ -797,9 +851,7 @@ course.check("05-5", reported)
 # ## Sources
 #
 # - The tutorial that this course grew from: github.com/liguodongiot/llm-action, in the folder `train/peft/clm` the
-#   notebook `peft_prompt_tuning_clm.ipynb` (July 2023, commit 27b00a1).
-# - Hugging Face PEFT, example notebook `peft_prompt_tuning_clm.ipynb`: 50 epochs.
+#   notebook `peft_prompt_tuning_clm.ipynb` (July 2023, commit 27b00a1), after PEFT's example.
 # - Alex et al. 2021, *RAFT*, arXiv 2109.14076: the data, with hidden test labels.
 # - Kaufman, Rosset, Perlich 2012, *Leakage in Data Mining*, ACM TKDD 6(4).
 # - Dodge et al. 2020, arXiv 2002.06305: how much a seed decides.
-# - Lester, Al-Rfou, Constant 2021, arXiv 2104.08691: small bases are the weak ones.
