@@ -49,8 +49,7 @@ ROWS = 8
 
 # %% [markdown]
 # PEFT's default start is called RANDOM: each of the P x D numbers is drawn from N(0, 1), the normal distribution
-# of mean 0 and standard deviation 1. Here are four such vectors below the lengths of all words that the model
-# knows.
+# of mean 0 and standard deviation 1. The figure has the lengths of all words above, four such vectors under them.
 
 # %%
 word_norms = words.weight.norm(dim=1)  # (V,)
@@ -85,8 +84,8 @@ print("the same as expand:", torch.equal(looked_up, table.weight.expand(3, -1, -
 #
 # - `RANDOM` leaves the table as it is;
 # - `SAMPLE_VOCAB` draws token ids from the whole vocabulary and takes their word embeddings;
-# - `TEXT` takes the word embeddings of a text. Too long a text is cut; too short a one is said again, until all
-#   rows are filled.
+# - `TEXT` takes the word embeddings of a text. A text that is too long is cut; one that is too short is repeated
+#   to fill all rows.
 #
 # The last rule decides which word stands on which virtual token:
 
@@ -191,7 +190,7 @@ for init in ("RANDOM", "TEXT", "SAMPLE_VOCAB"):
     course.compare(f"{init}, yours and PEFT's", start_by(PromptEmbedding, init), start_by(peft.PromptEmbedding, init))
 
 # %% [markdown]
-# RANDOM and TEXT are equal. SAMPLE_VOCAB is so only if the class draws what PEFT draws, in the same order: first a
+# RANDOM and TEXT are equal. SAMPLE_VOCAB is equal only if your class draws what PEFT draws, in the same order: first a
 # whole random table that it throws away, then the ids. The package's class draws the ids at once, and from the same
 # seed it gets other words: a seed fixes a draw only within one program.
 #
@@ -281,7 +280,7 @@ first = {name: sum(history.losses[:10]) / 10 for name, history in histories.item
 moved = {name: (prompts[name] - start).norm(dim=1).mean().item() for name, start in starts.items()}
 share = {name: moved[name] / norms[name].mean().item() for name in starts}  # in lengths of the start
 axes = {"loss": "loss (nats a token)", "away": "distance from the start"}
-title = "RANDOM is the slowest to learn, though it moves as far as the others"
+title = "RANDOM is the slowest to learn, though it moves farthest"
 plots.curves_figure(pd.concat(map(curve, histories)), "step", axes, title=title)
 
 # %% tags=["check"]
@@ -299,7 +298,7 @@ assert share[SCALED] > 1
 # the instruction and {{first[OTHER]:.1f}} from the comparative prompt, which already makes the model answer with one
 # word and stop, so that only the skill has to change.
 #
-# All starts moved {{min(moved.values()):.1f}} to {{max(moved.values()):.1f}}. For RANDOM this is
+# The starts moved {{min(moved.values()):.1f}} to {{max(moved.values()):.1f}}. For RANDOM its way is
 # {{share["RANDOM"]:.0%}} of its length, for the same vectors at the words' scale {{share[SCALED]:.0%}} of theirs.
 # What is left of the head start at the end?
 
@@ -361,7 +360,7 @@ assert mean_of[SCALED] < mean_of["SAMPLE_VOCAB"] < mean_of["TEXT"] < mean_of[OTH
 # An explanation: AdamW, the rule that makes the steps (chapter 04), moves each number by about the learning rate at
 # most, whatever its size, so that all vectors go about equally far. But the first layer divides each vector by its
 # length before it reads it (RMSNorm). What that layer reads is the direction, and the same distance turns a short
-# vector far and a long one little. If so, short vectors at a *seventh* of the rate must learn as badly as RANDOM. The
+# vector far and a long one little. If so, short vectors at a *seventh* of the rate should learn about as badly. The
 # table's last lines try that, and the opposite, on the past tense.
 
 # %%
@@ -381,8 +380,8 @@ assert fast.min() < 10 < usual.min() <= sorted(fast)[1]
 
 # %% [markdown]
 # They learn {{slow.min()}} to {{slow.max()}} of {{len(task.test)}} verbs, in each seed fewer than at the usual rate
-# ({{usual.min()}} to {{usual.max()}}): a lottery, as RANDOM is with {{verbs.min()}} to {{verbs.max()}}. The explanation
-# fits. Seven times the rate ruins one of three runs of short vectors ({{fast.min()}} right).
+# ({{usual.min()}} to {{usual.max()}}): a lottery, like RANDOM with {{verbs.min()}} to {{verbs.max()}}. The explanation
+# fits on average. Seven times the rate ruins one of three runs of short vectors ({{fast.min()}} right).
 #
 # On the three skills RANDOM is last of the seven in every seed, by {{100 * lead.min(axis=None):.0f}} points or more.
 # The order of the others changes, but TEXT and the other skill's prompt beat random vectors at the words' scale in
@@ -422,7 +421,7 @@ assert rows[0]["high"] > rows[1]["low"]
 #
 # They also fill the first rows with the *class labels*, one virtual token for each label, and the rest with common
 # words (exercise 03-2). Which start is to be the default? This course takes TEXT with the task's instruction: its
-# length is right and it needs no luck. What the loop does with it, step by step, is the next question.
+# length is right and it needs no draw. What the loop does with it, step by step, is the next question.
 
 # %% [markdown]
 # ## Summary
@@ -540,7 +539,7 @@ course.check("03-4", repaired)
 # `tiny` is a small model that the course trained on an invented language, `shop`: messages to a shop, each with labels
 # for several skills, of which "complaint" is the default. The next cell prints one.
 #
-# Does length matter here? `accuracy(length, seed)` trains 20 steps from random vectors so many times as long as words,
+# Does length matter here? `accuracy(length, seed)` trains 20 steps from random vectors `length` times as long as words,
 # and measures 200 messages, in seconds. Try at least three lengths, the longest thirty times the shortest or more, and
 # two seeds for each. Compare the mean accuracy of the shortest and the longest in one sentence, with both numbers:
 # `answer = {"accuracies": {length: [...], ...}, "sentence": "..."}`.

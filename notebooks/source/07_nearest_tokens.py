@@ -97,7 +97,7 @@ frames["trained"] = nearest_tokens(trained, words, model.tokenizer, k=3)
 plots.neighbour_figure(frames, title=f"{kept} of {len(start)} virtual tokens keep the word from which they started")
 
 # %% [markdown]
-# {{kept}} of {{len(start)}}. (A dot · is a space; a darker cell is a larger cosine.) But the behaviour changed and
+# {{kept}} of {{len(start)}}. (A · is a space; darker is larger.) But the behaviour changed and
 # the nearest words did not: they were there before, so they cannot be what was learned.
 
 # %% tags=["check"]
@@ -226,7 +226,8 @@ plots.marks_figure(pd.concat(parts), {"cosine": "cosine with the nearest word"},
 #
 # A control has to be treated as the prompt is. For vectors that started around the mean word, draw there:
 # {{mean_score["random around the mean", "centred"]:.2f}}. Ours began at words, so their control is the random step:
-# {{mean_score["start + random step", "centred"]:.2f}} beside {{mean_score["trained", "centred"]:.2f}}.
+# {{mean_score["start + random step", "centred"]:.2f}} beside {{mean_score["trained", "centred"]:.2f}}. That is not
+# large.
 
 # %% tags=["check"]
 assert mean_score["random vectors", "centred"] > mean_score["random vectors", "plain"] + 0.1
@@ -291,9 +292,9 @@ frames = {name: nearest_tokens(steps[name], words, model.tokenizer, k=5) for nam
 plots.neighbour_figure(frames, title="Virtual tokens 5 and 7 of both seeds step towards 'vs' and a line break")
 
 # %% [markdown]
-# Here a reading differs from its control. You could write: *it learned to weigh positive versus negative*. Before you
-# do, make the best control: train from the same start on the same tweets with every label turned round. It is one run,
-# in an order of its own (seed 3; about a minute on two cores).
+# The two seeds share words, the one random draw does not. You could write: *it learned to weigh positive versus
+# negative*. Before you do, make the best control: train from the same start on the same tweets with every label
+# turned round. It is one run, in an order of its own (about a minute).
 
 # %%
 opposite = dict(zip(task.labels, reversed(task.labels), strict=True))
@@ -366,7 +367,7 @@ assert len(shared("labels turned round")) < 7
 
 # %% [markdown]
 # ## Where is Initech?
-# Chapter 06 ended with a stranger's prompt that calls nearly every tweet positive behind the name `@Initech`. It
+# Chapter 06 ended with a stranger's prompt that calls nearly every tweet positive after the name `@Initech`. It
 # started at the same words. Here are its nearest words and those of its step. The name is several tokens long: at which
 # rank does each stand, at best, in the list of any virtual token?
 
@@ -418,7 +419,7 @@ assert {"·innocent", "·negative", "·positive"} <= set(shown["its step"].token
 # - Every vector has nearest words. They say something only if vectors that learned nothing have others.
 # - In this model a virtual token that started at a word keeps it, after 100 steps as after a random step as long.
 # - A control is treated as the prompt is: the same start, lengths and number of steps.
-# - The best control was trained to do something else. What it shares does not say what was learned.
+# - The best control was trained to do something else. What it shares does not say which answers were.
 
 # %% [markdown]
 # ## Exercises
