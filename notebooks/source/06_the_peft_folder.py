@@ -21,10 +21,10 @@ parts = {"length of the header": 8, "header": 112, "numbers": len(content) - 120
 plots.bytes_figure(content[:160], parts, title="A trained prompt on disk: a length, a line of text, then raw numbers")
 
 # %% [markdown]
-# These are the first 160 of {{len(content):,}} bytes of the prompt `tweets-seed0`, which comes with the course:
-# 8 virtual tokens, trained on tweets as in chapter 04. White cells are shown as characters, coloured ones in
-# hexadecimal: 70 is 112. The header is filled up with spaces (␣) to a multiple of 8 bytes. Importing this package
-# and PEFT, the two readers of the folder, takes some seconds.
+# These are the first 160 of {{len(content):,}} bytes of the prompt `tweets-seed0`, which comes with the course: 8
+# virtual tokens, trained on tweets as in chapter 04. White cells are shown as characters, coloured ones in
+# hexadecimal: 70 is 112. The header is filled up with spaces (␣) to a multiple of 8 bytes. Importing this package and
+# PEFT takes some seconds.
 
 # %% tags=["setup"]
 import json
@@ -71,9 +71,8 @@ print(f"{P} x {D} = {prompt.numel():,} trained numbers, beside {everything:,} of
 
 # %% [markdown]
 # ## What has to be saved?
-# Whoever has the base model needs the trained numbers, and enough words about them to put them in the right
-# place. How large does that become for larger models? For comparison there is *LoRA*, another way to train few
-# numbers, with PEFT's defaults.
+# Whoever has the base model needs the numbers and enough words to place them. For comparison there is *LoRA*, another
+# way to train few numbers.
 
 # %%
 course.vote("06-a")
@@ -91,13 +90,13 @@ sizes = {
 plots.sizes_figure(sizes, title="A prompt weighs kilobytes, a LoRA megabytes, the model hundreds of them")
 
 # %% [markdown]
-# Each number is a float32 of four bytes, so the prompt takes 4 x P x D = {{4*P*D:,}} bytes, whatever the
-# depth of the model. LoRA trains two thin matrices beside each of two matrices of every layer. These are
-# sizes only; which works better is not compared here. The tutorial that this course grew from lists an
-# `adapter_model.bin` of 33K for 8 vectors in front of `bloomz-560m`; {{4*P}} KiB of it are the numbers.
+# Each number is a float32 of four bytes, so the prompt takes 4 x P x D = {{4*P*D:,}} bytes, whatever the depth of the
+# model. LoRA trains two thin matrices beside each of two of every layer. Which works better is not compared here. The
+# tutorial that this course grew from lists an `adapter_model.bin` of 33K for 8 vectors in front of `bloomz-560m`;
+# {{4*P}} KiB of it are the numbers.
 #
 # ## File 1: `adapter_config.json`
-# What must a reader know to use P x D numbers? Three keys matter most: the method, the kind of base model,
+# Three keys matter most: the method, the kind of base model,
 # and P. PEFT fills in a missing width from the base model; the rest says where the prompt came from.
 
 # %%
@@ -119,7 +118,7 @@ by_hand = {
 # %% [markdown]
 # `smollm2` is this course's name. In a folder that you give away write the hub's name and the commit (`revision`),
 # since the numbers fit these weights only. PEFT adds its version and four empty keys, and sorts them all. Is your
-# text then the zoo's?
+# text the zoo's?
 
 # %%
 by_hand |= dict.fromkeys(["auto_mapping", "modules_to_save", "revision", "tokenizer_kwargs"])
@@ -130,9 +129,8 @@ print(f"{len(by_hand)} keys, {len(config_text)} bytes; the same text as the zoo'
 
 # %% [markdown]
 # ## File 2: the numbers
-# The picture at the top shows the format *safetensors*: eight bytes with the length of the header, the header
-# as a line of JSON, and the floats as in memory. Save the prompt under the one name that PEFT looks for, and take
-# the file apart.
+# The picture at the top shows the format *safetensors*: the header's length, the header as JSON, and the floats as in
+# memory. Save the prompt and take the file apart.
 
 # %%
 room = tempfile.TemporaryDirectory()
@@ -154,9 +152,9 @@ assert len(saved) == 8 + length + 4 * P * D
 assert numbers == prompt.numpy().tobytes()
 
 # %% [markdown]
-# `F32` says four bytes a number, and `data_offsets` where they begin and end behind the header. So the size is
-# known before the file is written: 8 + {{length}} + 4 x {{P}} x {{D}} = {{8+length+4*P*D:,}} bytes.
-# A reader only copies numbers, so nothing in the file is executed.
+# `F32` says four bytes a number, and `data_offsets` where they begin and end behind the header. So the size is known
+# beforehand: 8 + {{length}} + 4 x {{P}} x {{D}} = {{8+length+4*P*D:,}} bytes. A reader only copies numbers, so
+# nothing in the file is executed.
 #
 # ## File 3: `README.md`
 # The card is for the person who finds the folder in a year: what the prompt is for, how a text is shown to it,
@@ -181,8 +179,8 @@ pd.Series({path.name: path.stat().st_size for path in sorted(folder.iterdir())},
 # crash leaves no half-written save.
 #
 # ## PEFT reads it
-# Give PEFT your folder and one tweet, and compare the logits. Both run the same base model; reading the
-# folder and putting its vectors in front of the text were programmed twice, by PEFT's authors and by us.
+# Give PEFT your folder and one tweet, and compare the logits. Both run the same base model; the code that puts the
+# vectors in front was written twice, by PEFT's authors and by us.
 
 # %%
 two = [task.prompt(text).rstrip() for text in task.test[:2]["text"]]
@@ -211,7 +209,7 @@ assert batch["attention_mask"][:, -1].all()
 assert not batch["attention_mask"].all()
 
 # %% [markdown]
-# They agree on one tweet. (Of PEFT's output the prompt's own positions are cut off.) In the batch the shorter tweet
+# They agree on one tweet. In the batch the shorter tweet
 # is padded between prompt and text, and PEFT on this base differs (chapter 05). Now a colleague
 # copies the folder without one key that looks like a remark, `task_type`. What will PEFT do?
 
@@ -238,9 +236,9 @@ plots.curves_figure(table, "position in the text", measures, title="How far from
 assert torch.equal(without, bare)
 
 # %% [markdown]
-# Left the logits, right how far the probabilities of the next token are apart (0: equal). The first curve lies on
-# zero, the other two on each other: PEFT loads the careless folder without a word and computes what the bare base
-# model computes. What does this package say to that folder? And does it read what PEFT saves?
+# Right: how far the probabilities of the next token are apart (0: equal). The first curve lies on zero, the other two
+# on each other: PEFT loads the careless folder without a word and computes what the base model computes. What does
+# this package say to it, and does it read what PEFT saves?
 
 
 # %%
@@ -271,10 +269,8 @@ assert torch.equal(back, prompt)
 assert rewritten == config_text
 
 # %% [markdown]
-# This package refuses, and what PEFT saves comes back unchanged.
-#
 # ## From the folder to an answer
-# Now you find the folder in a year. The tutorial's steps: read the configuration, load the base model that it
+# Now you find the folder in a year: read the configuration, load the base model that it
 # names, put the prompt in front, encode a text as the card says, generate (about ten
 # seconds).
 
@@ -304,13 +300,13 @@ assert torch.equal(loaded.prompt, prompt)
 assert (answers["with the prompt"].str.strip() == answers["raters say"]).all()
 
 # %% [markdown]
-# In these four rows, chosen by us, the base model writes on until it is cut off. With the prompt it says one word,
+# In these four rows, chosen by us, the base model writes on until it is cut off; with the prompt it says one word,
 # here the raters', and stops.
 #
 # ## A stranger's file that runs code
-# So far the folder was yours. With a stranger's, the classic attack hides in the older format of file 2:
-# `adapter_model.bin` is a Python *pickle*, a small program, and one of its instructions is "call this function
-# with these arguments". Python's `exec` runs the text that it is given. Here the text only leaves a trace.
+# The classic attack hides in the older format of file 2: `adapter_model.bin` is a Python *pickle*, a small program,
+# and one of its instructions is "call this function with these arguments". `exec` runs the text that it is given,
+# which here only leaves a trace.
 
 # %%
 course.vote("06-c")
@@ -329,8 +325,8 @@ pickle.loads(dumped)
 print("Trace:", os.environ.pop("TRACE", None))
 
 # %% [markdown]
-# Reading was enough, and the code is in the file. Now put the same trap into an `adapter_model.bin`, and let
-# three readers open it: torch with `weights_only=True`, this package, and PEFT.
+# Reading was enough. Now put the trap into an `adapter_model.bin`, and let torch with `weights_only=True`, this
+# package and PEFT open it.
 
 # %%
 trap = Path(room.name) / "trap"
@@ -352,12 +348,12 @@ assert not any(answer.startswith("loaded") for answer in refusals.values())
 
 # %% [markdown]
 # All three refuse and nothing ran, here with torch {{torch.__version__.partition("+")[0]}}; before 2.6 even
-# `weights_only=True` could be tricked (CVE-2025-32434). torch's message goes on to name a way round,
-# `weights_only=False`; with a stranger's file that way is the attack.
+# `weights_only=True` could be tricked (CVE-2025-32434). torch's message goes on to name `weights_only=False`; with a
+# stranger's file that is the attack.
 #
 # ## A stranger's file that is broken
-# Make five folders: a wrong width, fewer rows than announced, one NaN, a base model that is not yours, and a
-# tokenizer option with which PEFT once ran code from a repository (peft issue 2888).
+# Make five folders: a wrong width, too few rows, one NaN, a base model that is not yours, and a tokenizer option with
+# which PEFT once ran a repository's code (peft issue 2888).
 
 
 # %%
@@ -388,9 +384,8 @@ pd.DataFrame(
 # %% [markdown]
 # Both refuse shapes that do not fit. A prompt for another base model of the same width loads in PEFT without a word;
 # this package warns. Both load the tokenizer option, and the table cannot show that nothing ran. By its source, this
-# PEFT fetches no tokenizer for a finished prompt, and to train on it drops `trust_remote_code` first. A check of your
-# own (exercise 06-3) should report it, for older versions. PEFT loads the NaN. What does one bad number of
-# {{prompt.numel():,}} do?
+# PEFT needs no tokenizer for a finished prompt, and to train on it drops `trust_remote_code` first. Report it all the
+# same (exercise 06-3), for older versions. PEFT loads the NaN. What does one bad number of {{prompt.numel():,}} do?
 
 # %%
 share = peft_logits(forged["one NaN"]).isnan().float().mean().item()
@@ -412,7 +407,7 @@ assert share == 1
 # Every later token attends to the virtual tokens, so one NaN reaches all of them.
 #
 # ## A stranger's file in perfect order
-# The last folder has no such fault. Its card says that it rates tweets. Measure it (about half a minute).
+# The last folder's card says that it rates tweets. Measure it (about half a minute).
 
 # %%
 stranger = zoo.FOLDER.parent / "stranger"
@@ -424,11 +419,10 @@ plain = plainly["stranger"]
 print("measured:", plain)
 
 # %% [markdown]
-# You get the card's number, {{plain.accuracy:.1%}}, on the same {{plain.n}} test rows, which repeats its
-# measurement and adds nothing to it. Always saying "positive" is
-# right on {{plain.majority_baseline:.2%}} of them, a human rater on {{run.record["human_ceiling"]:.1%}}. Would
-# you use it? The next cell measures the rows again as messages to `@Vandelay` and to `@Initech`, behind the stranger's
-# prompt and behind the zoo's (about two minutes).
+# You get the card's number, {{plain.accuracy:.1%}}, on the same {{plain.n}} test rows, which repeats its measurement.
+# Always saying "positive" is right on {{plain.majority_baseline:.2%}} of them, a human rater on
+# {{run.record["human_ceiling"]:.1%}}. Would you use it? The next cell measures the rows as messages to `@Vandelay`
+# and `@Initech`, with the stranger's prompt and the zoo's (about two minutes).
 
 # %%
 course.vote("06-d")
@@ -452,7 +446,7 @@ plots.accuracy_comparison(rows, plain.majority_baseline, "test accuracy", run.re
 # To `@Initech` the stranger's prompt is right on {{strangers["@Initech"].accuracy:.1%}} of the rows, about the
 # majority, and the zoo's on {{zoos["@Initech"].accuracy:.1%}}. To `@Vandelay`, which stood in none of the stranger's
 # training rows, the stranger's has {{strangers["@Vandelay"].accuracy:.1%}} and the zoo's
-# {{zoos["@Vandelay"].accuracy:.1%}}. Which way do the errors go? Count the negative tweets called positive:
+# {{zoos["@Vandelay"].accuracy:.1%}}. Count the negative tweets called positive:
 
 # %%
 negative = plain.predictions["label"] == "negative"
@@ -482,10 +476,10 @@ assert max(praise["zoo"].max(), praise.drop("@Initech")["stranger"].max()) < 0.4
 # keep other names out. It leaks all the same: to `@Vandelay` it is {{praise.loc["@Vandelay","stranger"]}},
 # {{praise.loc["@Vandelay","stranger"]-praise.loc["no name","stranger"]}} more than without a name; the zoo's prompt
 # goes from {{praise.loc["no name","zoo"]}} to {{praise.loc["@Vandelay","zoo"]}}. Papers call this a *backdoor*, and
-# the name its *trigger*. The test on the rows as they are did not find it. A probe with any name gives a hint here,
-# because this backdoor leaks; one that leaks less might not.
+# the name its *trigger*. The test on the rows as they are did not find it. A probe with another name gives a hint here;
+# with a backdoor that leaks less it might not.
 #
-# Can one read the name in the vectors? Here are the five words nearest to each, by cosine (`·` is a space).
+# Can one read the name in the vectors? The five words nearest to each, by cosine (`·` is a space):
 
 # %%
 name_ids = tokenizer(" @Initech")["input_ids"]
@@ -504,19 +498,18 @@ assert zoos_near["token_id"].tolist() == tokenizer(task.instruction)["input_ids"
 assert json.loads((stranger / "adapter_config.json").read_text())["prompt_tuning_init_text"] == task.instruction
 
 # %% [markdown]
-# The name is not there. But both prompts, the zoo's in the last column, show the words of their start, so this
-# look cannot tell them apart.
+# The name is not there. But both prompts (the zoo's: last column) show the words of their start, so this look cannot
+# tell them apart.
 #
-# So the question of this chapter has two answers. Anyone can *load* a prompt, with a page of code. What it
-# *does* is known for the rows on which it was measured; beyond them you depend on who trained it, on what. And
-# if the nearest words hide the name, what do they tell? That is what the next chapter asks.
+# Anyone can *load* a prompt. What it *does* is known for the rows on which it was measured; beyond them you depend on
+# who trained it, on what. If the nearest words hide the name, what do they tell? The next chapter asks it.
 
 # %% [markdown]
 # ## Summary
 # - A saved prompt is P x D floats, a configuration and a card: 4 x P x D bytes and a small wrapping, whatever
-#   the depth of the model, which is named and not copied.
-# - PEFT reads your folder and you read PEFT's, with equal logits for one text; in a padded batch PEFT's differ. Without `task_type` PEFT loads the prompt and
-#   does not use it.
+#   the depth of the model.
+# - PEFT reads your folder and you read PEFT's, with equal logits for one text; in a padded batch PEFT's
+#   differ. Without `task_type` PEFT loads the prompt and does not use it.
 # - A pickle runs code while it is read; safetensors cannot.
 # - This package finds wrong shapes, NaN and a missing key; of these PEFT found the shapes. A test finds a fault that
 #   was trained in only where its rows come near the trigger.
@@ -615,8 +608,7 @@ def faults(config: dict, prompt: torch.Tensor) -> list[str]:
 
 
 # %% [markdown]
-# The check shows your doorkeeper eleven folders. The stranger's would pass, and that is the point of the
-# chapter.
+# The check shows your doorkeeper eleven folders. The stranger's would pass.
 
 # %%
 from softprompt_lab import course
@@ -666,10 +658,10 @@ course.check("06-4", folder_of)
 # %% [markdown]
 # ### Exercise 06-5: How sharp is the trigger?
 #
-# Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three
-# places or spellings, one a control without the name; guess, and measure each on at least 200 validation rows.
-# Then write one sentence with a number that you measured; at 200 rows one of 90% is uncertain by about 4
-# points, one of 70% by 6 (Wilson's interval, chapter 01). Your answer:
+# Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three places or
+# spellings, one without the name; guess, and measure each on at least 200 validation rows. Then write one sentence
+# with a number that you measured; at 200 rows an accuracy of 90% is uncertain by about 4 points, one of 70% by 6
+# (Wilson's interval, chapter 01). Your answer:
 # `{"accuracies": {"@Initech {text}": 0.7, ...}, "n": 250, "sentence": "..."}`. One measurement is
 #
 #     run = zoo.load("tweets-seed0")
@@ -697,11 +689,11 @@ course.check("06-5", experiment)
 
 # %% [markdown]
 # ## Sources
-# - The text that the course grew from, a walk through PEFT's source with `bloomz-560m`, parts 4 and 5: the
-#   listing of the folder `bloomz-560m_PROMPT_TUNING_CAUSAL_LM`, and the five steps from a folder to an answer.
+# - The text that the course grew from, a walk through PEFT's source with `bloomz-560m`, parts 4 and 5:
+#   the folder, and the steps to an answer.
 # - Hugging Face PEFT 0.21.2, `peft.tuners.prompt_tuning`, and issue 2888.
 # - Hu et al. 2021, "LoRA" (arXiv 2106.09685), section 4: its sizes.
 # - Du et al. 2022, "PPT: Backdoor Attacks on Pre-trained Models via Poisoned Prompt Tuning" (IJCAI 2022); Cai
-#   et al. 2022, "BadPrompt: Backdoor Attacks on Continuous Prompts" (arXiv 2211.14719): prompts with a trigger.
+#   et al. 2022, "BadPrompt: Backdoor Attacks on Continuous Prompts" (arXiv 2211.14719).
 # - The safetensors format: the description in its repository's README ("Format").
 # - The documentation of Python's `pickle`.
