@@ -184,7 +184,8 @@ pd.Series({path.name: path.stat().st_size for path in sorted(folder.iterdir())},
 
 # %%
 two = [task.prompt(text).rstrip() for text in task.test[:2]["text"]]
-inputs, batch = tokenizer(two[0], return_tensors="pt"), tokenizer(two, return_tensors="pt", padding=True)
+inputs = tokenizer(two[0], return_tensors="pt")
+batch = tokenizer(two, return_tensors="pt", padding=True, padding_side="left")
 
 
 @torch.no_grad()
@@ -199,7 +200,7 @@ with torch.no_grad():
 whole = peft_logits(folder)
 equal = course.compare("one tweet, our logits and PEFT's", ours, whole, tolerance=1e-4)
 theirs = peft_logits(folder, batch)
-in_batch = course.compare("two in a batch, at the last token", padded[:, -1], theirs[:, -1], tolerance=1e-4)
+in_batch = course.compare("two in a batch padded on the left, last token", padded[:, -1], theirs[:, -1], tolerance=1e-4)
 
 # %% tags=["check"]
 assert equal
