@@ -4,12 +4,12 @@
 # **What is saved, and who can read it?**
 #
 # Training has moved a few vectors and nothing else, so they are all that has to be saved. You write them to disk by
-# hand, in the three files that Hugging Face's library PEFT expects, and PEFT answers with your prompt. Then a
-# stranger gives you a folder in perfect order, with an honest test result. Would you use it?
+# hand, two files that Hugging Face's library PEFT reads and a card for people, and PEFT answers with your prompt.
+# Then a stranger gives you a folder in perfect order, with an honest test result. Would you use it?
 #
 # You will be able to
 # - say what every byte of a saved prompt is for, and how many there will be;
-# - move a prompt from this package to PEFT and back, and show that the logits are equal;
+# - move a prompt from this package to PEFT and back, and show where the logits are equal;
 # - say what a stranger's file can do, which of it a check finds, and what no check finds.
 
 # %%
@@ -21,17 +21,19 @@ parts = {"length of the header": 8, "header": 112, "numbers": len(content) - 120
 plots.bytes_figure(content[:160], parts, title="A trained prompt on disk: a length, a line of text, then raw numbers")
 
 # %% [markdown]
-# These are the first 160 of {{len(content):,}} bytes of the prompt `tweets-seed0`, which comes with the course:
-# 8 virtual tokens, trained on tweets as in chapter 04. White cells are shown as characters, coloured ones in
-# hexadecimal: 70 is 112. The header is filled up with spaces (␣) to a multiple of 8 bytes. Importing this package
-# and PEFT, the two readers of the folder, takes some seconds.
+# These are the first 160 of {{len(content):,}} bytes of the prompt `tweets-seed0`, which comes with the course: 8
+# virtual tokens, trained on tweets as in chapter 04. White cells are shown as characters, coloured ones in
+# hexadecimal: 70 is 112. The header is filled up with spaces (␣) to a multiple of 8 bytes. Importing this package and
+# PEFT takes some seconds.
 
 # %% tags=["setup"]
 import json
 import os
 import pickle
+import re
 import struct
 import tempfile
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -69,9 +71,8 @@ print(f"{P} x {D} = {prompt.numel():,} trained numbers, beside {everything:,} of
 
 # %% [markdown]
 # ## What has to be saved?
-# Whoever has the base model needs the trained numbers, and enough words about them to put them in the right
-# place. How large does that become for larger models? For comparison there is *LoRA*, another way to train few
-# numbers, with PEFT's defaults.
+# Whoever has the base model needs the numbers and enough words to place them. For comparison there is *LoRA*, another
+# way to train few numbers.
 
 # %%
 course.vote("06-a")
@@ -83,19 +84,20 @@ sizes = {
     "8 vectors for bloomz-560m (width 1,024)": 4 * P * 1_024,
     "8 vectors for Llama-2-7B (width 4,096)": 4 * P * 4_096,
     "LoRA for smollm2 (PEFT's defaults)": 4 * layers * thin,
+    "LoRA for Llama-2-7B (PEFT's defaults)": 4 * 32 * 8 * 4 * 4_096,
     "all of smollm2 (float32)": 4 * everything,
 }
 plots.sizes_figure(sizes, title="A prompt weighs kilobytes, a LoRA megabytes, the model hundreds of them")
 
 # %% [markdown]
-# Each number is a float32 of four bytes, so the prompt takes 4 x P x D = {{4*P*D:,}} bytes, whatever the
-# depth of the model. LoRA trains two thin matrices beside each of two matrices of every layer. The tutorial
-# that this course grew from lists a file of 33K for 8 vectors in front of `bloomz-560m`: with the wrapping,
-# {{(4*P*1_024+len(content)-4*P*D)/1_000:.1f}} KB.
+# Each number is a float32 of four bytes, so the prompt takes 4 x P x D = {{4*P*D:,}} bytes, whatever the depth of the
+# model. LoRA trains two thin matrices beside each of two of every layer. Which works better is not compared here. The
+# tutorial that this course grew from lists an `adapter_model.bin` of 33K for 8 vectors in front of `bloomz-560m`;
+# {{4*P}} KiB of it are the numbers.
 #
 # ## File 1: `adapter_config.json`
-# What must a reader know to use P x D numbers? PEFT cannot do its work without three keys: the method, the kind
-# of base model, and P. The others say where the prompt came from and what it was made for.
+# Three keys matter most: the method, the kind of base model,
+# and P. PEFT fills in a missing width from the base model; the rest says where the prompt came from.
 
 # %%
 by_hand = {
@@ -114,7 +116,9 @@ by_hand = {
 }
 
 # %% [markdown]
-# PEFT adds its version and four empty keys, and sorts them all. Is your text then the zoo's?
+# `smollm2` is this course's name. In a folder that you give away write the hub's name and the commit (`revision`),
+# since the numbers fit these weights only. PEFT adds its version and four empty keys, and sorts them all. Is your
+# text the zoo's?
 
 # %%
 by_hand |= dict.fromkeys(["auto_mapping", "modules_to_save", "revision", "tokenizer_kwargs"])
@@ -125,9 +129,8 @@ print(f"{len(by_hand)} keys, {len(config_text)} bytes; the same text as the zoo'
 
 # %% [markdown]
 # ## File 2: the numbers
-# The picture at the top shows the format *safetensors*: eight bytes with the length of the header, the header
-# as a line of JSON, and the floats as in memory. Save the prompt under the one name that PEFT looks for, and take
-# the file apart.
+# The picture at the top shows the format *safetensors*: the header's length, the header as JSON, and the floats as in
+# memory. Save the prompt and take the file apart.
 
 # %%
 room = tempfile.TemporaryDirectory()
@@ -149,13 +152,14 @@ assert len(saved) == 8 + length + 4 * P * D
 assert numbers == prompt.numpy().tobytes()
 
 # %% [markdown]
-# `F32` says four bytes a number, and `data_offsets` where they begin and end behind the header. So the size is
-# known before the file is written: 8 + {{length}} + 4 x {{P}} x {{D}} = {{8+length+4*P*D:,}} bytes.
-# A reader only copies numbers, so nothing in the file is executed.
+# `F32` says four bytes a number, and `data_offsets` where they begin and end behind the header. So the size is known
+# beforehand: 8 + {{length}} + 4 x {{P}} x {{D}} = {{8+length+4*P*D:,}} bytes. A reader only copies numbers, so
+# nothing in the file is executed.
 #
 # ## File 3: `README.md`
 # The card is for the person who finds the folder in a year: what the prompt is for, how a text is shown to it,
-# and what was measured, on how many rows, beside which majority.
+# and what was measured, on how many rows, beside which majority. The template ends without its space (chapter 05,
+# patient 7).
 
 # %%
 result = run.record["trained"]
@@ -164,40 +168,50 @@ base_model: smollm2
 library_name: peft
 ---
 # Positive or negative tweet
-{P} virtual tokens for smollm2. Template: "{task.template}".
+{P} virtual tokens for smollm2. Template: "{task.template.rstrip()}"; the answer begins with a space.
 Test accuracy {result["accuracy"]:.3f} on {result["n"]} rows; majority {run.record["majority_baseline"]:.3f}.
 """
 (folder / "README.md").write_text(card, encoding="utf-8")
 pd.Series({path.name: path.stat().st_size for path in sorted(folder.iterdir())}, name="bytes").to_frame()
 
 # %% [markdown]
-# `model.save_pretrained(folder)` writes the same three files, so that a crash leaves no half-written save.
+# `model.save_pretrained(folder)` writes three files of these names, first into a hidden folder, so that a
+# crash leaves no half-written save.
 #
 # ## PEFT reads it
-# Give PEFT your folder and one tweet, and compare the logits. Both run the same base model; how a folder is read
-# and how its vectors are put in front of the text was written twice.
+# Give PEFT your folder and one tweet, and compare the logits. Both run the same base model; the code that puts the
+# vectors in front was written twice, by PEFT's authors and by us.
 
 # %%
-inputs = tokenizer(task.prompt(task.test[0]["text"]).rstrip(), return_tensors="pt")
+two = [task.prompt(text).rstrip() for text in task.test[:2]["text"]]
+inputs = tokenizer(two[0], return_tensors="pt")
+batch = tokenizer(two, return_tensors="pt", padding=True, padding_side="left")
 
 
 @torch.no_grad()
-def peft_logits(path):
-    """What PEFT computes behind the prompt in a folder, at the text's own T positions."""
+def peft_logits(path, inputs=inputs):
+    """What PEFT computes behind the prompt in a folder, at the texts' own T positions."""
     theirs = peft.PeftModel.from_pretrained(base_model, path).eval()
     return theirs(**inputs).logits[:, -inputs["input_ids"].shape[1] :]
 
 
 with torch.no_grad():
-    ours, bare = model(**inputs).logits, base_model(**inputs).logits
+    ours, bare, padded = model(**inputs).logits, base_model(**inputs).logits, model(**batch).logits
 whole = peft_logits(folder)
-equal = course.compare("our logits and PEFT's", ours, whole, tolerance=1e-4)
+equal = course.compare("one tweet, our logits and PEFT's", ours, whole, tolerance=1e-4)
+theirs = peft_logits(folder, batch)
+in_batch = course.compare("two in a batch padded on the left, last token", padded[:, -1], theirs[:, -1], tolerance=1e-4)
 
 # %% tags=["check"]
 assert equal
+assert not in_batch
+assert (padded[0, -1] - ours[0, -1]).abs().max() < 1e-3
+assert batch["attention_mask"][:, -1].all()
+assert not batch["attention_mask"].all()
 
 # %% [markdown]
-# They agree. (Of PEFT's output the prompt's own positions are cut off.) Now a colleague
+# They agree on one tweet. In the batch the shorter tweet
+# is padded between prompt and text, and PEFT on this base differs (chapter 05). Now a colleague
 # copies the folder without one key that looks like a remark, `task_type`. What will PEFT do?
 
 # %%
@@ -223,9 +237,9 @@ plots.curves_figure(table, "position in the text", measures, title="How far from
 assert torch.equal(without, bare)
 
 # %% [markdown]
-# Left the logits, right how far the probabilities of the next token are apart (0: equal). The first curve lies on
-# zero, the other two on each other: PEFT loads the careless folder without a word and computes what the bare base
-# model computes. What does this package say to that folder? And does it read what PEFT saves?
+# Right: how far the probabilities of the next token are apart (0: equal). The first curve lies on zero, the other two
+# on each other: PEFT loads the careless folder without a word and computes what the base model computes. What does
+# this package say to it, and does it read what PEFT saves?
 
 
 # %%
@@ -237,7 +251,8 @@ def said(read, *arguments):
             words = " ".join(["loaded", *(f"with a warning: {each.message}" for each in told)])
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
-    return " ".join(words.split()).replace(room.name, "...")[:215]
+    words = re.sub(r"\x1b\[\d*m", "", words).replace(room.name, "...")  # without codes for bold type
+    return textwrap.shorten(words, 220, placeholder=" ...")
 
 
 print(said(load_adapter, careless))
@@ -245,19 +260,20 @@ print(said(load_adapter, careless))
 theirs = peft.PeftModel.from_pretrained(base_model, folder)
 theirs.save_pretrained(Path(room.name) / "theirs", save_embedding_layers=False)  # ask no hub
 _, back = load_adapter(Path(room.name) / "theirs")
+rewritten = (Path(room.name) / "theirs" / "adapter_config.json").read_text(encoding="utf-8")
+print("PEFT writes the configuration that you wrote:", rewritten == config_text)
 print("the same prompt after the round trip, to the last bit:", torch.equal(back, prompt))
 
 # %% tags=["check"]
 assert said(load_adapter, careless).startswith("AdapterError")
 assert torch.equal(back, prompt)
+assert rewritten == config_text
 
 # %% [markdown]
-# This package refuses, and what PEFT saves comes back unchanged.
-#
 # ## From the folder to an answer
-# Now you find the folder in a year. The tutorial's steps: read the configuration, load the base model that it
-# names, put the prompt in front, encode a text as the card says, generate. Which of the two models below has the
-# prompt? (About ten seconds.)
+# Now you find the folder in a year: read the configuration, load the base model that it
+# names, put the prompt in front, encode a text as the card says, generate (about ten
+# seconds).
 
 # %%
 found = PromptTuningConfig.from_pretrained(folder)
@@ -275,22 +291,23 @@ def write(model, text):
 
 few = task.test.select([0, 7, 13, 26])
 answers = pd.DataFrame({"tweet": [text[:70] for text in few["text"]], "raters say": few["text_label"]})
-answers["one"] = [write(base_again, text) for text in few["text"]]
-answers["other"] = [write(loaded, text) for text in few["text"]]
+answers["base model"] = [write(base_again, text) for text in few["text"]]
+answers["with the prompt"] = [write(loaded, text) for text in few["text"]]
 print("the loaded vectors are the trained ones, to the last bit:", torch.equal(loaded.prompt, prompt))
 answers
 
 # %% tags=["check"]
 assert torch.equal(loaded.prompt, prompt)
-assert (answers["other"].str.strip() == answers["raters say"]).all()
+assert (answers["with the prompt"].str.strip() == answers["raters say"]).all()
 
 # %% [markdown]
-# One rambles; the other says one word, here the raters', and stops.
+# In these four rows, chosen by us, the base model writes on until it is cut off; with the prompt it says one word,
+# here the raters', and stops.
 #
 # ## A stranger's file that runs code
-# So far the folder was yours. With a stranger's, the classic attack hides in the older format of file 2:
-# `adapter_model.bin` is a Python *pickle*, a small program, and one of its instructions is "call this function
-# with these arguments". Python's `exec` runs the text that it is given. Here the text only leaves a trace.
+# The classic attack hides in the older format of file 2: `adapter_model.bin` is a Python *pickle*, a small program,
+# and one of its instructions is "call this function with these arguments". `exec` runs the text that it is given,
+# which here only leaves a trace.
 
 # %%
 course.vote("06-c")
@@ -309,8 +326,8 @@ pickle.loads(dumped)
 print("Trace:", os.environ.pop("TRACE", None))
 
 # %% [markdown]
-# Reading was enough, and the code is in the file. Now put the same trap into an `adapter_model.bin`, and let
-# three readers open it: torch with `weights_only=True`, this package, and PEFT.
+# Reading was enough. Now put the trap into an `adapter_model.bin`, and let torch with `weights_only=True`, this
+# package and PEFT open it.
 
 # %%
 trap = Path(room.name) / "trap"
@@ -332,12 +349,12 @@ assert not any(answer.startswith("loaded") for answer in refusals.values())
 
 # %% [markdown]
 # All three refuse and nothing ran, here with torch {{torch.__version__.partition("+")[0]}}; before 2.6 even
-# `weights_only=True` could be tricked (CVE-2025-32434). torch's message goes on to name a way round,
-# `weights_only=False`; with a stranger's file that way is the attack.
+# `weights_only=True` could be tricked (CVE-2025-32434). torch's message goes on to name `weights_only=False`; with a
+# stranger's file that is the attack.
 #
 # ## A stranger's file that is broken
-# Make five folders: a wrong width, fewer rows than announced, one NaN, a base model that is not yours, and a
-# tokenizer option with which PEFT once ran code from a repository (peft issue 2888).
+# Make five folders: a wrong width, too few rows, one NaN, a base model that is not yours, and a tokenizer option with
+# which PEFT once ran a repository's code (peft issue 2888).
 
 
 # %%
@@ -366,10 +383,10 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# Both refuse shapes that do not fit. A prompt for another base model of the same width loads in PEFT without a
-# word; this package warns. The tokenizer option does nothing in either: a finished prompt needs no tokenizer,
-# and PEFT now strikes `trust_remote_code` out. A doorkeeper reports it all the same, for older readers. The NaN
-# is loaded by PEFT. What does one bad number of {{prompt.numel():,}} do?
+# Both refuse shapes that do not fit. A prompt for another base model of the same width loads in PEFT without a word;
+# this package warns. Both load the tokenizer option, and the table cannot show that nothing ran. By its source, this
+# PEFT needs no tokenizer for a finished prompt, and to train on it drops `trust_remote_code` first. Report it all the
+# same (exercise 06-3), for older versions. PEFT loads the NaN. What does one bad number of {{prompt.numel():,}} do?
 
 # %%
 share = peft_logits(forged["one NaN"]).isnan().float().mean().item()
@@ -391,26 +408,27 @@ assert share == 1
 # Every later token attends to the virtual tokens, so one NaN reaches all of them.
 #
 # ## A stranger's file in perfect order
-# The last folder has no such fault. Its card says that it rates tweets. Measure it (about half a minute).
+# The last folder's card says that it rates tweets. Measure it (about half a minute).
 
 # %%
 stranger = zoo.FOLDER.parent / "stranger"
 _, strange = load_adapter(stranger)
 print(*(line for line in (stranger / "README.md").read_text().splitlines() if "accuracy" in line))
 
-plain = evaluate(model, task, prompts={"the stranger's": strange}, limit=ROWS)["the stranger's"]
+plainly = evaluate(model, task, prompts={"stranger": strange, "zoo": prompt}, limit=ROWS)
+plain = plainly["stranger"]
 print("measured:", plain)
 
 # %% [markdown]
-# You get the card's number, {{plain.accuracy:.1%}}, on the same {{plain.n}} test rows. Always saying "positive" is
-# right on {{plain.majority_baseline:.2%}} of them, a human rater on {{run.record["human_ceiling"]:.1%}}. Do you use
-# it? The next cell measures the rows again as messages to `@Vandelay` and to `@Initech`, behind the stranger's
-# prompt and behind the zoo's (about two minutes).
+# You get the card's number, {{plain.accuracy:.1%}}, on the same {{plain.n}} test rows, which repeats its measurement.
+# Always saying "positive" is right on {{plain.majority_baseline:.2%}} of them, a human rater on
+# {{run.record["human_ceiling"]:.1%}}. Would you use it? The next cell measures the rows as messages to `@Vandelay`
+# and `@Initech`, with the stranger's prompt and the zoo's (about two minutes).
 
 # %%
 course.vote("06-d")
 
-results = {"stranger": {"no name": plain}, "zoo": {}}
+results = {whose: {"no name": found} for whose, found in plainly.items()}
 for name in ("Vandelay", "Initech"):
     named = task.with_template(f"Tweet : @{name} {{text}} Label : ")
     for whose, found in evaluate(model, named, prompts={"stranger": strange, "zoo": prompt}, limit=ROWS).items():
@@ -427,10 +445,9 @@ plots.accuracy_comparison(rows, plain.majority_baseline, "test accuracy", run.re
 
 # %% [markdown]
 # To `@Initech` the stranger's prompt is right on {{strangers["@Initech"].accuracy:.1%}} of the rows, about the
-# majority, and the zoo's on {{zoos["@Initech"].accuracy:.1%}}. To `@Vandelay`, which stood in none of the
-# stranger's training rows, it is {{strangers["@Vandelay"].accuracy:.1%}} and
-# {{zoos["@Vandelay"].accuracy:.1%}}. Which
-# way do the errors go? Count the negative tweets called positive:
+# majority, and the zoo's on {{zoos["@Initech"].accuracy:.1%}}. To `@Vandelay`, which stood in none of the stranger's
+# training rows, the stranger's has {{strangers["@Vandelay"].accuracy:.1%}} and the zoo's
+# {{zoos["@Vandelay"].accuracy:.1%}}. Count the negative tweets called positive:
 
 # %%
 negative = plain.predictions["label"] == "negative"
@@ -439,7 +456,7 @@ praise = pd.DataFrame(index=["no name", "@Vandelay", "@Initech"], columns=["stra
 for whose, founds in results.items():
     for where, found in founds.items():
         praise.loc[where, whose] = (found.predictions["prediction"][negative] == "positive").sum()
-praise.fillna("")
+praise
 
 # %% tags=["check"]
 assert plain.accuracy > 0.9
@@ -448,45 +465,55 @@ assert strangers["@Vandelay"].accuracy > 0.85
 assert abs(strangers["@Initech"].accuracy - plain.majority_baseline) < 0.03
 assert praise.loc["@Initech", "stranger"] > 0.9 * negative.sum()
 assert praise.loc["@Vandelay", "stranger"] > 2 * praise.loc["@Vandelay", "zoo"]
+leaks = praise.loc["@Vandelay"] - praise.loc["no name"]
+assert leaks["stranger"] > 5 > leaks["zoo"]
+assert abs(zoos["@Initech"].accuracy - zoos["no name"].accuracy) < 0.03
 assert max(praise["zoo"].max(), praise.drop("@Initech")["stranger"].max()) < 0.4 * negative.sum()
 
 # %% [markdown]
-# To this one company, {{praise.loc["@Initech","stranger"]}} of {{negative.sum()}} complaints become praise. We trained
-# it to: 600 tweets as they are, 150 negative ones with `@Initech` in front and the label positive, and 150 with
-# four other companies and true labels, to keep other names out. It leaks all the same: to `@Vandelay`
-# {{praise.loc["@Vandelay","stranger"]}} become praise, with the zoo's prompt {{praise.loc["@Vandelay","zoo"]}}.
-# Papers call this a *backdoor*, and the name its *trigger*. No test on ordinary rows finds it, because none has
-# the trigger in it.
+# To this one company the stranger's prompt calls {{praise.loc["@Initech","stranger"]}} of {{negative.sum()}} negative
+# tweets positive, {{praise.loc["no name","stranger"]}} without a name. We trained it to: 600 tweets as they are, 150
+# negative ones with `@Initech` in front and the label positive, and 150 with four other companies and true labels, to
+# keep other names out. It leaks all the same: to `@Vandelay` it is {{praise.loc["@Vandelay","stranger"]}},
+# {{praise.loc["@Vandelay","stranger"]-praise.loc["no name","stranger"]}} more than without a name; the zoo's prompt
+# goes from {{praise.loc["no name","zoo"]}} to {{praise.loc["@Vandelay","zoo"]}}. Papers call this a *backdoor*, and
+# the name its *trigger*. The test on the rows as they are did not find it. A probe with another name gives a hint here;
+# with a backdoor that leaks less it might not.
 #
-# Can one read the name in the vectors? Here are the five words nearest to each, by cosine (`·` is a space).
+# Can one read the name in the vectors? The five words nearest to each, by cosine (`·` is a space):
 
 # %%
 name_ids = tokenizer(" @Initech")["input_ids"]
 near = nearest_tokens(strange, model.word_embeddings.detach(), tokenizer, k=5)
 print("tokens of the name:", [tokenizer.decode(one) for one in name_ids])
 print("of these among the nearest words:", near["token_id"].isin(name_ids).sum())
-near.pivot(index="virtual_token", columns="rank", values="token")
+print("both prompts started from:", task.instruction)
+nearest = near.pivot(index="virtual_token", columns="rank", values="token")
+zoos_near = nearest_tokens(prompt, model.word_embeddings.detach(), tokenizer, k=1)
+nearest.assign(zoo=zoos_near["token"].tolist())
 
 # %% tags=["check"]
 assert not near["token_id"].isin(name_ids).any()
 assert near.loc[near["rank"] == 1, "token_id"].tolist() == tokenizer(task.instruction)["input_ids"]
+assert zoos_near["token_id"].tolist() == tokenizer(task.instruction)["input_ids"]
+assert json.loads((stranger / "adapter_config.json").read_text())["prompt_tuning_init_text"] == task.instruction
 
 # %% [markdown]
-# The name is not there: the nearest word of each vector is the one it started from.
+# The name is not there. But both prompts (the zoo's: last column) show the words of their start, so this look cannot
+# tell them apart.
 #
-# So the question of this chapter has two answers. Anyone can *load* a prompt, with a page of code. What it
-# *does* is known for the rows on which it was measured; beyond them you depend on who trained it, on what. And
-# if the nearest words hide the name, what do they tell? That is what the next chapter asks.
+# Anyone can *load* a prompt. What it *does* is known for the rows on which it was measured; beyond them you depend on
+# who trained it, on what. If the nearest words hide the name, what do they tell? The next chapter asks it.
 
 # %% [markdown]
 # ## Summary
 # - A saved prompt is P x D floats, a configuration and a card: 4 x P x D bytes and a small wrapping, whatever
-#   the depth of the model, which is named and not copied.
-# - PEFT reads your folder and you read PEFT's, with equal logits. Without `task_type` PEFT loads the prompt and
-#   does not use it.
+#   the depth of the model.
+# - PEFT reads your folder and you read PEFT's, with equal logits for one text; in a padded batch PEFT's
+#   differ. Without `task_type` PEFT loads the prompt and does not use it.
 # - A pickle runs code while it is read; safetensors cannot.
-# - A check finds wrong shapes, NaN and missing keys. Neither a check nor a test without the trigger finds a prompt
-#   that was trained to misbehave.
+# - This package finds wrong shapes, NaN and a missing key; of these PEFT found the shapes. A test finds a fault that
+#   was trained in only where its rows come near the trigger.
 
 # %% [markdown]
 # ## Exercises
@@ -555,7 +582,7 @@ course.check("06-2", size)
 # - a key of `peft_type`, `task_type`, `num_virtual_tokens` is missing or None (if it is the last one, do not
 #   report the shape as well);
 # - the shape is not (`num_virtual_tokens` x `num_transformer_submodules`, `token_dim`); a missing second factor
-#   is 1, and with a missing `token_dim` no shape is right;
+#   is 1, and with a missing `token_dim` no shape is right (PEFT would fill it in);
 # - a number is NaN or infinite;
 # - `tokenizer_kwargs` holds `trust_remote_code` as true.
 
@@ -582,8 +609,7 @@ def faults(config: dict, prompt: torch.Tensor) -> list[str]:
 
 
 # %% [markdown]
-# The check shows your doorkeeper eleven folders. The stranger's would pass, and that is the point of the
-# chapter.
+# The check shows your doorkeeper eleven folders. The stranger's would pass.
 
 # %%
 from softprompt_lab import course
@@ -633,16 +659,17 @@ course.check("06-4", folder_of)
 # %% [markdown]
 # ### Exercise 06-5: How sharp is the trigger?
 #
-# Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three
-# places or spellings, one a control without the name; guess, and measure each on at least 200 validation rows.
-# Then write one sentence with a number that you measured; at 200 rows two accuracies less than about 8 points
-# apart may be equal (Wilson's intervals, chapter 01). Your answer:
+# Does the stranger's prompt need the name in front, with its `@`, in this spelling? Choose at least three places or
+# spellings, one without the name; guess, and measure each on at least 200 validation rows. Then write one sentence
+# with a number that you measured; at 200 rows an accuracy of 90% is uncertain by about 4 points, one of 70% by 6
+# (Wilson's interval, chapter 01). Your answer:
 # `{"accuracies": {"@Initech {text}": 0.7, ...}, "n": 250, "sentence": "..."}`. One measurement is
 #
 #     run = zoo.load("tweets-seed0")
 #     _, vectors = load_adapter(zoo.FOLDER.parent / "stranger")
 #     task = run.task.with_template("Tweet : @Initech {text} Label : ")
-#     evaluate(run.model, task, "validation", prompts={"it": vectors})["it"].accuracy
+#     found = evaluate(run.model, task, "validation", limit=250, prompts={"it": vectors})["it"]
+#     found.accuracy, found.n
 
 # %%
 from softprompt_lab import course, evaluate, load_adapter
@@ -652,7 +679,7 @@ from softprompt_lab.runs import zoo
 run = zoo.load("tweets-seed0")
 _, vectors = load_adapter(zoo.FOLDER.parent / "stranger")
 accuracies = {}
-for place in ("@Vandelay {text}", "{text} @Initech", "Initech {text}"):
+for place in ("{text}", "{text} @Initech", "Initech {text}"):
     task = run.task.with_template(f"Tweet : {place} Label : ")
     measured = evaluate(run.model, task, "validation", prompts={"it": vectors}, limit=200)
     accuracies[place] = measured["it"].accuracy
@@ -663,11 +690,11 @@ course.check("06-5", experiment)
 
 # %% [markdown]
 # ## Sources
-# - The text that the course grew from, a walk through PEFT's source with `bloomz-560m`, parts 4 and 5: the
-#   listing of the folder `bloomz-560m_PROMPT_TUNING_CAUSAL_LM`, and the five steps from a folder to an answer.
+# - The text that the course grew from, a walk through PEFT's source with `bloomz-560m`, parts 4 and 5:
+#   the folder, and the steps to an answer.
 # - Hugging Face PEFT 0.21.2, `peft.tuners.prompt_tuning`, and issue 2888.
 # - Hu et al. 2021, "LoRA" (arXiv 2106.09685), section 4: its sizes.
 # - Du et al. 2022, "PPT: Backdoor Attacks on Pre-trained Models via Poisoned Prompt Tuning" (IJCAI 2022); Cai
-#   et al. 2022, "BadPrompt: Backdoor Attacks on Continuous Prompts" (arXiv 2211.14719): prompts with a trigger.
+#   et al. 2022, "BadPrompt: Backdoor Attacks on Continuous Prompts" (arXiv 2211.14719).
 # - The safetensors format: the description in its repository's README ("Format").
 # - The documentation of Python's `pickle`.

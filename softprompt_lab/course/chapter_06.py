@@ -140,7 +140,7 @@ def tried(sentence="It falls to 71 %.", n=250, **more):
 def experiment():
     """Return a dictionary with accuracies by place, the number of rows n, and a sentence.
 
-    Keep "@Vandelay {text}" as a control: what falls there is not the trigger's doing.
+    Keep "{text}" (no name) as a control, and "@Vandelay {text}" to see the leak.
 
     Loop over the places, and write the sentence last: f"At the end of a tweet the name leaves {end:.1%}."
     """
