@@ -495,8 +495,8 @@ def accuracy(rate, seed):
 
 
 ### BEGIN SOLUTION
-accuracies = {rate: [accuracy(rate, seed) for seed in (0, 1, 2)] for rate in (0.001, 0.03, 0.3)}
-means = {rate: sum(each) / len(each) for rate, each in accuracies.items()}
+accuracies = {each: [accuracy(each, run) for run in (0, 1, 2)] for each in (0.001, 0.03, 0.3)}
+means = {each: sum(found) / len(found) for each, found in accuracies.items()}
 best = max(means, key=means.get)
 answer = {
     "accuracies": accuracies,
