@@ -183,7 +183,7 @@ from softprompt_lab import course
 written = course.check("04-1", fit)
 
 # %% [markdown]
-# Now the real thing: {{len(dealt)}} steps of 8 tweets, about 45 s. If the check has passed, your loop does the
+# Now the real thing: {{len(dealt)}} steps of 8 tweets, about 75 s. If the check has passed, your loop does the
 # work; otherwise the package's `train` does, which is the same five beats with one more before the update: a
 # gradient longer than 1 is scaled down to that length. The hash is over every bit of the base model's weights.
 
@@ -229,7 +229,7 @@ assert found.exact_match > 0.8
 #
 # ## 3 Too small, right, too large
 #
-# Train three times for {{SHORT}} steps, with rates that are thirty times apart (50 s).
+# Train three times for {{SHORT}} steps, with rates that are thirty times apart (40 s).
 
 # %%
 course.vote("04-b")
@@ -286,7 +286,7 @@ assert rates[rates["kind"] == "rate 1"]["loss"].max() > 1.2 * rates["loss"].iloc
 # ## 4 Fifty rows, six hundred rows
 #
 # With {{len(task.train)}} rows, 8 a step, every training loss until step {{len(task.train) // 8}} is that of rows new
-# to the prompt. With 50 rows each comes about {{8 * FEW / 50:.0f}} times in {{FEW}} steps. Train on 50 (35 s).
+# to the prompt. With 50 rows each comes about {{8 * FEW / 50:.0f}} times in {{FEW}} steps. Train on 50 (30 s).
 
 # %%
 fifty = replace(task, train=task.train.select(range(50)))
@@ -294,7 +294,7 @@ few = train(new_prompt(), fifty, steps=FEW, snapshot_every=10, progress=False)
 print(few)
 
 # %% [markdown]
-# The run on 600 rows is the zoo's, with the settings of section 2. Measure snapshots of both on validation rows (20 s).
+# The run on 600 rows is the zoo's, with the settings of section 2. Measure snapshots of both on validation rows (30 s).
 
 # %%
 course.vote("04-c")
@@ -340,7 +340,7 @@ assert at.loc[("600 rows, validation", FEW), "loss"] < 1.5 * at.loc[("600 rows, 
 #
 # One run is one draw: another order of the rows gives another prompt. `tables/tweets.csv` holds what was measured
 # once on the {{len(task.test)}} test rows: ten wordings, examples in front of the one that was best on validation,
-# the untrained start, and prompts from three seeds. One line is new: your own prompt is measured (10 s).
+# the untrained start, and prompts from three seeds. One line is new: your own prompt is measured (15 s).
 
 # %%
 course.vote("04-d")
